@@ -1,0 +1,124 @@
+"""Recurrent layers that run step by step for short stretches and fused for long ones."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Below this many steps, plain cells beat the fixed cost of the fused kernels.
+FUSED_STEPS = 8
+
+
+class Memory(NamedTuple):
+    """What recurrent layers carry on: hidden [B, L, H] and, for an LSTM, cell [B, L, H]."""
+
+    hidden: Tensor
+    cell: Tensor | None
+
+
+class RecurrentLayers(nn.Module):
+    """A stack of LSTM, GRU or tanh RNN layers over batch-first input."""
+
+    def __init__(self, kind: str, input_size: int, hidden_size: int, layers: int) -> None:
+        super().__init__()
+        self.kind, self.layers, self.hidden_size = kind, layers, hidden_size
+        types: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+        self.fused = types[kind](input_size, hidden_size, layers, batch_first=True)
+        if kind == "lstm":
+            with torch.no_grad():
+                for layer in range(layers):
+                    # An open forget gate lets gradients reach back from the start.
+                    self._weight("bias_ih", layer)[hidden_size : 2 * hidden_size].fill_(1.0)
+
+    def forward(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Runs the layers.
+
+        Args:
+            inputs: float32 [B, T, I], T >= 1.
+            memory: What the layers remember.
+
+        Returns:
+            The top layer's output [B, T, H] and what the layers remember after the last step.
+        """
+        if inputs.shape[1] >= FUSED_STEPS:
+            return self._run_fused(inputs, memory)
+        return self._run_plain(inputs, memory)
+
+    def _run_fused(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        hidden = memory.hidden.transpose(0, 1).contiguous()
+        if memory.cell is None:
+            output, hidden = self.fused(inputs, hidden)
+            return output, Memory(hidden.transpose(0, 1), None)
+        cell = memory.cell.transpose(0, 1).contiguous()
+        output, (hidden, cell) = self.fused(inputs, (hidden, cell))
+        return output, Memory(hidden.transpose(0, 1), cell.transpose(0, 1))
+
+    def _run_plain(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        hiddens, cells = [], []
+        for layer in range(self.layers):
+            gates = functional.linear(inputs, self._weight("weight_ih", layer), self._weight("bias_ih", layer))
+            hidden = memory.hidden[:, layer]
+            cell = None if memory.cell is None else memory.cell[:, layer]
+            outputs = []
+            for step in range(inputs.shape[1]):
+                hidden, cell = self._step(gates[:, step], hidden, cell, layer)
+                outputs.append(hidden)
+            inputs = torch.stack(outputs, dim=1)
+            hiddens.append(hidden)
+            if cell is not None:
+                cells.append(cell)
+        stacked = torch.stack(cells, dim=1) if cells else None
+        return inputs, Memory(torch.stack(hiddens, dim=1), stacked)
+
+    def _step(self, gates: Tensor, hidden: Tensor, cell: Tensor | None, layer: int) -> tuple[Tensor, Tensor | None]:
+        """One step of one layer; gates: what the input adds, [B, 4 H], [B, 3 H] or [B, H]."""
+        recurrent = torch.addmm(self._weight("bias_hh", layer), hidden, self._weight("weight_hh", layer).t())
+        if cell is not None:
+            return _lstm_step(gates + recurrent, cell)
+        if self.kind == "rnn":
+            return torch.tanh(gates + recurrent), None
+        size = 2 * self.hidden_size
+        reset, update = torch.sigmoid(gates[:, :size] + recurrent[:, :size]).chunk(2, dim=1)
+        candidate = torch.tanh(gates[:, size:] + reset * recurrent[:, size:])
+        return candidate + update * (hidden - candidate), None
+
+    def _weight(self, name: str, layer: int) -> Tensor:
+        weight = getattr(self.fused, f"{name}_l{layer}")
+        if not isinstance(weight, Tensor):
+            raise TypeError(f"{name}_l{layer} is not a tensor")
+        return weight
+
+
+def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    keep, forget, candidate, show = gates.chunk(4, dim=1)
+    cell = torch.sigmoid(forget) * cell + torch.sigmoid(keep) * torch.tanh(candidate)
+    return torch.sigmoid(show) * torch.tanh(cell), cell
+
+
+def run_ragged(layers: RecurrentLayers, inputs: Tensor, memory: Memory, lengths: Tensor) -> tuple[Tensor, Memory]:
+    """Runs each row for its own number of steps; rows leave as they finish.
+
+    Args:
+        layers: What to run.
+        inputs: float32 [B, T, I]; row b's steps beyond lengths[b] are not looked at.
+        memory: What the layers remember of each row.
+        lengths: int64 [B], 0..T.
+
+    Returns:
+        The output [B, T, H], 0 beyond a row's length, and the memory after each row's last step.
+    """
+    output = inputs.new_zeros(*inputs.shape[:2], layers.hidden_size)
+    hidden = memory.hidden.clone()
+    cell = None if memory.cell is None else memory.cell.clone()
+    start = 0
+    for stop in sorted({length for length in lengths.tolist() if length > 0}):
+        rows = (lengths > start).nonzero().squeeze(1)
+        active = Memory(hidden[rows], None if cell is None else cell[rows])
+        piece, after = layers(inputs[rows, start:stop], active)
+        output[rows, start:stop] = piece
+        hidden[rows] = after.hidden
+        if cell is not None and after.cell is not None:
+            cell[rows] = after.cell
+        start = stop
+    return output, Memory(hidden, cell)

@@ -1,0 +1,168 @@
+"""What a model is: its name, cell, targets, quantile levels and the statistics that it keeps."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
+from typing import Any
+
+from .errors import ConfigError
+from .frequency import Frequency
+
+CELLS = ("lstm", "gru", "rnn")
+MAX_WINDOW_STEPS = 100_000
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{key}: expected text, got {value!r}")
+    return value
+
+
+def _count(key: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{key}: expected a whole number of at least 1, got {value!r}")
+    return value
+
+
+def _number(key: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+        raise ConfigError(f"{key}: expected a finite number, got {value!r}")
+    return float(value)
+
+
+def _many(each: Callable[[str, object], Any]) -> Callable[[str, object], tuple[Any, ...]]:
+    def convert(key: str, value: object) -> tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{key}: expected a list, got {value!r}")
+        return tuple(each(key, item) for item in value)
+
+    return convert
+
+
+_CONVERTERS: Mapping[str, Callable[[str, object], Any]] = {
+    "name": _text,
+    "version": _text,
+    "cell": _text,
+    "layers": _count,
+    "hidden_size": _count,
+    "head_size": _count,
+    "targets": _many(_text),
+    "horizon": _count,
+    "quantile_levels": _many(_number),
+    "window": _count,
+    "lags": _many(_count),
+    "multiples": _count,
+    "frequency": _text,
+    "half_lives": _many(_number),
+    "carry_half_lives": _many(_number),
+    "error_half_lives": _many(_number),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model's configuration, checked when it is made.
+
+    Attributes:
+        name: The model's name.
+        version: The model's version.
+        cell: The recurrent cell: "lstm", "gru" or "rnn" (tanh).
+        layers: How many recurrent layers.
+        hidden_size: The size of each layer's hidden state.
+        head_size: The width of the head's hidden layers.
+        targets: The names of the targets; a time step has one value for each.
+        horizon: The longest forecast, in steps.
+        quantile_levels: Ascending, each between 0 and 1.
+        window: How many recent time steps the state keeps as they are.
+        lags: Candidate periods, in steps, ascending, none longer than the window.
+        multiples: How many past periods of a lag a seasonal mean spans at most.
+        frequency: The time between two steps as a pandas alias; empty if only position counts.
+        half_lives: Half-lives of the exponential means, in observed steps, ascending; the last
+            one is that of the normaliser.
+        carry_half_lives: Half-lives of the smoothed seasonal residuals, in observed steps.
+        error_half_lives: Half-lives of the tracked absolute errors, in observed steps, ascending.
+    """
+
+    name: str
+    version: str
+    cell: str = "lstm"
+    layers: int = 1
+    hidden_size: int = 64
+    head_size: int = 64
+    targets: tuple[str, ...] = ("value",)
+    horizon: int = 24
+    quantile_levels: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 0.9)
+    window: int = 48
+    lags: tuple[int, ...] = (12, 24)
+    multiples: int = 4
+    frequency: str = ""
+    half_lives: tuple[float, ...] = (3.0, 24.0, 200.0)
+    carry_half_lives: tuple[float, ...] = (1.0, 12.0)
+    error_half_lives: tuple[float, ...] = (24.0, 200.0)
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = _CONVERTERS[field.name](field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        self._check_names()
+        self._check_levels()
+        self._check_lags()
+        self._check_half_lives()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> "ModelConfig":
+        """Builds a configuration from exactly the keys that `to_dict` writes.
+
+        Raises:
+            ConfigError: A key is unknown, missing, or has a value of the wrong type or range.
+        """
+        known = {field.name for field in fields(cls)}
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"{key}: unknown key")
+        for key in sorted(known):
+            if key not in values:
+                raise ConfigError(f"{key}: missing key")
+        return cls(**{key: values[key] for key in known})  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the configuration as plain values that JSON can hold."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def _check_names(self) -> None:
+        for key in ("name", "version"):
+            if not getattr(self, key):
+                raise ConfigError(f"{key}: must not be empty")
+        if self.cell not in CELLS:
+            raise ConfigError(f"cell: expected one of {', '.join(CELLS)}, got {self.cell!r}")
+        if not self.targets or not all(self.targets) or len(set(self.targets)) < len(self.targets):
+            raise ConfigError("targets: expected one or more different names")
+        if self.frequency:
+            try:
+                Frequency.parse(self.frequency)
+            except Exception as error:
+                raise ConfigError(f"frequency: {error}") from error
+
+    def _check_levels(self) -> None:
+        levels = self.quantile_levels
+        if not levels or not all(0 < level < 1 for level in levels):
+            raise ConfigError("quantile_levels: expected one or more numbers between 0 and 1")
+        if list(levels) != sorted(set(levels)):
+            raise ConfigError("quantile_levels: must be ascending")
+
+    def _check_lags(self) -> None:
+        if self.window > MAX_WINDOW_STEPS:
+            raise ConfigError(f"window: at most {MAX_WINDOW_STEPS} steps, got {self.window}")
+        if list(self.lags) != sorted(set(self.lags)):
+            raise ConfigError("lags: must be ascending")
+        if self.lags and self.lags[-1] > self.window:
+            raise ConfigError(f"lags: {self.lags[-1]} is longer than the window of {self.window}")
+
+    def _check_half_lives(self) -> None:
+        for key in ("half_lives", "carry_half_lives", "error_half_lives"):
+            values = getattr(self, key)
+            if not values or list(values) != sorted(set(values)):
+                raise ConfigError(f"{key}: expected one or more ascending numbers")
+            # Below half a step the scan's weights would leave the range of float64.
+            if values[0] < 0.5 or values[-1] > 1e6:
+                raise ConfigError(f"{key}: expected numbers from 0.5 to 1e6")

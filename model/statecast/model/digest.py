@@ -1,0 +1,20 @@
+"""A model's identity: the same for the same configuration and weights, wherever they lie."""
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+
+import torch
+from torch import Tensor
+
+from .config import ModelConfig
+
+
+def digest_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
+    """Returns SHA-256 in hexadecimal over the canonical configuration and all tensors by name."""
+    digest = sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,96 @@
+"""A model on disk: <folder>/config.json, model.safetensors and, if there, metrics.json."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .config import ModelConfig
+from .errors import ConfigError, WeightsError
+from .forecaster import Forecaster
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+METRICS_FILE = "metrics.json"
+
+
+def bundled_models() -> Path:
+    """Returns the folder of the models that ship with the package: <name>/<version>/..."""
+    return Path(__file__).parent / "bundled"
+
+
+def save_model(forecaster: Forecaster, folder: Path, metrics: Mapping[str, Any] | None = None) -> None:
+    """Writes a model to a folder, which is made if need be.
+
+    Args:
+        forecaster: The model.
+        folder: Where to.
+        metrics: How the model did in validation; written if given.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / CONFIG_FILE, forecaster.config.to_dict())
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in forecaster.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS_FILE)
+    if metrics is not None:
+        _write_json(folder / METRICS_FILE, metrics)
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> Forecaster:
+    """Reads a model, in evaluation mode.
+
+    Args:
+        folder: Where it lies.
+        device: Where to put it.
+
+    Raises:
+        ConfigError: config.json is absent, damaged or wrong.
+        WeightsError: model.safetensors is absent, damaged or does not fit the configuration.
+    """
+    forecaster = Forecaster(_read_config(folder / CONFIG_FILE))
+    forecaster.load_state_dict(_read_weights(folder / WEIGHTS_FILE, forecaster.state_dict()))
+    return forecaster.to(device).eval()
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_config(path: Path) -> ModelConfig:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a JSON object")
+    try:
+        return ModelConfig.from_dict(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: cannot be read: {error}") from error
+    for name in sorted(tensors.keys() - expected.keys()):
+        raise WeightsError(f"{path}: {name}: unknown tensor")
+    for name, tensor in expected.items():
+        if name not in tensors:
+            raise WeightsError(f"{path}: {name}: missing tensor")
+        _check_tensor(path, name, tensors[name], tensor)
+    return tensors
+
+
+def _check_tensor(path: Path, name: str, tensor: Tensor, expected: Tensor) -> None:
+    if tensor.dtype != expected.dtype:
+        raise WeightsError(f"{path}: {name}: expected {expected.dtype}, got {tensor.dtype}")
+    if tensor.shape != expected.shape:
+        raise WeightsError(f"{path}: {name}: expected shape {list(expected.shape)}, got {list(tensor.shape)}")
+    if not bool(tensor.isfinite().all()):
+        raise WeightsError(f"{path}: {name}: holds NaN or infinite values")

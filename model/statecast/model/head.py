@@ -1,0 +1,117 @@
+"""The head: every quantile of every horizon step at once, from a series as it stands."""
+
+from itertools import pairwise
+from statistics import NormalDist
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .config import ModelConfig
+from .features import (
+    error_ratios,
+    log_errors,
+    standing_features,
+    standing_size,
+    units_of,
+)
+from .naive import NaiveForecasters, Statistics
+
+# A mean absolute error of 1 belongs to a normal distribution of this standard deviation.
+DEVIATIONS_PER_ERROR = 1.2533
+LARGEST_LOG_WIDTH = 6.0
+LARGEST_SHIFT = 30.0
+SMALLEST_UNIT = 1e-6
+LARGEST_FLOAT32 = 3.4e38
+
+
+class QuantileHead(nn.Module):
+    """Weighs the naive forecasts of each step, shifts them, and spreads quantiles around them.
+
+    The result is linear in the data's own units, so it follows a series anywhere. The widths
+    between neighbouring quantiles are positive, so they never cross.
+    """
+
+    widths: Tensor
+
+    def __init__(self, config: ModelConfig, naive: NaiveForecasters) -> None:
+        super().__init__()
+        size, levels = config.head_size, config.quantile_levels
+        self.targets, self.size = len(config.targets), size
+        self.anchor = min(range(len(levels)), key=lambda i: abs(levels[i] - 0.5))
+        self.memory = nn.Linear(config.hidden_size, self.targets * size)
+        self.standing = nn.Linear(standing_size(naive), size)
+        self.ahead = nn.Linear(naive.size, size)
+        self.steps = nn.Parameter(torch.randn(config.horizon, size) * 0.1)
+        self.mix = nn.Linear(size, size)
+        self.emit = nn.Linear(size, naive.size + len(levels))
+        self.trust = nn.Parameter(torch.tensor(3.0))
+        # The head starts from the naive forecasters weighed by their errors.
+        nn.init.zeros_(self.emit.weight)
+        nn.init.zeros_(self.emit.bias)
+        places = [NormalDist().inv_cdf(level) * DEVIATIONS_PER_ERROR for level in levels]
+        widths = [high - low for low, high in pairwise(places)]
+        self.register_buffer("widths", torch.tensor(widths), persistent=False)
+
+    def forward(
+        self,
+        naive: NaiveForecasters,
+        statistics: Statistics,
+        window: Tensor,
+        output: Tensor,
+        steps: Tensor,
+    ) -> Tensor:
+        """Forecasts.
+
+        Args:
+            naive: The naive forecasters.
+            statistics: Theirs, [N, ...].
+            window: The last raw values, float64 [N, W, D].
+            output: The recurrent layers' output, float32 [N, H].
+            steps: Which steps ahead, from 1, int64 [S].
+
+        Returns:
+            float64 [N, S, Q, D]; NaN for a target that has had no value.
+        """
+        units = units_of(naive, statistics)
+        ratios = error_ratios(naive, statistics, units)
+        candidates = naive.ahead(statistics, window, steps)
+        offsets = torch.where(candidates.known, candidates.values - units.centre[:, None, :, None], 0.0)
+        ratio = offsets / units.scale[:, None, :, None]
+        emitted = self._emit(
+            output,
+            standing_features(naive, statistics, units, ratios),
+            torch.asinh(ratio.clamp(-1e15, 1e15)).float(),
+            steps,
+        )
+        trust = self.trust * log_errors(ratios).mean(-1).unsqueeze(1)
+        logits = (emitted[..., : naive.size] - trust).masked_fill(~candidates.known, -1e9)
+        gates = torch.softmax(logits, dim=-1).double()
+        unit = (gates * ratios.mean(-1).unsqueeze(1)).sum(-1) + SMALLEST_UNIT
+        unit = unit * units.scale.unsqueeze(1)
+        shift = emitted[..., naive.size].clamp(-LARGEST_SHIFT, LARGEST_SHIFT).double()
+        centre = (gates * offsets).sum(-1) + shift * unit + units.centre.unsqueeze(1)
+        places = self._places(emitted[..., naive.size + 1 :])
+        quantiles = centre.unsqueeze(2) + unit.unsqueeze(2) * places.movedim(-1, 2)
+        known = (statistics.count > 0)[:, None, None, :]
+        return torch.where(known, quantiles.clamp(-LARGEST_FLOAT32, LARGEST_FLOAT32), torch.nan)
+
+    def _emit(self, output: Tensor, standing: Tensor, ahead: Tensor, steps: Tensor) -> Tensor:
+        """Runs the learned layers, [N, S, D, F + Q]."""
+        memory = self.memory(output).unflatten(1, (self.targets, self.size))
+        series = (memory + self.standing(standing)).unsqueeze(1)
+        hidden = series + self.ahead(ahead) + self.steps[steps - 1].unsqueeze(1)
+        hidden = functional.silu(self.mix(functional.silu(hidden)))
+        emitted = self.emit(hidden)
+        if not isinstance(emitted, Tensor):
+            raise TypeError("emit: expected a tensor")
+        return emitted
+
+    def _places(self, logs: Tensor) -> Tensor:
+        """Turns log widths [..., Q - 1] into the quantiles' places around 0, float64 [..., Q]."""
+        logs = logs.clamp(-LARGEST_LOG_WIDTH, LARGEST_LOG_WIDTH)
+        widths = (torch.exp(logs) * self.widths).double()
+        below, above = widths[..., : self.anchor], widths[..., self.anchor :]
+        down = -below.flip(-1).cumsum(-1).flip(-1)
+        middle = widths.new_zeros(*widths.shape[:-1], 1)
+        return torch.cat([down, middle, above.cumsum(-1)], dim=-1)
