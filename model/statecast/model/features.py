@@ -17,7 +17,7 @@ ERROR_SHARE = 1e-4
 LARGEST_RATIO = 1e15
 FARTHEST_ZERO = 20.0
 # Counts beyond this one make no difference to the learned parts.
-LARGEST_COUNT = 1e4
+LARGEST_COUNT = 1e3
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Units:
 
 def compress(ratio: Tensor) -> Tensor:
     """Arcsinh of a unit-free ratio, float32."""
-    return torch.asinh(ratio.clamp(-LARGEST_RATIO, LARGEST_RATIO)).float()
+    return torch.asinh(ratio.clamp(-LARGEST_RATIO, LARGEST_RATIO).float())
 
 
 def units_of(naive: NaiveForecasters, statistics: Statistics) -> Units:

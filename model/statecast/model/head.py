@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from .config import ModelConfig
 from .features import (
+    compress,
     error_ratios,
     log_errors,
     standing_features,
@@ -81,7 +82,7 @@ class QuantileHead(nn.Module):
         emitted = self._emit(
             output,
             standing_features(naive, statistics, units, ratios),
-            torch.asinh(ratio.clamp(-1e15, 1e15)).float(),
+            compress(ratio),
             steps,
         )
         trust = self.trust * log_errors(ratios).mean(-1).unsqueeze(1)

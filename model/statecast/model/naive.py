@@ -254,7 +254,7 @@ def _offsets(config: ModelConfig) -> tuple[Tensor, Tensor]:
 def _look_up(history: Tensor, positions: Tensor, reachable: Tensor) -> Seasonal:
     """Reads history [B, S, D] at positions [T, K, multiples]; gives [B, T, D, K]."""
     periods = history.index_select(1, positions.flatten())
-    periods = periods.view(len(history), *positions.shape, -1).movedim(-1, 2)
+    periods = periods.view(len(history), *positions.shape, history.shape[2]).movedim(-1, 2)
     observed = ~periods.isnan() & reachable.unsqueeze(1)
     values = torch.where(observed, periods, 0.0)
     counts = observed.sum(-1)

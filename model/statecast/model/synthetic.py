@@ -1,0 +1,277 @@
+"""Synthetic series of many kinds, for training and validating a model of any series at all."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Series = NDArray[np.float64]
+Rng = np.random.Generator
+
+USUAL_PERIODS = (4, 7, 12, 24, 48, 52, 96, 144, 168, 288, 336)
+# Steps a day, for series that have a weekly pattern over a daily one.
+STEPS_A_DAY = (24, 24, 48, 48, 96, 144, 288)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A synthetic series.
+
+    Attributes:
+        values: NaN where missing, [T].
+        period: Its main period in steps, 1 if it has none.
+    """
+
+    values: Series
+    period: int
+
+
+def make_series(rng: Rng, steps: int) -> Made:
+    """Makes one series of random kind, scale, offset and gaps."""
+    made = _kind(rng)(rng, steps)
+    values = made.values
+    if rng.random() < 0.12:
+        values = _change_of_regime(rng, values, _kind(rng)(rng, steps).values)
+    if rng.random() < 0.15:
+        values = values + _level_shifts(rng, steps) * _spread(values)
+    if rng.random() < 0.12:
+        values = _spiked(rng, values)
+    if rng.random() < 0.08:
+        values = _rounded(rng, values)
+    if rng.random() < 0.08:
+        values = np.clip(values, *np.quantile(values, (rng.uniform(0, 0.3), rng.uniform(0.7, 1))))
+    values = values * 10.0 ** rng.uniform(-3, 5)
+    if rng.random() < 0.25:
+        values = _with_gaps(rng, values)
+    return Made(values, made.period)
+
+
+def _kind(rng: Rng) -> Callable[[Rng, int], Made]:
+    kinds = (_seasonal, _working_week, _walk, _coloured, _counts, _flat, _autoregressive)
+    shares = (0.34, 0.26, 0.1, 0.1, 0.08, 0.04, 0.08)
+    return kinds[rng.choice(len(kinds), p=shares)]
+
+
+def _seasonal(rng: Rng, steps: int) -> Made:
+    """One to three seasons, a trend and noise, added or multiplied."""
+    period = _period(rng)
+    shape = _season(rng, steps, period)
+    for _ in range(rng.choice(3, p=(0.6, 0.3, 0.1))):
+        shape = shape + rng.uniform(0.1, 0.8) * _season(rng, steps, _period(rng))
+    if rng.random() < 0.4:
+        shape = shape * np.exp(_smooth_walk(rng, steps, rng.uniform(0.1, 0.7)))
+    return Made(_combined(rng, shape, _trend(rng, steps), _noise(rng, steps)), period)
+
+
+def _working_week(rng: Rng, steps: int) -> Made:
+    """A daily pattern that differs by the day of the week."""
+    day = int(rng.choice(STEPS_A_DAY))
+    shapes = [_template(rng, day) for _ in range(2)]
+    factors = 1 + rng.normal(0, rng.uniform(0, 0.3), 7)
+    offsets = rng.normal(0, rng.uniform(0, 0.3), 7)
+    factors[5:] *= rng.uniform(0.2, 1.2)
+    offsets[5:] += rng.normal(0, 0.7)
+    blend = rng.choice((0.0, 1.0))
+    week = np.concatenate(
+        [offsets[d] + factors[d] * (shapes[0] if d < 5 or blend == 0 else shapes[1]) for d in range(7)]
+    )
+    shape = np.resize(np.roll(week, rng.integers(7 * day)), steps)
+    shape = shape * np.exp(_smooth_walk(rng, steps, rng.uniform(0, 0.3)))
+    if rng.random() < 0.3:
+        shape = _with_holidays(rng, shape, day)
+    values = _combined(rng, shape, _trend(rng, steps), _noise(rng, steps))
+    return Made(values, 7 * day if 7 * day <= 336 else day)
+
+
+def _walk(rng: Rng, steps: int) -> Made:
+    """A random walk, perhaps with drift, pulled back to a mean, or geometric."""
+    jumps = _innovations(rng, steps)
+    if rng.random() < 0.5:
+        return Made(np.cumsum(jumps + rng.normal(0, 0.1)), 1)
+    pull = 10.0 ** rng.uniform(-3, -0.7)
+    values = _filtered(jumps, 1 - pull)
+    if rng.random() < 0.3:
+        values = np.exp(np.clip(values * 0.1, -5, 5))
+    return Made(values + rng.normal(0, 5), 1)
+
+
+def _coloured(rng: Rng, steps: int) -> Made:
+    """Noise whose power falls with frequency, from white to smoother than a random walk."""
+    spectrum = np.fft.rfft(_innovations(rng, 2 * steps))
+    frequency = np.maximum(np.fft.rfftfreq(2 * steps), 1 / (2 * steps))
+    values = np.fft.irfft(spectrum * frequency ** -rng.uniform(0, 1.4))[:steps]
+    return Made(_standard(values) + rng.normal(0, 3), 1)
+
+
+def _autoregressive(rng: Rng, steps: int) -> Made:
+    """A noisy oscillator: a cycle whose phase and amplitude wander."""
+    period, damping = 10.0 ** rng.uniform(0.5, 2.3), 1 - 10.0 ** rng.uniform(-3.5, -1)
+    turn = damping * np.exp(2j * np.pi / period)
+    jumps = _innovations(rng, steps)
+    values, state = np.empty(steps), 0j
+    for step in range(steps):
+        state = turn * state + jumps[step]
+        values[step] = state.real
+    return Made(_standard(values) + rng.normal(0, 3), max(1, round(period)))
+
+
+def _counts(rng: Rng, steps: int) -> Made:
+    """Counts, often zero, whose rate may have a season."""
+    period = _period(rng)
+    rate = np.exp(rng.uniform(-2.5, 3) + rng.choice((0.0, 1.0)) * _season(rng, steps, period))
+    if rng.random() < 0.5:
+        shape = rng.uniform(0.5, 5)
+        rate = rate * rng.gamma(shape, 1 / shape, steps)
+    values = rng.poisson(np.minimum(rate, 1e6)).astype(np.float64)
+    if rng.random() < 0.3:
+        values = values * (rng.random(steps) < rng.uniform(0.05, 0.6))
+    return Made(values, period)
+
+
+def _flat(rng: Rng, steps: int) -> Made:
+    """A constant, or a staircase of constants."""
+    if rng.random() < 0.5:
+        return Made(np.full(steps, rng.normal(0, 5)), 1)
+    return Made(np.round(_level_shifts(rng, steps) * 3) + rng.normal(0, 3), 1)
+
+
+def _period(rng: Rng) -> int:
+    if rng.random() < 0.8:
+        return int(rng.choice(USUAL_PERIODS))
+    return int(10.0 ** rng.uniform(0.5, 2.5))
+
+
+def _season(rng: Rng, steps: int, period: int) -> Series:
+    return np.resize(np.roll(_template(rng, period), rng.integers(period)), steps)
+
+
+def _template(rng: Rng, period: int) -> Series:
+    """One period of a random shape, of mean 0 and deviation 1."""
+    phase = np.arange(period) / period
+    kind = rng.integers(5)
+    if kind == 0:
+        shape = np.sin(2 * np.pi * phase)
+    elif kind == 1:
+        orders = np.arange(1, rng.integers(2, 9))
+        weights = rng.normal(size=len(orders)) / orders ** rng.uniform(0.3, 1.5)
+        angles = np.outer(phase, orders) * 2 * np.pi + rng.uniform(0, 2 * np.pi, len(orders))
+        shape = np.sin(angles) @ weights
+    elif kind == 2:
+        peaks = rng.random(rng.integers(1, 4))
+        gaps = np.abs((phase[:, None] - peaks + 0.5) % 1 - 0.5)
+        shape = np.exp(-((gaps / rng.uniform(0.02, 0.25)) ** 2)) @ rng.uniform(0.3, 1, len(peaks))
+    elif kind == 3:
+        shape = (phase < rng.uniform(0.1, 0.9)).astype(np.float64) if rng.random() < 0.7 else phase
+    else:
+        shape = rng.normal(size=period)
+    return _standard(shape)
+
+
+def _trend(rng: Rng, steps: int) -> Series:
+    time = np.arange(steps) / steps
+    kind = rng.integers(5)
+    if kind == 0:
+        return rng.normal(0, 4) * time
+    if kind == 1:
+        knots = np.sort(rng.random(rng.integers(1, 6)))
+        return np.maximum(time[:, None] - knots, 0) @ rng.normal(0, 8, len(knots))
+    if kind == 2:
+        return _smooth_walk(rng, steps, rng.uniform(0.2, 3))
+    if kind == 3:
+        return np.cumsum(rng.normal(0, 10.0 ** rng.uniform(-3, -1), steps))
+    return np.zeros(steps)
+
+
+def _noise(rng: Rng, steps: int) -> Series:
+    """Noise from hardly any to as strong as the season, some of it with a memory."""
+    noise = _innovations(rng, steps)
+    if rng.random() < 0.6:
+        noise = _standard(_filtered(noise, rng.uniform(0.3, 0.99)))
+        noise = noise + rng.uniform(0, 0.5) * rng.normal(size=steps)
+    return noise * 10.0 ** rng.uniform(-2, 0.1)
+
+
+def _innovations(rng: Rng, steps: int) -> Series:
+    """Independent noise: normal, heavy-tailed, skewed, or of changing strength."""
+    kind = rng.integers(5)
+    if kind == 0:
+        return np.clip(rng.standard_t(rng.uniform(2, 6), steps), -50, 50)
+    if kind == 1:
+        return rng.normal(size=steps) * np.exp(_smooth_walk(rng, steps, rng.uniform(0.2, 1.2)))
+    if kind == 2:
+        shape = rng.uniform(0.5, 4)
+        return (rng.gamma(shape, 1, steps) - shape) / np.sqrt(shape)
+    return rng.normal(size=steps)
+
+
+def _combined(rng: Rng, shape: Series, trend: Series, noise: Series) -> Series:
+    if rng.random() < 0.35:
+        strength = rng.uniform(0.1, 0.6)
+        return np.exp(np.clip(strength * (shape + trend + noise), -8, 8))
+    if rng.random() < 0.3:
+        noise = noise * (0.2 + np.abs(shape - shape.min()))
+    return rng.choice((0.0, 3.0, 30.0)) * rng.random() + shape + trend + noise
+
+
+def _smooth_walk(rng: Rng, steps: int, strength: float) -> Series:
+    """A slow wander around 0."""
+    knots = rng.integers(3, max(4, steps // 60))
+    heights = rng.normal(0, strength, knots)
+    return np.interp(np.linspace(0, knots - 1, steps), np.arange(knots), heights)
+
+
+def _level_shifts(rng: Rng, steps: int) -> Series:
+    jumps = np.where(rng.random(steps) < rng.uniform(0.5, 8) / steps, rng.normal(0, 2, steps), 0)
+    return np.cumsum(jumps)
+
+
+def _change_of_regime(rng: Rng, before: Series, after: Series) -> Series:
+    cut = int(rng.uniform(0.2, 0.8) * len(before))
+    after = _standard(after) * _spread(before) * 2.0 ** rng.normal() + before[:cut].mean()
+    return np.concatenate([before[:cut], after[cut:]])
+
+
+def _spiked(rng: Rng, values: Series) -> Series:
+    hits = rng.random(len(values)) < 10.0 ** rng.uniform(-3, -1.3)
+    heights = rng.exponential(rng.uniform(1, 10), len(values)) * rng.choice((-1, 1, 1))
+    return values + hits * heights * _spread(values)
+
+
+def _with_holidays(rng: Rng, shape: Series, day: int) -> Series:
+    """Makes some days look like others."""
+    days = shape[: len(shape) // day * day].reshape(-1, day).copy()
+    for position in np.flatnonzero(rng.random(len(days)) < 0.03):
+        days[position] = days[rng.integers(len(days))]
+    return np.concatenate([days.ravel(), shape[days.size :]])
+
+
+def _rounded(rng: Rng, values: Series) -> Series:
+    unit = _spread(values) * 10.0 ** rng.uniform(-1.5, 0)
+    return np.round(values / unit) * unit
+
+
+def _with_gaps(rng: Rng, values: Series) -> Series:
+    values = values.copy()
+    if rng.random() < 0.5:
+        values[rng.random(len(values)) < rng.uniform(0.01, 0.5)] = np.nan
+    for start in rng.integers(0, len(values), rng.integers(0, 4)):
+        values[start : start + rng.integers(1, 100)] = np.nan
+    return values
+
+
+def _filtered(noise: Series, memory: float) -> Series:
+    """y[t] = memory y[t - 1] + noise[t], by repeated doubling: y += memory ** k * shift(y, k)."""
+    values, shift, factor = noise.copy(), 1, memory
+    while shift < len(values) and factor > 1e-12:
+        values[shift:] = values[shift:] + factor * values[:-shift]
+        shift, factor = 2 * shift, factor * factor
+    return values
+
+
+def _spread(values: Series) -> float:
+    return float(values.std()) + 1e-9
+
+
+def _standard(values: Series) -> Series:
+    return (values - values.mean()) / _spread(values)

@@ -1,0 +1,60 @@
+"""A configuration is checked when it is made; the error names the key."""
+
+from typing import Any
+
+import pytest
+
+from statecast.model import ConfigError, ModelConfig
+
+
+def test_a_configuration_survives_its_dictionary() -> None:
+    config = ModelConfig(name="m", version="1", targets=("a", "b"), frequency="30min")
+    assert ModelConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", ""),
+        ("name", 3),
+        ("version", None),
+        ("cell", "transformer"),
+        ("layers", 0),
+        ("layers", True),
+        ("layers", 1.5),
+        ("hidden_size", -1),
+        ("head_size", "8"),
+        ("targets", "value"),
+        ("targets", ["a", "a"]),
+        ("targets", [""]),
+        ("horizon", 0),
+        ("quantile_levels", []),
+        ("quantile_levels", [0.5, 0.1]),
+        ("quantile_levels", [0.1, 0.1]),
+        ("quantile_levels", [0.0, 0.5]),
+        ("quantile_levels", [0.5, float("nan")]),
+        ("window", 0),
+        ("window", 10**9),
+        ("lags", [49]),
+        ("lags", [0]),
+        ("lags", [24, 12]),
+        ("multiples", 0),
+        ("frequency", "fortnight"),
+        ("half_lives", []),
+        ("half_lives", [0.1]),
+        ("carry_half_lives", [float("inf")]),
+        ("error_half_lives", [20, 10]),
+    ],
+)
+def test_a_wrong_value_is_refused_by_key(key: str, value: Any) -> None:
+    values = ModelConfig(name="m", version="1").to_dict()
+    with pytest.raises(ConfigError, match=f"^{key}"):
+        ModelConfig.from_dict({**values, key: value})
+
+
+@pytest.mark.parametrize("key", ModelConfig(name="m", version="1").to_dict())
+def test_every_key_is_needed(key: str) -> None:
+    values = ModelConfig(name="m", version="1").to_dict()
+    del values[key]
+    with pytest.raises(ConfigError, match=f"{key}: missing key"):
+        ModelConfig.from_dict(values)

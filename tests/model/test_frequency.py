@@ -1,0 +1,75 @@
+"""Steps are counted and added on grids of fixed and of calendar length."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statecast.model import Frequency, FrequencyError
+
+
+def ns(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 10**9
+
+
+@pytest.mark.parametrize(
+    ("alias", "start", "end", "steps"),
+    [
+        ("h", "2024-02-28T23:00", "2024-03-01T00:00", 25),
+        ("30min", "2024-01-01T00:10", "2024-01-01T02:10", 4),
+        ("D", "2024-01-01T05:00", "2025-01-01T05:00", 366),
+        ("7D", "2024-01-01", "2024-01-15", 2),
+        ("W-MON", "2024-01-01", "2024-01-15", 2),
+        ("MS", "2023-11-01", "2024-03-01", 4),
+        ("ME", "2024-01-31", "2024-03-31", 2),
+        ("QS", "2024-01-01", "2025-01-01", 4),
+        ("YS", "2000-01-01", "2024-01-01", 24),
+        ("B", "2024-01-05", "2024-01-09", 2),
+        ("MS", "1700-01-01", "2200-01-01", 6000),
+    ],
+)
+def test_steps_are_counted_and_added(alias: str, start: str, end: str, steps: int) -> None:
+    frequency = Frequency.parse(alias)
+    assert frequency.steps_between(ns(start), ns(end)) == steps
+    assert frequency.steps_between(ns(end), ns(start)) == -steps
+    assert frequency.steps_between(ns(start), ns(start)) == 0
+    assert frequency.add(ns(start), steps) == ns(end)
+    assert frequency.add(ns(end), -steps) == ns(start)
+
+
+@pytest.mark.parametrize(
+    ("alias", "start", "end"),
+    [
+        ("h", "2024-01-01T00:00", "2024-01-01T00:30"),
+        ("MS", "2024-01-01", "2024-02-02"),
+        ("MS", "2024-01-02", "2024-02-01"),
+        ("MS", "2024-01-01T00:00", "2024-02-01T00:01"),
+        ("2MS", "2024-01-01", "2024-02-01"),
+        ("B", "2024-01-05", "2024-01-06"),
+        ("W-MON", "2024-01-01", "2024-01-09"),
+    ],
+)
+def test_a_time_off_the_grid_is_refused(alias: str, start: str, end: str) -> None:
+    with pytest.raises(FrequencyError):
+        Frequency.parse(alias).steps_between(ns(start), ns(end))
+
+
+@pytest.mark.parametrize("alias", ["fortnight", "-1h", "0h", "bh", ""])
+def test_an_unusable_alias_is_refused(alias: str) -> None:
+    with pytest.raises(FrequencyError):
+        Frequency.parse(alias)
+
+
+@pytest.mark.parametrize("alias", ["h", "MS", "B"])
+@pytest.mark.parametrize("steps", [10**9, -(10**9), 10**30])
+def test_a_time_beyond_the_calendar_is_refused(alias: str, steps: int) -> None:
+    with pytest.raises(FrequencyError):
+        Frequency.parse(alias).add(ns("2024-01-01"), steps)
+
+
+@given(st.sampled_from(["15min", "D", "MS", "QS", "B"]), st.integers(0, 1000))
+def test_counting_undoes_adding(alias: str, steps: int) -> None:
+    frequency = Frequency.parse(alias)
+    start = ns("2001-01-01")
+    assert frequency.steps_between(start, frequency.add(start, steps)) == steps
