@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .naive import NaiveForecasters, Statistics
+from .scan import decayed_weights
 
 # A deviation below this share of the level is rounding noise, not a deviation.
 LEVEL_SHARE = 1e-10
@@ -43,12 +44,7 @@ def units_of(naive: NaiveForecasters, statistics: Statistics) -> Units:
 
     The prior makes the first values usable and fades within some thirty observations.
     """
-    slowest = naive.means - 1
-    centre = naive.mean_values(statistics)[..., slowest]
-    # Forecaster 0 is the last value, so the slowest mean is forecaster `means`.
-    count = statistics.error_counts[..., naive.means]
-    weight = torch.expm1(count.clamp(min=1) * naive.error_decay[-1]) / torch.expm1(naive.error_decay[-1])
-    deviation = statistics.errors[..., naive.means, -1] / weight
+    centre, deviation, count = naive.normaliser(statistics)
     prior = PRIOR_SHARE * torch.exp2(-count) + LEVEL_SHARE
     return Units(centre, deviation + centre.abs() * prior + TINY)
 
@@ -56,12 +52,23 @@ def units_of(naive: NaiveForecasters, statistics: Statistics) -> Units:
 def error_ratios(naive: NaiveForecasters, statistics: Statistics, units: Units) -> Tensor:
     """The mean absolute errors in units of the deviation, float64 [..., D, F, E].
 
-    They are drawn towards 1 as if by one further observation, so that a forecaster that has hardly
-    been judged does not look perfect.
+    They are drawn towards 1 as if by one further observation, so that a forecaster that has hardly been judged does
+    not look perfect.
     """
-    count = statistics.error_counts.unsqueeze(-1)
-    ratio = naive.mean_errors(statistics) / units.scale[..., None, None]
-    return (ratio.clamp(max=LARGEST_RATIO) * count + 1) / (count + 1)
+    counts = statistics.error_counts.unsqueeze(-1)
+    errors = statistics.errors / decayed_weights(counts, naive.error_decay)
+    return _drawn_to_one(errors / units.scale[..., None, None], counts)
+
+
+def _recent_ratios(naive: NaiveForecasters, statistics: Statistics, units: Units) -> Tensor:
+    """The first of the above for the forecasters that judge a step, float64 [..., D, judges]."""
+    counts = statistics.error_counts[..., : naive.judges]
+    errors = statistics.errors[..., : naive.judges, 0] / decayed_weights(counts, naive.error_decay[0])
+    return _drawn_to_one(errors / units.scale.unsqueeze(-1), counts)
+
+
+def _drawn_to_one(ratios: Tensor, counts: Tensor) -> Tensor:
+    return (ratios.clamp(max=LARGEST_RATIO) * counts + 1) / (counts + 1)
 
 
 def log_errors(ratios: Tensor) -> Tensor:
@@ -86,15 +93,15 @@ def step_features(naive: NaiveForecasters, after: Statistics, history: Tensor) -
     units = units_of(naive, after)
     seen = ~values.isnan()
     steps = torch.where(seen & ~before.isnan(), values - before, 0.0) / units.scale.unsqueeze(-1)
-    ahead = naive.periods_before_next(history)
-    errors = log_errors(error_ratios(naive, after, units))[..., : naive.judges, 0]
+    ahead, ahead_known = naive.periods_before_next(history)
+    errors = log_errors(_recent_ratios(naive, after, units))
     features = torch.cat(
         [
             torch.where(seen, units.normalise(values.nan_to_num()), 0.0),
             seen.float(),
             compress(steps),
             log_count(after.count).unsqueeze(-1),
-            torch.where(ahead.known, units.normalise(ahead.single), 0.0),
+            torch.where(ahead_known, units.normalise(ahead), 0.0),
             errors,
         ],
         dim=-1,

@@ -137,16 +137,17 @@ class Forecaster(nn.Module):
         self.layout.check(state)
         values, lengths = self._checked(state, values, lengths)
         with self._graph():
-            before = _statistics(state)
             history = torch.cat([state["window"], values], dim=1)
-            after = self.naive.observe(before, history)
-            output, memory = self._run(state, step_features(self.naive, after, history), lengths)
-            rows = torch.arange(values.shape[0], device=values.device)
+            after = self.naive.observe(_statistics(state), history)
+            inputs = step_features(self.naive, after, history)
+            ragged = bool((lengths != inputs.shape[1]).any())
+            output, memory = self._run(state, inputs, lengths if ragged else None)
+            ends = _Ends(lengths, inputs.shape[1], ragged)
             advanced = {
                 "hidden": memory.hidden,
                 **({} if memory.cell is None else {"cell": memory.cell}),
-                "window": _windows_at(history, lengths, self.config.window),
-                **_named(after.at(rows, lengths)),
+                "window": ends.window(history, self.config.window),
+                **_named(ends.statistics(after)),
                 "step": state["step"] + lengths,
             }
         return Trace(State(advanced), lengths, history, output, after)
@@ -186,10 +187,10 @@ class Forecaster(nn.Module):
             raise TypeError("head: expected a tensor")
         return quantiles
 
-    def _run(self, state: State, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Memory]:
+    def _run(self, state: State, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Memory]:
         """Runs the recurrent layers; the output [B, T + 1, H] begins with the state's own."""
         memory = Memory(state["hidden"], state.get("cell"))
-        if bool((lengths == inputs.shape[1]).all()):
+        if lengths is None:
             output, after = self.cell(inputs, memory)
         else:
             output, after = run_ragged(self.cell, inputs, memory, lengths)
@@ -221,6 +222,28 @@ class Forecaster(nn.Module):
             yield
 
 
+@dataclass(frozen=True)
+class _Ends:
+    """Picks what stands after each row's own length. One step leaves views, which hold on to little."""
+
+    lengths: Tensor
+    steps: int
+    ragged: bool
+
+    def statistics(self, after: Statistics) -> Statistics:
+        if self.steps == 1 and not self.ragged:
+            return after.at(slice(None), 1)
+        return after.at(torch.arange(len(self.lengths), device=self.lengths.device), self.lengths)
+
+    def window(self, history: Tensor, size: int) -> Tensor:
+        """Cuts the last `size` values off, [B, W, D]."""
+        if not self.ragged:
+            return history[:, self.steps :] if self.steps == 1 else history[:, self.steps :].clone()
+        steps = torch.arange(size, device=history.device)
+        index = (self.lengths.unsqueeze(1) + steps).unsqueeze(2).expand(-1, -1, history.shape[2])
+        return history.gather(1, index)
+
+
 def _parts(config: ModelConfig, naive: NaiveForecasters) -> Iterator[Part]:
     shape = (config.layers, config.hidden_size)
     yield Part("hidden", shape, "float32")
@@ -237,10 +260,3 @@ def _statistics(state: State) -> Statistics:
 
 def _named(statistics: Statistics) -> dict[str, Tensor]:
     return {field.name: getattr(statistics, field.name) for field in fields(statistics)}
-
-
-def _windows_at(history: Tensor, lengths: Tensor, window: int) -> Tensor:
-    """Cuts each row's last `window` values off after its own length, [B, W, D]."""
-    steps = torch.arange(window, device=history.device)
-    index = (lengths.unsqueeze(1) + steps).unsqueeze(2).expand(-1, -1, history.shape[2])
-    return history.gather(1, index)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .scan import decayed_sums, decayed_weights, log_decays, mean_ages
+from .seasonal import Seasonal, look_up, look_up_one, period_offsets
 from .state import Part
 
 
@@ -35,24 +36,28 @@ class Statistics:
     error_counts: Tensor
     errors: Tensor
 
-    def at(self, *index: Tensor | slice | None) -> "Statistics":
+    def at(self, *index: Tensor | slice | int | None) -> "Statistics":
         """Picks from the leading dimensions."""
         return Statistics(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
 @dataclass(frozen=True)
-class Seasonal:
-    """What each lag's past periods say, float64, 0 where they were all missing.
+class Levels:
+    """What the forecasters start from, float64.
 
     Attributes:
-        single: The value of the most recent period that was observed, [..., D, K].
-        mean: The mean of the last periods, [..., D, K].
-        known: Whether any of them was observed, bool [..., D, K].
+        last: The last observed value, [..., D].
+        count: How many values have been observed, [..., D].
+        means: The exponential means, [..., D, M].
+        carries: The smoothed residuals of each lag's seasonal mean, [..., D, K, R].
+        carried: Whether there is one, bool [..., D, K].
     """
 
-    single: Tensor
-    mean: Tensor
-    known: Tensor
+    last: Tensor
+    count: Tensor
+    means: Tensor
+    carries: Tensor
+    carried: Tensor
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class NaiveForecasters(nn.Module):
     mean_decay: Tensor
     carry_decay: Tensor
     error_decay: Tensor
+    one_step: Tensor
     offsets: Tensor
     reachable: Tensor
 
@@ -90,10 +96,11 @@ class NaiveForecasters(nn.Module):
         self.size = 2 * self.means + self.lags * (2 + self.carries)
         # The level forecasters and each lag's last period: enough to tell a series' kind.
         self.judges = 2 * self.means + self.lags
-        offsets, reachable = _offsets(config)
+        offsets, reachable = period_offsets(config)
         self.register_buffer("mean_decay", log_decays(config.half_lives), persistent=False)
         self.register_buffer("carry_decay", log_decays(config.carry_half_lives), persistent=False)
         self.register_buffer("error_decay", log_decays(config.error_half_lives), persistent=False)
+        self.register_buffer("one_step", torch.ones((), dtype=torch.float64), persistent=False)
         self.register_buffer("offsets", offsets, persistent=False)
         self.register_buffer("reachable", reachable, persistent=False)
 
@@ -123,89 +130,92 @@ class NaiveForecasters(nn.Module):
         """
         values = history[:, self.window :]
         seen = ~values.isnan()
-        seasonal = self._seasonal_of_past(history)
-        after = self._sums(before, values, seen, seasonal)
-        standing = self.candidates(after.at(slice(None), slice(0, -1)), seasonal, values.new_ones(()))
-        judged = standing.known & seen.unsqueeze(-1)
-        counts = _counted(before.error_counts, judged)
-        misses = torch.where(judged, values.unsqueeze(-1) - standing.values, 0.0).abs()
-        errors = decayed_sums(before.errors, _repeat(misses, self.memories), counts.unsqueeze(-1), self.error_decay)
-        return Statistics(after.last, after.count, after.sums, after.carries, counts, errors)
-
-    def _sums(self, before: Statistics, values: Tensor, seen: Tensor, seasonal: Seasonal) -> Statistics:
-        """Does all of `observe` but judge the forecasters; their counts of carries are right."""
         last = _carried_forward(before.last, values, seen)
         count = _counted(before.count, seen)
-        sums = decayed_sums(before.sums, _repeat(values.nan_to_num(), self.means), count.unsqueeze(-1), self.mean_decay)
-        judged = seasonal.known & seen.unsqueeze(-1)
-        residuals = torch.where(judged, values.unsqueeze(-1) - seasonal.mean, 0.0)
-        counts = _counted(self.seasonal_counts(before), judged)
-        carries = decayed_sums(before.carries, _repeat(residuals, self.carries), counts.unsqueeze(-1), self.carry_decay)
-        blank = counts.new_zeros(*counts.shape[:3], self.size - self.lags)
-        # Only the place that `seasonal_counts` reads is filled in.
-        start = 2 * self.means + self.lags
-        error_counts = torch.cat([blank[..., :start], counts, blank[..., start:]], dim=-1)
-        return Statistics(last, count, sums, carries, error_counts, before.errors.unsqueeze(1))
+        terms = _repeat(values.nan_to_num(), self.means)
+        sums = decayed_sums(before.sums, terms, count.unsqueeze(-1), self.mean_decay)
+        seasonal = look_up(history, self._positions(history), self.reachable[:1])
+        carries, carry_counts = self._carry(before, values, seasonal)
+        past = slice(None), slice(0, -1)
+        levels = self._levels(last[past], count[past], sums[past], carries[past], carry_counts[past])
+        errors, error_counts = self._judge(before, values, self.candidates(levels, seasonal, self.one_step))
+        return Statistics(last, count, sums, carries, error_counts, errors)
 
-    def seasonal_counts(self, statistics: Statistics) -> Tensor:
+    def _carry(self, before: Statistics, values: Tensor, seasonal: Seasonal) -> tuple[Tensor, Tensor]:
+        """Smooths the residuals of the seasonal means; sums [B, T + 1, D, K, R] and counts [B, T + 1, D, K]."""
+        values = values.unsqueeze(-1)
+        judged = seasonal.known & ~values.isnan()
+        residuals = torch.where(judged, values - seasonal.mean, 0.0)
+        counts = _counted(self._carry_counts(before), judged)
+        terms = _repeat(residuals, self.carries)
+        return decayed_sums(before.carries, terms, counts.unsqueeze(-1), self.carry_decay), counts
+
+    def _judge(self, before: Statistics, values: Tensor, standing: Candidates) -> tuple[Tensor, Tensor]:
+        """Scores the forecasts of each value; sums [B, T + 1, D, F, E] and counts [B, T + 1, D, F]."""
+        values = values.unsqueeze(-1)
+        judged = standing.known & ~values.isnan()
+        misses = torch.where(judged, values - standing.values, 0.0).abs()
+        counts = _counted(before.error_counts, judged)
+        terms = _repeat(misses, self.memories)
+        return decayed_sums(before.errors, terms, counts.unsqueeze(-1), self.error_decay), counts
+
+    def _carry_counts(self, statistics: Statistics) -> Tensor:
         """How often each lag's seasonal mean has been judged, [..., D, K]."""
         start = 2 * self.means + self.lags
         return statistics.error_counts[..., start : start + self.lags]
 
-    def mean_values(self, statistics: Statistics) -> Tensor:
-        """The exponential means, 0 before the first value, [..., D, M]."""
-        count = statistics.count.unsqueeze(-1)
-        return statistics.sums / decayed_weights(count.clamp(min=1), self.mean_decay)
+    def _levels(self, last: Tensor, count: Tensor, sums: Tensor, carries: Tensor, carry_counts: Tensor) -> Levels:
+        means = sums / decayed_weights(count.unsqueeze(-1), self.mean_decay)
+        weights = decayed_weights(carry_counts.unsqueeze(-1), self.carry_decay)
+        return Levels(last.nan_to_num(), count, means, carries / weights, carry_counts > 0)
 
-    def mean_errors(self, statistics: Statistics) -> Tensor:
-        """Each forecaster's mean absolute error, 0 before it is judged, [..., D, F, E]."""
-        count = statistics.error_counts.unsqueeze(-1)
-        return statistics.errors / decayed_weights(count.clamp(min=1), self.error_decay)
+    def levels(self, statistics: Statistics) -> Levels:
+        """Returns what the forecasters start from, for statistics of shape [...]."""
+        return self._levels(
+            statistics.last, statistics.count, statistics.sums, statistics.carries, self._carry_counts(statistics)
+        )
 
-    def candidates(self, statistics: Statistics, seasonal: Seasonal, steps: Tensor) -> Candidates:
+    def normaliser(self, statistics: Statistics) -> tuple[Tensor, Tensor, Tensor]:
+        """The slowest exponential mean, its mean absolute error, and how often it was judged, each [..., D]."""
+        mean = statistics.sums[..., -1] / decayed_weights(statistics.count, self.mean_decay[-1])
+        count = statistics.error_counts[..., self.means]
+        deviation = statistics.errors[..., self.means, -1] / decayed_weights(count, self.error_decay[-1])
+        return mean, deviation, count
+
+    def candidates(self, levels: Levels, seasonal: Seasonal, steps: Tensor) -> Candidates:
         """Lets each forecaster speak.
 
         Args:
-            statistics: What is known, [..., D].
+            levels: What they start from, [..., D].
             seasonal: The past periods of the steps to forecast, [..., D, K].
-            steps: How many steps ahead those are, broadcastable to [..., 1].
+            steps: How many steps ahead those are, broadcastable to [..., D].
 
         Returns:
             The forecasts, [..., D, F].
         """
-        count = statistics.count.unsqueeze(-1)
-        means = self.mean_values(statistics)
-        ages = mean_ages(count.clamp(min=2), self.mean_decay)
-        slopes = (means[..., :-1] - means[..., 1:]) / (ages[..., 1:] - ages[..., :-1])
-        trends = means[..., :-1] + slopes * (ages[..., :-1] + steps.unsqueeze(-1))
-        counts = self.seasonal_counts(statistics).unsqueeze(-1)
-        carried = seasonal.mean.unsqueeze(-1) + statistics.carries / decayed_weights(
-            counts.clamp(min=1), self.carry_decay
-        )
-        carry_known = seasonal.known & (counts.squeeze(-1) > 0)
         lead = seasonal.mean.shape[:-1]
+        count = levels.count.unsqueeze(-1)
+        carried = (seasonal.mean.unsqueeze(-1) + levels.carries).transpose(-1, -2).flatten(-2)
         values = torch.cat(
             [
-                statistics.last.nan_to_num().unsqueeze(-1).expand(*lead, 1),
-                means.expand(*lead, self.means),
-                trends.expand(*lead, self.means - 1),
+                levels.last.unsqueeze(-1).expand(*lead, 1),
+                levels.means.expand(*lead, self.means),
+                self._trends(levels, steps).expand(*lead, self.means - 1),
                 seasonal.single,
                 seasonal.mean,
-                carried.transpose(-1, -2).flatten(-2),
+                carried,
             ],
             dim=-1,
         )
-        known = torch.cat(
-            [
-                (count > 0).expand(*lead, 1 + self.means),
-                (count > 1).expand(*lead, self.means - 1),
-                seasonal.known,
-                seasonal.known,
-                *[carry_known] * self.carries,
-            ],
-            dim=-1,
-        )
-        return Candidates(torch.where(known, values, 0.0), known)
+        known = [(count > 0).expand(*lead, 1 + self.means), (count > 1).expand(*lead, self.means - 1)]
+        known += [seasonal.known, seasonal.known, *[seasonal.known & levels.carried] * self.carries]
+        return Candidates(values, torch.cat(known, dim=-1))
+
+    def _trends(self, levels: Levels, steps: Tensor) -> Tensor:
+        """Draws a line through each pair of neighbouring means, [..., D, M - 1]."""
+        ages = mean_ages(levels.count.unsqueeze(-1).clamp(min=2), self.mean_decay)
+        slopes = (levels.means[..., :-1] - levels.means[..., 1:]) / (ages[..., 1:] - ages[..., :-1])
+        return levels.means[..., :-1] + slopes * (ages[..., :-1] + steps.unsqueeze(-1))
 
     def ahead(self, statistics: Statistics, window: Tensor, steps: Tensor) -> Candidates:
         """Forecasts some steps ahead.
@@ -218,50 +228,19 @@ class NaiveForecasters(nn.Module):
         Returns:
             The forecasts, [N, S, D, F].
         """
-        positions = self.window + self.offsets[steps - 1]
-        seasonal = _look_up(window, positions, self.reachable[steps - 1])
-        return self.candidates(statistics.at(slice(None), None), seasonal, steps.double().view(1, -1, 1))
+        chosen = steps - 1
+        seasonal = look_up(window, self.window + self.offsets[chosen], self.reachable[chosen])
+        levels = self.levels(statistics.at(slice(None), None))
+        return self.candidates(levels, seasonal, steps.double().view(1, -1, 1))
 
-    def periods_before_next(self, history: Tensor) -> Seasonal:
-        """Looks up, after each observation, the latest period of the next, [B, T, D, K]."""
-        steps = torch.arange(self.window + 1, history.shape[1] + 1, device=history.device)
-        positions = steps.view(-1, 1, 1) + self.offsets[:1, :, :1]
-        return _look_up(history, positions, self.reachable[:1, :, :1].expand_as(positions))
+    def periods_before_next(self, history: Tensor) -> tuple[Tensor, Tensor]:
+        """One period before the step after each observation: values, 0 where missing, and known, [B, T, D, K]."""
+        return look_up_one(history, self._positions(history)[..., 0] + 1)
 
-    def _seasonal_of_past(self, history: Tensor) -> Seasonal:
-        """Looks up the past periods of each observation, [B, T, D, K]."""
+    def _positions(self, history: Tensor) -> Tensor:
+        """Where the past periods of each observation lie, int64 [T, K, multiples]."""
         steps = torch.arange(self.window, history.shape[1], device=history.device)
-        positions = steps.view(-1, 1, 1) + self.offsets[:1]
-        return _look_up(history, positions, self.reachable[:1].expand_as(positions))
-
-
-def _offsets(config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """Where the past periods of each step ahead lie, counted from the next step.
-
-    Returns:
-        Negative offsets, int64 [horizon, K, multiples], and whether they lie inside the window,
-        bool of the same shape. Those that do not are clipped to the last value.
-    """
-    ahead = torch.arange(config.horizon).view(-1, 1, 1)
-    lags = torch.tensor(config.lags, dtype=torch.int64).view(1, -1, 1)
-    # ceil((ahead + 1) / lag) periods back is the most recent one that lies in the past.
-    periods = torch.div(ahead, lags.clamp(min=1), rounding_mode="floor") + 1
-    offsets = ahead - (periods + torch.arange(config.multiples).view(1, 1, -1)) * lags
-    reachable = offsets >= -config.window
-    return torch.where(reachable, offsets, -1), reachable
-
-
-def _look_up(history: Tensor, positions: Tensor, reachable: Tensor) -> Seasonal:
-    """Reads history [B, S, D] at positions [T, K, multiples]; gives [B, T, D, K]."""
-    periods = history.index_select(1, positions.flatten())
-    periods = periods.view(len(history), *positions.shape, history.shape[2]).movedim(-1, 2)
-    observed = ~periods.isnan() & reachable.unsqueeze(1)
-    values = torch.where(observed, periods, 0.0)
-    counts = observed.sum(-1)
-    known = counts > 0
-    # The first period that was observed; argmax gives the first of equal ones.
-    first = observed.to(torch.uint8).argmax(-1, keepdim=True)
-    return Seasonal(values.gather(-1, first).squeeze(-1), values.sum(-1) / counts.clamp(min=1), known)
+        return steps.view(-1, 1, 1) + self.offsets[:1]
 
 
 def _repeat(values: Tensor, times: int) -> Tensor:
@@ -276,7 +255,10 @@ def _counted(before: Tensor, seen: Tensor) -> Tensor:
 
 def _carried_forward(before: Tensor, values: Tensor, seen: Tensor) -> Tensor:
     """The last observed value before the first step and after each one, [B, T + 1, D]."""
-    series = torch.cat([before.unsqueeze(1), values], dim=1)
+    first = before.unsqueeze(1)
+    if values.shape[1] == 1:
+        return torch.cat([first, torch.where(seen, values, first)], dim=1)
+    series = torch.cat([first, values], dim=1)
     steps = torch.arange(1, series.shape[1], device=values.device).view(1, -1, 1)
     latest = torch.where(seen, steps, 0).cummax(dim=1).values
-    return torch.cat([before.unsqueeze(1), series.gather(1, latest)], dim=1)
+    return torch.cat([first, series.gather(1, latest)], dim=1)

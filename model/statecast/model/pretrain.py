@@ -61,7 +61,7 @@ class Settings:
     stretch: int = 256
     origins: int = 20
     ahead: int = 12
-    batches: int = 360
+    batches: int = 800
     learning_rate: float = 3e-3
 
 

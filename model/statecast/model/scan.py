@@ -34,15 +34,15 @@ def decayed_sums(initial: Tensor, terms: Tensor, counts: Tensor, log_decay: Tens
     pieces = [initial.unsqueeze(1)]
     for start in range(0, terms.shape[1], CHUNK_STEPS):
         stop = min(start + CHUNK_STEPS, terms.shape[1])
-        age = (counts[:, start + 1 : stop + 1] - counts[:, start : start + 1]) * log_decay
-        grown = torch.cumsum(terms[:, start:stop] * torch.exp(-age), dim=1)
-        pieces.append(torch.exp(age) * (pieces[-1][:, -1:] + grown))
+        kept = torch.exp((counts[:, start + 1 : stop + 1] - counts[:, start : start + 1]) * log_decay)
+        grown = torch.cumsum(terms[:, start:stop] / kept, dim=1) if stop - start > 1 else terms[:, start:stop] / kept
+        pieces.append(kept * (pieces[-1][:, -1:] + grown))
     return torch.cat(pieces, dim=1)
 
 
 def decayed_weights(counts: Tensor, log_decay: Tensor) -> Tensor:
-    """Returns the sum of the weights of `counts` steps, 1 + decay + decay ** 2 + ..."""
-    return torch.expm1(counts * log_decay) / torch.expm1(log_decay)
+    """Returns the sum of the weights of `counts` steps, 1 + decay + decay ** 2 + ...; 1 if there is none."""
+    return torch.expm1(counts.clamp(min=1) * log_decay) / torch.expm1(log_decay)
 
 
 def mean_ages(counts: Tensor, log_decay: Tensor) -> Tensor:

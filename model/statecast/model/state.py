@@ -139,6 +139,8 @@ class StateLayout:
         """
         self.check(state)
         batch = state.batch_size
+        if batch == 0:
+            return []
         rows = torch.cat(
             [state[part.name].detach().cpu().reshape(batch, -1).contiguous().view(torch.uint8) for part in self.parts],
             dim=1,
