@@ -1,0 +1,140 @@
+"""The command line: statecast serve | models | demo."""
+
+import asyncio
+import dataclasses
+import logging
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import click
+
+from statecast.service.errors import StartupError
+from statecast.service.settings import Settings
+
+PREFIX = "STATECAST_"
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _click_type(hint: Any, metadata: dict[str, Any]) -> Any:
+    base = next((arg for arg in get_args(hint) if arg is not NoneType), hint)
+    if "choices" in metadata:
+        return click.Choice(metadata["choices"])
+    if base is int:
+        return click.IntRange(**metadata)
+    if base is float:
+        return click.FloatRange(**metadata)
+    return click.Path(path_type=Path) if base is Path else base
+
+
+def setting_options(command: F) -> F:
+    """Give a command one option a setting."""
+    hints = get_type_hints(Settings)
+    for setting in reversed(dataclasses.fields(Settings)):
+        flag = "--" + setting.name.replace("_", "-")
+        command = click.option(
+            flag,
+            setting.name,
+            default=setting.default,
+            is_flag=hints[setting.name] is bool,
+            type=_click_type(hints[setting.name], setting.metadata["click"]),
+            envvar=PREFIX + setting.name.upper(),
+            show_envvar=True,
+            show_default=setting.default not in (None, ""),
+            help=setting.metadata["help"],
+        )(command)
+    return command
+
+
+def _read_config(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+    """Take the TOML file's keys as defaults, below environment and command line."""
+    if path is None:
+        return None
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise click.BadParameter(f"{path} cannot be read: {error}") from error
+    known = {setting.name for setting in dataclasses.fields(Settings)}
+    if unknown := sorted(set(values) - known):
+        raise click.BadParameter(f"{path} has keys that are no settings: {', '.join(unknown)}")
+    context.default_map = values
+    return path
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="statecast")
+def main() -> None:
+    """Forecasts with streaming state: one LSTM, many sessions, nothing lost."""
+
+
+@main.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar=PREFIX + "CONFIG",
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    help="TOML file of settings; environment and options override it.",
+)
+@setting_options
+def serve(**options: Any) -> None:
+    """Serve forecasts over gRPC until SIGTERM or Ctrl-C.
+
+    Without --redis-url an embedded Redis keeps the sessions, so that this command alone is a complete service.
+    """
+    from statecast.service.server import run  # torch is imported only now, so that --help is quick
+
+    settings = Settings(**options)
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        asyncio.run(run(settings))
+    except StartupError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Stream a column of this CSV file instead.")
+@click.option("--time", "time_column", help="The CSV file's column of times.")
+@click.option("--value", "value_column", help="The CSV file's column of values.")
+@click.option("--seconds", type=click.FloatRange(min=2), default=20.0, show_default=True, help="How long to stream.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="statecast-demo.png",
+    show_default=True,
+    help="Where to write the picture.",
+)
+def demo(
+    csv_path: Path | None, time_column: str | None, value_column: str | None, seconds: float, output: Path
+) -> None:
+    """Forecast live data, kill the server half-way, and see every session go on where it was.
+
+    Streams this machine's own telemetry, or with --csv, --time and --value a series of yours.
+    """
+    from statecast.service.demo import source, story  # pandas, matplotlib and more, for this command alone
+    from statecast.service.demo.process import ServerFailed
+
+    if (csv_path is None) != (time_column is None) or (csv_path is None) != (value_column is None):
+        raise click.UsageError("--csv, --time and --value go together")
+    if not output.parent.is_dir():
+        raise click.UsageError(f"--output: there is no folder {output.parent}")
+    try:
+        if csv_path and time_column and value_column:
+            series = source.csv(csv_path, time_column, value_column)
+        else:
+            series = source.telemetry(seconds)
+        story.tell(series, output)
+    except (source.SourceError, story.DemoFailed, ServerFailed) as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`statecast demo`: a server forecasts live data, is killed, and goes on where it was."""

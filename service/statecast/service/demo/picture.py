@@ -1,0 +1,59 @@
+"""The demo's picture: history and fan chart, one panel a session."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from statecast.client import Forecast
+
+HISTORY_STEPS = 160
+_BANDS = ((0.05, 0.95, 0.18), (0.1, 0.9, 0.26), (0.25, 0.75, 0.4), (0.3, 0.7, 0.4))
+_HISTORY, _FORECAST, _KILL = "#1f2a37", "#0f766e", "#b91c1c"
+
+
+def draw(
+    path: Path,
+    title: str,
+    units: Mapping[str, str],
+    history: Mapping[str, NDArray[np.float64]],
+    forecasts: Mapping[str, Forecast],
+    killed_at: Mapping[str, int],
+) -> None:
+    """Write a PNG with the last steps of each session, its forecast, and where the server was killed.
+
+    `history` holds each session's values [time], `killed_at` how many of them came before the kill.
+    """
+    mpl.rcParams["font.size"] = 9
+    columns = 2 if len(forecasts) > 1 else 1
+    rows = -(-len(forecasts) // columns)
+    figure = Figure(figsize=(5.5 * columns, 2.6 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for each, (name, forecast) in zip(axes, forecasts.items(), strict=False):
+        _panel(each, history[name], forecast, killed_at[name])
+        each.set_title(f"{name} ({units[name]})" if units[name] else name, loc="left", fontweight="bold")
+    axes[0].legend(loc="upper left", fontsize=7, frameon=False)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=130)
+
+
+def _panel(axes: Axes, history: NDArray[np.float64], forecast: Forecast, killed_at: int) -> None:
+    shown = history[-HISTORY_STEPS:]
+    steps = np.arange(len(history) - len(shown), len(history))
+    axes.plot(steps, shown, color=_HISTORY, linewidth=1.0, label="observed")
+    ahead = np.arange(len(history), len(history) + len(forecast.median))
+    for low, high, alpha in _BANDS:
+        if low in forecast.levels and high in forecast.levels:
+            axes.fill_between(
+                ahead, forecast.quantile(low), forecast.quantile(high), color=_FORECAST, alpha=alpha, linewidth=0,
+                label=f"{high - low:.0%} band",
+            )  # fmt: skip
+    axes.plot(ahead, forecast.median, color=_FORECAST, linewidth=1.6, label="median")
+    if killed_at >= steps[0]:
+        axes.axvline(killed_at - 0.5, color=_KILL, linestyle="--", linewidth=1.0, label="server killed")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.01)

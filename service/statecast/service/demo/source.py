@@ -1,0 +1,119 @@
+"""What the demo streams: this machine's own telemetry, or a column of a CSV file."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+from numpy.typing import NDArray
+
+SAMPLE_SECONDS = 0.1
+CSV_LIVE_ROWS = 400
+"""How many rows of a CSV file are streamed one by one; what lies before is history, appended at once."""
+
+
+class SourceError(Exception):
+    """The data cannot be streamed; the message says what and where."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Series to stream, one session each: first its history, then `expected` samples of all of them, or about."""
+
+    title: str
+    units: Mapping[str, str]
+    history: Mapping[str, NDArray[np.float64]]
+    samples: Iterator[Mapping[str, float]]
+    expected: int
+
+
+def telemetry(seconds: float) -> Source:
+    """Four series about this machine, ten samples a second for `seconds`."""
+    units = {"cpu": "%", "memory": "MiB in use", "network": "KiB/s", "disk": "KiB/s"}
+    samples = _telemetry_samples(seconds)
+    return Source("this machine's telemetry", units, {}, samples, round(seconds / SAMPLE_SECONDS))
+
+
+def _telemetry_samples(seconds: float) -> Iterator[Mapping[str, float]]:
+    psutil.cpu_percent()
+    before, network, disk = time.monotonic(), _network_bytes(), _disk_bytes()
+    end = before + seconds
+    while before < end:
+        time.sleep(max(0.0, before + SAMPLE_SECONDS - time.monotonic()))
+        now, network_now, disk_now = time.monotonic(), _network_bytes(), _disk_bytes()
+        yield {
+            "cpu": psutil.cpu_percent(),
+            "memory": psutil.virtual_memory().used / 2**20,
+            "network": (network_now - network) / 1024 / (now - before),
+            "disk": (disk_now - disk) / 1024 / (now - before),
+        }
+        before, network, disk = now, network_now, disk_now
+
+
+def _network_bytes() -> int:
+    counters = psutil.net_io_counters()
+    return int(counters.bytes_sent + counters.bytes_recv) if counters else 0
+
+
+def _disk_bytes() -> int:
+    counters = psutil.disk_io_counters()  # None where the system tells nothing, as in some containers
+    return int(counters.read_bytes + counters.write_bytes) if counters else 0
+
+
+def csv(path: Path, time_column: str, value_column: str) -> Source:
+    """One series out of a CSV file with a header line.
+
+    Raises:
+        SourceError: if the file or a column is missing, a value is no number, or the times are not in order.
+    """
+    table = _read(path)
+    for column in (time_column, value_column):
+        if column not in table:
+            raise SourceError(f"{path} has no column {column!r}; it has: {', '.join(map(str, table.columns))}")
+    _check_times(path, time_column, table[time_column])
+    values = _numbers(path, value_column, table[value_column])
+    if len(values) < 2:
+        raise SourceError(f"{path} has {len(values)} rows; the demo needs two at least")
+    live = min(CSV_LIVE_ROWS, max(len(values) // 2, 1))
+    samples = ({value_column: float(value)} for value in values[-live:])
+    title = f"{value_column} of {path.name}"
+    return Source(title, {value_column: ""}, {value_column: values[:-live]}, samples, live)
+
+
+def _read(path: Path) -> "pd.DataFrame":
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise SourceError(f"{path} cannot be read as CSV: {error}") from error
+
+
+def _numbers(path: Path, column: str, texts: "pd.Series[Any]") -> NDArray[np.float64]:
+    """The column's values, NaN where it is empty."""
+    present = ~texts.str.strip().str.lower().isin(("", "nan", "na", "null", "none"))
+    numbers = pd.to_numeric(texts.where(present), errors="coerce").to_numpy(np.float64)
+    wrong = np.flatnonzero(present.to_numpy() & ~np.isfinite(numbers))
+    if wrong.size:
+        row = int(wrong[0])
+        raise SourceError(f"{path}, line {row + 2}: {column} is {texts.iloc[row]!r}, which is not a finite number")
+    return numbers
+
+
+def _check_times(path: Path, column: str, texts: "pd.Series[Any]") -> None:
+    seconds = pd.to_numeric(texts, errors="coerce")  # counters and epochs are times too
+    if seconds.isna().any():
+        times = pd.to_datetime(texts, errors="coerce", utc=True, format="mixed")
+        if times.isna().any():
+            row = int(np.flatnonzero(times.isna().to_numpy())[0])
+            raise SourceError(f"{path}, line {row + 2}: {column} is {texts.iloc[row]!r}, which is not a time")
+        seconds = (times - times.iloc[0]).dt.total_seconds()
+    backwards = np.flatnonzero(np.diff(seconds.to_numpy()) < 0) + 1
+    if backwards.size:
+        row = int(backwards[0])
+        raise SourceError(
+            f"{path}, line {row + 2}: {column} goes back from {texts.iloc[row - 1]} to {texts.iloc[row]}; "
+            "sort the file by time first"
+        )

@@ -1,0 +1,169 @@
+"""The demo's story: stream, kill, go on, draw."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+
+from statecast.client import Client, Forecast, Session
+from statecast.service.demo.latency import read_latency
+from statecast.service.demo.picture import draw
+from statecast.service.demo.process import DemoServer, new_folder
+from statecast.service.demo.source import Source
+from statecast.service.demo.table import Row, table
+
+HORIZON = 24
+QUIET_LINE_SECONDS = 2.0
+
+
+class DemoFailed(Exception):
+    """A session did not go on as it should have; the message names it."""
+
+
+@dataclass
+class _Track:
+    """What the demo knows about one session."""
+
+    session: Session
+    history: list[float]
+    killed_at: int = 0
+    forecast: Forecast | None = None
+
+
+@dataclass
+class _Stage:
+    """Everything on stage: server, client, sessions."""
+
+    console: Console
+    server: DemoServer
+    client: Client
+    source: Source
+    tracks: dict[str, _Track] = field(default_factory=dict)
+
+
+def tell(source: Source, output: Path) -> None:
+    """Play the demo and write its picture to `output`.
+
+    Raises:
+        DemoFailed: if a session did not go on where it was.
+        ServerFailed: if the server does not start.
+    """
+    console = Console(highlight=False)
+    with new_folder() as folder:
+        server = DemoServer(Path(folder))
+        try:
+            seconds = server.start()
+            console.print(f"server started in {seconds:.1f} s, with an embedded Redis, on {server.target}")
+            with Client(server.target) as client:
+                stage = _Stage(console, server, client, source)
+                _open(stage)
+                _stream(stage, source.expected // 2)
+                _kill_and_go_on(stage)
+                _stream(stage, None)
+                _finish(stage, output)
+        finally:
+            server.stop()
+
+
+def _open(stage: _Stage) -> None:
+    for name in stage.source.units:
+        history = stage.source.history.get(name, np.empty(0))
+        session = stage.client.session(name)
+        if history.size:
+            session.observe(history)
+            stage.console.print(f"session {name!r} took {history.size} observations of history")
+        stage.tracks[name] = _Track(session, history.tolist())
+    stage.console.print(f"streaming {stage.source.title}, each answered with a forecast {HORIZON} steps ahead")
+
+
+def _stream(stage: _Stage, samples: int | None) -> None:
+    """Send samples one by one, all sessions in one call; `samples` None for all that are left."""
+    taken, spoken_at = 0, time.monotonic()
+    with Live(console=stage.console, refresh_per_second=8, transient=False) as live:
+        live_table = stage.console.is_terminal
+        for sample in stage.source.samples:
+            taken += 1
+            milliseconds = _step(stage, sample)
+            rows = [_row(name, track, milliseconds) for name, track in stage.tracks.items()]
+            if live_table:
+                live.update(table(rows, stage.source.units))
+            elif time.monotonic() - spoken_at > QUIET_LINE_SECONDS or taken == samples:
+                spoken_at = time.monotonic()
+                stage.console.print(" | ".join(map(str, rows)))
+            if taken == samples:
+                return
+
+
+def _step(stage: _Stage, sample: Mapping[str, float]) -> float:
+    """One observation of every session; how many milliseconds the answer took."""
+    started = time.perf_counter()
+    forecasts = stage.client.step_many(
+        [(stage.tracks[name].session, value) for name, value in sample.items()], horizon=HORIZON
+    )
+    milliseconds = (time.perf_counter() - started) * 1000
+    for (name, value), forecast in zip(sample.items(), forecasts, strict=True):
+        stage.tracks[name].history.append(value)
+        stage.tracks[name].forecast = forecast
+    return milliseconds
+
+
+def _kill_and_go_on(stage: _Stage) -> None:
+    before = {name: track.session.forecast(HORIZON) for name, track in stage.tracks.items()}
+    pid = stage.server.kill()
+    stage.console.print(f"[bold red]server (process {pid}) killed with SIGKILL[/]; starting it again ...")
+    seconds = stage.server.start()
+    stage.console.print(f"server serves again after {seconds:.1f} s; does each session go on where it was?")
+    for name, track in stage.tracks.items():
+        after = track.session.forecast(HORIZON)
+        track.killed_at = len(track.history)
+        _compare(name, before[name], after)
+        stage.console.print(
+            f"  [green]✓[/] {name}: step {after.version.step}, tag {after.version.tag:016x}, the same forecast"
+        )
+
+
+def _compare(name: str, before: Forecast, after: Forecast) -> None:
+    if after.version != before.version:
+        raise DemoFailed(f"session {name!r} stood at {before.version} and now at {after.version}")
+    if not np.allclose(after.values, before.values, rtol=1e-4, atol=1e-4):
+        raise DemoFailed(f"session {name!r} forecasts something else after the restart")
+
+
+def _finish(stage: _Stage, output: Path) -> None:
+    for name, track in stage.tracks.items():
+        if track.forecast is None or track.forecast.version.step != len(track.history):
+            raise DemoFailed(f"session {name!r} took {len(track.history)} observations but stands elsewhere")
+    steps = sum(len(track.history) for track in stage.tracks.values())
+    stage.console.print(f"{steps} observations sent, {steps} taken: none lost, none twice")
+    calls, (p50, p99) = read_latency(stage.server.metrics_url, "ForecastMany", (0.5, 0.99))
+    stage.console.print(
+        f"latency by /metrics over {calls} calls since the restart: p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms"
+    )
+    draw(
+        output,
+        f"Statecast: {stage.source.title}",
+        stage.source.units,
+        {name: np.array(track.history) for name, track in stage.tracks.items()},
+        {name: track.forecast for name, track in stage.tracks.items() if track.forecast},
+        {name: track.killed_at for name, track in stage.tracks.items()},
+    )
+    stage.console.print(f"[bold]picture of history and forecast: {output.resolve()}[/]")
+
+
+def _row(name: str, track: _Track, milliseconds: float) -> Row:
+    forecast = track.forecast
+    if forecast is None:
+        raise DemoFailed(f"session {name!r} got no forecast")
+    return Row(
+        name,
+        forecast.version.step,
+        f"{forecast.version.tag:016x}",
+        track.history[-1],
+        float(forecast.median[0]),
+        (float(forecast.quantile(0.1)[0]), float(forecast.quantile(0.9)[0])),
+        milliseconds,
+    )

@@ -1,0 +1,1 @@
+"""The synchronous core: requests in, batches through load, advance and commit, outcomes out."""

@@ -1,0 +1,223 @@
+"""One batch through load, advance and commit.
+
+The engine is synchronous and knows no gRPC. Nothing is answered before Redis has it; a session that another replica
+has moved on meanwhile is loaded again and its requests are decided anew.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+
+from statecast.service.engine.advance import Advanced, Job, advance, group, needs_state
+from statecast.service.engine.hot import HotSessions, Kept
+from statecast.service.engine.loaded import Loaded, load
+from statecast.service.engine.plan import Answer, Plan, Planner
+from statecast.service.engine.request import ForecastResult, Outcome, Request, Result, SessionInfo
+from statecast.service.engine.write import Write, write
+from statecast.service.errors import (
+    Overloaded,
+    PreconditionFailed,
+    Reason,
+    RetryableError,
+    ServiceError,
+    Unavailable,
+)
+from statecast.service.metrics import Metrics, timed
+from statecast.service.registry import Registry
+from statecast.service.store.store import Commit, Operation, Store, Verdict
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 8
+"""How often a batch is tried for sessions that other replicas keep moving on."""
+
+Requests = Mapping[str, Sequence[Request]]
+Results = dict[str, list[Result]]
+
+
+class Engine:
+    """Carries out batches. Not for use by two threads at once."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: Store,
+        hot: HotSessions,
+        planner: Planner,
+        metrics: Metrics,
+        *,
+        snapshot_every: int,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._hot = hot
+        self._planner = planner
+        self._metrics = metrics
+        self._snapshot_every = snapshot_every
+
+    @torch.inference_mode()
+    def run(self, batch: Requests) -> Results:
+        """Carry out the requests of each session, in order; every request gets a result."""
+        self._metrics.batch_sessions.observe(len(batch))
+        results: Results = {}
+        pending = batch
+        for _ in range(MAX_ATTEMPTS):
+            done = self._attempt(pending)
+            results |= done
+            pending = {session_id: pending[session_id] for session_id in pending if session_id not in done}
+            if not pending:
+                break
+            self._metrics.conflicts.inc(len(pending))
+            self._drop(pending)
+        else:
+            results |= _fail(pending, _contended())
+        self._metrics.cached_sessions.set(len(self._hot))
+        return results
+
+    def _attempt(self, batch: Requests) -> Results:
+        """The results of all sessions but those in conflict."""
+        try:
+            with timed(self._metrics.load_seconds):
+                loaded, results = self._load(batch)
+        except Unavailable as error:
+            return _fail(batch, error)
+        plans = {
+            session_id: self._planner.plan(session.standing, batch[session_id])
+            for session_id, session in loaded.items()
+        }
+        with timed(self._metrics.advance_seconds):
+            advanced, failed = self._advance(loaded, plans, batch)
+        writes = [
+            write(session_id, loaded[session_id], plan, advanced.get(session_id), self._snapshot_every)
+            for session_id, plan in plans.items()
+            if session_id not in failed
+        ]
+        with timed(self._metrics.commit_seconds):
+            verdicts = self._commit(writes)
+        self._keep([each for each in writes if verdicts[each.session_id] is Verdict.DONE], plans, advanced)
+        for session_id, verdict in verdicts.items():
+            if verdict is Verdict.DONE:
+                self._count(plans[session_id], advanced.get(session_id))
+            if verdict is not Verdict.CONFLICT:
+                results[session_id] = _results(plans[session_id], advanced.get(session_id), verdict)
+        return results | failed
+
+    def _load(self, batch: Requests) -> tuple[dict[str, Loaded], Results]:
+        """Where each session stands, from memory or else from Redis; and the results of damaged ones."""
+        loaded = {
+            session_id: Loaded.from_hot(session) for session_id in batch if (session := self._hot.get(session_id))
+        }
+        cold = [session_id for session_id in batch if session_id not in loaded]
+        self._metrics.cache_hits.inc(len(loaded))
+        self._metrics.cache_misses.inc(len(cold))
+        results: Results = {}
+        for session_id, record in zip(cold, self._store.load(cold), strict=True):
+            try:
+                loaded[session_id] = load(session_id, record, self._registry)
+            except PreconditionFailed as error:
+                results[session_id] = [error] * len(batch[session_id])
+        return loaded, results
+
+    def _advance(
+        self, loaded: dict[str, Loaded], plans: dict[str, Plan], batch: Requests
+    ) -> tuple[dict[str, Advanced], Results]:
+        """New states and forecasts of the sessions that need them; and the results of those that broke."""
+        jobs = [
+            Job(session_id, plan.standing.model, loaded[session_id], plan, batch[session_id])
+            for session_id, plan in plans.items()
+            if plan.standing and needs_state(plan, batch[session_id])
+        ]
+        advanced: dict[str, Advanced] = {}
+        failed: Results = {}
+        for together in group(jobs):
+            try:
+                advanced |= advance(together, self._hot)
+            except Exception as error:
+                log.exception("a batch of %d sessions could not be computed", len(together))
+                failed |= _fail({job.session_id: batch[job.session_id] for job in together}, error)
+        return advanced, failed
+
+    def _commit(self, writes: list[Write]) -> dict[str, Verdict | ServiceError]:
+        """What became of each session's commit; sessions with nothing to compare are done."""
+        verdicts: dict[str, Verdict | ServiceError] = {each.session_id: Verdict.DONE for each in writes}
+        commits = [each.commit for each in writes if each.commit]
+        try:
+            verdicts |= self._store.commit(commits)
+        except Overloaded as error:  # Redis is full: nothing was written, but what only reads can go on
+            verdicts |= {commit.session_id: error for commit in commits}
+            verdicts |= self._recheck(commit for commit in commits if commit.operation is Operation.CHECK)
+        except Unavailable as error:
+            verdicts |= {commit.session_id: error for commit in commits}
+            self._drop(commit.session_id for commit in commits)
+        return verdicts
+
+    def _recheck(self, checks: Iterable[Commit]) -> Mapping[str, Verdict | ServiceError]:
+        checks = list(checks)
+        try:
+            return self._store.commit(checks)
+        except RetryableError as error:
+            return {commit.session_id: error for commit in checks}
+
+    def _keep(self, writes: list[Write], plans: dict[str, Plan], advanced: dict[str, Advanced]) -> None:
+        """Put the states that Redis has now into memory, all of one computation at once."""
+        together: dict[int, list[Write]] = {}
+        for each in writes:
+            if plans[each.session_id].closed:
+                self._hot.drop(each.session_id)
+            elif each.session_id in advanced:
+                together.setdefault(id(advanced[each.session_id].states), []).append(each)
+        for group_ in together.values():
+            sessions = {}
+            for each in group_:
+                if standing := plans[each.session_id].standing:
+                    sessions[each.session_id] = Kept(standing, each.stamp, each.steps_since_snapshot)
+            states = advanced[group_[0].session_id].states
+            self._hot.keep(sessions, states.select([advanced[session_id].index for session_id in sessions]))
+
+    def _count(self, plan: Plan, advanced: Advanced | None) -> None:
+        answers = [decision for decision in plan.decisions if isinstance(decision, Answer)]
+        self._metrics.replayed.inc(sum(answer.replayed for answer in answers))
+        if plan.standing:
+            model = plan.standing.model.labels
+            self._metrics.observations.labels(*model).inc(plan.steps)
+            self._metrics.forecasts.labels(*model).inc(len(advanced.forecasts) if advanced else 0)
+            self._metrics.sessions_opened.labels(*model).inc(plan.opened)
+
+    def _drop(self, session_ids: Iterable[str]) -> None:
+        for session_id in session_ids:
+            self._hot.drop(session_id)
+
+
+def _contended() -> Unavailable:
+    return Unavailable(
+        "other replicas kept writing to the session; nothing was appended",
+        Reason.CONTENDED,
+        retry_after_seconds=0.1,
+    )
+
+
+def _results(plan: Plan, advanced: Advanced | None, verdict: Verdict | ServiceError) -> list[Result]:
+    """One result for each of the session's requests, in order."""
+    results: list[Result] = []
+    for position, decision in enumerate(plan.decisions):
+        if isinstance(decision, ServiceError):
+            results.append(decision)
+        elif isinstance(verdict, ServiceError):
+            results.append(verdict)
+        elif verdict is Verdict.NOT_A_RECORD:
+            results.append(PreconditionFailed("the session's key in Redis holds other data", Reason.RECORD_DAMAGED))
+        else:
+            results.append(_outcome(decision, advanced.forecasts.get(position) if advanced else None))
+    return results
+
+
+def _outcome(answer: Answer, forecast: ForecastResult | None) -> Outcome:
+    standing = answer.standing
+    config = standing.model.config
+    info = SessionInfo(config.name, config.version, standing.ttl_ms, standing.last_time)
+    return Outcome(standing.version, info, answer.opened, answer.replayed, forecast)
+
+
+def _fail(batch: Requests, error: Exception) -> Results:
+    return {session_id: [error] * len(requests) for session_id, requests in batch.items()}

@@ -1,0 +1,101 @@
+"""Where a session stands at the start of a batch, out of memory or out of its record."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statecast.service.engine.hot import HotSession, Standing
+from statecast.service.errors import PreconditionFailed, Reason
+from statecast.service.registry import Model, Registry
+from statecast.service.store.record import (
+    REMEMBERED_REQUESTS,
+    DamagedRecord,
+    Entry,
+    Record,
+    Snapshot,
+    decode,
+)
+from statecast.service.version import Version, chain
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A session before a batch; `standing` is None if it does not exist.
+
+    Its state is in `row` of the hot sessions, or in the bytes of `snapshot` followed by the steps `replay`
+    [time, targets], or, with neither, that of a session that has taken nothing.
+    """
+
+    standing: Standing | None = None
+    stamp: bytes = b""
+    steps_since_snapshot: int = 0
+    row: int | None = None
+    snapshot: bytes | None = None
+    replay: NDArray[np.float64] | None = None
+
+    @staticmethod
+    def from_hot(session: HotSession) -> "Loaded":
+        """A session that is in memory."""
+        return Loaded(session.standing, session.stamp, session.steps_since_snapshot, session.row)
+
+
+def load(session_id: str, data: bytes | None, registry: Registry) -> Loaded:
+    """A session from its record, if there is one.
+
+    Raises:
+        PreconditionFailed: if the record is damaged, or of a model that is not loaded as it was.
+    """
+    if data is None:
+        return Loaded()
+    try:
+        record = decode(session_id, data)
+        model = _model(session_id, record.snapshot, registry)
+        _check(record, model)
+    except DamagedRecord as error:
+        raise PreconditionFailed(
+            f"the record of session {session_id!r} is damaged: {error}", Reason.RECORD_DAMAGED
+        ) from error
+    snapshot, entries = record.snapshot, record.entries
+    last = entries[-1] if entries else snapshot
+    marks = (*snapshot.recent, *(entry.mark for entry in entries if entry.mark))
+    standing = Standing(model, last.version, last.last_time, snapshot.ttl_ms, marks[-REMEMBERED_REQUESTS:])
+    return Loaded(
+        standing,
+        record.stamp,
+        last.version.step - snapshot.version.step,
+        snapshot=snapshot.state,
+        replay=np.concatenate([entry.rows for entry in entries]) if entries else None,
+    )
+
+
+def _model(session_id: str, snapshot: Snapshot, registry: Registry) -> Model:
+    model = registry.find(snapshot.model, snapshot.model_version)
+    if model is None or model.digest_bytes != snapshot.model_digest:
+        state = "is not loaded" if model is None else "has other weights now"
+        raise PreconditionFailed(
+            f"session {session_id!r} was written by model {snapshot.model} version {snapshot.model_version}, which "
+            f"{state}; bring that model back, or close the session and open it anew",
+            Reason.MODEL_CHANGED,
+        )
+    return model
+
+
+def _check(record: Record, model: Model) -> None:
+    """A record may be whole and yet not fit the model, or not be the history that its tags claim."""
+    snapshot = record.snapshot
+    if len(snapshot.state) != model.forecaster.layout.nbytes or snapshot.targets != len(model.config.targets):
+        raise DamagedRecord("its state has another size than the model's")
+    version = snapshot.version
+    for entry in record.entries:
+        version = chain(version, entry.rows, _times(entry, model))
+        if version != entry.version:
+            raise DamagedRecord(f"its entries do not lead to {Version(*entry.version)}")
+
+
+def _times(entry: Entry, model: Model) -> list[int] | None:
+    frequency = model.frequency
+    if frequency is None or entry.last_time is None:
+        return None
+    steps = len(entry.rows)
+    return [frequency.add(entry.last_time, step - steps + 1) for step in range(steps)]

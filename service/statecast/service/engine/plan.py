@@ -1,0 +1,198 @@
+"""Decides each request of a session, in order, without a tensor: what is refused, replayed, appended."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statecast.service.engine.clock import place
+from statecast.service.engine.hot import Standing
+from statecast.service.engine.request import Request
+from statecast.service.errors import (
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+    Reason,
+    ServiceError,
+    VersionMismatch,
+)
+from statecast.service.registry import Model, Registry
+from statecast.service.store.record import REMEMBERED_REQUESTS, Entry, RequestMark
+from statecast.service.version import START, chain
+
+Rows = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A request that will be carried out: where the session stands after it, `steps` steps into the plan."""
+
+    standing: Standing
+    steps: int
+    opened: bool = False
+    replayed: bool = False
+
+
+Decision = Answer | ServiceError
+
+
+@dataclass(slots=True)
+class Plan:
+    """What becomes of one session in a batch."""
+
+    standing: Standing | None
+    decisions: list[Decision] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    opened: bool = False
+    closed: bool = False
+
+    @property
+    def steps(self) -> int:
+        """How many time steps the plan appends."""
+        return sum(len(entry.rows) for entry in self.entries)
+
+
+class Planner:
+    """Applies the rules of opening, exactly-once, shape and time."""
+
+    def __init__(self, registry: Registry, default_ttl_ms: int, max_steps: int) -> None:
+        self._registry = registry
+        self._default_ttl_ms = default_ttl_ms
+        self._max_steps = max_steps
+
+    def plan(self, standing: Standing | None, requests: Sequence[Request]) -> Plan:
+        """Decide the session's requests in order, from where it stands (None: it does not exist).
+
+        A request that closes the session comes alone.
+        """
+        if len(requests) > 1 and any(request.close for request in requests):
+            raise ValueError("a session is closed in a batch of its own")
+        plan = Plan(standing)
+        for request in requests:
+            try:
+                decision: Decision = self._decide(plan, request)
+            except ServiceError as error:
+                decision = error
+            plan.decisions.append(decision)
+        return plan
+
+    def _decide(self, plan: Plan, request: Request) -> Answer:
+        """Decide one request; the plan changes only if nothing is wrong with it."""
+        standing = self._enter(plan.standing, request)
+        opened = plan.standing is None
+        if request.close:
+            plan.closed, plan.standing = True, None
+            return Answer(standing, plan.steps)
+        _check_forecast(standing.model, request)
+        mark = _mark(request)
+        if mark and _is_replay(standing, mark):
+            return Answer(standing, plan.steps, replayed=True)
+        if request.if_version is not None and request.if_version != standing.version:
+            raise VersionMismatch(
+                f"if_version: the session is at {standing.version}, not at {request.if_version}",
+                standing.version,
+            )
+        entry = self._append(standing, request, mark)
+        if entry:
+            plan.entries.append(entry)
+            standing = replace(
+                standing,
+                version=entry.version,
+                last_time=entry.last_time,
+                recent=_remember(standing, entry.mark),
+            )
+        plan.standing = standing
+        plan.opened |= opened
+        return Answer(standing, plan.steps, opened=opened)
+
+    def _enter(self, standing: Standing | None, request: Request) -> Standing:
+        """The existing session, or a fresh one if the request opens it."""
+        opening = request.opening
+        if standing is None:
+            if opening is None:
+                raise NotFound(f"there is no session {request.session_id!r}", Reason.SESSION_NOT_FOUND)
+            model = self._registry.get(opening.model, opening.model_version)
+            return Standing(model, START, None, opening.ttl_ms or self._default_ttl_ms, ())
+        if opening:
+            config = standing.model.config
+            if opening.model not in ("", config.name) or opening.model_version not in (
+                "",
+                config.version,
+            ):
+                raise PreconditionFailed(
+                    f"session {request.session_id!r} runs on {standing.model}; close it first to open it on "
+                    f"{opening.model or config.name} {opening.model_version}".rstrip(),
+                    Reason.OTHER_MODEL,
+                )
+        return standing
+
+    def _append(self, standing: Standing, request: Request, mark: RequestMark | None) -> Entry | None:
+        rows = _rows(standing.model, request)
+        if len(rows) > self._max_steps:
+            raise InvalidRequest(
+                "observations.values",
+                f"{len(rows)} time steps are more than the {self._max_steps} that one request may append",
+            )
+        times = None
+        if frequency := standing.model.frequency:
+            rows, times = place(rows, request.start_time, standing.last_time, frequency, self._max_steps)
+        elif request.start_time is not None:
+            raise InvalidRequest(
+                "observations.start_time", f"{standing.model} declares no frequency, so only position counts"
+            )
+        if not len(rows):
+            return None
+        return Entry(rows, times[-1] if times else None, mark, chain(standing.version, rows, times))
+
+
+def _check_forecast(model: Model, request: Request) -> None:
+    if request.horizon > model.config.horizon:
+        raise InvalidRequest(
+            "horizon",
+            f"{request.horizon} is beyond the {model.config.horizon} steps that {model} forecasts",
+        )
+    lowest, highest = model.config.quantile_levels[0], model.config.quantile_levels[-1]
+    for position, level in enumerate(request.quantile_levels):
+        if not lowest <= level <= highest:
+            raise InvalidRequest(
+                f"quantile_levels[{position}]",
+                f"{level:g} is outside {lowest:g}..{highest:g}, the range of {model}",
+            )
+
+
+def _mark(request: Request) -> RequestMark | None:
+    if not request.request_id:
+        return None
+    start = b"" if request.start_time is None else request.start_time.to_bytes(8, "little", signed=True)
+    content = hashlib.blake2b(request.values.tobytes() + start, digest_size=8)
+    return RequestMark(request.request_id, content.digest())
+
+
+def _is_replay(standing: Standing, mark: RequestMark) -> bool:
+    for known in standing.recent:
+        if known.request_id == mark.request_id:
+            if known.digest != mark.digest:
+                raise InvalidRequest(
+                    "request_id",
+                    "the session took other observations under this id; a new request needs a new id",
+                    Reason.REQUEST_ID_REUSED,
+                )
+            return True
+    return False
+
+
+def _remember(standing: Standing, mark: RequestMark | None) -> tuple[RequestMark, ...]:
+    return (*standing.recent, mark)[-REMEMBERED_REQUESTS:] if mark else standing.recent
+
+
+def _rows(model: Model, request: Request) -> Rows:
+    targets = len(model.config.targets)
+    if request.values.size % targets:
+        raise InvalidRequest(
+            "observations.values",
+            f"{request.values.size} values do not make whole time steps of {targets} targets "
+            f"({', '.join(model.config.targets)})",
+        )
+    return request.values.reshape(-1, targets)

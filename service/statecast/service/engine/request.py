@@ -1,0 +1,69 @@
+"""What the edge asks of the engine, and what it gets back."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statecast.service.version import Version
+
+NOTHING: NDArray[np.float64] = np.empty(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How to open a session that does not exist; empty names mean the default model and its newest version."""
+
+    model: str = ""
+    model_version: str = ""
+    ttl_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One caller's wish for one session: append `values`, then forecast `horizon` steps; or close it."""
+
+    session_id: str
+    opening: Opening | None = None
+    values: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
+    start_time: int | None = None
+    horizon: int = 0
+    quantile_levels: tuple[float, ...] = ()
+    request_id: bytes = b""
+    if_version: Version | None = None
+    close: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastResult:
+    """Quantiles [horizon, levels, targets] of the next steps; times in nanoseconds since the epoch."""
+
+    start_time: int | None
+    quantile_levels: tuple[float, ...]
+    targets: tuple[str, ...]
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as a caller sees it."""
+
+    model: str
+    model_version: str
+    ttl_ms: int
+    last_time: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where the session stands after a request that succeeded, and the forecast from there."""
+
+    version: Version
+    session: SessionInfo
+    opened: bool = False
+    replayed: bool = False
+    forecast: ForecastResult | None = None
+
+
+Result = Outcome | Exception
+"""What a request came to."""

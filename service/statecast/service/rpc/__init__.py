@@ -1,0 +1,1 @@
+"""The edge: gRPC in and out. Servicers convert, call the engine, and convert back."""

@@ -1,0 +1,168 @@
+"""Between messages and the engine's requests and outcomes; a field that cannot be right is refused by name."""
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from numpy.typing import NDArray
+
+from statecast.service.engine.request import NOTHING, ForecastResult, Opening, Outcome, Request
+from statecast.service.errors import InvalidRequest
+from statecast.service.registry import Model
+from statecast.service.times import NANOSECONDS
+from statecast.service.version import Version
+from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
+
+MAX_SESSION_ID_CHARACTERS = 256
+MAX_REQUEST_ID_BYTES = 64
+MAX_QUANTILE_LEVELS = 128
+MAX_MAGNITUDE = 1e30
+TIME_TO_LIVE_SECONDS = (1, 10 * 365 * 86_400)
+
+
+def to_request(message: forecast_service_pb2.ForecastRequest) -> Request:
+    """The request of a Forecast call.
+
+    Raises:
+        InvalidRequest: naming the field that is wrong.
+    """
+    values, start_time = _observations(message.observations)
+    return Request(
+        session_id=to_session_id(message.session_id),
+        opening=to_opening(message.open, "open") if message.HasField("open") else None,
+        values=values,
+        start_time=start_time,
+        horizon=message.horizon,
+        quantile_levels=_quantile_levels(message),
+        request_id=_request_id(message.request_id),
+        if_version=_version(message.if_version) if message.HasField("if_version") else None,
+    )
+
+
+def to_session_id(session_id: str) -> str:
+    """The session id, if it can be one."""
+    if not session_id:
+        raise InvalidRequest("session_id", "empty; name the session")
+    if len(session_id) > MAX_SESSION_ID_CHARACTERS:
+        raise InvalidRequest("session_id", f"{len(session_id)} characters are more than {MAX_SESSION_ID_CHARACTERS}")
+    if not session_id.isprintable():
+        position = next(at for at, character in enumerate(session_id) if not character.isprintable())
+        raise InvalidRequest("session_id", f"character {position + 1} is not printable")
+    return session_id
+
+
+def to_opening(options: forecast_pb2.OpenOptions, field: str) -> Opening:
+    """How to open a session; `field` is where the options stand in the request."""
+    if not options.HasField("time_to_live"):
+        return Opening(options.model, options.model_version)
+    seconds = options.time_to_live.seconds + options.time_to_live.nanos / NANOSECONDS
+    least, most = TIME_TO_LIVE_SECONDS
+    if not least <= seconds <= most:
+        raise InvalidRequest(f"{field}.time_to_live", f"{seconds:g} s is outside {least} s .. {most} s (ten years)")
+    return Opening(options.model, options.model_version, round(seconds * 1000))
+
+
+def to_response(request: Request, outcome: Outcome) -> forecast_service_pb2.ForecastResponse:
+    """The response of a Forecast call."""
+    return forecast_service_pb2.ForecastResponse(
+        session_id=request.session_id,
+        request_id=request.request_id.decode(),
+        version=from_version(outcome.version),
+        opened=outcome.opened,
+        replayed=outcome.replayed,
+        forecast=_forecast(outcome.forecast) if outcome.forecast else None,
+    )
+
+
+def from_session(session_id: str, outcome: Outcome) -> forecast_pb2.Session:
+    """The session as its caller sees it."""
+    session = outcome.session
+    time_to_live = Duration()
+    time_to_live.FromMilliseconds(session.ttl_ms)
+    return forecast_pb2.Session(
+        session_id=session_id,
+        model=session.model,
+        model_version=session.model_version,
+        version=from_version(outcome.version),
+        time_to_live=time_to_live,
+        last_time=_timestamp(session.last_time),
+    )
+
+
+def from_version(version: Version) -> forecast_pb2.Version:
+    """The version on the wire."""
+    return forecast_pb2.Version(step=version.step, tag=version.tag)
+
+
+def from_model(model: Model) -> model_service_pb2.Model:
+    """The model as a caller sees it."""
+    config = model.config
+    return model_service_pb2.Model(
+        name=config.name,
+        version=config.version,
+        digest=model.digest,
+        frequency=config.frequency,
+        targets=config.targets,
+        horizon=config.horizon,
+        quantile_levels=config.quantile_levels,
+        cell=config.cell,
+        layers=config.layers,
+        hidden_size=config.hidden_size,
+        window=config.window,
+        state_bytes=model.forecaster.layout.nbytes,
+    )
+
+
+def _observations(message: forecast_pb2.Observations) -> tuple[NDArray[np.float64], int | None]:
+    start_time = _nanoseconds(message.start_time) if message.HasField("start_time") else None
+    if not message.values:
+        return NOTHING, start_time
+    values = np.array(message.values, np.float64)
+    wrong = np.flatnonzero(np.abs(values) > MAX_MAGNITUDE)
+    if wrong.size:
+        at = int(wrong[0])
+        raise InvalidRequest(
+            f"observations.values[{at}]",
+            f"{values[at]:g} is not allowed: at most {MAX_MAGNITUDE:g} in magnitude, or NaN if missing",
+        )
+    return values, start_time
+
+
+def _quantile_levels(message: forecast_service_pb2.ForecastRequest) -> tuple[float, ...]:
+    levels = tuple(message.quantile_levels)
+    if len(levels) > MAX_QUANTILE_LEVELS:
+        raise InvalidRequest("quantile_levels", f"{len(levels)} levels are more than {MAX_QUANTILE_LEVELS}")
+    return levels
+
+
+def _request_id(request_id: str) -> bytes:
+    encoded = request_id.encode()
+    if len(encoded) > MAX_REQUEST_ID_BYTES:
+        raise InvalidRequest("request_id", f"{len(encoded)} bytes are more than {MAX_REQUEST_ID_BYTES}")
+    return encoded
+
+
+def _version(version: forecast_pb2.Version) -> Version:
+    return Version(version.step, version.tag)
+
+
+def _forecast(forecast: ForecastResult) -> forecast_pb2.Forecast:
+    return forecast_pb2.Forecast(
+        start_time=_timestamp(forecast.start_time),
+        horizon=len(forecast.values),
+        quantile_levels=forecast.quantile_levels,
+        targets=forecast.targets,
+        values=forecast.values.ravel(),
+    )
+
+
+def _nanoseconds(time: Timestamp) -> int:
+    if not 0 <= time.nanos < NANOSECONDS or not -62_135_596_800 <= time.seconds <= 253_402_300_799:
+        raise InvalidRequest("observations.start_time", "not a time of the years 1 to 9999")
+    return time.seconds * NANOSECONDS + time.nanos
+
+
+def _timestamp(time_ns: int | None) -> Timestamp | None:
+    if time_ns is None:
+        return None
+    seconds, nanos = divmod(time_ns, NANOSECONDS)
+    return Timestamp(seconds=seconds, nanos=nanos)

@@ -1,0 +1,59 @@
+"""Around every unary call: measure it, and turn errors into statuses with details."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+
+from statecast.service.metrics import Metrics
+from statecast.service.rpc.status import DETAILS_KEY, code_of, to_status
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Measures unary calls and answers their errors."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Wrap the handler of a unary call; leave streams as they are."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        service, _, method = handler_call_details.method.lstrip("/").partition("/")
+        return grpc.unary_unary_rpc_method_handler(
+            self._wrap(handler.unary_unary, ("unary", service, method)),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+
+    def _wrap(self, inner: Callable[..., Awaitable[Any]], labels: tuple[str, str, str]) -> Callable[..., Any]:
+        async def call(request: Any, context: Context) -> Any:
+            self._metrics.rpc_started.labels(*labels).inc()
+            start = time.perf_counter()
+            code = grpc.StatusCode.CANCELLED  # unless it comes to an end
+            try:
+                response = await inner(request, context)
+                code = grpc.StatusCode.OK
+            except grpc.aio.AbortError:  # the handler has answered for itself
+                code = context.code()
+                raise
+            except Exception as error:
+                code = code_of(error)
+                status = to_status(error)
+                await context.abort(code, status.message, ((DETAILS_KEY, status.SerializeToString()),))
+            finally:
+                self._metrics.rpc_seconds.labels(*labels).observe(time.perf_counter() - start)
+                self._metrics.rpc_handled.labels(*labels, code.name).inc()
+            return response
+
+        return call

@@ -1,0 +1,26 @@
+"""statecast.v1.ModelService: what is loaded."""
+
+from typing import Any, TypeAlias
+
+import grpc.aio
+
+from statecast.service.registry import Registry
+from statecast.service.rpc import convert
+from statecast.v1 import model_service_pb2 as pb
+from statecast.v1.model_service_pb2_grpc import ModelServiceServicer
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class ModelService(ModelServiceServicer):
+    """Answers from the registry."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+        models = [convert.from_model(model) for model in self._registry]
+        return pb.ListModelsResponse(models=models, default_model=self._registry.default)
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
+        return pb.GetModelResponse(model=convert.from_model(self._registry.get(request.name, request.version)))

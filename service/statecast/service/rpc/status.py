@@ -1,0 +1,64 @@
+"""From errors to gRPC codes and google.rpc.Status with its details."""
+
+import logging
+from collections.abc import Iterator
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from statecast.service.errors import (
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PreconditionFailed,
+    RetryableError,
+    ServiceError,
+    Unavailable,
+    VersionMismatch,
+)
+from statecast.v1 import forecast_pb2
+
+log = logging.getLogger(__name__)
+
+DETAILS_KEY = "grpc-status-details-bin"
+DOMAIN = "statecast"
+CODES: dict[type[ServiceError], grpc.StatusCode] = {
+    InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    VersionMismatch: grpc.StatusCode.ABORTED,
+    PreconditionFailed: grpc.StatusCode.FAILED_PRECONDITION,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+def code_of(error: Exception) -> grpc.StatusCode:
+    """The gRPC code of an error; anything unforeseen is INTERNAL."""
+    return CODES[type(error)] if isinstance(error, ServiceError) else grpc.StatusCode.INTERNAL
+
+
+def to_status(error: Exception) -> status_pb2.Status:
+    """The error as its caller sees it; what was not foreseen is told to the log alone."""
+    code, _ = code_of(error).value
+    if not isinstance(error, ServiceError):
+        log.error("request failed", exc_info=error)
+        return status_pb2.Status(code=code, message="internal error; the server's log tells more")
+    status = status_pb2.Status(code=code, message=error.message)
+    for detail in _details(error):
+        status.details.add().Pack(detail)
+    return status
+
+
+def _details(error: ServiceError) -> Iterator[Message]:
+    yield error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
+    if isinstance(error, InvalidRequest):
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.problem)
+        yield error_details_pb2.BadRequest(field_violations=[violation])
+    if isinstance(error, VersionMismatch):
+        yield forecast_pb2.Version(step=error.current.step, tag=error.current.tag)
+    if isinstance(error, RetryableError):
+        delay = Duration()
+        delay.FromMilliseconds(round(error.retry_after_seconds * 1000))
+        yield error_details_pb2.RetryInfo(retry_delay=delay)

@@ -1,0 +1,207 @@
+"""The server's life: models, Redis, engine, gRPC, health up; and down again in the opposite order."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+import torch
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from statecast.service.engine.engine import Engine
+from statecast.service.engine.hot import HotSessions
+from statecast.service.engine.plan import Planner
+from statecast.service.engine.scheduler import BatchLimits, Scheduler
+from statecast.service.engine.worker import Worker
+from statecast.service.errors import StartupError
+from statecast.service.metrics import Metrics, expose
+from statecast.service.registry import Registry, load_registry
+from statecast.service.rpc.forecast_service import ForecastService
+from statecast.service.rpc.gate import Gate
+from statecast.service.rpc.interceptor import CallInterceptor
+from statecast.service.rpc.model_service import ModelService
+from statecast.service.settings import Settings, default_data_dir
+from statecast.service.store.embedded import EmbeddedRedis
+from statecast.service.store.store import Store, connect, redact, require_durable
+from statecast.v1 import forecast_service_pb2, model_service_pb2
+from statecast.v1.forecast_service_pb2_grpc import add_ForecastServiceServicer_to_server
+from statecast.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+
+log = logging.getLogger(__name__)
+
+SERVICES = (
+    forecast_service_pb2.DESCRIPTOR.services_by_name["ForecastService"].full_name,
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
+ENGINE_STOP_SECONDS = 10.0
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM, SIGINT or the failure of a part; a second signal ends the process at once.
+
+    Raises:
+        StartupError: if the server cannot start.
+    """
+    stop = asyncio.Event()
+    with _signals(stop):
+        async with serving(settings) as running:
+            await asyncio.wait(
+                [asyncio.ensure_future(stop.wait()), running.engine],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if running.engine.done():
+                log.error("the engine has stopped; shutting down", exc_info=running.engine.exception())
+            await _drain(running, settings)
+    log.info("stopped")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that serves: where, and the parts that its shutdown has to talk to."""
+
+    port: int
+    metrics_port: int
+    grpc_server: grpc.aio.Server
+    health: health.aio.HealthServicer
+    engine: "asyncio.Future[None]"
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Running]:
+    """A server that serves; what was started is stopped in the opposite order, also if the start fails half-way."""
+    started = time.perf_counter()
+    async with AsyncExitStack() as stack:
+        registry = load_registry(settings.models, settings.default_model, _device(settings))
+        metrics = Metrics()
+        for model in registry:
+            metrics.add_model(model)
+        metrics_port, stop_metrics = expose(metrics, settings.metrics_host, settings.metrics_port)
+        stack.callback(stop_metrics)
+        store = stack.enter_context(_store(settings))
+        scheduler = Scheduler(BatchLimits(sessions=settings.batch_sessions, queued_requests=settings.queue_requests))
+        metrics.watch_queue(lambda: scheduler.queued_requests)
+        gate = Gate(scheduler, metrics)
+        worker = Worker(scheduler, _engine(settings, registry, store, metrics), metrics, gate.deliver)
+        engine = asyncio.wrap_future(worker.start())
+        stack.push_async_callback(_stop_engine, scheduler, engine)
+        server, health_servicer = _grpc_server(settings, registry, gate, metrics)
+        port = _bind(server, settings)
+        await server.start()
+        stack.push_async_callback(server.stop, 0)
+        for name in ("", *SERVICES):
+            await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        log.info("serving gRPC on %s:%d, metrics on %s:%d", settings.host, port, settings.metrics_host, metrics_port)
+        log.info("models: %s; ready in %.1f s", ", ".join(map(str, registry)), time.perf_counter() - started)
+        yield Running(port, metrics_port, server, health_servicer, engine)
+
+
+async def _drain(running: Running, settings: Settings) -> None:
+    """Tell balancers, give them a moment, then let the calls in flight finish."""
+    log.info("shutting down")
+    await running.health.enter_graceful_shutdown()
+    await asyncio.sleep(settings.drain_seconds)
+    await running.grpc_server.stop(settings.grace_seconds)
+
+
+def _device(settings: Settings) -> torch.device:
+    torch.set_num_threads(settings.threads)
+    available = torch.cuda.is_available()
+    if settings.device == "cuda" and not available:
+        raise StartupError("device cuda is asked for, but torch finds none; use --device cpu or auto")
+    return torch.device("cuda" if settings.device != "cpu" and available else "cpu")
+
+
+@contextmanager
+def _store(settings: Settings) -> Iterator[Store]:
+    """The store, with a Redis of our own if no other is named."""
+    embedded = None
+    url = settings.redis_url
+    if not url:
+        embedded = EmbeddedRedis(settings.data_dir or default_data_dir())
+        embedded.start()
+        url = embedded.url
+    client = connect(url, settings.redis_timeout_seconds)
+    try:
+        require_durable(client, url, allow_volatile=settings.allow_volatile_redis)
+        log.info(
+            "sessions are kept in %s Redis at %s",
+            "the embedded" if embedded else "the",
+            redact(url),
+        )
+        yield Store(client, settings.namespace)
+    finally:
+        client.close()
+        if embedded:
+            embedded.stop()
+
+
+def _engine(settings: Settings, registry: Registry, store: Store, metrics: Metrics) -> Engine:
+    planner = Planner(registry, settings.session_ttl_seconds * 1000, settings.max_observations)
+    hot = HotSessions(settings.cache_sessions)
+    return Engine(registry, store, hot, planner, metrics, snapshot_every=settings.snapshot_every)
+
+
+async def _stop_engine(scheduler: Scheduler, engine: "asyncio.Future[None]") -> None:
+    """Let the engine finish what is queued; bounded, because Redis may be slow."""
+    scheduler.close()
+    done, _ = await asyncio.wait([engine], timeout=ENGINE_STOP_SECONDS)
+    if not done:
+        log.error("the engine did not stop within %g s", ENGINE_STOP_SECONDS)
+
+
+def _grpc_server(
+    settings: Settings, registry: Registry, gate: Gate, metrics: Metrics
+) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    server = grpc.aio.server(
+        interceptors=[CallInterceptor(metrics)],
+        options=[
+            ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a helper
+            ("grpc.max_receive_message_length", settings.max_message_mib * 1024 * 1024),
+            ("grpc.max_send_message_length", -1),
+        ],
+    )
+    add_ForecastServiceServicer_to_server(ForecastService(gate), server)
+    add_ModelServiceServicer_to_server(ModelService(registry), server)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return server, health_servicer
+
+
+def _bind(server: grpc.aio.Server, settings: Settings) -> int:
+    address = f"{settings.host}:{settings.port}"
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise StartupError(f"port {address} cannot be had: is another server running there?") from error
+    if port == 0:
+        raise StartupError(f"port {address} cannot be had: is another server running there?")
+    return port
+
+
+@contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set `stop`; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def received(number: int) -> None:
+        if stop.is_set():
+            log.error("second signal: ending at once")
+            os._exit(128 + number)
+        stop.set()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, received, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

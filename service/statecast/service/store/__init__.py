@@ -1,0 +1,1 @@
+"""Redis: one record a session, many loaded or committed in one round trip."""

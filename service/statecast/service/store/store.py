@@ -1,0 +1,163 @@
+"""Sessions' records in Redis: load many, commit many, one round trip each."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib import resources
+from typing import cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from statecast.service.errors import Overloaded, Reason, StartupError, Unavailable
+
+COMMIT_SCRIPT = resources.files(__package__).joinpath("commit.lua").read_text()
+TENANT = "default"
+RETRY_AFTER_SECONDS = 0.2
+_EVICTING = ("allkeys", "volatile")
+
+
+class Operation(Enum):
+    """What a commit does to one record whose stamp is still the expected one."""
+
+    CHECK = "check"
+    APPEND = "append"
+    REPLACE = "replace"
+    DELETE = "delete"
+
+
+class Verdict(Enum):
+    """What became of one session's commit."""
+
+    DONE = 1
+    CONFLICT = 0
+    NOT_A_RECORD = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One session's part of a batch's commit; an empty `expected` stamp means that no record may exist."""
+
+    session_id: str
+    operation: Operation
+    expected: bytes
+    payload: bytes = b""
+    ttl_ms: int = 0
+
+
+def connect(url: str, timeout_seconds: float) -> redis.Redis:
+    """A synchronous connection that never repeats a command by itself: a repeated commit would conflict with itself.
+
+    Raises:
+        StartupError: if the URL cannot be read.
+    """
+    try:
+        return redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+            client_name="statecast",
+        )
+    except ValueError as error:
+        raise StartupError(f"redis-url {url!r} cannot be read: {error}") from error
+
+
+class Store:
+    """The records of all sessions. Not for use by two threads at once."""
+
+    def __init__(self, client: redis.Redis, namespace: str) -> None:
+        self._redis = client
+        self._prefix = f"{namespace}:{TENANT}:"
+        self._commit = client.register_script(COMMIT_SCRIPT)
+
+    def load(self, session_ids: Sequence[str]) -> list[bytes | None]:
+        """Each session's record, None where there is none.
+
+        Raises:
+            Unavailable: if Redis does not answer.
+        """
+        if not session_ids:
+            return []
+        try:
+            return cast("list[bytes | None]", self._redis.mget(self._keys(session_ids)))
+        except redis.RedisError as error:
+            raise _unavailable(error, "nothing was appended") from error
+
+    def commit(self, commits: Sequence[Commit]) -> dict[str, Verdict]:
+        """Carry out all commits whose stamps still hold, atomically; what became of each session's.
+
+        Raises:
+            Overloaded: if Redis is out of memory; nothing was written.
+            Unavailable: if Redis does not answer; whether anything was written is unknown.
+        """
+        if not commits:
+            return {}
+        arguments: list[bytes | str | int] = []
+        for commit in commits:
+            arguments += (commit.operation.value, commit.expected, commit.payload, commit.ttl_ms)
+        keys = self._keys(commit.session_id for commit in commits)
+        try:
+            replies = cast("list[int]", self._commit(keys=keys, args=arguments))
+        except redis.exceptions.OutOfMemoryError as error:
+            raise _out_of_memory() from error
+        except redis.ResponseError as error:
+            if "OOM" in str(error):
+                raise _out_of_memory() from error
+            raise _unavailable(error, "nothing was appended") from error
+        except redis.RedisError as error:
+            raise _unavailable(error, "whether the observations were appended is unknown") from error
+        return {commit.session_id: Verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._redis.close()
+
+    def _keys(self, session_ids: Iterable[str]) -> list[str]:
+        return [self._prefix + session_id for session_id in session_ids]
+
+
+def require_durable(client: redis.Redis, url: str, *, allow_volatile: bool) -> None:
+    """Make sure that Redis answers and keeps what it is given.
+
+    Raises:
+        StartupError: if Redis does not answer, evicts keys or does not persist (the latter two unless allowed).
+    """
+    try:
+        memory = cast("dict[str, object]", client.info("memory"))
+        persistence = cast("dict[str, object]", client.info("persistence"))
+    except redis.RedisError as error:
+        raise StartupError(f"Redis at {redact(url)} does not answer: {error}") from error
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    if allow_volatile:
+        return
+    if policy.startswith(_EVICTING):
+        raise StartupError(
+            f"Redis at {redact(url)} evicts keys when it is full (maxmemory-policy {policy}): sessions would vanish. "
+            "Set maxmemory-policy noeviction, or pass --allow-volatile-redis to run anyway."
+        )
+    if not int(str(persistence.get("aof_enabled", 0))):
+        raise StartupError(
+            f"Redis at {redact(url)} does not keep an append-only file: acknowledged observations would be lost when "
+            "it restarts. Set appendonly yes, or pass --allow-volatile-redis to run anyway."
+        )
+
+
+def redact(url: str) -> str:
+    """The URL without its password."""
+    scheme, separator, rest = url.partition("://")
+    _, at, place = rest.rpartition("@")
+    return f"{scheme}{separator}{'***@' if at else ''}{place}"
+
+
+def _unavailable(error: redis.RedisError, consequence: str) -> Unavailable:
+    return Unavailable(
+        f"Redis cannot be used now ({error}); {consequence}. Send the same request again.",
+        Reason.STORE_UNAVAILABLE,
+        RETRY_AFTER_SECONDS,
+    )
+
+
+def _out_of_memory() -> Overloaded:
+    return Overloaded("Redis is out of memory; nothing was appended.", Reason.STORE_FULL, 1.0)

@@ -1,0 +1,41 @@
+"""Where a session stands: a step count and a hash chained over every observation."""
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Version(NamedTuple):
+    """Equal versions mean equal histories since the session was opened."""
+
+    step: int
+    tag: int
+
+    def __str__(self) -> str:
+        return f"step {self.step}, tag {self.tag:016x}"
+
+
+START = Version(0, 0)
+
+
+def chain(version: Version, rows: NDArray[np.float64], times: list[int] | None) -> Version:
+    """The version after the session has taken `rows` as well.
+
+    The chain has one link a time step, so it does not depend on how observations were cut into calls.
+
+    Args:
+        version: Where the session stands.
+        rows: New observations [time, targets], NaN for missing values.
+        times: Each row's time in nanoseconds since the epoch; None if only position counts.
+    """
+    # One bit pattern for every NaN, and for both zeros.
+    canonical = np.where(np.isnan(rows), np.nan, rows + 0.0).astype("<f8", copy=False)
+    links = [row.tobytes() for row in canonical]
+    if times is not None:
+        links = [link + at.to_bytes(8, "little", signed=True) for link, at in zip(links, times, strict=True)]
+    tag = version.tag.to_bytes(8, "little")
+    for link in links:
+        tag = hashlib.blake2b(tag + link, digest_size=8).digest()
+    return Version(version.step + len(links), int.from_bytes(tag, "little"))

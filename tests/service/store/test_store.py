@@ -1,0 +1,147 @@
+import uuid
+
+import pytest
+import redis
+from support.redis_process import RedisProcess
+
+from statecast.service.errors import Overloaded, Reason, StartupError, Unavailable
+from statecast.service.store.store import (
+    Commit,
+    Operation,
+    Store,
+    Verdict,
+    connect,
+    redact,
+    require_durable,
+)
+
+STAMPS = [bytes([number]) * 16 for number in range(8)]
+
+
+@pytest.fixture
+def namespace() -> str:
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def store(every_redis: RedisProcess, namespace: str) -> Store:
+    return Store(connect(every_redis.url, 2.0), namespace)
+
+
+def put(store: Store, session_id: str, stamp: bytes, ttl_ms: int = 60_000) -> None:
+    commit = Commit(session_id, Operation.REPLACE, b"", b"snapshot" + stamp, ttl_ms)
+    assert store.commit([commit]) == {session_id: Verdict.DONE}
+
+
+def test_load_gives_each_record_or_none(store: Store) -> None:
+    put(store, "a", STAMPS[1])
+    assert store.load(["b", "a"]) == [None, b"snapshot" + STAMPS[1]]
+    assert store.load([]) == []
+
+
+def test_append_goes_behind_the_expected_stamp(store: Store) -> None:
+    put(store, "a", STAMPS[1])
+    append = Commit("a", Operation.APPEND, STAMPS[1], b"entry" + STAMPS[2], 60_000)
+    assert store.commit([append]) == {"a": Verdict.DONE}
+    assert store.commit([append]) == {"a": Verdict.CONFLICT}
+    assert store.load(["a"]) == [b"snapshot" + STAMPS[1] + b"entry" + STAMPS[2]]
+
+
+def test_only_sessions_in_conflict_stay_as_they_are(store: Store) -> None:
+    for name in "abcd":
+        put(store, name, STAMPS[1])
+    verdicts = store.commit(
+        [
+            Commit("a", Operation.APPEND, STAMPS[7], b"x" + STAMPS[2], 60_000),
+            Commit("b", Operation.REPLACE, STAMPS[1], b"y" + STAMPS[3], 60_000),
+            Commit("c", Operation.DELETE, STAMPS[1]),
+            Commit("d", Operation.CHECK, STAMPS[1]),
+            Commit("e", Operation.CHECK, STAMPS[1]),
+            Commit("f", Operation.REPLACE, b"", b"z" + STAMPS[4], 60_000),
+        ]
+    )
+    done, conflict = Verdict.DONE, Verdict.CONFLICT
+    assert verdicts == {"a": conflict, "b": done, "c": done, "d": done, "e": conflict, "f": done}
+    old = b"snapshot" + STAMPS[1]
+    assert store.load(list("abcdef")) == [old, b"y" + STAMPS[3], None, old, None, b"z" + STAMPS[4]]
+
+
+def test_a_record_that_exists_is_not_created_again(store: Store) -> None:
+    put(store, "a", STAMPS[1])
+    create = Commit("a", Operation.REPLACE, b"", b"other" + STAMPS[2], 60_000)
+    assert store.commit([create]) == {"a": Verdict.CONFLICT}
+
+
+def test_every_write_renews_the_time_to_live(store: Store, every_redis: RedisProcess, namespace: str) -> None:
+    put(store, "a", STAMPS[1], ttl_ms=10_000)
+    key = f"{namespace}:default:a"
+    assert 0 < every_redis.client.pttl(key) <= 10_000
+    store.commit([Commit("a", Operation.APPEND, STAMPS[1], STAMPS[2], 90_000)])
+    assert every_redis.client.pttl(key) > 10_000
+
+
+def test_a_foreign_key_is_left_alone(store: Store, every_redis: RedisProcess, namespace: str) -> None:
+    every_redis.client.rpush(f"{namespace}:default:a", "x")
+    put(store, "b", STAMPS[1])
+    verdicts = store.commit(
+        [Commit("a", Operation.CHECK, STAMPS[1]), Commit("b", Operation.APPEND, STAMPS[1], STAMPS[2], 60_000)]
+    )
+    assert verdicts == {"a": Verdict.NOT_A_RECORD, "b": Verdict.DONE}
+
+
+def test_a_forgotten_script_is_sent_again(store: Store, every_redis: RedisProcess) -> None:
+    put(store, "a", STAMPS[1])
+    every_redis.client.script_flush()
+    assert store.commit([Commit("a", Operation.CHECK, STAMPS[1])]) == {"a": Verdict.DONE}
+
+
+def test_a_full_redis_is_said_and_nothing_is_written(store: Store, every_redis: RedisProcess) -> None:
+    put(store, "a", STAMPS[1])
+    every_redis.client.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(Overloaded) as caught:
+            store.commit([Commit("a", Operation.APPEND, STAMPS[1], STAMPS[2], 60_000)])
+        assert caught.value.reason is Reason.STORE_FULL
+        assert store.commit([Commit("a", Operation.CHECK, STAMPS[1])]) == {"a": Verdict.DONE}
+    finally:
+        every_redis.client.config_set("maxmemory", "0")
+
+
+def test_a_lost_redis_is_unavailable_until_it_is_back(own_redis: RedisProcess) -> None:
+    store = Store(connect(own_redis.url, 1.0), "lost")
+    put(store, "a", STAMPS[1])
+    own_redis.kill()
+    with pytest.raises(Unavailable):
+        store.load(["a"])
+    with pytest.raises(Unavailable):
+        store.commit([Commit("a", Operation.CHECK, STAMPS[1])])
+    own_redis.start()
+    assert store.load(["a"]) == [b"snapshot" + STAMPS[1]]
+
+
+@pytest.mark.parametrize(("option", "value"), [("maxmemory-policy", "allkeys-lru"), ("appendonly", "no")])
+def test_a_redis_that_forgets_is_refused(own_redis: RedisProcess, option: str, value: str) -> None:
+    client = connect(own_redis.url, 1.0)
+    require_durable(client, own_redis.url, allow_volatile=False)
+    own_redis.client.config_set(option, value)
+    with pytest.raises(StartupError, match=option):
+        require_durable(client, own_redis.url, allow_volatile=False)
+    require_durable(client, own_redis.url, allow_volatile=True)
+
+
+def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
+    url = "redis://user:secret@127.0.0.1:1/0"
+    with pytest.raises(StartupError, match=r"redis://\*\*\*@127\.0\.0\.1:1/0") as caught:
+        require_durable(connect(url, 1.0), url, allow_volatile=False)
+    assert "secret" not in str(caught.value)
+    assert redact("unix:///x/y.sock") == "unix:///x/y.sock"
+
+
+def test_a_url_that_is_none_is_refused() -> None:
+    with pytest.raises(StartupError, match="redis-url"):
+        connect("localhost:6379", 1.0)
+
+
+def test_no_command_is_repeated_by_the_library(every_redis: RedisProcess) -> None:
+    connection: redis.Connection = connect(every_redis.url, 1.0).connection_pool.make_connection()
+    assert connection.retry.get_retries() == 0
