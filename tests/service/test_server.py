@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -84,7 +85,7 @@ def test_two_servers_on_one_redis_agree_with_one(any_redis: RedisProcess) -> Non
 def test_asked_to_stop_it_first_says_so_and_finishes_its_calls(folder: Path, number: signal.Signals) -> None:
     server = ServerProcess("--data-dir", str(folder), "--drain-seconds", "1")
     with grpc.insecure_channel(server.target) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         for service in ("", "statecast.v1.ForecastService", "statecast.v1.ModelService"):
             answer = health.Check(health_pb2.HealthCheckRequest(service=service))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -206,7 +207,7 @@ def test_redis_gone_and_back_needs_no_restart(own_redis: RedisProcess) -> None:
     started = time.monotonic()
     with pytest.raises(grpc.RpcError) as caught:
         step(server.target, "a", 2.0)
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert time.monotonic() - started < 10
     own_redis.start()
     assert step(server.target, "a", 2.0).version.step == 2

@@ -76,8 +76,9 @@ class State(Mapping[str, Tensor]):
             raise StateError("states: their parts differ")
         return cls({name: torch.cat([state[name] for state in states]) for name in states[0]})
 
-    def select(self, index: Tensor) -> "State":
+    def select(self, index: Tensor | Sequence[int]) -> "State":
         """Picks sessions by position; index: int64 [N]."""
+        index = torch.as_tensor(index, dtype=torch.int64, device=next(iter(self.values())).device)
         return State({name: part.index_select(0, index) for name, part in self.items()})
 
     def to(self, device: torch.device | str) -> "State":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -189,7 +190,7 @@ def _noise(rng: Rng, steps: int) -> Series:
     if rng.random() < 0.6:
         noise = _standard(_filtered(noise, rng.uniform(0.3, 0.99)))
         noise = noise + rng.uniform(0, 0.5) * rng.normal(size=steps)
-    return noise * 10.0 ** rng.uniform(-2, 0.1)
+    return noise * float(10.0 ** rng.uniform(-2, 0.1))
 
 
 def _innovations(rng: Rng, steps: int) -> Series:
@@ -201,7 +202,7 @@ def _innovations(rng: Rng, steps: int) -> Series:
         return rng.normal(size=steps) * np.exp(_smooth_walk(rng, steps, rng.uniform(0.2, 1.2)))
     if kind == 2:
         shape = rng.uniform(0.5, 4)
-        return (rng.gamma(shape, 1, steps) - shape) / np.sqrt(shape)
+        return (rng.gamma(shape, 1, steps) - shape) / sqrt(shape)
     return rng.normal(size=steps)
 
 
@@ -211,7 +212,7 @@ def _combined(rng: Rng, shape: Series, trend: Series, noise: Series) -> Series:
         return np.exp(np.clip(strength * (shape + trend + noise), -8, 8))
     if rng.random() < 0.3:
         noise = noise * (0.2 + np.abs(shape - shape.min()))
-    return rng.choice((0.0, 3.0, 30.0)) * rng.random() + shape + trend + noise
+    return float(rng.choice((0.0, 3.0, 30.0))) * rng.random() + shape + trend + noise
 
 
 def _smooth_walk(rng: Rng, steps: int, strength: float) -> Series:
@@ -234,8 +235,8 @@ def _change_of_regime(rng: Rng, before: Series, after: Series) -> Series:
 
 def _spiked(rng: Rng, values: Series) -> Series:
     hits = rng.random(len(values)) < 10.0 ** rng.uniform(-3, -1.3)
-    heights = rng.exponential(rng.uniform(1, 10), len(values)) * rng.choice((-1, 1, 1))
-    return values + hits * heights * _spread(values)
+    heights = rng.exponential(rng.uniform(1, 10), len(values)) * float(rng.choice((-1, 1, 1)))
+    return values + np.where(hits, heights, 0.0) * _spread(values)
 
 
 def _with_holidays(rng: Rng, shape: Series, day: int) -> Series:
@@ -247,7 +248,7 @@ def _with_holidays(rng: Rng, shape: Series, day: int) -> Series:
 
 
 def _rounded(rng: Rng, values: Series) -> Series:
-    unit = _spread(values) * 10.0 ** rng.uniform(-1.5, 0)
+    unit = _spread(values) * float(10.0 ** rng.uniform(-1.5, 0))
     return np.round(values / unit) * unit
 
 
@@ -274,4 +275,4 @@ def _spread(values: Series) -> float:
 
 
 def _standard(values: Series) -> Series:
-    return (values - values.mean()) / _spread(values)
+    return (values - float(values.mean())) / _spread(values)

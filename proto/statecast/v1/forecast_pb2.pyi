@@ -176,8 +176,11 @@ class Forecast(_message.Message):
     QUANTILE_LEVELS_FIELD_NUMBER: _builtins.int
     TARGETS_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
+    FREQUENCY_FIELD_NUMBER: _builtins.int
     horizon: _builtins.int
     """How many steps ahead the forecast reaches."""
+    frequency: _builtins.str
+    """The time between two steps, as a pandas alias such as "h" or "30min"; empty if the model declares none."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """The time of the first forecast step; absent if the model declares no frequency."""
@@ -204,10 +207,11 @@ class Forecast(_message.Message):
         quantile_levels: _abc.Iterable[_builtins.float] | None = ...,
         targets: _abc.Iterable[_builtins.str] | None = ...,
         values: _abc.Iterable[_builtins.float] | None = ...,
+        frequency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["horizon", b"horizon", "quantile_levels", b"quantile_levels", "start_time", b"start_time", "targets", b"targets", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frequency", b"frequency", "horizon", b"horizon", "quantile_levels", b"quantile_levels", "start_time", b"start_time", "targets", b"targets", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -52,10 +53,9 @@ async def run(settings: Settings) -> None:
     stop = asyncio.Event()
     with _signals(stop):
         async with serving(settings) as running:
-            await asyncio.wait(
-                [asyncio.ensure_future(stop.wait()), running.engine],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), running.engine]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            waits[0].cancel()
             if running.engine.done():
                 log.error("the engine has stopped; shutting down", exc_info=running.engine.exception())
             await _drain(running, settings)

@@ -1,6 +1,8 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from statecast.service.registry import Model, Registry
 from statecast.service.version import START, Version, chain
 
 MakeEngine = Callable[..., Engine]
-TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
+assert_close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
 
 
 def observe(session_id: str, *values: float, horizon: int = HORIZON, **others: object) -> Request:
@@ -67,7 +69,7 @@ def test_a_session_is_opened_takes_observations_and_forecasts(make_engine: MakeE
     assert outcome.version == version_of([1.0, math.nan, 3.0])
     assert outcome.forecast is not None
     assert outcome.forecast.values.shape == (HORIZON, len(LEVELS), 1)
-    np.testing.assert_allclose(outcome.forecast.values, expected([1.0, math.nan, 3.0]), **TOLERANCE)
+    assert_close(outcome.forecast.values, expected([1.0, math.nan, 3.0]))
 
 
 @pytest.mark.parametrize("snapshot_every", [1, 3, 64])
@@ -85,7 +87,7 @@ def test_replicas_that_take_turns_agree_with_one_run(
             assert isinstance(outcome, Outcome)
             assert outcome.version == version_of(values[: step + 1])
             assert outcome.forecast is not None
-            np.testing.assert_allclose(outcome.forecast.values, expected(values[: step + 1]), **TOLERANCE)
+            assert_close(outcome.forecast.values, expected(values[: step + 1]))
 
 
 def test_queued_requests_of_a_session_are_answered_each_for_itself(make_engine: MakeEngine) -> None:
@@ -97,7 +99,7 @@ def test_queued_requests_of_a_session_are_answered_each_for_itself(make_engine: 
         assert result.forecast is not None
         steps = len(result.forecast.values)
         wanted = expected([1.0, 2.0, 3.0, 4.0][:taken])[:steps]
-        np.testing.assert_allclose(result.forecast.values, wanted, **TOLERANCE)
+        assert_close(result.forecast.values, wanted)
 
 
 def test_sessions_of_several_models_and_lengths_share_a_batch(make_engine: MakeEngine) -> None:
@@ -114,7 +116,7 @@ def test_sessions_of_several_models_and_lengths_share_a_batch(make_engine: MakeE
         (outcome,) = results[name]
         assert isinstance(outcome, Outcome)
         assert outcome.forecast is not None
-        np.testing.assert_allclose(outcome.forecast.values, expected(list(values), model), **TOLERANCE)
+        assert_close(outcome.forecast.values, expected(list(values), model))
     (empty,) = results["empty"]
     assert isinstance(empty, Outcome)
     assert empty.version == START
@@ -129,8 +131,8 @@ def test_other_quantile_levels_lie_between_the_models(make_engine: MakeEngine) -
     assert own is not None
     assert asked is not None
     assert asked.quantile_levels == (0.5, 0.1, 0.3)
-    np.testing.assert_allclose(asked.values[:, :2], own.values[:, [1, 0]], **TOLERANCE)
-    np.testing.assert_allclose(asked.values[:, 2], own.values[:, :2].mean(1), **TOLERANCE)
+    assert_close(asked.values[:, :2], own.values[:, [1, 0]])
+    assert_close(asked.values[:, 2], own.values[:, :2].mean(1))
 
 
 def test_the_same_request_again_appends_nothing_on_any_replica(make_engine: MakeEngine) -> None:
@@ -147,7 +149,7 @@ def test_the_same_request_again_appends_nothing_on_any_replica(make_engine: Make
     assert late.replayed
     assert late.version == version_of([1.0, 2.0])
     assert late.forecast is not None
-    np.testing.assert_allclose(late.forecast.values, expected([1.0, 2.0]), **TOLERANCE)
+    assert_close(late.forecast.values, expected([1.0, 2.0]))
 
 
 def test_a_repetition_inside_one_batch_appends_nothing(make_engine: MakeEngine) -> None:
@@ -257,7 +259,7 @@ def test_another_model_needs_another_session(make_engine: MakeEngine) -> None:
     ],
 )
 def test_a_wrong_field_is_named_and_nothing_is_opened(
-    make_engine: MakeEngine, change: dict[str, object], field: str
+    make_engine: MakeEngine, change: dict[str, Any], field: str
 ) -> None:
     engine = make_engine()
     (result,) = engine.run({"a": [replace(observe("a"), **change)]})["a"]
@@ -283,7 +285,9 @@ def test_damage_is_named_and_stays_with_its_session(
     for name in "ab":
         one(make_engine(), observe(name, 1.0))
     key = f"{namespace}:default:a"
-    data = bytearray(any_redis.client.get(key))
+    value = any_redis.client.get(key)
+    assert isinstance(value, bytes)
+    data = bytearray(value)
     data[100] ^= 1
     any_redis.client.set(key, bytes(data))
     results = make_engine().run({name: [observe(name, 2.0)] for name in "ab"})
@@ -321,7 +325,7 @@ def test_a_lost_redis_is_unavailable_and_nothing_is_applied_twice(
 def test_a_commit_whose_answer_was_lost_is_found_by_its_id(make_engine: MakeEngine, own_redis: RedisProcess) -> None:
     engine = make_engine(redis=own_redis, timeout_seconds=0.3)
     one(engine, observe("a", 1.0))
-    own_redis.client.execute_command("CLIENT", "PAUSE", 1000, "ALL")
+    own_redis.client.client_pause(1000)
     request = observe("a", 2.0, request_id=b"r")
     (result,) = engine.run({"a": [request]})["a"]
     refused(result, Unavailable)
@@ -367,7 +371,7 @@ def test_time(make_engine: MakeEngine) -> None:
     assert after_gap.forecast is not None
     assert after_gap.forecast.start_time == 16 * hour
     values = [1.0, 2.0, 3.0, math.nan, math.nan, 6.0]
-    np.testing.assert_allclose(after_gap.forecast.values, expected(values, "hourly"), **TOLERANCE)
+    assert_close(after_gap.forecast.values, expected(values, "hourly"))
     for start, kind in (
         (15 * hour, PreconditionFailed),
         (16 * hour + 1, InvalidRequest),

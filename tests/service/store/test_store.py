@@ -143,5 +143,6 @@ def test_a_url_that_is_none_is_refused() -> None:
 
 
 def test_no_command_is_repeated_by_the_library(every_redis: RedisProcess) -> None:
-    connection: redis.Connection = connect(every_redis.url, 1.0).connection_pool.make_connection()
+    connection = connect(every_redis.url, 1.0).connection_pool.make_connection()
+    assert isinstance(connection, redis.connection.AbstractConnection)
     assert connection.retry.get_retries() == 0

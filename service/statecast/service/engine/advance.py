@@ -155,7 +155,7 @@ def _result(model: Model, answer: Answer, request: Request, values: NDArray[np.f
     if request.quantile_levels:
         values = _at_levels(values, levels, request.quantile_levels)
         levels = request.quantile_levels
-    return ForecastResult(start, levels, model.config.targets, values)
+    return ForecastResult(start, model.config.frequency, levels, model.config.targets, values)
 
 
 def _at_levels(values: NDArray[np.float32], known: Sequence[float], wanted: Sequence[float]) -> NDArray[np.float32]:

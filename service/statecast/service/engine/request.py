@@ -39,6 +39,7 @@ class ForecastResult:
     """Quantiles [horizon, levels, targets] of the next steps; times in nanoseconds since the epoch."""
 
     start_time: int | None
+    frequency: str
     quantile_levels: tuple[float, ...]
     targets: tuple[str, ...]
     values: NDArray[np.float32]

@@ -152,6 +152,7 @@ def _forecast(forecast: ForecastResult) -> forecast_pb2.Forecast:
         quantile_levels=forecast.quantile_levels,
         targets=forecast.targets,
         values=forecast.values.ravel(),
+        frequency=forecast.frequency,
     )
 
 

@@ -1,0 +1,234 @@
+"""The client for asyncio."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from numpy.typing import ArrayLike
+
+from . import calls, shell
+from .calls import Method, Operation, Pause, SessionCore
+from .messages import Time, TimeToLive
+from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A connection to a Statecast server, or to several behind one name.
+
+    Every method raises `StatecastError` and its kinds, and repeats a request whose outcome is unknown, safely, until
+    its time is up. `timeout_seconds` is the time for one request, all attempts together; what is cut into several
+    requests (more than 8,192 values, hundreds of sessions) has it for each.
+    """
+
+    def __init__(
+        self, target: str, *, timeout_seconds: float = 10.0, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
+        """Connects when first used.
+
+        Args:
+            target: "host:port", or any other gRPC name such as "dns:///statecast:50051".
+            timeout_seconds: Of every request that is not given another.
+            credentials: For TLS, from `grpc.ssl_channel_credentials`; without them the connection is not encrypted.
+        """
+        self._timeout_seconds = timeout_seconds
+        self._target, self._credentials = shell.check_target(target), credentials
+        self._channel: grpc.aio.Channel | None = None
+        self._methods: dict[Method, Any] = {}
+
+    def session(
+        self,
+        session_id: str,
+        model: str = "",
+        *,
+        model_version: str = "",
+        time_to_live: TimeToLive | None = None,
+        resume_only: bool = False,
+    ) -> "AsyncSession":
+        """A session by name: the first request opens it, or resumes it if it exists. Nothing is sent yet.
+
+        Args:
+            session_id: Any 1 to 256 printable characters.
+            model: The model's name; empty for the server's default.
+            model_version: Its version; empty for the newest.
+            time_to_live: How long, in seconds or as a timedelta, the server keeps the session after its last
+                observation; None for the server's default.
+            resume_only: Whether the session must exist.
+        """
+        core = shell.new_core(session_id, model, model_version, time_to_live, resume_only)
+        return AsyncSession(self, core)
+
+    async def observe_many(
+        self, pairs: Iterable[tuple["AsyncSession", ArrayLike]], *, timeout_seconds: float | None = None
+    ) -> list[Receipt]:
+        """Appends to many sessions at once, each session's values in the order given.
+
+        Raises:
+            SomeFailed: Some could not be carried out; its `results` tells which.
+        """
+        cores = [(session.core, values) for session, values in pairs]
+        return await self.run(shell.observe_many(cores, self.timeout(timeout_seconds)))
+
+    async def step_many(
+        self,
+        pairs: Iterable[tuple["AsyncSession", ArrayLike]],
+        horizon: int,
+        *,
+        quantile_levels: Sequence[float] = (),
+        timeout_seconds: float | None = None,
+    ) -> list[Forecast]:
+        """Appends to many sessions at once, which may be nothing, and forecasts each.
+
+        Raises:
+            SomeFailed: Some could not be carried out; its `results` tells which.
+        """
+        cores = [(session.core, values) for session, values in pairs]
+        return await self.run(shell.step_many(cores, horizon, quantile_levels, self.timeout(timeout_seconds)))
+
+    async def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
+        """All models of the server, every version of each."""
+        return await self.run(shell.list_models(self.timeout(timeout_seconds)))
+
+    async def model(self, name: str = "", version: str = "", *, timeout_seconds: float | None = None) -> ModelInfo:
+        """One model; the server's default one, and the newest version, unless named."""
+        return await self.run(shell.get_model(name, version, self.timeout(timeout_seconds)))
+
+    async def close(self) -> None:
+        """Hangs up; the sessions live on in the server."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _method(self, method: Method) -> Any:
+        if self._channel is None:  # made here, not by the constructor, which may run before the loop does
+            options = list(calls.CHANNEL_OPTIONS)
+            if self._credentials is None:
+                self._channel = grpc.aio.insecure_channel(self._target, options)
+            else:
+                self._channel = grpc.aio.secure_channel(self._target, self._credentials, options)
+        if method not in self._methods:
+            self._methods[method] = self._channel.unary_unary(
+                method.path,
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=method.response.FromString,
+            )
+        return self._methods[method]
+
+    def timeout(self, timeout_seconds: float | None) -> float:
+        """The timeout of one call."""
+        return self._timeout_seconds if timeout_seconds is None else timeout_seconds
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Carries an operation out."""
+        try:
+            action = next(operation)
+            while True:
+                if isinstance(action, Pause):
+                    await asyncio.sleep(action.seconds)
+                    action = next(operation)
+                    continue
+                try:
+                    response = await self._method(action.method)(action.message, timeout=action.timeout_seconds)
+                except grpc.RpcError as error:
+                    action = operation.throw(error)
+                else:
+                    action = operation.send(response)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+
+class AsyncSession:
+    """One sequence of observations, whose state the server keeps. Made by `AsyncClient.session`."""
+
+    def __init__(self, client: AsyncClient, core: SessionCore) -> None:
+        self._client = client
+        self.core = core
+
+    @property
+    def id(self) -> str:
+        """The session's name."""
+        return self.core.session_id
+
+    @property
+    def version(self) -> Version | None:
+        """Where the session stood after this object's last successful call; None before the first."""
+        return self.core.version
+
+    async def observe(
+        self,
+        values: ArrayLike,
+        *,
+        start_time: Time | None = None,
+        request_id: str | None = None,
+        if_version: Version | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Receipt:
+        """Appends observations.
+
+        Args:
+            values: A number, [time], or [time, targets]; NaN or None where missing.
+            start_time: The time of the first one, for a model with a frequency.
+            request_id: An id of this request, so that it can be repeated by whoever knows the id, even from another
+                process; None for a new one.
+            if_version: Append only if the session stands exactly there.
+            timeout_seconds: None for the client's.
+        """
+        timeout = self._client.timeout(timeout_seconds)
+        return await self._client.run(shell.observe(self.core, values, start_time, request_id, if_version, timeout))
+
+    async def forecast(
+        self,
+        horizon: int,
+        *,
+        quantile_levels: Sequence[float] = (),
+        if_version: Version | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Forecast:
+        """Forecasts from where the session stands.
+
+        Args:
+            horizon: How many steps ahead.
+            quantile_levels: Between the model's lowest and highest; none for the model's own.
+            if_version: Forecast only if the session stands exactly there.
+            timeout_seconds: None for the client's.
+        """
+        return await self.step(
+            (), horizon, quantile_levels=quantile_levels, if_version=if_version, timeout_seconds=timeout_seconds
+        )
+
+    async def step(
+        self,
+        values: ArrayLike,
+        horizon: int,
+        *,
+        quantile_levels: Sequence[float] = (),
+        start_time: Time | None = None,
+        request_id: str | None = None,
+        if_version: Version | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Forecast:
+        """Appends observations and forecasts from there, in one request; arguments as for `observe` and `forecast`."""
+        timeout = self._client.timeout(timeout_seconds)
+        return await self._client.run(
+            shell.step(self.core, values, horizon, quantile_levels, start_time, request_id, if_version, timeout)
+        )
+
+    async def info(self, *, timeout_seconds: float | None = None) -> SessionInfo:
+        """Looks at the session; it must exist."""
+        return await self._client.run(shell.get_session(self.id, self._client.timeout(timeout_seconds)))
+
+    async def close(self, *, timeout_seconds: float | None = None) -> None:
+        """Makes the server forget the session and its state; it must exist."""
+        await self._client.run(calls.close_session(self.id, self._client.timeout(timeout_seconds)))

@@ -1,0 +1,191 @@
+"""From Python values to request messages and from responses back; what cannot be right is refused by name."""
+
+import operator
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+from numpy.typing import ArrayLike, NDArray
+
+from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
+
+from .errors import invalid
+from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
+
+Time: TypeAlias = "datetime | np.datetime64"
+TimeToLive: TypeAlias = "timedelta | float"
+
+MAX_VALUES_A_REQUEST = 8192
+MAX_MAGNITUDE = 1e30
+_MAX_UINT32 = 2**32 - 1
+
+
+def open_options(model: str, model_version: str, time_to_live: TimeToLive | None) -> forecast_pb2.OpenOptions:
+    """How to open a session."""
+    options = forecast_pb2.OpenOptions(model=text("model", model), model_version=text("model_version", model_version))
+    if time_to_live is not None:
+        try:
+            span = time_to_live if isinstance(time_to_live, timedelta) else timedelta(seconds=time_to_live)
+            options.time_to_live.FromTimedelta(span)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise invalid("open.time_to_live", f"{time_to_live!r} is neither seconds nor a timedelta") from error
+    return options
+
+
+def observations(values: ArrayLike, start_time: Time | None = None) -> list[forecast_pb2.Observations]:
+    """Cuts values into blocks that one request can carry; at least one block, which may be empty.
+
+    Args:
+        values: A number, [time] or [time, targets]; NaN or None where missing.
+        start_time: The time of the first row.
+    """
+    array = _array(values)
+    rows = array.reshape(-1, 1) if array.ndim < 2 else array
+    block = max(1, MAX_VALUES_A_REQUEST // max(1, rows.shape[1]))
+    blocks = [
+        forecast_pb2.Observations(values=rows[start : start + block].ravel().tolist())
+        for start in range(0, max(1, len(rows)), block)
+    ]
+    if start_time is not None:
+        blocks[0].start_time.CopyFrom(_timestamp(start_time))
+    return blocks
+
+
+def forecast_request(
+    session_id: str,
+    horizon: int = 0,
+    quantile_levels: Sequence[float] = (),
+    if_version: Version | None = None,
+) -> forecast_service_pb2.ForecastRequest:
+    """A request that appends nothing yet."""
+    request = forecast_service_pb2.ForecastRequest(session_id=session_id, horizon=_count("horizon", horizon))
+    try:
+        request.quantile_levels.extend(float(level) for level in quantile_levels)
+    except (TypeError, ValueError) as error:
+        raise invalid("quantile_levels", f"{quantile_levels!r} is not a sequence of numbers") from error
+    if if_version is not None:
+        request.if_version.CopyFrom(version_message(if_version))
+    return request
+
+
+def new_request_id() -> str:
+    """A request id that nobody has used."""
+    return uuid4().hex
+
+
+def text(field: str, value: str) -> str:
+    """The value, if it can be sent as text."""
+    if not isinstance(value, str):
+        raise invalid(field, f"{value!r} is not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise invalid(field, f"{value!r} holds half a character") from error
+    return value
+
+
+def version_message(version: Version) -> forecast_pb2.Version:
+    """The version on the wire."""
+    if not isinstance(version, Version):
+        raise invalid("if_version", f"{version!r} is not a Version")
+    return forecast_pb2.Version(step=version.step, tag=version.tag)
+
+
+def to_version(message: forecast_pb2.Version) -> Version:
+    """The version as a plain value."""
+    return Version(message.step, message.tag)
+
+
+def to_receipt(response: forecast_service_pb2.ForecastResponse) -> Receipt:
+    """The response to a request without a horizon."""
+    return Receipt(to_version(response.version), response.opened, response.replayed)
+
+
+def to_forecast(response: forecast_service_pb2.ForecastResponse) -> Forecast:
+    """The response to a request with a horizon."""
+    message = response.forecast
+    shape = message.horizon, len(message.quantile_levels), len(message.targets)
+    return Forecast(
+        session_id=response.session_id,
+        version=to_version(response.version),
+        opened=response.opened,
+        replayed=response.replayed,
+        start_time=message.start_time.ToDatetime(UTC) if message.HasField("start_time") else None,
+        frequency=message.frequency,
+        targets=tuple(message.targets),
+        levels=tuple(message.quantile_levels),
+        values=np.array(message.values, np.float32).reshape(shape),
+    )
+
+
+def to_session_info(message: forecast_pb2.Session) -> SessionInfo:
+    """The session as a plain value."""
+    return SessionInfo(
+        session_id=message.session_id,
+        model=message.model,
+        model_version=message.model_version,
+        version=to_version(message.version),
+        time_to_live=message.time_to_live.ToTimedelta(),
+        last_time=message.last_time.ToDatetime(UTC) if message.HasField("last_time") else None,
+    )
+
+
+def to_model_info(message: model_service_pb2.Model) -> ModelInfo:
+    """The model as a plain value."""
+    return ModelInfo(
+        name=message.name,
+        version=message.version,
+        digest=message.digest,
+        frequency=message.frequency,
+        targets=tuple(message.targets),
+        horizon=message.horizon,
+        levels=tuple(message.quantile_levels),
+        cell=message.cell,
+        layers=message.layers,
+        hidden_size=message.hidden_size,
+        window=message.window,
+        state_bytes=message.state_bytes,
+    )
+
+
+def _array(values: Any) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise invalid("observations.values", f"not numbers: {error}") from error
+    if array.ndim > 2:
+        raise invalid("observations.values", f"expected [time] or [time, targets], got {array.ndim} dimensions")
+    wrong = np.flatnonzero(np.abs(array) > MAX_MAGNITUDE)
+    if wrong.size:
+        at = int(wrong[0])
+        problem = f"{array.flat[at]:g} is not allowed: at most {MAX_MAGNITUDE:g} in magnitude, or NaN if missing"
+        raise invalid(f"observations.values[{at}]", problem)
+    return array
+
+
+def _timestamp(time: Any) -> Timestamp:
+    if isinstance(time, datetime):
+        if time.tzinfo is None:
+            raise invalid("observations.start_time", f"{time} has no time zone")
+        message = Timestamp()
+        message.FromDatetime(time)
+        message.nanos += getattr(time, "nanosecond", 0)  # of a pandas Timestamp
+        return message
+    if isinstance(time, np.datetime64) and not np.isnat(time):
+        message = Timestamp()
+        message.FromNanoseconds(int(time.astype("datetime64[ns]").astype(np.int64)))
+        return message
+    raise invalid("observations.start_time", f"{time!r} is not a datetime with a time zone or a datetime64 (UTC)")
+
+
+def _count(field: str, value: int) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError as error:
+        raise invalid(field, f"{value!r} is not a whole number") from error
+    if not 0 <= count <= _MAX_UINT32:
+        raise invalid(field, f"{count} is out of range")
+    return count
