@@ -22,6 +22,7 @@ appends the observations if they were not appended before, and only then.
 from collections.abc import Sequence
 
 import grpc
+import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
@@ -157,7 +158,7 @@ def invalid(field: str, problem: str) -> InvalidArgument:
 
 def from_rpc_error(error: grpc.RpcError) -> StatecastError:
     """The error of a call that failed as a whole."""
-    if not isinstance(error, grpc.Call):
+    if not isinstance(error, (grpc.Call, grpc.aio.AioRpcError)):
         return ServerError(str(error))
     for key, value in error.trailing_metadata() or ():
         if key == _DETAILS_KEY:

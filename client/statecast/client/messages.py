@@ -15,8 +15,8 @@ from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
 from .errors import invalid
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
-Time: TypeAlias = "datetime | np.datetime64"
-TimeToLive: TypeAlias = "timedelta | float"
+Time: TypeAlias = datetime | np.datetime64
+TimeToLive: TypeAlias = timedelta | float
 
 MAX_VALUES_A_REQUEST = 8192
 MAX_MAGNITUDE = 1e30

@@ -1,0 +1,59 @@
+"""Every code and every error of the server has its exception here."""
+
+import grpc
+import pytest
+from google.rpc import status_pb2
+
+from statecast.client import ServerError, StatecastError, Version, errors
+from statecast.client.errors import KINDS, InvalidArgument, VersionMismatch, from_status
+from statecast.service import errors as service_errors
+from statecast.service.errors import Reason, ServiceError
+from statecast.service.rpc.status import CODES, to_status
+from statecast.service.version import Version as ServiceVersion
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
+def test_every_code_has_its_exception(code: grpc.StatusCode) -> None:
+    error = from_status(status_pb2.Status(code=code.value[0], message="what is wrong"))
+    assert type(error) is KINDS.get(code, ServerError)
+    assert "what is wrong" in str(error)
+    assert (code.name in str(error)) == (type(error) is ServerError)
+
+
+def test_a_code_that_nobody_knows_is_a_server_error() -> None:
+    assert type(from_status(status_pb2.Status(code=99))) is ServerError
+
+
+def test_every_exception_belongs_to_a_code_or_says_why() -> None:
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, StatecastError)}
+    assert kinds - set(KINDS.values()) == {StatecastError, ServerError, errors.SomeFailed}
+
+
+def test_every_code_that_the_server_gives_is_known() -> None:
+    assert set(CODES.values()) <= set(KINDS)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        service_errors.NotFound("no such session", Reason.SESSION_NOT_FOUND),
+        service_errors.PreconditionFailed("late", Reason.TIME_ORDER),
+        service_errors.Overloaded("full", Reason.QUEUE_FULL, 0.25),
+        service_errors.Unavailable("gone", Reason.DRAINING, 1.5),
+    ],
+)
+def test_the_reason_and_the_pause_arrive(error: ServiceError) -> None:
+    arrived = from_status(to_status(error))
+    assert arrived.reason == error.reason
+    assert arrived.message == error.message
+    assert arrived.retry_after_seconds == getattr(error, "retry_after_seconds", None)
+    assert arrived.may_succeed_again == isinstance(error, service_errors.RetryableError)
+
+
+def test_the_field_and_the_version_arrive() -> None:
+    invalid = from_status(to_status(service_errors.InvalidRequest("horizon", "too far")))
+    assert isinstance(invalid, InvalidArgument)
+    assert invalid.field == "horizon"
+    mismatch = from_status(to_status(service_errors.VersionMismatch("elsewhere", ServiceVersion(3, 2**64 - 1))))
+    assert isinstance(mismatch, VersionMismatch)
+    assert mismatch.current == Version(3, 2**64 - 1)
