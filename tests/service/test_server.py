@@ -17,7 +17,7 @@ import redis
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from support import await_true, short_folder
+from support import WAIT_SECONDS, await_true, short_folder
 from support.redis_process import RedisProcess
 from support.servers import ServerProcess
 
@@ -94,7 +94,7 @@ def test_asked_to_stop_it_first_says_so_and_finishes_its_calls(folder: Path, num
             lambda: health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         )
         assert step(server.target, "late", 1.0).version.step == 1
-    assert server.stop() == 0
+    assert server.process.wait(WAIT_SECONDS) == 0
     assert "stopped" in server.log
     assert "Traceback" not in server.log
 
