@@ -1,4 +1,4 @@
-"""The command line: statecast serve | models | demo."""
+"""The command line: statecast serve | demo | health."""
 
 import asyncio
 import dataclasses
@@ -134,6 +134,20 @@ def demo(
         story.tell(series, output)
     except (source.SourceError, story.DemoFailed, ServerFailed) as error:
         raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.option("--target", default="localhost:50051", show_default=True, help="Host and port of the server's gRPC.")
+@click.option(
+    "--timeout-seconds", type=click.FloatRange(min=0.1), default=3.0, show_default=True, help="How long to wait."
+)
+def health(target: str, timeout_seconds: float) -> None:
+    """Ask a server whether it serves: status 0 if it does, else 1 and why not."""
+    from statecast.service.health import ask
+
+    if (answer := ask(target, timeout_seconds)) != "SERVING":
+        raise click.ClickException(answer)
+    click.echo(answer)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def draw(
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for each, (name, forecast) in zip(axes, forecasts.items(), strict=False):
         _panel(each, history[name], forecast, killed_at[name])
+        each.set_xlabel("step")
         each.set_title(f"{name} ({units[name]})" if units[name] else name, loc="left", fontweight="bold")
     axes[0].legend(loc="upper left", fontsize=7, frameon=False)
     figure.suptitle(title)

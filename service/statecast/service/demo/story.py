@@ -52,7 +52,7 @@ def tell(source: Source, output: Path) -> None:
         DemoFailed: if a session did not go on where it was.
         ServerFailed: if the server does not start.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     with new_folder() as folder:
         server = DemoServer(Path(folder))
         try:

@@ -1,0 +1,29 @@
+# The server. Build arguments:
+#   PIP_EXTRA_INDEX_URL  a further package index, such as PyTorch's own one of CPU builds, for a far smaller image
+FROM python:3.11-slim AS build
+ARG PIP_EXTRA_INDEX_URL=""
+ENV PIP_EXTRA_INDEX_URL=${PIP_EXTRA_INDEX_URL} PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/statecast
+WORKDIR /src
+# The dependencies first: they change less often than the code.
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+RUN mkdir -p proto/statecast model/statecast service/statecast client/statecast \
+ && /opt/statecast/bin/pip install -c constraints.txt '.[server]' \
+ && /opt/statecast/bin/pip uninstall -y statecast
+COPY proto proto
+COPY model model
+COPY service service
+COPY client client
+RUN /opt/statecast/bin/pip install --no-deps . && /opt/statecast/bin/python -m compileall -q /opt/statecast/lib
+
+FROM python:3.11-slim
+COPY --from=build /opt/statecast /opt/statecast
+RUN mkdir /data && chown 10001:10001 /data
+ENV PATH=/opt/statecast/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    STATECAST_HOST=0.0.0.0 STATECAST_METRICS_HOST=0.0.0.0 STATECAST_DATA_DIR=/data
+USER 10001:10001
+VOLUME /data
+EXPOSE 50051 9464
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 CMD ["statecast", "health"]
+ENTRYPOINT ["statecast"]
+CMD ["serve"]
