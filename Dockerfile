@@ -14,7 +14,7 @@ COPY proto proto
 COPY model model
 COPY service service
 COPY client client
-RUN /opt/statecast/bin/pip install --no-deps . && /opt/statecast/bin/python -m compileall -q /opt/statecast/lib
+RUN /opt/statecast/bin/pip install --no-deps .
 
 FROM python:3.11-slim
 COPY --from=build /opt/statecast /opt/statecast
