@@ -1,8 +1,10 @@
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import redis
-from support import short_folder
+from support import await_true, short_folder
 
 from statecast.service.errors import StartupError
 from statecast.service.store.embedded import EmbeddedRedis, redis_binary
@@ -34,6 +36,7 @@ def test_one_that_a_killed_server_left_behind_is_taken_over() -> None:
         orphan.start()
         pid = client(orphan).info("server")["process_id"]
         assert orphan._lock is not None
+        orphan._stopping.set()
         orphan._lock.close()  # what the system does for a killed server
         heir = EmbeddedRedis(folder)
         heir.start()
@@ -41,6 +44,26 @@ def test_one_that_a_killed_server_left_behind_is_taken_over() -> None:
         heir.stop()
         assert orphan._process is not None
         orphan._process.wait(10)
+
+
+def test_one_that_dies_is_started_again_and_has_lost_nothing() -> None:
+    with short_folder() as folder:
+        embedded = EmbeddedRedis(folder)
+        embedded.start()
+        client(embedded).set("key", "value")
+        pid = client(embedded).info("server")["process_id"]
+        os.kill(pid, signal.SIGKILL)
+
+        def is_back() -> bool:
+            try:
+                return bool(client(embedded).info("server")["process_id"] != pid)
+            except redis.ConnectionError:
+                return False
+
+        await_true(is_back)
+        assert client(embedded).get("key") == b"value"
+        embedded.stop()
+        assert not is_back()
 
 
 def test_one_server_at_a_time_uses_a_folder() -> None:

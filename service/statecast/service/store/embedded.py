@@ -1,6 +1,6 @@
 """The embedded Redis: a private redis-server with an append-only file, on a unix socket, for `serve` without a URL.
 
-It outlives a killed server, and the next one on the same folder takes it over.
+It outlives a killed server, and the next one on the same folder takes it over. If it dies, it is started again.
 """
 
 import fcntl
@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import IO, cast
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 START_TIMEOUT_SECONDS = 10.0
 STOP_TIMEOUT_SECONDS = 10.0
+WATCH_SECONDS = 0.5
 MAX_SOCKET_PATH_BYTES = 100
 _BINARIES = ("redis-server", "valkey-server")
 
@@ -36,6 +38,8 @@ class EmbeddedRedis:
         self.socket = folder / "redis.sock"
         self._lock: IO[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="embedded-redis", daemon=True)
 
     @property
     def url(self) -> str:
@@ -52,9 +56,12 @@ class EmbeddedRedis:
         if not self._listens():
             self._process = self._spawn()
         self._await_answer()
+        self._watcher.start()
 
     def stop(self) -> None:
         """Stop it in good order and release the folder."""
+        self._stopping.set()
+        self._watcher.join()
         client = connect(self.url, STOP_TIMEOUT_SECONDS)
         try:
             os.kill(int(cast("dict[str, int]", client.info("server"))["process_id"]), signal.SIGTERM)
@@ -84,6 +91,18 @@ class EmbeddedRedis:
         if len(os.fsencode(self.socket)) > MAX_SOCKET_PATH_BYTES:
             raise StartupError(f"data-dir {self.folder} is too long a path for a unix socket; choose a shorter one")
 
+    def _watch(self) -> None:
+        while not self._stopping.wait(WATCH_SECONDS):
+            if not self._listens():
+                log.error("the embedded Redis has gone; starting it again")
+                if self._process:
+                    self._process.poll()
+                self._process = self._spawn()
+                try:
+                    self._await_answer()
+                except StartupError as error:
+                    log.error("%s; trying again", error)
+
     def _listens(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(self.socket)) == 0
@@ -92,8 +111,6 @@ class EmbeddedRedis:
         client = connect(self.url, START_TIMEOUT_SECONDS)
         try:
             return bool(client.ping())
-        except redis.RedisError:  # not up yet, or still loading its file
-            return False
         finally:
             client.close()
 
@@ -119,15 +136,20 @@ class EmbeddedRedis:
         )
 
     def _await_answer(self) -> None:
-        log = self.folder / "redis.log"
+        written = self.folder / "redis.log"
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
-            if self._answers():
-                return
+            try:
+                if self._answers():
+                    return
+            except redis.BusyLoadingError:  # a large file takes the time that it takes
+                deadline = time.monotonic() + START_TIMEOUT_SECONDS
+            except redis.RedisError as error:
+                log.debug("the embedded Redis is not up yet: %s", error)
             if self._process and self._process.poll() is not None:
-                raise StartupError(f"the embedded Redis ended with status {self._process.returncode}; see {log}")
+                raise StartupError(f"the embedded Redis ended with status {self._process.returncode}; see {written}")
             time.sleep(0.01)
-        raise StartupError(f"the embedded Redis does not answer; see {log}")
+        raise StartupError(f"the embedded Redis does not answer; see {written}")
 
     def _await_end(self) -> None:
         """Wait until it has written everything: only then does it close its socket."""
