@@ -17,6 +17,8 @@ from statecast.service.registry import Model
 STEPS_A_BUCKET = 32
 """Sessions with fewer new steps than this go together; beyond, those within a factor of two."""
 FORECASTS_AT_ONCE = 512
+STEPS_AT_ONCE = 16_384
+"""Over all sessions of a computation: a trace holds every state in between, some kilobytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,17 @@ class Advanced:
     forecasts: dict[int, ForecastResult]
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A forecast that a request wants: of the job at `index`, after `step` of its steps."""
+
+    index: int
+    position: int
+    step: int
+    answer: Answer
+    request: Request
+
+
 def needs_state(plan: Plan, requests: Sequence[Request]) -> bool:
     """Whether the session's state has to be computed at all."""
     if plan.closed or plan.standing is None:
@@ -85,10 +98,22 @@ def advance(jobs: list[Job], hot: HotSessions) -> dict[str, Advanced]:
     jobs = sorted(jobs, key=_source)
     model = jobs[0].model
     values, lengths = _observations(jobs, model)
-    trace = model.forecaster.advance(_states(jobs, model, hot), values, lengths)
-    forecasts = _forecasts(jobs, model, trace)
-    states = trace.state
-    return {job.session_id: Advanced(states, index, forecasts[index]) for index, job in enumerate(jobs)}
+    state = _states(jobs, model, hot)
+    wanted = [
+        _Wanted(index, position, job.replayed_steps + answer.steps, answer, job.requests[position])
+        for index, job in enumerate(jobs)
+        for position, answer in job.forecasts()
+    ]
+    forecasts: list[dict[int, ForecastResult]] = [{} for _ in jobs]
+    stretch = max(1, STEPS_AT_ONCE // len(jobs))
+    for start in range(0, max(1, values.shape[1]), stretch):
+        part = values[:, start : start + stretch]
+        trace = model.forecaster.advance(state, part, (lengths - start).clamp(0, part.shape[1]))
+        due = [each for each in wanted if start < each.step <= start + stretch or each.step == start == 0]
+        for each, result in _forecasts(model, trace, start, due):
+            forecasts[each.index][each.position] = result
+        state = trace.state
+    return {job.session_id: Advanced(state, index, forecasts[index]) for index, job in enumerate(jobs)}
 
 
 def _source(job: Job) -> int:
@@ -125,24 +150,19 @@ def _observations(jobs: list[Job], model: Model) -> tuple[torch.Tensor, torch.Te
     return torch.from_numpy(padded).to(device), torch.tensor(lengths, device=device)
 
 
-def _forecasts(jobs: list[Job], model: Model, trace: Trace) -> list[dict[int, ForecastResult]]:
-    """For each job, the forecasts of its requests by position."""
-    results: list[dict[int, ForecastResult]] = [{} for _ in jobs]
-    wanted = [
-        (index, position, job.replayed_steps + answer.steps, answer)
-        for index, job in enumerate(jobs)
-        for position, answer in job.forecasts()
-    ]
+def _forecasts(
+    model: Model, trace: Trace, start: int, wanted: Sequence[_Wanted]
+) -> Iterator[tuple[_Wanted, ForecastResult]]:
+    """The forecasts from within a trace that begins `start` steps into the batch."""
     device = model.forecaster.device
     for at in range(0, len(wanted), FORECASTS_AT_ONCE):
         part = wanted[at : at + FORECASTS_AT_ONCE]
-        rows = torch.tensor([index for index, *_ in part], device=device)
-        steps = torch.tensor([steps for _, _, steps, _ in part], device=device)
-        horizon = max(jobs[index].requests[position].horizon for index, position, *_ in part)
+        rows = torch.tensor([each.index for each in part], device=device)
+        steps = torch.tensor([each.step - start for each in part], device=device)
+        horizon = max(each.request.horizon for each in part)
         values = model.forecaster.forecast(trace.context(rows, steps), horizon).cpu().numpy()
-        for each, (index, position, _, answer) in zip(values, part, strict=True):
-            results[index][position] = _result(model, answer, jobs[index].requests[position], each)
-    return results
+        for each, quantiles in zip(part, values, strict=True):
+            yield each, _result(model, each.answer, each.request, quantiles)
 
 
 def _result(model: Model, answer: Answer, request: Request, values: NDArray[np.float32]) -> ForecastResult:
