@@ -113,3 +113,14 @@ def test_small_noise_on_a_large_level_is_not_lost(models: Models) -> None:
     widths = quantiles[:, :, -1] - quantiles[:, :, 0]
     assert bool((quantiles.abs() < 10).all())
     assert bool(((widths > 0.1) & (widths < 20)).all())
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_series_is_forecast_on_the_side_of_zero_on_which_it_was(models: Models, cell: str, side: float) -> None:
+    model = models[cell]
+    spikes = torch.from_numpy(np.random.default_rng(1).exponential(1.0, (1, 200, 2)) ** 4)
+    state = model.advance(model.initial_state(1), side * spikes).state
+    assert bool((side * model.forecast(model.context(state), 6) >= 0).all())
+    crossed = model.advance(state, torch.full((1, 1, 2), -1e3 * side, dtype=torch.float64)).state
+    assert bool((side * model.forecast(model.context(crossed), 6) < 0).any())

@@ -29,8 +29,9 @@ LARGEST_FLOAT32 = 3.4e38
 class QuantileHead(nn.Module):
     """Weighs the naive forecasts of each step, shifts them, and spreads quantiles around them.
 
-    The result is linear in the data's own units, so it follows a series anywhere. The widths
-    between neighbouring quantiles are positive, so they never cross.
+    The result is linear in the data's own units, so it follows a series anywhere. The widths between neighbouring
+    quantiles are positive, so they never cross. A series that has never been negative is not forecast to be, nor is one
+    that has never been positive.
     """
 
     widths: Tensor
@@ -94,6 +95,7 @@ class QuantileHead(nn.Module):
         centre = (gates * offsets).sum(-1) + shift * unit + units.centre.unsqueeze(1)
         places = self._places(emitted[..., naive.size + 1 :])
         quantiles = centre.unsqueeze(2) + unit.unsqueeze(2) * places.movedim(-1, 2)
+        quantiles = _on_its_side(quantiles, statistics)
         known = (statistics.count > 0)[:, None, None, :]
         return torch.where(known, quantiles.clamp(-LARGEST_FLOAT32, LARGEST_FLOAT32), torch.nan)
 
@@ -116,3 +118,11 @@ class QuantileHead(nn.Module):
         down = -below.flip(-1).cumsum(-1).flip(-1)
         middle = widths.new_zeros(*widths.shape[:-1], 1)
         return torch.cat([down, middle, above.cumsum(-1)], dim=-1)
+
+
+def _on_its_side(quantiles: Tensor, statistics: Statistics) -> Tensor:
+    """Keeps a series on the side of 0 on which all its values were, [N, S, Q, D]."""
+    never_negative = (statistics.lowest == 0)[:, None, None, :]
+    never_positive = (statistics.highest == 0)[:, None, None, :]
+    quantiles = torch.where(never_negative, quantiles.clamp(min=0), quantiles)
+    return torch.where(never_positive, quantiles.clamp(max=0), quantiles)

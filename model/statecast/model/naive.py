@@ -22,6 +22,8 @@ class Statistics:
     Attributes:
         last: The last observed value, NaN before the first one, [..., D].
         count: How many values have been observed, [..., D].
+        lowest: The lowest value observed, or 0 if that is lower, [..., D].
+        highest: The highest value observed, or 0 if that is higher, [..., D].
         sums: Exponentially forgetting sums of the values, one for each half-life, [..., D, M].
         carries: Exponentially forgetting sums of the residuals of each lag's seasonal mean, one
             for each carry half-life, [..., D, K, R].
@@ -31,6 +33,8 @@ class Statistics:
 
     last: Tensor
     count: Tensor
+    lowest: Tensor
+    highest: Tensor
     sums: Tensor
     carries: Tensor
     error_counts: Tensor
@@ -111,6 +115,8 @@ class NaiveForecasters(nn.Module):
         return (
             Part("last", (d,), "float64"),
             Part("count", (d,), "float64"),
+            Part("lowest", (d,), "float64"),
+            Part("highest", (d,), "float64"),
             Part("sums", (d, self.means), "float64"),
             Part("carries", (d, self.lags, self.carries), "float64"),
             Part("error_counts", (d, f), "float64"),
@@ -132,14 +138,17 @@ class NaiveForecasters(nn.Module):
         seen = ~values.isnan()
         last = _carried_forward(before.last, values, seen)
         count = _counted(before.count, seen)
-        terms = _repeat(values.nan_to_num(), self.means)
+        zeroed = values.nan_to_num()
+        lowest = torch.cat([before.lowest.unsqueeze(1), zeroed], dim=1).cummin(1).values
+        highest = torch.cat([before.highest.unsqueeze(1), zeroed], dim=1).cummax(1).values
+        terms = _repeat(zeroed, self.means)
         sums = decayed_sums(before.sums, terms, count.unsqueeze(-1), self.mean_decay)
         seasonal = look_up(history, self._positions(history), self.reachable[:1])
         carries, carry_counts = self._carry(before, values, seasonal)
         past = slice(None), slice(0, -1)
         levels = self._levels(last[past], count[past], sums[past], carries[past], carry_counts[past])
         errors, error_counts = self._judge(before, values, self.candidates(levels, seasonal, self.one_step))
-        return Statistics(last, count, sums, carries, error_counts, errors)
+        return Statistics(last, count, lowest, highest, sums, carries, error_counts, errors)
 
     def _carry(self, before: Statistics, values: Tensor, seasonal: Seasonal) -> tuple[Tensor, Tensor]:
         """Smooths the residuals of the seasonal means; sums [B, T + 1, D, K, R] and counts [B, T + 1, D, K]."""

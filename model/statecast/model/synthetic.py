@@ -49,8 +49,8 @@ def make_series(rng: Rng, steps: int) -> Made:
 
 
 def _kind(rng: Rng) -> Callable[[Rng, int], Made]:
-    kinds = (_seasonal, _working_week, _walk, _coloured, _counts, _flat, _autoregressive)
-    shares = (0.34, 0.26, 0.1, 0.1, 0.08, 0.04, 0.08)
+    kinds = (_seasonal, _working_week, _walk, _coloured, _counts, _bursts, _flat, _autoregressive)
+    shares = (0.32, 0.25, 0.1, 0.09, 0.08, 0.06, 0.04, 0.06)
     return kinds[rng.choice(len(kinds), p=shares)]
 
 
@@ -128,6 +128,19 @@ def _counts(rng: Rng, steps: int) -> Made:
     if rng.random() < 0.3:
         values = values * (rng.random(steps) < rng.uniform(0.05, 0.6))
     return Made(values, period)
+
+
+def _bursts(rng: Rng, steps: int) -> Made:
+    """A quiet level with bursts of uneven height, at random or every so many steps, as telemetry has them."""
+    period = int(rng.integers(2, 60))
+    if rng.random() < 0.5:
+        begins = np.arange(steps) % period == rng.integers(period)
+        begins = begins & (rng.random(steps) < rng.uniform(0.6, 1))
+    else:
+        begins, period = rng.random(steps) < 1 / period, 1
+    heights = begins * np.exp(rng.normal(0, rng.uniform(0.1, 1.5), steps))
+    level = rng.choice((0.0, 1.0)) * rng.uniform(0, 3)
+    return Made(level + _filtered(heights, float(rng.choice((0.0, 0.5, 0.8)))), period)
 
 
 def _flat(rng: Rng, steps: int) -> Made:
