@@ -79,8 +79,8 @@ class Client:
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
-        cores = [(session.core, values) for session, values in pairs]
-        return self.run(shell.observe_many(cores, self.timeout(timeout_seconds)))
+        cores = [(session._core, values) for session, values in pairs]
+        return self._run(shell.observe_many(cores, self._timeout(timeout_seconds)))
 
     def step_many(
         self,
@@ -95,16 +95,16 @@ class Client:
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
-        cores = [(session.core, values) for session, values in pairs]
-        return self.run(shell.step_many(cores, horizon, quantile_levels, self.timeout(timeout_seconds)))
+        cores = [(session._core, values) for session, values in pairs]
+        return self._run(shell.step_many(cores, horizon, quantile_levels, self._timeout(timeout_seconds)))
 
     def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
         """All models of the server, every version of each."""
-        return self.run(shell.list_models(self.timeout(timeout_seconds)))
+        return self._run(shell.list_models(self._timeout(timeout_seconds)))
 
     def model(self, name: str = "", version: str = "", *, timeout_seconds: float | None = None) -> ModelInfo:
         """One model; the server's default one, and the newest version, unless named."""
-        return self.run(shell.get_model(name, version, self.timeout(timeout_seconds)))
+        return self._run(shell.get_model(name, version, self._timeout(timeout_seconds)))
 
     def close(self) -> None:
         """Hangs up; the sessions live on in the server."""
@@ -118,11 +118,11 @@ class Client:
     ) -> None:
         self.close()
 
-    def timeout(self, timeout_seconds: float | None) -> float:
+    def _timeout(self, timeout_seconds: float | None) -> float:
         """The timeout of one call."""
         return self._timeout_seconds if timeout_seconds is None else timeout_seconds
 
-    def run(self, operation: Operation[T]) -> T:
+    def _run(self, operation: Operation[T]) -> T:
         """Carries an operation out."""
         try:
             action = next(operation)
@@ -147,17 +147,17 @@ class Session:
 
     def __init__(self, client: Client, core: SessionCore) -> None:
         self._client = client
-        self.core = core
+        self._core = core
 
     @property
     def id(self) -> str:
         """The session's name."""
-        return self.core.session_id
+        return self._core.session_id
 
     @property
     def version(self) -> Version | None:
         """Where the session stood after this object's last successful call; None before the first."""
-        return self.core.version
+        return self._core.version
 
     def observe(
         self,
@@ -178,8 +178,8 @@ class Session:
             if_version: Append only if the session stands exactly there.
             timeout_seconds: None for the client's.
         """
-        timeout = self._client.timeout(timeout_seconds)
-        return self._client.run(shell.observe(self.core, values, start_time, request_id, if_version, timeout))
+        timeout = self._client._timeout(timeout_seconds)
+        return self._client._run(shell.observe(self._core, values, start_time, request_id, if_version, timeout))
 
     def forecast(
         self,
@@ -213,15 +213,15 @@ class Session:
         timeout_seconds: float | None = None,
     ) -> Forecast:
         """Appends observations and forecasts from there, in one request; arguments as for `observe` and `forecast`."""
-        timeout = self._client.timeout(timeout_seconds)
-        return self._client.run(
-            shell.step(self.core, values, horizon, quantile_levels, start_time, request_id, if_version, timeout)
+        timeout = self._client._timeout(timeout_seconds)
+        return self._client._run(
+            shell.step(self._core, values, horizon, quantile_levels, start_time, request_id, if_version, timeout)
         )
 
     def info(self, *, timeout_seconds: float | None = None) -> SessionInfo:
         """Looks at the session; it must exist."""
-        return self._client.run(shell.get_session(self.id, self._client.timeout(timeout_seconds)))
+        return self._client._run(shell.get_session(self.id, self._client._timeout(timeout_seconds)))
 
     def close(self, *, timeout_seconds: float | None = None) -> None:
         """Makes the server forget the session and its state; it must exist."""
-        self._client.run(calls.close_session(self.id, self._client.timeout(timeout_seconds)))
+        self._client._run(calls.close_session(self.id, self._client._timeout(timeout_seconds)))
