@@ -85,6 +85,7 @@ class Patience:
         if not timeout_seconds > 0:
             raise ValueError(f"timeout_seconds: expected more than 0, got {timeout_seconds!r}")
         self._end = time.monotonic() + timeout_seconds
+        self._next_pause_seconds = FIRST_PAUSE_SECONDS
         self.failures = 0
 
     @property
@@ -98,11 +99,11 @@ class Patience:
         Raises:
             StatecastError: `error`, if another attempt is of no use or there is no time for it.
         """
-        seconds = min(FIRST_PAUSE_SECONDS * 2**self.failures, LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1)
-        seconds = max(seconds, error.retry_after_seconds or 0)
+        seconds = max(self._next_pause_seconds * random.uniform(0.5, 1), error.retry_after_seconds or 0)
         if not error.may_succeed_again or seconds >= self.remaining_seconds:
             raise error
         self.failures += 1
+        self._next_pause_seconds = min(2 * self._next_pause_seconds, LONGEST_PAUSE_SECONDS)
         return Pause(seconds)
 
 
