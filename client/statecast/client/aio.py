@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import grpc
 import grpc.aio
@@ -11,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from . import calls, shell
 from .calls import Method, Operation, Pause, SessionCore
+from .errors import StatecastError
 from .messages import Time, TimeToLive
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
@@ -22,7 +25,7 @@ class AsyncClient:
 
     Every method raises `StatecastError` and its kinds, and repeats a request whose outcome is unknown, safely, until
     its time is up. `timeout_seconds` is the time for one request, all attempts together; what is cut into several
-    requests (more than 8,192 values, hundreds of sessions) has it for each.
+    requests (more than 7,560 values, hundreds of sessions) has it for each.
     """
 
     def __init__(
@@ -36,6 +39,9 @@ class AsyncClient:
             credentials: For TLS, from `grpc.ssl_channel_credentials`; without them the connection is not encrypted.
         """
         self._timeout_seconds = timeout_seconds
+        self._closed = False
+        # One for each session that is in use, however many objects there are of it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._target, self._credentials = shell.check_target(target), credentials
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[Method, Any] = {}
@@ -60,7 +66,7 @@ class AsyncClient:
             resume_only: Whether the session must exist.
         """
         core = shell.new_core(session_id, model, model_version, time_to_live, resume_only)
-        return AsyncSession(self, core)
+        return AsyncSession(self, core, self._locks.setdefault(session_id, asyncio.Lock()))
 
     async def observe_many(
         self, pairs: Iterable[tuple["AsyncSession", ArrayLike]], *, timeout_seconds: float | None = None
@@ -70,8 +76,10 @@ class AsyncClient:
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
+        pairs = list(pairs)
         cores = [(session._core, values) for session, values in pairs]
-        return await self._run(shell.observe_many(cores, self._timeout(timeout_seconds)))
+        operation = shell.observe_many(cores, self._timeout(timeout_seconds))
+        return await self._run_alone(operation, [each for each, _ in pairs])
 
     async def step_many(
         self,
@@ -86,8 +94,10 @@ class AsyncClient:
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
+        pairs = list(pairs)
         cores = [(session._core, values) for session, values in pairs]
-        return await self._run(shell.step_many(cores, horizon, quantile_levels, self._timeout(timeout_seconds)))
+        operation = shell.step_many(cores, horizon, quantile_levels, self._timeout(timeout_seconds))
+        return await self._run_alone(operation, [each for each, _ in pairs])
 
     async def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
         """All models of the server, every version of each."""
@@ -99,6 +109,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Hangs up; the sessions live on in the server."""
+        self._closed = True
         if self._channel is not None:
             await self._channel.close()
 
@@ -129,8 +140,21 @@ class AsyncClient:
         """The timeout of one call."""
         return self._timeout_seconds if timeout_seconds is None else timeout_seconds
 
+    async def _run_alone(self, operation: Operation[T], sessions: Iterable["AsyncSession"]) -> T:
+        """Carries an operation out when nothing else of its sessions is under way.
+
+        A session remembers the last requests only: while the outcome of one is unknown, others must not push it out.
+        """
+        async with AsyncExitStack() as stack:
+            locks = {session.id: session._lock for session in sessions}
+            for session_id in sorted(locks):  # one order for all, so that two calls cannot wait for each other
+                await stack.enter_async_context(locks[session_id])
+            return await self._run(operation)
+
     async def _run(self, operation: Operation[T]) -> T:
         """Carries an operation out."""
+        if self._closed:
+            raise StatecastError("the client is closed")
         try:
             action = next(operation)
             while True:
@@ -152,9 +176,8 @@ class AsyncClient:
 class AsyncSession:
     """One sequence of observations, whose state the server keeps. Made by `AsyncClient.session`."""
 
-    def __init__(self, client: AsyncClient, core: SessionCore) -> None:
-        self._client = client
-        self._core = core
+    def __init__(self, client: AsyncClient, core: SessionCore, lock: asyncio.Lock) -> None:
+        self._client, self._core, self._lock = client, core, lock
 
     @property
     def id(self) -> str:
@@ -186,7 +209,8 @@ class AsyncSession:
             timeout_seconds: None for the client's.
         """
         timeout = self._client._timeout(timeout_seconds)
-        return await self._client._run(shell.observe(self._core, values, start_time, request_id, if_version, timeout))
+        operation = shell.observe(self._core, values, start_time, request_id, if_version, timeout)
+        return await self._client._run_alone(operation, [self])
 
     async def forecast(
         self,
@@ -221,9 +245,10 @@ class AsyncSession:
     ) -> Forecast:
         """Appends observations and forecasts from there, in one request; arguments as for `observe` and `forecast`."""
         timeout = self._client._timeout(timeout_seconds)
-        return await self._client._run(
-            shell.step(self._core, values, horizon, quantile_levels, start_time, request_id, if_version, timeout)
+        operation = shell.step(
+            self._core, values, horizon, quantile_levels, start_time, request_id, if_version, timeout
         )
+        return await self._client._run_alone(operation, [self])
 
     async def info(self, *, timeout_seconds: float | None = None) -> SessionInfo:
         """Looks at the session; it must exist."""

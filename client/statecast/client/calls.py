@@ -8,6 +8,8 @@ import random
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -17,7 +19,17 @@ from google.protobuf.message import Message
 from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
 
 from . import messages
-from .errors import NotFound, StatecastError, from_rpc_error, from_status, invalid
+from .errors import (
+    Cancelled,
+    NotFound,
+    PreconditionFailed,
+    StatecastError,
+    Unavailable,
+    VersionMismatch,
+    from_rpc_error,
+    from_status,
+    invalid,
+)
 from .types import Version
 
 T = TypeVar("T")
@@ -86,7 +98,7 @@ class Patience:
             raise ValueError(f"timeout_seconds: expected more than 0, got {timeout_seconds!r}")
         self._end = time.monotonic() + timeout_seconds
         self._next_pause_seconds = FIRST_PAUSE_SECONDS
-        self.failures = 0
+        self.outcome_unknown = False
 
     @property
     def remaining_seconds(self) -> float:
@@ -102,7 +114,7 @@ class Patience:
         seconds = max(self._next_pause_seconds * random.uniform(0.5, 1), error.retry_after_seconds or 0)
         if not error.may_succeed_again or seconds >= self.remaining_seconds:
             raise error
-        self.failures += 1
+        self.outcome_unknown |= isinstance(error, (Unavailable, Cancelled))
         self._next_pause_seconds = min(2 * self._next_pause_seconds, LONGEST_PAUSE_SECONDS)
         return Pause(seconds)
 
@@ -130,13 +142,13 @@ class SessionCore:
         self, request: Request, blocks: Sequence[forecast_pb2.Observations], request_id: str | None = None
     ) -> list[Request]:
         """A request for each block; the last one forecasts."""
-        if request_id is not None and len(blocks) > 1:
+        if request_id and len(blocks) > 1:
             limit = messages.MAX_VALUES_A_REQUEST
             raise invalid("request_id", f"one id goes with one request, of at most {limit} values")
         parts = [Request(session_id=self.session_id, observations=block) for block in blocks]
         for part in parts:
             if part.observations.values:
-                part.request_id = messages.new_request_id() if request_id is None else request_id
+                part.request_id = messages.text("request_id", request_id or messages.new_request_id())
         parts[-1].horizon = request.horizon
         parts[-1].quantile_levels.extend(request.quantile_levels)
         if request.HasField("if_version"):
@@ -159,25 +171,46 @@ def forecast(core: SessionCore, parts: Sequence[Request], timeout_seconds: float
     """Sends the parts of one request one after the other; each may take `timeout_seconds`."""
     taken, response = 0, Response()
     for position, part in enumerate(parts):
+        before = response.version
         if position and parts[0].HasField("if_version"):
-            part.if_version.CopyFrom(response.version)
+            part.if_version.CopyFrom(before)
         try:
             response = yield from exchange(FORECAST, part, Patience(timeout_seconds))
+            taken += len(part.observations.values)
+            core.heard(response)
+            if response.replayed and position < len(parts) - 1:
+                _check_alone(part, response)
         except StatecastError as error:
             error.request_id, error.values_taken = part.request_id, taken
             raise
-        taken += len(part.observations.values)
-        core.heard(response)
     return response
 
 
+def _check_alone(part: Request, response: Response) -> None:
+    """A replay tells where the session stands now; under `if_version` nobody else may have moved it on since."""
+    if not part.HasField("if_version"):
+        return
+    steps = response.version.step - part.if_version.step
+    # A time step is one value or several; a gap in time, in front of a first part alone, makes further steps.
+    if (steps < 1 or len(part.observations.values) % steps) and not part.observations.HasField("start_time"):
+        error = VersionMismatch(f"if_version: the session was moved on to {messages.to_version(response.version)}")
+        error.current = messages.to_version(response.version)
+        raise error
+
+
 def close_session(session_id: str, timeout_seconds: float) -> Operation[None]:
-    """Closes a session; one that is gone after an attempt of unknown outcome counts as closed."""
+    """Closes a session as it stands; one that is gone after an attempt of unknown outcome counts as closed."""
+    closing = forecast_service_pb2.CloseSessionRequest(session_id=session_id)
+    with suppress(PreconditionFailed):  # one whose record cannot be read can be closed all the same
+        look = forecast_service_pb2.GetSessionRequest(session_id=session_id)
+        found = yield from exchange(GET_SESSION, look, Patience(timeout_seconds))
+        # With its version, a repeated attempt cannot close a session that was opened anew meanwhile.
+        closing.if_version.CopyFrom(found.session.version)
     patience = Patience(timeout_seconds)
     try:
-        yield from exchange(CLOSE_SESSION, forecast_service_pb2.CloseSessionRequest(session_id=session_id), patience)
+        yield from exchange(CLOSE_SESSION, closing, patience)
     except NotFound:
-        if not patience.failures:
+        if not patience.outcome_unknown:
             raise
 
 
@@ -213,17 +246,18 @@ class _Line:
         item.response, item.error = result, None
 
     def refuse(self, error: StatecastError) -> None:
-        """Gives up on everything that waits."""
-        # Sending what comes after a hole would be worse than not sending it.
-        for item, _ in self.parts:
-            item.error = error
+        """Gives up on everything that waits: sending what comes after a hole would be worse than not sending it."""
+        for item, part in reversed(self.parts):
+            # Each has an error of its own, which names the first of its parts that was not taken.
+            item.error = copy(error)
+            item.error.request_id, item.error.values_taken = part.request_id, item.taken
         self.parts.clear()
 
 
 def forecast_many(items: Sequence[Item], timeout_seconds: float) -> Operation[None]:
     """Sends many requests in frames, each session's in order, and puts the outcomes into the items.
 
-    `timeout_seconds` begins anew whenever a round of frames has brought something forward.
+    `timeout_seconds` begins anew whenever a frame has brought something forward.
     """
     lines: dict[str, _Line] = {}
     for item in items:
@@ -233,11 +267,10 @@ def forecast_many(items: Sequence[Item], timeout_seconds: float) -> Operation[No
     while waiting := [line for line in lines.values() if line.parts]:
         before = sum(len(line.parts) for line in waiting)
         for frame in _frames(waiting):
-            yield from _send_frame(frame, patience)
-        left = [line for line in waiting if line.parts]
-        if sum(len(line.parts) for line in left) < before:
-            patience = Patience(timeout_seconds)
-        failed = [(line, error) for line in left if (error := line.parts[0][0].error)]
+            yield from _send_frame(frame, patience.remaining_seconds)
+            if sum(len(line.parts) for line in waiting) < before:
+                before, patience = sum(len(line.parts) for line in waiting), Patience(timeout_seconds)
+        failed = [(line, error) for line in waiting if line.parts and (error := line.parts[0][0].error)]
         if failed:
             try:
                 yield patience.pause_after(max(failed, key=_wanted_pause)[1])
@@ -246,10 +279,10 @@ def forecast_many(items: Sequence[Item], timeout_seconds: float) -> Operation[No
                     line.refuse(error)
 
 
-def _send_frame(frame: Sequence[_Line], patience: Patience) -> Operation[None]:
+def _send_frame(frame: Sequence[_Line], timeout_seconds: float) -> Operation[None]:
     message = forecast_service_pb2.ForecastManyRequest(requests=[line.parts[0][1] for line in frame])
     try:
-        answer = yield Send(FORECAST_MANY, message, patience.remaining_seconds)
+        answer = yield Send(FORECAST_MANY, message, timeout_seconds)
     except grpc.RpcError as error:
         for line in frame:
             line.take(from_rpc_error(error))

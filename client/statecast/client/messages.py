@@ -18,7 +18,8 @@ from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 Time: TypeAlias = datetime | np.datetime64
 TimeToLive: TypeAlias = timedelta | float
 
-MAX_VALUES_A_REQUEST = 8192
+# Whatever divides it (1 to 10, 12, 14, 15, ...) can be the number of targets of a flat list that is cut into parts.
+MAX_VALUES_A_REQUEST = 7560
 MAX_MAGNITUDE = 1e30
 _MAX_UINT32 = 2**32 - 1
 
@@ -91,7 +92,10 @@ def version_message(version: Version) -> forecast_pb2.Version:
     """The version on the wire."""
     if not isinstance(version, Version):
         raise invalid("if_version", f"{version!r} is not a Version")
-    return forecast_pb2.Version(step=version.step, tag=version.tag)
+    try:
+        return forecast_pb2.Version(step=version.step, tag=version.tag)
+    except (TypeError, ValueError) as error:
+        raise invalid("if_version", f"{version!r} is out of range") from error
 
 
 def to_version(message: forecast_pb2.Version) -> Version:
@@ -153,11 +157,15 @@ def to_model_info(message: model_service_pb2.Model) -> ModelInfo:
 
 def _array(values: Any) -> NDArray[np.float64]:
     try:
+        if isinstance(values, np.ma.MaskedArray):
+            values = np.ma.filled(values.astype(np.float64), np.nan)
         array = np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise invalid("observations.values", f"not numbers: {error}") from error
     if array.ndim > 2:
         raise invalid("observations.values", f"expected [time] or [time, targets], got {array.ndim} dimensions")
+    if array.ndim == 2 and not array.size and len(array):
+        raise invalid("observations.values", f"{len(array)} time steps of no values")
     wrong = np.flatnonzero(np.abs(array) > MAX_MAGNITUDE)
     if wrong.size:
         at = int(wrong[0])
@@ -175,8 +183,11 @@ def _timestamp(time: Any) -> Timestamp:
         message.nanos += getattr(time, "nanosecond", 0)  # of a pandas Timestamp
         return message
     if isinstance(time, np.datetime64) and not np.isnat(time):
+        nanoseconds = time.astype("datetime64[ns]")
+        if nanoseconds.astype(time.dtype) != time:
+            raise invalid("observations.start_time", f"{time} is not a time of the years 1678 to 2261")
         message = Timestamp()
-        message.FromNanoseconds(int(time.astype("datetime64[ns]").astype(np.int64)))
+        message.FromNanoseconds(int(nanoseconds.astype(np.int64)))
         return message
     raise invalid("observations.start_time", f"{time!r} is not a datetime with a time zone or a datetime64 (UTC)")
 

@@ -1,15 +1,19 @@
 """The client for ordinary code. Clients may be shared by threads."""
 
+import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import grpc
 from numpy.typing import ArrayLike
 
 from . import calls, shell
 from .calls import Method, Operation, Pause, SessionCore
+from .errors import StatecastError
 from .messages import Time, TimeToLive
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
@@ -21,7 +25,7 @@ class Client:
 
     Every method raises `StatecastError` and its kinds, and repeats a request whose outcome is unknown, safely, until
     its time is up. `timeout_seconds` is the time for one request, all attempts together; what is cut into several
-    requests (more than 8,192 values, hundreds of sessions) has it for each.
+    requests (more than 7,560 values, hundreds of sessions) has it for each.
     """
 
     def __init__(
@@ -35,6 +39,10 @@ class Client:
             credentials: For TLS, from `grpc.ssl_channel_credentials`; without them the connection is not encrypted.
         """
         self._timeout_seconds = timeout_seconds
+        self._closed = False
+        # One for each session that is in use, however many objects there are of it.
+        self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        self._making_locks = threading.Lock()
         target, options = shell.check_target(target), list(calls.CHANNEL_OPTIONS)
         if credentials is None:
             self._channel = grpc.insecure_channel(target, options)
@@ -69,7 +77,9 @@ class Client:
             resume_only: Whether the session must exist.
         """
         core = shell.new_core(session_id, model, model_version, time_to_live, resume_only)
-        return Session(self, core)
+        with self._making_locks:
+            lock = self._locks.setdefault(session_id, threading.Lock())
+        return Session(self, core, lock)
 
     def observe_many(
         self, pairs: Iterable[tuple["Session", ArrayLike]], *, timeout_seconds: float | None = None
@@ -79,8 +89,9 @@ class Client:
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
+        pairs = list(pairs)
         cores = [(session._core, values) for session, values in pairs]
-        return self._run(shell.observe_many(cores, self._timeout(timeout_seconds)))
+        return self._run_alone(shell.observe_many(cores, self._timeout(timeout_seconds)), [each for each, _ in pairs])
 
     def step_many(
         self,
@@ -95,8 +106,10 @@ class Client:
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
+        pairs = list(pairs)
         cores = [(session._core, values) for session, values in pairs]
-        return self._run(shell.step_many(cores, horizon, quantile_levels, self._timeout(timeout_seconds)))
+        operation = shell.step_many(cores, horizon, quantile_levels, self._timeout(timeout_seconds))
+        return self._run_alone(operation, [each for each, _ in pairs])
 
     def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
         """All models of the server, every version of each."""
@@ -108,6 +121,7 @@ class Client:
 
     def close(self) -> None:
         """Hangs up; the sessions live on in the server."""
+        self._closed = True
         self._channel.close()
 
     def __enter__(self) -> "Client":
@@ -122,8 +136,21 @@ class Client:
         """The timeout of one call."""
         return self._timeout_seconds if timeout_seconds is None else timeout_seconds
 
+    def _run_alone(self, operation: Operation[T], sessions: Iterable["Session"]) -> T:
+        """Carries an operation out when nothing else of its sessions is under way.
+
+        A session remembers the last requests only: while the outcome of one is unknown, others must not push it out.
+        """
+        with ExitStack() as stack:
+            locks = {session.id: session._lock for session in sessions}
+            for session_id in sorted(locks):  # one order for all, so that two calls cannot wait for each other
+                stack.enter_context(locks[session_id])
+            return self._run(operation)
+
     def _run(self, operation: Operation[T]) -> T:
         """Carries an operation out."""
+        if self._closed:
+            raise StatecastError("the client is closed")
         try:
             action = next(operation)
             while True:
@@ -145,9 +172,8 @@ class Client:
 class Session:
     """One sequence of observations, whose state the server keeps. Made by `Client.session`."""
 
-    def __init__(self, client: Client, core: SessionCore) -> None:
-        self._client = client
-        self._core = core
+    def __init__(self, client: Client, core: SessionCore, lock: threading.Lock) -> None:
+        self._client, self._core, self._lock = client, core, lock
 
     @property
     def id(self) -> str:
@@ -179,7 +205,8 @@ class Session:
             timeout_seconds: None for the client's.
         """
         timeout = self._client._timeout(timeout_seconds)
-        return self._client._run(shell.observe(self._core, values, start_time, request_id, if_version, timeout))
+        operation = shell.observe(self._core, values, start_time, request_id, if_version, timeout)
+        return self._client._run_alone(operation, [self])
 
     def forecast(
         self,
@@ -214,9 +241,10 @@ class Session:
     ) -> Forecast:
         """Appends observations and forecasts from there, in one request; arguments as for `observe` and `forecast`."""
         timeout = self._client._timeout(timeout_seconds)
-        return self._client._run(
-            shell.step(self._core, values, horizon, quantile_levels, start_time, request_id, if_version, timeout)
+        operation = shell.step(
+            self._core, values, horizon, quantile_levels, start_time, request_id, if_version, timeout
         )
+        return self._client._run_alone(operation, [self])
 
     def info(self, *, timeout_seconds: float | None = None) -> SessionInfo:
         """Looks at the session; it must exist."""

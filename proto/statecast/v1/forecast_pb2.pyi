@@ -64,9 +64,9 @@ class Observations(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """The time of the first row. Needed with a session's first observations if its model declares a frequency; from
-        then on absent means that the rows follow on directly. A later time leaves a gap, which counts as missing steps.
-        A model without a frequency takes no start time.
+        """The time of the first row, of the years 1678 to 2261. Needed with a session's first observations if its model
+        declares a frequency; from then on absent means that the rows follow on directly. A later time leaves a gap, which
+        counts as missing steps. A model without a frequency takes no start time.
         """
 
     def __init__(

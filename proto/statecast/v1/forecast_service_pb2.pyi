@@ -39,7 +39,8 @@ class ForecastRequest(_message.Message):
     """How many steps ahead to forecast, at most the model's horizon; 0 to only observe."""
     request_id: _builtins.str
     """The caller's idempotency key, 1 to 64 bytes; empty for none. If it is among the last 16 that appended to this
-    session, nothing is appended and the answer is that of the session as it stands.
+    session, nothing is appended and the answer is that of the session as it stands. So while the outcome of a request
+    is unknown, append at most 15 others to its session.
     """
     @_builtins.property
     def open(self) -> _forecast_pb2.OpenOptions:
@@ -315,16 +316,24 @@ class CloseSessionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    IF_VERSION_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session, 1 to 256 printable characters."""
+    @_builtins.property
+    def if_version(self) -> _forecast_pb2.Version:
+        """If set, the session is closed only if it stands exactly here; otherwise the call is ABORTED. With it, a call whose
+        outcome is unknown can be repeated without closing a session that was opened anew meanwhile.
+        """
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
+        if_version: _forecast_pb2.Version | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["if_version", b"if_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_version", b"if_version", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -339,7 +348,7 @@ class CloseSessionResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def version(self) -> _forecast_pb2.Version:
-        """Where the session stood when it was closed."""
+        """Where the session stood when it was closed; absent if its record could not be read."""
 
     def __init__(
         self,

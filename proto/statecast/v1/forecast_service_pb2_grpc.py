@@ -84,7 +84,8 @@ class ForecastServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ForecastMany(self, request, context):
-        """Many requests in one call, each answered for itself. Requests of one session are applied in the order given.
+        """Many requests in one call, each answered for itself. Requests of one session are applied in the order given; to
+        hold one up if the one before it fails, give it an if_version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

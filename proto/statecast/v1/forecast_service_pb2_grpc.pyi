@@ -42,7 +42,9 @@ class ForecastServiceStub:
     Forecast: _grpc.UnaryUnaryMultiCallable[_forecast_service_pb2.ForecastRequest, _forecast_service_pb2.ForecastResponse]
     """Appends 0..n observations to a session, then forecasts 0..horizon steps ahead."""
     ForecastMany: _grpc.UnaryUnaryMultiCallable[_forecast_service_pb2.ForecastManyRequest, _forecast_service_pb2.ForecastManyResponse]
-    """Many requests in one call, each answered for itself. Requests of one session are applied in the order given."""
+    """Many requests in one call, each answered for itself. Requests of one session are applied in the order given; to
+    hold one up if the one before it fails, give it an if_version.
+    """
     OpenSession: _grpc.UnaryUnaryMultiCallable[_forecast_service_pb2.OpenSessionRequest, _forecast_service_pb2.OpenSessionResponse]
     """Creates a session, or resumes it if it exists."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_forecast_service_pb2.GetSessionRequest, _forecast_service_pb2.GetSessionResponse]
@@ -64,7 +66,9 @@ class ForecastServiceAsyncStub(ForecastServiceStub):
     Forecast: _aio.UnaryUnaryMultiCallable[_forecast_service_pb2.ForecastRequest, _forecast_service_pb2.ForecastResponse]  # type: ignore[assignment]
     """Appends 0..n observations to a session, then forecasts 0..horizon steps ahead."""
     ForecastMany: _aio.UnaryUnaryMultiCallable[_forecast_service_pb2.ForecastManyRequest, _forecast_service_pb2.ForecastManyResponse]  # type: ignore[assignment]
-    """Many requests in one call, each answered for itself. Requests of one session are applied in the order given."""
+    """Many requests in one call, each answered for itself. Requests of one session are applied in the order given; to
+    hold one up if the one before it fails, give it an if_version.
+    """
     OpenSession: _aio.UnaryUnaryMultiCallable[_forecast_service_pb2.OpenSessionRequest, _forecast_service_pb2.OpenSessionResponse]  # type: ignore[assignment]
     """Creates a session, or resumes it if it exists."""
     GetSession: _aio.UnaryUnaryMultiCallable[_forecast_service_pb2.GetSessionRequest, _forecast_service_pb2.GetSessionResponse]  # type: ignore[assignment]
@@ -95,7 +99,9 @@ class ForecastServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _forecast_service_pb2.ForecastManyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_forecast_service_pb2.ForecastManyResponse, _abc.Awaitable[_forecast_service_pb2.ForecastManyResponse]]:
-        """Many requests in one call, each answered for itself. Requests of one session are applied in the order given."""
+        """Many requests in one call, each answered for itself. Requests of one session are applied in the order given; to
+        hold one up if the one before it fails, give it an if_version.
+        """
 
     @_abc_1.abstractmethod
     def OpenSession(

@@ -8,6 +8,7 @@ ServiceError
 ├── Overloaded          no room; try again later (both are RetryableError)
 └── Unavailable         the outcome is unknown, or the server is leaving; try again
 StartupError            the server cannot start
+EngineStopped           the server cannot go on
 """
 
 from enum import StrEnum
@@ -86,3 +87,7 @@ class Unavailable(RetryableError):
 
 class StartupError(Exception):
     """The server cannot start; the message says what to change."""
+
+
+class EngineStopped(Exception):
+    """The engine's thread has ended by itself, so the server has stopped serving."""

@@ -21,7 +21,7 @@ from statecast.service.engine.hot import HotSessions
 from statecast.service.engine.plan import Planner
 from statecast.service.engine.scheduler import BatchLimits, Scheduler
 from statecast.service.engine.worker import Worker
-from statecast.service.errors import StartupError
+from statecast.service.errors import EngineStopped, StartupError
 from statecast.service.metrics import Metrics, expose
 from statecast.service.registry import Registry, load_registry
 from statecast.service.rpc.forecast_service import ForecastService
@@ -49,6 +49,7 @@ async def run(settings: Settings) -> None:
 
     Raises:
         StartupError: if the server cannot start.
+        EngineStopped: if the engine failed.
     """
     stop = asyncio.Event()
     with _signals(stop):
@@ -56,9 +57,10 @@ async def run(settings: Settings) -> None:
             waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), running.engine]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             waits[0].cancel()
-            if running.engine.done():
-                log.error("the engine has stopped; shutting down", exc_info=running.engine.exception())
+            engine_stopped = running.engine.done()
             await _drain(running, settings)
+            if engine_stopped:
+                raise EngineStopped("the engine has stopped by itself") from running.engine.exception()
     log.info("stopped")
 
 

@@ -180,8 +180,10 @@ def _result(model: Model, answer: Answer, request: Request, values: NDArray[np.f
 
 def _at_levels(values: NDArray[np.float32], known: Sequence[float], wanted: Sequence[float]) -> NDArray[np.float32]:
     """Quantiles [horizon, wanted levels, targets], linear between those at the known levels."""
-    above = np.searchsorted(known, wanted).clip(1, len(known) - 1)
-    low, high = np.take(known, above - 1), np.take(known, above)
-    weight = ((wanted - low) / (high - low))[:, None].astype(np.float32)
-    mixed: NDArray[np.float32] = values[:, above - 1] * (1 - weight) + values[:, above] * weight
+    above = np.searchsorted(known, wanted)
+    below = (above - 1).clip(0)
+    low, high = np.take(known, below), np.take(known, above)
+    weight = np.where(above > below, (wanted - low) / np.where(above > below, high - low, 1), 0)
+    weight = weight[:, None].astype(np.float32)
+    mixed: NDArray[np.float32] = values[:, below] * (1 - weight) + values[:, above] * weight
     return mixed

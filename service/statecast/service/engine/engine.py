@@ -14,18 +14,12 @@ from statecast.service.engine.hot import HotSessions, Kept
 from statecast.service.engine.loaded import Loaded, load
 from statecast.service.engine.plan import Answer, Plan, Planner
 from statecast.service.engine.request import ForecastResult, Outcome, Request, Result, SessionInfo
-from statecast.service.engine.write import Write, write
-from statecast.service.errors import (
-    Overloaded,
-    PreconditionFailed,
-    Reason,
-    RetryableError,
-    ServiceError,
-    Unavailable,
-)
+from statecast.service.engine.write import Write, delete, write
+from statecast.service.errors import PreconditionFailed, Reason, ServiceError, Unavailable
 from statecast.service.metrics import Metrics, timed
 from statecast.service.registry import Registry
-from statecast.service.store.store import Commit, Operation, Store, Verdict
+from statecast.service.store.record import STAMP_BYTES
+from statecast.service.store.store import Store, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +54,15 @@ class Engine:
     def run(self, batch: Requests) -> Results:
         """Carry out the requests of each session, in order; every request gets a result."""
         self._metrics.batch_sessions.observe(len(batch))
+        try:
+            return self._carry_out(batch)
+        except BaseException:
+            self._drop(batch)  # what they left in memory may be half done
+            raise
+        finally:
+            self._metrics.cached_sessions.set(len(self._hot))
+
+    def _carry_out(self, batch: Requests) -> Results:
         results: Results = {}
         pending = batch
         for _ in range(MAX_ATTEMPTS):
@@ -72,7 +75,6 @@ class Engine:
             self._drop(pending)
         else:
             results |= _fail(pending, _contended())
-        self._metrics.cached_sessions.set(len(self._hot))
         return results
 
     def _attempt(self, batch: Requests) -> Results:
@@ -95,7 +97,12 @@ class Engine:
         ]
         with timed(self._metrics.commit_seconds):
             verdicts = self._commit(writes)
-        self._keep([each for each in writes if verdicts[each.session_id] is Verdict.DONE], plans, advanced)
+        written = [each for each in writes if verdicts[each.session_id] is Verdict.DONE]
+        try:
+            self._keep(written, plans, advanced)
+        except Exception:  # what is committed is committed, and must be answered so
+            log.exception("the states of %d sessions could not be kept in memory", len(written))
+            self._drop(each.session_id for each in written)
         for session_id, verdict in verdicts.items():
             if verdict is Verdict.DONE:
                 self._count(plans[session_id], advanced.get(session_id))
@@ -116,8 +123,20 @@ class Engine:
             try:
                 loaded[session_id] = load(session_id, record, self._registry)
             except PreconditionFailed as error:
-                results[session_id] = [error] * len(batch[session_id])
+                results[session_id] = self._unreadable(session_id, record, batch[session_id], error)
         return loaded, results
+
+    def _unreadable(
+        self, session_id: str, record: bytes | None, requests: Sequence[Request], error: PreconditionFailed
+    ) -> list[Result]:
+        """A record that cannot be used can still be closed; a close comes alone."""
+        if record is None or not requests[0].close:
+            return [error] * len(requests)
+        verdicts = self._commit([Write(session_id, delete(session_id, record[-STAMP_BYTES:]), b"", 0)])
+        verdict = verdicts[session_id]
+        if verdict is Verdict.DONE:
+            return [Outcome(None, SessionInfo("", "", 0, None))]
+        return [verdict if isinstance(verdict, ServiceError) else _contended()]
 
     def _advance(
         self, loaded: dict[str, Loaded], plans: dict[str, Plan], batch: Requests
@@ -144,20 +163,10 @@ class Engine:
         commits = [each.commit for each in writes if each.commit]
         try:
             verdicts |= self._store.commit(commits)
-        except Overloaded as error:  # Redis is full: nothing was written, but what only reads can go on
-            verdicts |= {commit.session_id: error for commit in commits}
-            verdicts |= self._recheck(commit for commit in commits if commit.operation is Operation.CHECK)
         except Unavailable as error:
             verdicts |= {commit.session_id: error for commit in commits}
             self._drop(commit.session_id for commit in commits)
         return verdicts
-
-    def _recheck(self, checks: Iterable[Commit]) -> Mapping[str, Verdict | ServiceError]:
-        checks = list(checks)
-        try:
-            return self._store.commit(checks)
-        except RetryableError as error:
-            return {commit.session_id: error for commit in checks}
 
     def _keep(self, writes: list[Write], plans: dict[str, Plan], advanced: dict[str, Advanced]) -> None:
         """Put the states that Redis has now into memory, all of one computation at once."""
@@ -201,12 +210,13 @@ def _results(plan: Plan, advanced: Advanced | None, verdict: Verdict | ServiceEr
     """One result for each of the session's requests, in order."""
     results: list[Result] = []
     for position, decision in enumerate(plan.decisions):
-        if isinstance(decision, ServiceError):
-            results.append(decision)
-        elif isinstance(verdict, ServiceError):
+        # Without a commit nothing tells whether the session was where it was decided for, so that comes first.
+        if isinstance(verdict, ServiceError):
             results.append(verdict)
         elif verdict is Verdict.NOT_A_RECORD:
             results.append(PreconditionFailed("the session's key in Redis holds other data", Reason.RECORD_DAMAGED))
+        elif isinstance(decision, Exception):
+            results.append(decision)
         else:
             results.append(_outcome(decision, advanced.forecasts.get(position) if advanced else None))
     return results

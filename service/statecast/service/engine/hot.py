@@ -103,20 +103,20 @@ class HotSessions:
         """Keep sessions of one model and their states, a row each in the same order."""
         if not sessions:
             return
-        for session_id, session in sessions.items():
-            old = self._sessions.get(session_id)
-            if old and old.standing.model is not session.standing.model:
-                self.drop(session_id)
-        model = next(iter(sessions.values())).standing.model
-        pool = self._pool(model)
-        rows = []
-        for session_id, session in sessions.items():
-            old = self._sessions.get(session_id)
-            row = old.row if old else pool.claim()
+        # Out of the books while their rows are written: a failure must not leave an old state under a new stamp.
+        for session_id in sessions:
+            self.drop(session_id)
+        pool = self._pool(next(iter(sessions.values())).standing.model)
+        rows: list[int] = []
+        try:
+            rows.extend(pool.claim() for _ in sessions)
+            pool.write(rows, states)
+        except BaseException:
+            for row in rows:
+                pool.release(row)
+            raise
+        for row, (session_id, session) in zip(rows, sessions.items(), strict=True):
             self._sessions[session_id] = HotSession(*session, row)
-            self._sessions.move_to_end(session_id)
-            rows.append(row)
-        pool.write(rows, states)
         while len(self._sessions) > self._capacity:
             self.drop(next(iter(self._sessions)))
 

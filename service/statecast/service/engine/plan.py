@@ -1,6 +1,7 @@
 """Decides each request of a session, in order, without a tensor: what is refused, replayed, appended."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +23,8 @@ from statecast.service.registry import Model, Registry
 from statecast.service.store.record import REMEMBERED_REQUESTS, Entry, RequestMark
 from statecast.service.version import START, chain
 
+log = logging.getLogger(__name__)
+
 Rows = NDArray[np.float64]
 
 
@@ -35,7 +38,7 @@ class Answer:
     replayed: bool = False
 
 
-Decision = Answer | ServiceError
+Decision = Answer | Exception
 
 
 @dataclass(slots=True)
@@ -75,6 +78,9 @@ class Planner:
                 decision: Decision = self._decide(plan, request)
             except ServiceError as error:
                 decision = error
+            except Exception as error:  # a defect, but that of one request
+                log.exception("a request could not be decided")
+                decision = error
             plan.decisions.append(decision)
         return plan
 
@@ -83,17 +89,14 @@ class Planner:
         standing = self._enter(plan.standing, request)
         opened = plan.standing is None
         if request.close:
+            _check_version(standing, request)
             plan.closed, plan.standing = True, None
             return Answer(standing, plan.steps)
         _check_forecast(standing.model, request)
         mark = _mark(request)
         if mark and _is_replay(standing, mark):
             return Answer(standing, plan.steps, replayed=True)
-        if request.if_version is not None and request.if_version != standing.version:
-            raise VersionMismatch(
-                f"if_version: the session is at {standing.version}, not at {request.if_version}",
-                standing.version,
-            )
+        _check_version(standing, request)
         entry = self._append(standing, request, mark)
         if entry:
             plan.entries.append(entry)
@@ -147,6 +150,13 @@ class Planner:
         return Entry(rows, times[-1] if times else None, mark, chain(standing.version, rows, times))
 
 
+def _check_version(standing: Standing, request: Request) -> None:
+    if request.if_version is not None and request.if_version != standing.version:
+        raise VersionMismatch(
+            f"if_version: the session is at {standing.version}, not at {request.if_version}", standing.version
+        )
+
+
 def _check_forecast(model: Model, request: Request) -> None:
     if request.horizon > model.config.horizon:
         raise InvalidRequest(
@@ -165,8 +175,9 @@ def _check_forecast(model: Model, request: Request) -> None:
 def _mark(request: Request) -> RequestMark | None:
     if not request.request_id:
         return None
-    start = b"" if request.start_time is None else request.start_time.to_bytes(8, "little", signed=True)
-    content = hashlib.blake2b(request.values.tobytes() + start, digest_size=8)
+    # The time goes first and has a length of its own, so that it cannot be taken for a value.
+    start = f"{request.start_time}\n".encode()
+    content = hashlib.blake2b(start + request.values.tobytes(), digest_size=8)
     return RequestMark(request.request_id, content.digest())
 
 

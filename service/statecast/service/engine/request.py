@@ -57,9 +57,12 @@ class SessionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where the session stands after a request that succeeded, and the forecast from there."""
+    """Where the session stands after a request that succeeded, and the forecast from there.
 
-    version: Version
+    The version is None if a session was closed whose record could not be read.
+    """
+
+    version: Version | None
     session: SessionInfo
     opened: bool = False
     replayed: bool = False

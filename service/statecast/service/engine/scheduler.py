@@ -122,7 +122,9 @@ class Scheduler:
             if ticket.wanted():
                 taken.append(ticket)
                 room -= ticket.request.values.size
-        if not queue:
+        if queue:  # behind those that have had nothing yet
+            self._waiting.move_to_end(session_id)
+        else:
             del self._waiting[session_id]
         return taken, room
 

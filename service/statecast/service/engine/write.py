@@ -23,13 +23,18 @@ class Write:
 def write(session_id: str, loaded: Loaded, plan: Plan, advanced: Advanced | None, snapshot_every: int) -> Write:
     """What to commit for the session, given what it came from and what the plan appends."""
     if plan.closed:
-        return Write(session_id, Commit(session_id, Operation.DELETE, loaded.stamp), b"", 0)
+        return Write(session_id, delete(session_id, loaded.stamp), b"", 0)
     if advanced is None or plan.standing is None or not (plan.entries or plan.opened):
         return _compare(session_id, loaded)
     steps = loaded.steps_since_snapshot + plan.steps
     if plan.opened or steps >= snapshot_every:
         return _replace(session_id, loaded, plan.standing, advanced)
     return _append(session_id, loaded, plan, plan.standing.ttl_ms, steps)
+
+
+def delete(session_id: str, stamp: bytes) -> Commit:
+    """Forget the session, if its record still bears that stamp."""
+    return Commit(session_id, Operation.DELETE, stamp)
 
 
 def _compare(session_id: str, loaded: Loaded) -> Write:

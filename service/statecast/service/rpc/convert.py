@@ -15,7 +15,10 @@ from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
 MAX_SESSION_ID_CHARACTERS = 256
 MAX_REQUEST_ID_BYTES = 64
 MAX_QUANTILE_LEVELS = 128
+MAX_MODEL_NAME_CHARACTERS = 256
 MAX_MAGNITUDE = 1e30
+START_TIME_SECONDS = (-9_214_560_000, 9_214_646_400)
+"""From the beginning of 1678 up to that of 2262: what a signed 64-bit number of nanoseconds can hold."""
 TIME_TO_LIVE_SECONDS = (1, 10 * 365 * 86_400)
 
 
@@ -38,6 +41,12 @@ def to_request(message: forecast_service_pb2.ForecastRequest) -> Request:
     )
 
 
+def to_closing(message: forecast_service_pb2.CloseSessionRequest) -> Request:
+    """The request of a CloseSession call."""
+    if_version = _version(message.if_version) if message.HasField("if_version") else None
+    return Request(to_session_id(message.session_id), if_version=if_version, close=True)
+
+
 def to_session_id(session_id: str) -> str:
     """The session id, if it can be one."""
     if not session_id:
@@ -52,13 +61,22 @@ def to_session_id(session_id: str) -> str:
 
 def to_opening(options: forecast_pb2.OpenOptions, field: str) -> Opening:
     """How to open a session; `field` is where the options stand in the request."""
+    model = to_model_name(options.model, f"{field}.model")
+    model_version = to_model_name(options.model_version, f"{field}.model_version")
     if not options.HasField("time_to_live"):
-        return Opening(options.model, options.model_version)
+        return Opening(model, model_version)
     seconds = options.time_to_live.seconds + options.time_to_live.nanos / NANOSECONDS
     least, most = TIME_TO_LIVE_SECONDS
     if not least <= seconds <= most:
         raise InvalidRequest(f"{field}.time_to_live", f"{seconds:g} s is outside {least} s .. {most} s (ten years)")
-    return Opening(options.model, options.model_version, round(seconds * 1000))
+    return Opening(model, model_version, round(seconds * 1000))
+
+
+def to_model_name(name: str, field: str) -> str:
+    """The name or version of a model, if it can be one."""
+    if len(name) > MAX_MODEL_NAME_CHARACTERS:
+        raise InvalidRequest(field, f"{len(name)} characters are more than {MAX_MODEL_NAME_CHARACTERS}")
+    return name
 
 
 def to_response(request: Request, outcome: Outcome) -> forecast_service_pb2.ForecastResponse:
@@ -88,9 +106,9 @@ def from_session(session_id: str, outcome: Outcome) -> forecast_pb2.Session:
     )
 
 
-def from_version(version: Version) -> forecast_pb2.Version:
+def from_version(version: Version | None) -> forecast_pb2.Version | None:
     """The version on the wire."""
-    return forecast_pb2.Version(step=version.step, tag=version.tag)
+    return None if version is None else forecast_pb2.Version(step=version.step, tag=version.tag)
 
 
 def from_model(model: Model) -> model_service_pb2.Model:
@@ -157,8 +175,9 @@ def _forecast(forecast: ForecastResult) -> forecast_pb2.Forecast:
 
 
 def _nanoseconds(time: Timestamp) -> int:
-    if not 0 <= time.nanos < NANOSECONDS or not -62_135_596_800 <= time.seconds <= 253_402_300_799:
-        raise InvalidRequest("observations.start_time", "not a time of the years 1 to 9999")
+    earliest, latest = START_TIME_SECONDS
+    if not 0 <= time.nanos < NANOSECONDS or not earliest <= time.seconds < latest:
+        raise InvalidRequest("observations.start_time", "not a time of the years 1678 to 2261")
     return time.seconds * NANOSECONDS + time.nanos
 
 

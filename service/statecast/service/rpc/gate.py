@@ -1,11 +1,14 @@
 """The way from the event loop to the engine's thread and back."""
 
 import asyncio
+import logging
 
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.scheduler import Scheduler, Ticket
 from statecast.service.errors import Overloaded
 from statecast.service.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 
 class Gate:
@@ -46,4 +49,7 @@ class Gate:
 
 def _resolve_all(results: list[tuple[Ticket, Result]]) -> None:
     for ticket, result in results:
-        ticket.resolve(result)
+        try:
+            ticket.resolve(result)
+        except Exception:  # the others of the batch still wait
+            log.exception("a result could not be delivered")

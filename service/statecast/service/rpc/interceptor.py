@@ -6,7 +6,9 @@ from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
+from statecast.service.errors import InvalidRequest
 from statecast.service.metrics import Metrics
 from statecast.service.rpc.status import DETAILS_KEY, code_of, to_status
 
@@ -32,7 +34,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
         return grpc.unary_unary_rpc_method_handler(
             self._wrap(handler.unary_unary, ("unary", service, method)),
-            handler.request_deserializer,
+            _decoder(handler.request_deserializer or bytes),
             handler.response_serializer,
         )
 
@@ -42,6 +44,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             start = time.perf_counter()
             code = grpc.StatusCode.CANCELLED  # unless it comes to an end
             try:
+                if isinstance(request, DecodeError):
+                    raise InvalidRequest("request", "not a message of the kind that this method takes")
                 response = await inner(request, context)
                 code = grpc.StatusCode.OK
             except grpc.aio.AbortError:  # the handler has answered for itself
@@ -57,3 +61,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return response
 
         return call
+
+
+def _decoder(inner: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Hands on what cannot be decoded as its error, so that it is answered like any other bad request."""
+
+    def decode(data: bytes) -> Any:
+        try:
+            return inner(data)
+        except DecodeError as error:
+            return error
+
+    return decode

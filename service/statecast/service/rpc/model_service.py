@@ -23,4 +23,6 @@ class ModelService(ModelServiceServicer):
         return pb.ListModelsResponse(models=models, default_model=self._registry.default)
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
-        return pb.GetModelResponse(model=convert.from_model(self._registry.get(request.name, request.version)))
+        name = convert.to_model_name(request.name, "name")
+        version = convert.to_model_name(request.version, "version")
+        return pb.GetModelResponse(model=convert.from_model(self._registry.get(name, version)))

@@ -55,7 +55,11 @@ class EmbeddedRedis:
         self._claim()
         if not self._listens():
             self._process = self._spawn()
-        self._await_answer()
+        try:
+            self._await_answer()
+        except StartupError:
+            self._give_up()
+            raise
         self._watcher.start()
 
     def stop(self) -> None:
@@ -73,6 +77,13 @@ class EmbeddedRedis:
             client.close()
             if self._lock:
                 self._lock.close()
+
+    def _give_up(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+        if self._lock:
+            self._lock.close()
 
     def _claim(self) -> None:
         try:

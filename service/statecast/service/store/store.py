@@ -10,7 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from statecast.service.errors import Overloaded, Reason, StartupError, Unavailable
+from statecast.service.errors import Overloaded, Reason, RetryableError, StartupError, Unavailable
 
 COMMIT_SCRIPT = resources.files(__package__).joinpath("commit.lua").read_text()
 TENANT = "default"
@@ -68,6 +68,13 @@ class Store:
     """The records of all sessions. Not for use by two threads at once."""
 
     def __init__(self, client: redis.Redis, namespace: str) -> None:
+        """Keep all keys under `namespace`.
+
+        Raises:
+            StartupError: if the namespace holds a colon, which could make two sessions share a key.
+        """
+        if ":" in namespace:
+            raise StartupError(f"namespace {namespace!r} must not hold a colon")
         self._redis = client
         self._prefix = f"{namespace}:{TENANT}:"
         self._commit = client.register_script(COMMIT_SCRIPT)
@@ -83,13 +90,14 @@ class Store:
         try:
             return cast("list[bytes | None]", self._redis.mget(self._keys(session_ids)))
         except redis.RedisError as error:
-            raise _unavailable(error, "nothing was appended") from error
+            raise _unavailable(str(error), "nothing was appended") from error
 
-    def commit(self, commits: Sequence[Commit]) -> dict[str, Verdict]:
+    def commit(self, commits: Sequence[Commit]) -> dict[str, Verdict | RetryableError]:
         """Carry out all commits whose stamps still hold, atomically; what became of each session's.
 
+        A session whose write Redis refused (out of memory, for example) has its error, and is as it was.
+
         Raises:
-            Overloaded: if Redis is out of memory; nothing was written.
             Unavailable: if Redis does not answer; whether anything was written is unknown.
         """
         if not commits:
@@ -99,16 +107,10 @@ class Store:
             arguments += (commit.operation.value, commit.expected, commit.payload, commit.ttl_ms)
         keys = self._keys(commit.session_id for commit in commits)
         try:
-            replies = cast("list[int]", self._commit(keys=keys, args=arguments))
-        except redis.exceptions.OutOfMemoryError as error:
-            raise _out_of_memory() from error
-        except redis.ResponseError as error:
-            if "OOM" in str(error):
-                raise _out_of_memory() from error
-            raise _unavailable(error, "nothing was appended") from error
+            replies = cast("list[int | bytes]", self._commit(keys=keys, args=arguments))
         except redis.RedisError as error:
-            raise _unavailable(error, "whether the observations were appended is unknown") from error
-        return {commit.session_id: Verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
+            raise _unavailable(str(error), "whether the observations were appended is unknown") from error
+        return {commit.session_id: _verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
 
     def close(self) -> None:
         """Give the connections back."""
@@ -151,13 +153,18 @@ def redact(url: str) -> str:
     return f"{scheme}{separator}{'***@' if at else ''}{place}"
 
 
-def _unavailable(error: redis.RedisError, consequence: str) -> Unavailable:
+def _verdict(reply: int | bytes) -> Verdict | RetryableError:
+    if isinstance(reply, int):
+        return Verdict(reply)
+    problem = reply.decode(errors="replace")
+    if "OOM" in problem:
+        return Overloaded("Redis is out of memory; nothing was appended.", Reason.STORE_FULL, 1.0)
+    return _unavailable(problem, "nothing was appended")
+
+
+def _unavailable(error: str, consequence: str) -> Unavailable:
     return Unavailable(
         f"Redis cannot be used now ({error}); {consequence}. Send the same request again.",
         Reason.STORE_UNAVAILABLE,
         RETRY_AFTER_SECONDS,
     )
-
-
-def _out_of_memory() -> Overloaded:
-    return Overloaded("Redis is out of memory; nothing was appended.", Reason.STORE_FULL, 1.0)
