@@ -93,6 +93,8 @@ def test_values_come_in_many_forms(session: Any, values: Any, steps: int) -> Non
         (["warm"], "observations.values"),
         ([[1.0], [2.0, 3.0]], "observations.values"),
         (np.zeros((2, 2, 2)), "observations.values"),
+        (np.zeros((5, 0)), "observations.values"),
+        ([10**400], "observations.values"),
         ({"a": 1}, "observations.values"),
     ],
 )
@@ -116,7 +118,12 @@ def test_values_that_cannot_be_are_refused_by_name(session: Any, values: Any, fi
         (lambda session: session.forecast(2, quantile_levels=[0.5, 2]), "quantile_levels[1]"),
         (lambda session: session.forecast(2, quantile_levels=0.5), "quantile_levels"),
         (lambda session: session.observe(1.0, if_version=3), "if_version"),
+        (lambda session: session.observe(1.0, if_version=Version(-1, 0)), "if_version"),
         (lambda session: session.observe(1.0, request_id="x" * 65), "request_id"),
+        (lambda session: session.observe(1.0, request_id=5), "request_id"),
+        (lambda session: session.observe(1.0, request_id="half \ud800"), "request_id"),
+        (lambda session: session.observe(1.0, start_time=datetime(9999, 1, 1, tzinfo=UTC)), "observations.start_time"),
+        (lambda session: session.observe(1.0, start_time=np.datetime64("2500-01-01")), "observations.start_time"),
         (lambda session: session.observe(1.0, start_time=NOON), "observations.start_time"),
         (lambda session: session.observe(1.0, start_time=datetime(2026, 3, 1)), "observations.start_time"),
         (lambda session: session.observe(1.0, start_time="2026-03-01"), "observations.start_time"),
@@ -139,6 +146,7 @@ def test_arguments_that_cannot_be_are_refused_by_name(session: Any, call: Callab
         ({"session_id": "a", "time_to_live": 0.5}, "open.time_to_live"),
         ({"session_id": "a", "time_to_live": "long"}, "open.time_to_live"),
         ({"session_id": "a", "model": None}, "model"),
+        ({"session_id": "a", "model": "x" * 20_000}, "open.model"),
     ],
 )
 def test_sessions_that_cannot_be_are_refused_by_name(client: Any, arguments: dict[str, Any], field: str) -> None:
@@ -293,6 +301,19 @@ def test_some_may_fail_and_the_others_count(client: Any, session_id: str) -> Non
     assert isinstance(second, Forecast)
     assert second.version == good.version == good.info().version
     assert second.version.step == 1
+
+
+def test_masked_values_are_missing_ones(client: Any, session_id: str) -> None:
+    masked, missing = client.session(session_id, "tiny"), client.session(session_id + "2", "tiny")
+    masked.observe(np.ma.array([1, 99], mask=[False, True]))
+    missing.observe([1.0, None])
+    assert masked.version == missing.version
+
+
+def test_a_closed_client_says_so(client: Any, session: Any) -> None:
+    client.close()
+    with pytest.raises(StatecastError, match="closed"):
+        session.observe(1.0)
 
 
 def test_nothing_for_nobody(client: Any) -> None:

@@ -1,16 +1,29 @@
 """What the client does when calls are lost, refused or late: a real server behind a proxy that misbehaves."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
+import numpy as np
 import pytest
 from support import short_folder
-from support.proxy import Fault, Proxy, cut_off, drop, lose, stall, too_large, turn_away
+from support.proxy import Fault, Proxy, cut_off, drop, honest, lose, stall, too_large, turn_away
 from support.servers import ServerProcess, ServerThread
 
-from statecast.client import DeadlineExceeded, NotFound, ResourceExhausted, SomeFailed, Unavailable
+from statecast.client import (
+    AsyncClient,
+    Client,
+    DeadlineExceeded,
+    NotFound,
+    ResourceExhausted,
+    SomeFailed,
+    StatecastError,
+    Unavailable,
+    VersionMismatch,
+)
 
 MakeClient = Callable[..., Any]
 
@@ -19,6 +32,13 @@ MakeClient = Callable[..., Any]
 def shaky(make_client: MakeClient, proxy: Proxy) -> Any:
     """A client behind the proxy."""
     return make_client(proxy.target)
+
+
+@pytest.fixture
+def rivals(server: ServerThread) -> Iterator[Client]:
+    """A client of somebody else, who reaches the server directly."""
+    with Client(server.target) as client:
+        yield client
 
 
 @pytest.mark.parametrize(
@@ -49,6 +69,22 @@ def test_every_session_of_a_lost_frame_is_taken_once(shaky: Any, proxy: Proxy, s
     sessions = [shaky.session(f"{session_id}-{number}", "tiny") for number in range(5)]
     receipts = shaky.observe_many([(session, range(10_000)) for session in sessions])
     assert [receipt.version.step for receipt in receipts] == [10_000] * 5
+
+
+async def test_requests_made_together_push_no_request_id_out(proxy: Proxy, session_id: str) -> None:
+    async with AsyncClient(proxy.target) as client:
+        session, same = client.session(session_id, "tiny"), client.session(session_id, "tiny")
+        proxy.faults.extend([lose, honest] * 40)
+        receipts = await asyncio.gather(*((session, same)[at % 2].observe(float(at)) for at in range(40)))
+        assert [receipt.version.step for receipt in receipts] == list(range(1, 41))
+        assert all(receipt.replayed for receipt in receipts)
+
+
+def test_an_empty_request_id_is_a_new_one(shaky: Any, proxy: Proxy, session_id: str) -> None:
+    proxy.faults.append(lose)
+    receipt = shaky.session(session_id, "tiny").observe([1.0, 2.0], request_id="")
+    assert receipt.replayed
+    assert receipt.version.step == 2
 
 
 def test_it_waits_as_long_as_the_server_asks(shaky: Any, proxy: Proxy, session_id: str) -> None:
@@ -103,10 +139,93 @@ def test_a_failure_half_way_tells_how_much_was_taken(shaky: Any, proxy: Proxy, s
     assert session.info().version.step == 7560
 
 
+def test_what_was_not_sent_has_an_error_of_its_own(shaky: Any, proxy: Proxy, session_id: str) -> None:
+    session = shaky.session(session_id, "tiny")
+
+    def then_too_large(context: Any, forward: Callable[[], bytes]) -> bytes:
+        proxy.faults.append(too_large)
+        return forward()
+
+    proxy.faults.append(then_too_large)
+    with pytest.raises(SomeFailed) as caught:
+        shaky.observe_many([(session, np.ones(10_000)), (session, np.ones(1808))])
+    first, second = caught.value.results
+    assert isinstance(first, StatecastError)
+    assert isinstance(second, StatecastError)
+    assert (first.values_taken, second.values_taken) == (7560, 0)
+    session.observe(np.ones(10_000 - 7560), request_id=first.request_id)
+    assert session.observe(np.ones(1808), request_id=second.request_id).version.step == 11_808
+
+
+def then(fault: Callable[[], object]) -> Fault:
+    """The server does its work, something else happens, and the answer is lost."""
+
+    def lose_after(context: Any, forward: Callable[[], bytes]) -> bytes:
+        forward()
+        fault()
+        raise context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
+
+    return lose_after
+
+
+def test_a_rival_between_two_parts_is_noticed(rivals: Client, shaky: Any, proxy: Proxy, session_id: str) -> None:
+    session, rival = shaky.session(session_id, "tiny"), rivals.session(session_id, "tiny")
+    start = session.observe(0.0).version
+    proxy.faults.append(then(lambda: rival.observe(5.0)))
+    with pytest.raises(VersionMismatch) as caught:
+        session.observe(np.ones(10_000), if_version=start)
+    assert caught.value.values_taken == 7560
+    assert caught.value.current == session.info().version
+    proxy.faults.append(lose)
+    assert session.observe(np.ones(10_000), if_version=session.version).version.step == 17_562
+
+
+def test_a_rival_after_the_last_part_is_none_of_our_business(
+    rivals: Client, shaky: Any, proxy: Proxy, session_id: str
+) -> None:
+    session, rival = shaky.session(session_id, "tiny"), rivals.session(session_id, "tiny")
+    start = session.observe(0.0).version
+    proxy.faults.append(then(lambda: rival.observe(5.0)))
+    assert session.observe(1.0, if_version=start).replayed
+
+
+def test_a_repeated_close_spares_the_next_session_of_that_name(
+    rivals: Client, shaky: Any, proxy: Proxy, session_id: str
+) -> None:
+    shaky.session(session_id, "tiny").observe(1.0)
+
+    def forward(context: Any, forward: Callable[[], bytes]) -> bytes:
+        proxy.faults.append(then(lambda: rivals.session(session_id, "tiny").observe([7.0, 8.0])))
+        return forward()
+
+    proxy.faults.append(forward)  # of the look that comes before the close
+    with pytest.raises(VersionMismatch):
+        shaky.session(session_id).close()
+    assert rivals.session(session_id, resume_only=True).info().version.step == 2
+
+
+def test_closing_what_never_was_is_not_found_even_if_turned_away_first(
+    shaky: Any, proxy: Proxy, session_id: str
+) -> None:
+    proxy.faults.append(turn_away)
+    with pytest.raises(NotFound):
+        shaky.session(session_id, "tiny").close()
+
+
+def test_every_frame_has_time_of_its_own(shaky: Any, proxy: Proxy, session_id: str) -> None:
+    def slow(context: Any, forward: Callable[[], bytes]) -> bytes:
+        time.sleep(0.4)
+        return forward()
+
+    proxy.faults.extend([slow] * 4)
+    sessions = [shaky.session(f"{session_id}-{number}", "tiny") for number in range(512 * 4)]
+    assert len(shaky.observe_many([(session, 1.0) for session in sessions], timeout_seconds=1.5)) == 2048
+
+
 def test_a_session_whose_close_was_lost_counts_as_closed(shaky: Any, proxy: Proxy, session_id: str) -> None:
     session = shaky.session(session_id, "tiny")
     session.observe(1.0)
-    proxy.faults.append(lose)
+    proxy.faults.extend([lose, lose])  # the look before the close, and the close
     session.close()
     with pytest.raises(NotFound):
         session.close()

@@ -13,6 +13,11 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 Fault = Callable[[Any, Callable[[], bytes]], bytes]
 
 
+def honest(context: Any, forward: Callable[[], bytes]) -> bytes:
+    """Nothing goes wrong."""
+    return forward()
+
+
 def lose(context: Any, forward: Callable[[], bytes]) -> bytes:
     """The server does its work, but its answer never arrives."""
     forward()

@@ -100,3 +100,16 @@ def test_take_waits_for_a_request() -> None:
     scheduler.submit(ticket("a"))
     thread.join(10)
     assert taken == [{"a": 1}]
+
+
+def test_a_session_that_always_has_more_does_not_starve_the_others() -> None:
+    scheduler = Scheduler(BatchLimits(values=10))
+    for name in ("big", "big", "big", "small"):
+        scheduler.submit(ticket(name, 8 if name == "big" else 1))
+    first = scheduler.take()
+    assert sizes(first) == {"big": 2}
+    assert first is not None
+    scheduler.done(first)
+    scheduler.submit(ticket("big", 8))
+    second = scheduler.take()
+    assert sizes(second) == {"small": 1, "big": 2}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,8 +11,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from support.models import HORIZON, LEVELS
+from support.redis_process import RedisProcess
 from support.servers import ServerThread
 
+from statecast.service.settings import Settings
 from statecast.v1 import forecast_pb2, model_service_pb2
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
@@ -177,6 +180,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"observations": observations(1, start_time=Timestamp(seconds=-(2**60)))},
         "observations.start_time",
     ),
+    "time that nanoseconds cannot count": (
+        {"observations": observations(1, start_time=Timestamp(seconds=253_402_300_799)), "request_id": "x"},
+        "observations.start_time",
+    ),
+    "long model name": ({"open": forecast_pb2.OpenOptions(model="x" * 257)}, "open.model"),
+    "long model version": ({"open": forecast_pb2.OpenOptions(model_version="x" * 257)}, "open.model_version"),
     "no time to live": (
         {"open": forecast_pb2.OpenOptions(time_to_live=Duration())},
         "open.time_to_live",
@@ -258,3 +267,35 @@ def test_models_are_described(channel: grpc.Channel) -> None:
     code, status = failure(lambda: stub.GetModel(model_service_pb2.GetModelRequest(name="three", version="9")))
     assert code is grpc.StatusCode.NOT_FOUND
     assert "it has: 1" in status.message
+
+
+def test_what_is_no_message_is_refused(channel: grpc.Channel) -> None:
+    call: Any = channel.unary_unary("/statecast.v1.ForecastService/Forecast")
+    code, status = failure(lambda: call(b"\x0a\x02\xff\xfe"))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "not a message" in status.message
+
+
+def test_closing_under_a_version_that_does_not_hold_is_aborted(stub: ForecastServiceStub, session_id: str) -> None:
+    version = stub.Forecast(pb.ForecastRequest(session_id=session_id, open=OPEN, observations=observations(1))).version
+    stub.Forecast(pb.ForecastRequest(session_id=session_id, observations=observations(2)))
+    code, _ = failure(lambda: stub.CloseSession(pb.CloseSessionRequest(session_id=session_id, if_version=version)))
+    assert code is grpc.StatusCode.ABORTED
+    assert stub.CloseSession(pb.CloseSessionRequest(session_id=session_id)).version.step == 2
+
+
+def test_a_full_queue_leaves_no_hole_in_a_session(
+    any_redis: RedisProcess, models_folder: Path, session_id: str
+) -> None:
+    small = Settings(redis_url=any_redis.url, models=models_folder, namespace="small", queue_requests=8)
+    server = ServerThread(small)
+    with grpc.insecure_channel(server.target) as channel:
+        requests = [
+            pb.ForecastRequest(session_id=session_id, open=OPEN, observations=observations(at)) for at in range(300)
+        ]
+        results = ForecastServiceStub(channel).ForecastMany(pb.ForecastManyRequest(requests=requests)).results
+    server.stop()
+    taken = [result.HasField("response") for result in results]
+    assert taken == sorted(taken, reverse=True)
+    assert not all(taken)
+    assert {result.status.code for result in results if result.HasField("status")} == {code_pb2.RESOURCE_EXHAUSTED}

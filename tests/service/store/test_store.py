@@ -96,13 +96,24 @@ def test_a_forgotten_script_is_sent_again(store: Store, every_redis: RedisProces
 
 
 def test_a_full_redis_is_said_and_nothing_is_written(store: Store, every_redis: RedisProcess) -> None:
-    put(store, "a", STAMPS[1])
+    for name in "abc":
+        put(store, name, STAMPS[1])
     every_redis.client.config_set("maxmemory", "1")
     try:
-        with pytest.raises(Overloaded) as caught:
-            store.commit([Commit("a", Operation.APPEND, STAMPS[1], STAMPS[2], 60_000)])
-        assert caught.value.reason is Reason.STORE_FULL
-        assert store.commit([Commit("a", Operation.CHECK, STAMPS[1])]) == {"a": Verdict.DONE}
+        verdicts = store.commit(
+            [
+                Commit("a", Operation.APPEND, STAMPS[1], STAMPS[2], 60_000),
+                Commit("b", Operation.CHECK, STAMPS[1]),
+                Commit("c", Operation.DELETE, STAMPS[1]),
+                Commit("d", Operation.REPLACE, b"", STAMPS[1], 60_000),
+            ]
+        )
+        for name in "ad":
+            error = verdicts.pop(name)
+            assert isinstance(error, Overloaded)
+            assert error.reason is Reason.STORE_FULL
+        assert verdicts == {"b": Verdict.DONE, "c": Verdict.DONE}
+        assert store.load(list("abcd")) == [b"snapshot" + STAMPS[1]] * 2 + [None, None]
     finally:
         every_redis.client.config_set("maxmemory", "0")
 

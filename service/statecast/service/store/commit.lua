@@ -3,12 +3,16 @@
 --
 -- KEYS  one record each
 -- ARGV  four for each key: operation, expected stamp ('' = the key must not exist), payload, time to live in ms
--- reply for each key: 1 done, 0 conflict, -1 the key does not hold a string, or the error that kept it as it was
+-- reply for each key: 1 done, 2 done but its time to live was not renewed, 0 conflict, -1 the key does not hold a string,
+--       or the error that kept it as it was
 local function carry_out(key, operation, payload, ttl)
   if operation == 'append' then
-    -- The time to live goes first: should it be refused, nothing has been appended yet.
-    local reply = redis.pcall('PEXPIRE', key, ttl)
-    return type(reply) == 'table' and reply or redis.pcall('APPEND', key, payload)
+    -- First, since a full Redis refuses only what comes before a script's first write.
+    local reply = redis.pcall('APPEND', key, payload)
+    if type(reply) == 'table' then
+      return reply
+    end
+    return type(redis.pcall('PEXPIRE', key, ttl)) == 'table' and 2 or 1
   elseif operation == 'replace' then
     return redis.pcall('SET', key, payload, 'PX', ttl)
   elseif operation == 'delete' then
@@ -26,7 +30,11 @@ for i, key in ipairs(KEYS) do
     replies[i] = 0
   else
     local reply = carry_out(key, operation, payload, ttl)
-    replies[i] = type(reply) == 'table' and reply.err or 1
+    if type(reply) == 'table' and reply.err then
+      replies[i] = reply.err
+    else
+      replies[i] = reply == 2 and 2 or 1
+    end
   end
 end
 return replies

@@ -1,5 +1,6 @@
 """Sessions' records in Redis: load many, commit many, one round trip each."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +13,10 @@ from redis.retry import Retry
 
 from statecast.service.errors import Overloaded, Reason, RetryableError, StartupError, Unavailable
 
+log = logging.getLogger(__name__)
+
 COMMIT_SCRIPT = resources.files(__package__).joinpath("commit.lua").read_text()
+NOT_RENEWED = 2
 TENANT = "default"
 RETRY_AFTER_SECONDS = 0.2
 _EVICTING = ("allkeys", "volatile")
@@ -102,6 +106,8 @@ class Store:
         """
         if not commits:
             return {}
+        # Deletions last: a full Redis refuses only what comes before a script's first successful write.
+        commits = sorted(commits, key=lambda commit: commit.operation is Operation.DELETE)
         arguments: list[bytes | str | int] = []
         for commit in commits:
             arguments += (commit.operation.value, commit.expected, commit.payload, commit.ttl_ms)
@@ -154,6 +160,9 @@ def redact(url: str) -> str:
 
 
 def _verdict(reply: int | bytes) -> Verdict | RetryableError:
+    if reply == NOT_RENEWED:
+        log.error("Redis refuses PEXPIRE: sessions will expire although they are in use")
+        return Verdict.DONE
     if isinstance(reply, int):
         return Verdict(reply)
     problem = reply.decode(errors="replace")
