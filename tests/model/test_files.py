@@ -46,6 +46,7 @@ def test_the_digest_changes_with_any_weight_or_key(random_model: Make) -> None:
     digest = random_model().digest
     assert random_model(version="2").digest != digest
     model = random_model()
+    assert model.digest == digest
     with torch.no_grad():
         model.head.trust.add_(1e-6)
     assert model.digest != digest
@@ -76,7 +77,7 @@ def test_a_wrong_configuration_is_refused_by_key_and_file(
     assert "config.json" in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "\x00", "[" * 200_000, '{"name": "a", "name": "b"}'])
 def test_a_damaged_configuration_is_refused(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
     with pytest.raises(ConfigError, match=r"config\.json"):

@@ -55,7 +55,7 @@ def test_a_time_off_the_grid_is_refused(alias: str, start: str, end: str) -> Non
         Frequency.parse(alias).steps_between(ns(start), ns(end))
 
 
-@pytest.mark.parametrize("alias", ["fortnight", "-1h", "0h", "bh", ""])
+@pytest.mark.parametrize("alias", ["fortnight", "-1h", "0h", "bh", "", "H", "W-mon", " h", "h\n", "٣h", "99999999999D"])
 def test_an_unusable_alias_is_refused(alias: str) -> None:
     with pytest.raises(FrequencyError):
         Frequency.parse(alias)

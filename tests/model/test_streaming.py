@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from statecast.model import Forecaster, ObservationError, State
+from statecast.model import Forecaster, ObservationError, State, bundled_models, load_model
 
 CELLS = ("lstm", "gru", "rnn")
 Models = dict[str, Forecaster]
@@ -57,6 +57,38 @@ def test_any_split_gives_the_same_state(
         state = model.advance(state, piece).state
     assert_same_state(whole.state, state)
     assert_same_forecast(model, whole.state, state)
+
+
+@pytest.fixture(scope="module")
+def base() -> Forecaster:
+    return load_model(bundled_models() / "base" / "1")
+
+
+STILL = {
+    "0.1": (0.1, 0.0),
+    "20.1": (20.1, 0.0),
+    "a third of a million": (1e6 / 3, 0.0),
+    "negative": (-7.7, 0.0),
+    "small noise far from zero": (1e9, 1.0),
+}
+
+
+@pytest.mark.parametrize("kind", STILL)
+@pytest.mark.parametrize("split", [1, 13])
+def test_a_series_that_hardly_moves_leaves_no_trace_of_its_splits(base: Forecaster, kind: str, split: int) -> None:
+    level, noise = STILL[kind]
+    steps = np.full(1500, level) + noise * np.random.default_rng(0).normal(size=1500)
+    steps = np.append(steps, level * (1 + 0.01 * np.arange(5)))
+    values = torch.from_numpy(steps).view(1, -1, 1)
+    state = base.initial_state(1)
+    for piece in values.split(split, dim=1):  # type: ignore[no-untyped-call]
+        state = base.advance(state, piece).state
+    whole = base.advance(base.initial_state(1), values).state
+    assert_same_state(whole, state)
+    horizon = torch.arange(1, 65)
+    first, second = (base.quantiles(base.context(each), horizon) for each in (whole, state))
+    widths = (first[:, :, -1] - first[:, :, 0]).unsqueeze(2)
+    assert bool(((first - second).abs() <= 1e-4 * widths).all())
 
 
 @settings(max_examples=40, deadline=None)

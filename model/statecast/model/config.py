@@ -1,7 +1,9 @@
 """What a model is: its name, cell, targets, quantile levels and the statistics that it keeps."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from math import isfinite
 from typing import Any
 
@@ -9,7 +11,22 @@ from .errors import ConfigError
 from .frequency import Frequency
 
 CELLS = ("lstm", "gru", "rnn")
-MAX_WINDOW_STEPS = 100_000
+# Names are folders, labels of metrics and parts of messages.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+# Far beyond what is of use, and short of what would exhaust the memory before a wrong file is refused.
+_LARGEST = {
+    "layers": 8,
+    "hidden_size": 2048,
+    "head_size": 2048,
+    "horizon": 10_000,
+    "window": 100_000,
+    "multiples": 64,
+}
+_LONGEST = {"targets": 1000, "quantile_levels": 256, "lags": 256}
+_MOST_LOOKUPS = 10_000_000
+# Closer half-lives say the same, and a trend between them would be one of rounding noise.
+_CLOSEST_HALF_LIVES = 1.1
+_HALF_LIFE_STEPS = (0.5, 10_000.0)
 
 
 def _text(key: str, value: object) -> str:
@@ -25,9 +42,15 @@ def _count(key: str, value: object) -> int:
 
 
 def _number(key: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{key}: expected a number, got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise ConfigError(f"{key}: expected a number of ordinary size") from error
+    if not isfinite(number):
         raise ConfigError(f"{key}: expected a finite number, got {value!r}")
-    return float(value)
+    return number
 
 
 def _many(each: Callable[[str, object], Any]) -> Callable[[str, object], tuple[Any, ...]]:
@@ -104,6 +127,7 @@ class ModelConfig:
         for field in fields(self):
             value = _CONVERTERS[field.name](field.name, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
+        self._check_sizes()
         self._check_names()
         self._check_levels()
         self._check_lags()
@@ -129,14 +153,27 @@ class ModelConfig:
         """Returns the configuration as plain values that JSON can hold."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
+    def _check_sizes(self) -> None:
+        for key, largest in _LARGEST.items():
+            if getattr(self, key) > largest:
+                raise ConfigError(f"{key}: at most {largest}, got {getattr(self, key)}")
+        for key, longest in _LONGEST.items():
+            if len(getattr(self, key)) > longest:
+                raise ConfigError(f"{key}: at most {longest} of them, got {len(getattr(self, key))}")
+        lookups = self.horizon * len(self.lags) * self.multiples
+        if lookups > _MOST_LOOKUPS:
+            raise ConfigError(f"horizon: times lags and multiples, at most {_MOST_LOOKUPS}, got {lookups}")
+
     def _check_names(self) -> None:
         for key in ("name", "version"):
-            if not getattr(self, key):
-                raise ConfigError(f"{key}: must not be empty")
+            if not _NAME.fullmatch(getattr(self, key)):
+                raise ConfigError(f"{key}: expected letters, digits and . _ + -, got {getattr(self, key)!r}")
         if self.cell not in CELLS:
             raise ConfigError(f"cell: expected one of {', '.join(CELLS)}, got {self.cell!r}")
         if not self.targets or not all(self.targets) or len(set(self.targets)) < len(self.targets):
             raise ConfigError("targets: expected one or more different names")
+        if not all(target.isprintable() and len(target) <= 256 for target in self.targets):
+            raise ConfigError("targets: expected names of at most 256 printable characters")
         if self.frequency:
             try:
                 Frequency.parse(self.frequency)
@@ -151,18 +188,17 @@ class ModelConfig:
             raise ConfigError("quantile_levels: must be ascending")
 
     def _check_lags(self) -> None:
-        if self.window > MAX_WINDOW_STEPS:
-            raise ConfigError(f"window: at most {MAX_WINDOW_STEPS} steps, got {self.window}")
         if list(self.lags) != sorted(set(self.lags)):
             raise ConfigError("lags: must be ascending")
         if self.lags and self.lags[-1] > self.window:
             raise ConfigError(f"lags: {self.lags[-1]} is longer than the window of {self.window}")
 
     def _check_half_lives(self) -> None:
+        # Below half a step the scan's weights would leave the range of float64.
+        shortest, longest = _HALF_LIFE_STEPS
         for key in ("half_lives", "carry_half_lives", "error_half_lives"):
             values = getattr(self, key)
-            if not values or list(values) != sorted(set(values)):
-                raise ConfigError(f"{key}: expected one or more ascending numbers")
-            # Below half a step the scan's weights would leave the range of float64.
-            if values[0] < 0.5 or values[-1] > 1e6:
-                raise ConfigError(f"{key}: expected numbers from 0.5 to 1e6")
+            if not values or any(after < _CLOSEST_HALF_LIVES * before for before, after in pairwise(values)):
+                raise ConfigError(f"{key}: expected one or more numbers, each a tenth larger than the one before")
+            if values[0] < shortest or values[-1] > longest:
+                raise ConfigError(f"{key}: expected numbers from {shortest:g} to {longest:g}")

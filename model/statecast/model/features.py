@@ -13,8 +13,11 @@ LEVEL_SHARE = 1e-10
 # Before a second value shows how much a series varies, assume this share of its level.
 PRIOR_SHARE = 0.1
 TINY = 1e-36
-# Errors smaller than this share of the deviation are all the same.
-ERROR_SHARE = 1e-4
+# Errors smaller than this share of the deviation are all the same. One wild value inflates the deviation for a long
+# time, in which the errors of the ordinary values must still be told apart.
+ERROR_SHARE = 1e-7
+# After so many judgements, half of what is assumed of a forecaster that has not been judged is forgotten.
+JUDGED_HALF_LIFE = 4.0
 LARGEST_RATIO = 1e15
 FARTHEST_ZERO = 20.0
 # Counts beyond this one make no difference to the learned parts.
@@ -52,8 +55,7 @@ def units_of(naive: NaiveForecasters, statistics: Statistics) -> Units:
 def error_ratios(naive: NaiveForecasters, statistics: Statistics, units: Units) -> Tensor:
     """The mean absolute errors in units of the deviation, float64 [..., D, F, E].
 
-    They are drawn towards 1 as if by one further observation, so that a forecaster that has hardly been judged does
-    not look perfect.
+    They are drawn towards 1 at first, so that a forecaster that has hardly been judged does not look perfect.
     """
     counts = statistics.error_counts.unsqueeze(-1)
     errors = statistics.errors / decayed_weights(counts, naive.error_decay)
@@ -68,7 +70,8 @@ def _recent_ratios(naive: NaiveForecasters, statistics: Statistics, units: Units
 
 
 def _drawn_to_one(ratios: Tensor, counts: Tensor) -> Tensor:
-    return (ratios.clamp(max=LARGEST_RATIO) * counts + 1) / (counts + 1)
+    assumed = torch.exp2(-counts / JUDGED_HALF_LIFE)
+    return ratios.clamp(max=LARGEST_RATIO) * (1 - assumed) + assumed
 
 
 def log_errors(ratios: Tensor) -> Tensor:

@@ -62,8 +62,8 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 def _read_config(path: Path) -> ModelConfig:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repetitions)
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a JSON object")
@@ -71,6 +71,13 @@ def _read_config(path: Path) -> ModelConfig:
         return ModelConfig.from_dict(values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _without_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return values
 
 
 def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

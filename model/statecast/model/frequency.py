@@ -3,6 +3,8 @@
 pandas is imported only when an alias is parsed, so a model without a frequency does not need it.
 """
 
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,6 +13,8 @@ from .errors import FrequencyError
 
 DAY_NS = 86_400_000_000_000
 MAX_STEPS = 2**62
+MAX_STEP_NS = 100 * 366 * DAY_NS
+_WRITTEN = re.compile(r"[-+]?[A-Za-z0-9.]+(-[A-Za-z]+)?")
 T = TypeVar("T")
 
 
@@ -40,12 +44,19 @@ class Frequency:
         except ImportError as error:
             raise FrequencyError(f"{alias}: a model with a frequency needs pandas") from error
         try:
-            offset = frequencies.to_offset(alias)
-        except (ValueError, TypeError) as error:
-            raise FrequencyError(f"{alias!r}: not a pandas frequency alias") from error
-        if offset is None or offset.n < 1:
+            with warnings.catch_warnings():
+                # What this pandas calls outdated, the next one refuses.
+                warnings.simplefilter("error")
+                offset = frequencies.to_offset(alias) if _WRITTEN.fullmatch(alias) else None
+        except (ValueError, TypeError, Warning) as error:
+            raise FrequencyError(f"{alias!r}: not a pandas frequency alias: {error}") from error
+        if offset is None:
+            raise FrequencyError(f"{alias!r}: not a pandas frequency alias")
+        if offset.n < 1:
             raise FrequencyError(f"{alias!r}: must go forward in time")
         step_ns = _step_ns(offset, offsets)
+        if step_ns is not None and step_ns > MAX_STEP_NS:
+            raise FrequencyError(f"{alias!r}: a step of more than a hundred years")
         if step_ns is None and isinstance(offset, offsets.BusinessHour):
             raise FrequencyError(f"{alias!r}: business hours are not supported")
         return cls(alias, step_ns, offset)

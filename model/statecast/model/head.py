@@ -20,9 +20,9 @@ from .naive import NaiveForecasters, Statistics
 
 # A mean absolute error of 1 belongs to a normal distribution of this standard deviation.
 DEVIATIONS_PER_ERROR = 1.2533
-LARGEST_LOG_WIDTH = 6.0
+LARGEST_LOG_WIDTH = 8.0
 LARGEST_SHIFT = 30.0
-SMALLEST_UNIT = 1e-6
+SMALLEST_UNIT = 1e-9
 LARGEST_FLOAT32 = 3.4e38
 
 
@@ -86,10 +86,12 @@ class QuantileHead(nn.Module):
             compress(ratio),
             steps,
         )
-        trust = self.trust * log_errors(ratios).mean(-1).unsqueeze(1)
+        errors = log_errors(ratios).mean(-1)
+        trust = self.trust * errors.unsqueeze(1)
         logits = (emitted[..., : naive.size] - trust).masked_fill(~candidates.known, -1e9)
         gates = torch.softmax(logits, dim=-1).double()
-        unit = (gates * ratios.mean(-1).unsqueeze(1)).sum(-1) + SMALLEST_UNIT
+        # A geometric mean over the memories: the longer one is the last to get over a wild value.
+        unit = (gates * torch.exp(errors.double()).unsqueeze(1)).sum(-1) + SMALLEST_UNIT
         unit = unit * units.scale.unsqueeze(1)
         shift = emitted[..., naive.size].clamp(-LARGEST_SHIFT, LARGEST_SHIFT).double()
         centre = (gates * offsets).sum(-1) + shift * unit + units.centre.unsqueeze(1)

@@ -11,7 +11,9 @@ LARGEST_MISS = 30.0
 SMALLEST_ERROR = 0.03
 
 
-def scaled_pinball(forecaster: Forecaster, context: Context, steps: Tensor, outcomes: Tensor) -> Tensor:
+def scaled_pinball(
+    forecaster: Forecaster, context: Context, steps: Tensor, outcomes: Tensor, largest_scale: Tensor
+) -> Tensor:
     """The mean pinball loss in units between the deviation and the best naive error.
 
     Args:
@@ -19,13 +21,15 @@ def scaled_pinball(forecaster: Forecaster, context: Context, steps: Tensor, outc
         context: N sessions.
         steps: Which steps ahead, int64 [S].
         outcomes: What came, NaN where it is not known, float64 [N, S, D].
+        largest_scale: How far the series range but for wild values, float64 [N, 1]; the loss is not in larger units, so
+            that what follows upon a wild value counts as much as anything else.
 
     Returns:
         The mean over all known outcomes and quantile levels, a scalar.
     """
     quantiles = forecaster.quantiles(context, steps)
     levels = torch.tensor(forecaster.config.quantile_levels, device=quantiles.device)
-    scale = loss_scale(forecaster, context).unsqueeze(1)
+    scale = loss_scale(forecaster, context).minimum(largest_scale).unsqueeze(1)
     known = ~outcomes.isnan() & (context.statistics.count > 0).unsqueeze(1)
     # Both sides are replaced where unknown, so that no NaN reaches a gradient.
     outcomes = torch.where(known, outcomes, 0.0).unsqueeze(2)

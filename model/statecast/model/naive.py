@@ -24,7 +24,7 @@ class Statistics:
         count: How many values have been observed, [..., D].
         lowest: The lowest value observed, or 0 if that is lower, [..., D].
         highest: The highest value observed, or 0 if that is higher, [..., D].
-        sums: Exponentially forgetting sums of the values, one for each half-life, [..., D, M].
+        means: Exponential means of the values, one for each half-life, 0 before the first one, [..., D, M].
         carries: Exponentially forgetting sums of the residuals of each lag's seasonal mean, one
             for each carry half-life, [..., D, K, R].
         error_counts: How often each forecaster has been judged, [..., D, F].
@@ -35,7 +35,7 @@ class Statistics:
     count: Tensor
     lowest: Tensor
     highest: Tensor
-    sums: Tensor
+    means: Tensor
     carries: Tensor
     error_counts: Tensor
     errors: Tensor
@@ -117,7 +117,7 @@ class NaiveForecasters(nn.Module):
             Part("count", (d,), "float64"),
             Part("lowest", (d,), "float64"),
             Part("highest", (d,), "float64"),
-            Part("sums", (d, self.means), "float64"),
+            Part("means", (d, self.means), "float64"),
             Part("carries", (d, self.lags, self.carries), "float64"),
             Part("error_counts", (d, f), "float64"),
             Part("errors", (d, f, self.memories), "float64"),
@@ -141,14 +141,26 @@ class NaiveForecasters(nn.Module):
         zeroed = values.nan_to_num()
         lowest = torch.cat([before.lowest.unsqueeze(1), zeroed], dim=1).cummin(1).values
         highest = torch.cat([before.highest.unsqueeze(1), zeroed], dim=1).cummax(1).values
-        terms = _repeat(zeroed, self.means)
-        sums = decayed_sums(before.sums, terms, count.unsqueeze(-1), self.mean_decay)
+        means = self._mean(before, zeroed, seen, count.unsqueeze(-1))
         seasonal = look_up(history, self._positions(history), self.reachable[:1])
         carries, carry_counts = self._carry(before, values, seasonal)
         past = slice(None), slice(0, -1)
-        levels = self._levels(last[past], count[past], sums[past], carries[past], carry_counts[past])
+        levels = self._levels(last[past], count[past], means[past], carries[past], carry_counts[past])
         errors, error_counts = self._judge(before, values, self.candidates(levels, seasonal, self.one_step))
-        return Statistics(last, count, lowest, highest, sums, carries, error_counts, errors)
+        return Statistics(last, count, lowest, highest, means, carries, error_counts, errors)
+
+    def _mean(self, before: Statistics, values: Tensor, seen: Tensor, count: Tensor) -> Tensor:
+        """The exponential means, [B, T + 1, D, M].
+
+        Each is followed as a distance from where it was before, so that a series that does not move leaves it where it
+        is to the last bit, however the observations are cut.
+        """
+        first = values.gather(1, seen.to(torch.uint8).argmax(1, keepdim=True)).squeeze(1).unsqueeze(-1)
+        start = torch.where((before.count > 0).unsqueeze(-1), before.means, first)
+        distances = torch.where(seen.unsqueeze(-1), values.unsqueeze(-1) - start.unsqueeze(1), 0.0)
+        moved = decayed_sums(torch.zeros_like(start), distances, count, self.mean_decay)
+        means = start.unsqueeze(1) + moved / decayed_weights(count, self.mean_decay)
+        return torch.where(count > 0, means, 0.0)
 
     def _carry(self, before: Statistics, values: Tensor, seasonal: Seasonal) -> tuple[Tensor, Tensor]:
         """Smooths the residuals of the seasonal means; sums [B, T + 1, D, K, R] and counts [B, T + 1, D, K]."""
@@ -173,23 +185,21 @@ class NaiveForecasters(nn.Module):
         start = 2 * self.means + self.lags
         return statistics.error_counts[..., start : start + self.lags]
 
-    def _levels(self, last: Tensor, count: Tensor, sums: Tensor, carries: Tensor, carry_counts: Tensor) -> Levels:
-        means = sums / decayed_weights(count.unsqueeze(-1), self.mean_decay)
+    def _levels(self, last: Tensor, count: Tensor, means: Tensor, carries: Tensor, carry_counts: Tensor) -> Levels:
         weights = decayed_weights(carry_counts.unsqueeze(-1), self.carry_decay)
         return Levels(last.nan_to_num(), count, means, carries / weights, carry_counts > 0)
 
     def levels(self, statistics: Statistics) -> Levels:
         """Returns what the forecasters start from, for statistics of shape [...]."""
         return self._levels(
-            statistics.last, statistics.count, statistics.sums, statistics.carries, self._carry_counts(statistics)
+            statistics.last, statistics.count, statistics.means, statistics.carries, self._carry_counts(statistics)
         )
 
     def normaliser(self, statistics: Statistics) -> tuple[Tensor, Tensor, Tensor]:
         """The slowest exponential mean, its mean absolute error, and how often it was judged, each [..., D]."""
-        mean = statistics.sums[..., -1] / decayed_weights(statistics.count, self.mean_decay[-1])
         count = statistics.error_counts[..., self.means]
         deviation = statistics.errors[..., self.means, -1] / decayed_weights(count, self.error_decay[-1])
-        return mean, deviation, count
+        return statistics.means[..., -1], deviation, count
 
     def candidates(self, levels: Levels, seasonal: Seasonal, steps: Tensor) -> Candidates:
         """Lets each forecaster speak.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Series = NDArray[np.float64]
 Rng = np.random.Generator
 
-USUAL_PERIODS = (4, 7, 12, 24, 48, 52, 96, 144, 168, 288, 336)
+USUAL_PERIODS = (4, 5, 7, 10, 12, 15, 20, 24, 30, 48, 52, 60, 96, 144, 168, 288, 336, 365)
 # Steps a day, for series that have a weekly pattern over a daily one.
 STEPS_A_DAY = (24, 24, 48, 48, 96, 144, 288)
 
@@ -22,10 +22,12 @@ class Made:
     Attributes:
         values: NaN where missing, [T].
         period: Its main period in steps, 1 if it has none.
+        spread: Its standard deviation but for wild values.
     """
 
     values: Series
     period: int
+    spread: float = 0.0
 
 
 def make_series(rng: Rng, steps: int) -> Made:
@@ -38,14 +40,18 @@ def make_series(rng: Rng, steps: int) -> Made:
         values = values + _level_shifts(rng, steps) * _spread(values)
     if rng.random() < 0.12:
         values = _spiked(rng, values)
+    spread = _spread(values)
+    if rng.random() < 0.08:
+        values = _with_glitches(rng, values)
     if rng.random() < 0.08:
         values = _rounded(rng, values)
     if rng.random() < 0.08:
         values = np.clip(values, *np.quantile(values, (rng.uniform(0, 0.3), rng.uniform(0.7, 1))))
-    values = values * 10.0 ** rng.uniform(-3, 5)
+    unit = 10.0 ** rng.uniform(-3, 5)
+    values = values * unit
     if rng.random() < 0.25:
         values = _with_gaps(rng, values)
-    return Made(values, made.period)
+    return Made(values, made.period, spread * unit)
 
 
 def _kind(rng: Rng) -> Callable[[Rng, int], Made]:
@@ -250,6 +256,15 @@ def _spiked(rng: Rng, values: Series) -> Series:
     hits = rng.random(len(values)) < 10.0 ** rng.uniform(-3, -1.3)
     heights = rng.exponential(rng.uniform(1, 10), len(values)) * float(rng.choice((-1, 1, 1)))
     return values + np.where(hits, heights, 0.0) * _spread(values)
+
+
+def _with_glitches(rng: Rng, values: Series) -> Series:
+    """A few wild values, alone or in short runs, as broken sensors and wrong units bring them."""
+    values = values.copy()
+    for start in rng.integers(0, len(values), rng.integers(1, 4)):
+        height = _spread(values) * float(10.0 ** rng.uniform(1, 5)) * float(rng.choice((-1, 1)))
+        values[start : start + int(rng.choice((1, 1, 1, 2, 5)))] += height
+    return values
 
 
 def _with_holidays(rng: Rng, shape: Series, day: int) -> Series:

@@ -34,7 +34,7 @@ class Model:
         """What the model takes and gives."""
         return self.forecaster.config
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The digest of configuration and weights, in hexadecimal."""
         return self.forecaster.digest
