@@ -51,6 +51,9 @@ def test_the_base_install_is_a_client_without_anything_heavy(built: tuple[Path, 
     python = tmp_path / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", str(built[0])], check=True)
     code = "import sys, statecast.client, google.protobuf as p; print(p.__version__, *sys.modules)"
+    said = subprocess.run([tmp_path / "bin" / "statecast", "serve"], capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    assert said.stderr.strip().endswith("pip install 'statecast[server]'")
     version, *modules = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not HEAVY & set(modules)
     installed = subprocess.run([python, "-m", "pip", "list"], check=True, capture_output=True, text=True).stdout

@@ -25,12 +25,20 @@ class Blocking:
             return value
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            result = value(*args, **kwargs)
+            result = value(*map(unwrap, args), **kwargs)
             if inspect.iscoroutine(result):
                 return self._loop.run_until_complete(result)
             return Blocking(result, self._loop) if isinstance(result, AsyncSession) else result
 
         return call
+
+
+def unwrap(argument: Any) -> Any:
+    if isinstance(argument, list):
+        return [unwrap(each) for each in argument]
+    if isinstance(argument, tuple):
+        return tuple(unwrap(each) for each in argument)
+    return argument._inner if isinstance(argument, Blocking) else argument
 
 
 @pytest.fixture(params=["sync", "async"])

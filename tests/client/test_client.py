@@ -94,6 +94,10 @@ def test_values_come_in_many_forms(session: Any, values: Any, steps: int) -> Non
         ([[1.0], [2.0, 3.0]], "observations.values"),
         (np.zeros((2, 2, 2)), "observations.values"),
         (np.zeros((5, 0)), "observations.values"),
+        (np.zeros((2, 5)), "observations.targets"),
+        (pd.DataFrame({"a": [1.0, 2.0], "b": [1, 2]}), "observations.targets"),
+        (np.array(["2024-01-01"], "datetime64[D]"), "observations.values"),
+        (np.array([1j]), "observations.values"),
         ([10**400], "observations.values"),
         ({"a": 1}, "observations.values"),
     ],
@@ -316,15 +320,35 @@ def test_a_closed_client_says_so(client: Any, session: Any) -> None:
         session.observe(1.0)
 
 
+@pytest.mark.parametrize("pairs", [["a"], [("a", 1.0)], {"a": 1.0}, [None]])
+def test_what_are_no_pairs_is_refused(client: Any, pairs: Any) -> None:
+    for call in (client.observe_many, lambda pairs: client.step_many(pairs, 2)):
+        with pytest.raises(InvalidArgument) as caught:
+            call(pairs)
+        assert caught.value.field == "pairs"
+
+
 def test_nothing_for_nobody(client: Any) -> None:
     assert client.step_many([], 3) == []
     assert client.observe_many([]) == []
 
 
-@pytest.mark.parametrize("target", ["http://localhost:50051", "grpc://localhost:50051"])
-def test_a_web_address_is_no_target(make_client: Callable[..., Any], target: str) -> None:
-    with pytest.raises(InvalidArgument, match="host:port"):
+@pytest.mark.parametrize("target", ["http://localhost:50051", "GRPC://localhost:50051", "localhost:99999", None, 5])
+def test_a_target_that_cannot_be_is_refused(make_client: Callable[..., Any], target: Any) -> None:
+    with pytest.raises(InvalidArgument) as caught:
         make_client(target)
+    assert caught.value.field == "target"
+
+
+@pytest.mark.parametrize("timeout_seconds", [0, -1, math.nan, math.inf, None, "5", True])
+def test_a_timeout_that_cannot_be_is_refused(
+    make_client: Callable[..., Any], client: Any, timeout_seconds: Any
+) -> None:
+    with pytest.raises(InvalidArgument, match="timeout_seconds"):
+        make_client("localhost:50051", timeout_seconds=timeout_seconds)
+    if timeout_seconds is not None:
+        with pytest.raises(InvalidArgument, match="timeout_seconds"):
+            client.models(timeout_seconds=timeout_seconds)
 
 
 def test_threads_share_a_client(server: ServerThread, session_id: str) -> None:

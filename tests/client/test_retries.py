@@ -237,12 +237,6 @@ def test_nobody_there_is_unavailable(make_client: MakeClient) -> None:
         client.models()
 
 
-@pytest.mark.parametrize("timeout_seconds", [0, -1, float("nan")])
-def test_a_timeout_must_be_one(client: Any, timeout_seconds: float) -> None:
-    with pytest.raises(ValueError, match="timeout_seconds"):
-        client.models(timeout_seconds=timeout_seconds)
-
-
 def test_a_client_outlives_its_server(make_client: MakeClient, models_folder: Path, session_id: str) -> None:
     with short_folder() as folder:
         arguments = ("--data-dir", str(folder), "--models", str(models_folder))

@@ -152,7 +152,7 @@ def test_metrics_tell_what_was_done(folder: Path) -> None:
 
 def refused(*arguments: str) -> str:
     """What a server that must not start says; it says it in a line, without a stack trace."""
-    command = [sys.executable, "-m", "statecast.service.cli", "serve", "--port", "0", "--metrics-port", "0"]
+    command = [sys.executable, "-m", "statecast.service", "serve", "--port", "0", "--metrics-port", "0"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
@@ -167,15 +167,25 @@ def test_starts_that_are_refused(folder: Path, tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         assert f"port 127.0.0.1:{port} cannot be had" in refused(*data, "--port", port)
         assert f"metrics-port {port} on 127.0.0.1 cannot be had" in refused(*data, "--metrics-port", port)
-    assert "Redis at redis://127.0.0.1:1 does not answer" in refused("--redis-url", "redis://127.0.0.1:1")
+    assert "Redis at redis://127.0.0.1:1 cannot be reached" in refused("--redis-url", "redis://127.0.0.1:1")
     assert "models folder /no/such does not exist" in refused(*data, "--models", "/no/such")
     assert "default-model 'nope' is not there; there are: base" in refused(*data, "--default-model", "nope")
     assert "device cuda is asked for" in refused(*data, "--device", "cuda")
+    assert "host 'nosuch.invalid' is not an address" in refused(*data, "--host", "nosuch.invalid")
+    assert "is not a number of at most" in refused("--redis-timeout-seconds", "nan")
+    assert "namespace 'a:b' must not hold a colon" in refused(*data, "--namespace", "a:b")
+    for url in ("redis://:secret@localhost:notaport/0", "redis://localhost/0?password=secret", "redis://localhost/abc"):
+        message = refused("--redis-url", url)
+        assert "redis://" in message
+        assert "secret" not in message
     assert "65536 is not in the range" in refused("--port", "65536")
     assert "No such option" in refused("--prot", "1")
     config = tmp_path / "statecast.toml"
     config.write_text("prot = 1\n")
     assert "has keys that are no settings: prot" in refused("--config", str(config))
+    for line in ("models = 5", "threads = 1.9", "snapshot_every = true", 'namespace = ["x"]', 'port = "5"'):
+        config.write_text(line)
+        assert f"{line.split()[0]} is " in refused("--config", str(config))
     config.write_text("port = \n")
     assert "cannot be read" in refused("--config", str(config))
 

@@ -62,7 +62,7 @@ class ServerProcess:
     """`statecast serve` as a process of its own."""
 
     def __init__(self, *arguments: str, port: int = 0) -> None:
-        command = [sys.executable, "-m", "statecast.service.cli", "serve", "--device", "cpu", "--drain-seconds", "0"]
+        command = [sys.executable, "-m", "statecast.service", "serve", "--device", "cpu", "--drain-seconds", "0"]
         command += ["--port", str(port), "--metrics-port", "0", *arguments]
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(command, stderr=self._log, env=os.environ | {"HOME": "/nonexistent"})

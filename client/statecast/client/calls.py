@@ -94,8 +94,6 @@ class Patience:
     """How long one request may still take, all its attempts together, and how long to wait between them."""
 
     def __init__(self, timeout_seconds: float) -> None:
-        if not timeout_seconds > 0:
-            raise ValueError(f"timeout_seconds: expected more than 0, got {timeout_seconds!r}")
         self._end = time.monotonic() + timeout_seconds
         self._next_pause_seconds = FIRST_PAUSE_SECONDS
         self.outcome_unknown = False

@@ -46,8 +46,9 @@ def observations(values: ArrayLike, start_time: Time | None = None) -> list[fore
     array = _array(values)
     rows = array.reshape(-1, 1) if array.ndim < 2 else array
     block = max(1, MAX_VALUES_A_REQUEST // max(1, rows.shape[1]))
+    width = array.shape[1] if array.ndim == 2 else 0
     blocks = [
-        forecast_pb2.Observations(values=rows[start : start + block].ravel().tolist())
+        forecast_pb2.Observations(values=rows[start : start + block].ravel().tolist(), targets=width)
         for start in range(0, max(1, len(rows)), block)
     ]
     if start_time is not None:
@@ -156,6 +157,9 @@ def to_model_info(message: model_service_pb2.Model) -> ModelInfo:
 
 
 def _array(values: Any) -> NDArray[np.float64]:
+    kind = getattr(getattr(values, "dtype", None), "kind", "O")
+    if kind not in "biufO":
+        raise invalid("observations.values", f"not numbers, but of type {values.dtype}")
     try:
         if isinstance(values, np.ma.MaskedArray):
             values = np.ma.filled(values.astype(np.float64), np.nan)

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 import grpc
 from numpy.typing import ArrayLike
 
-from . import calls, shell
+from . import calls, operations
 from .calls import Method, Operation, Pause, SessionCore
 from .errors import StatecastError
 from .messages import Time, TimeToLive
@@ -38,12 +38,12 @@ class Client:
             timeout_seconds: Of every request that is not given another.
             credentials: For TLS, from `grpc.ssl_channel_credentials`; without them the connection is not encrypted.
         """
-        self._timeout_seconds = timeout_seconds
+        self._timeout_seconds = operations.check_timeout(timeout_seconds)
         self._closed = False
         # One for each session that is in use, however many objects there are of it.
         self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._making_locks = threading.Lock()
-        target, options = shell.check_target(target), list(calls.CHANNEL_OPTIONS)
+        target, options = operations.check_target(target), list(calls.CHANNEL_OPTIONS)
         if credentials is None:
             self._channel = grpc.insecure_channel(target, options)
         else:
@@ -76,7 +76,7 @@ class Client:
                 observation; None for the server's default.
             resume_only: Whether the session must exist.
         """
-        core = shell.new_core(session_id, model, model_version, time_to_live, resume_only)
+        core = operations.new_core(session_id, model, model_version, time_to_live, resume_only)
         with self._making_locks:
             lock = self._locks.setdefault(session_id, threading.Lock())
         return Session(self, core, lock)
@@ -89,9 +89,9 @@ class Client:
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
-        pairs = list(pairs)
-        cores = [(session._core, values) for session, values in pairs]
-        return self._run_alone(shell.observe_many(cores, self._timeout(timeout_seconds)), [each for each, _ in pairs])
+        sessions, values = operations.split_pairs(pairs, Session)
+        cores = [(session._core, each) for session, each in zip(sessions, values, strict=True)]
+        return self._run_alone(operations.observe_many(cores, self._timeout(timeout_seconds)), sessions)
 
     def step_many(
         self,
@@ -106,18 +106,18 @@ class Client:
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
-        pairs = list(pairs)
-        cores = [(session._core, values) for session, values in pairs]
-        operation = shell.step_many(cores, horizon, quantile_levels, self._timeout(timeout_seconds))
-        return self._run_alone(operation, [each for each, _ in pairs])
+        sessions, values = operations.split_pairs(pairs, Session)
+        cores = [(session._core, each) for session, each in zip(sessions, values, strict=True)]
+        operation = operations.step_many(cores, horizon, quantile_levels, self._timeout(timeout_seconds))
+        return self._run_alone(operation, sessions)
 
     def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
         """All models of the server, every version of each."""
-        return self._run(shell.list_models(self._timeout(timeout_seconds)))
+        return self._run(operations.list_models(self._timeout(timeout_seconds)))
 
     def model(self, name: str = "", version: str = "", *, timeout_seconds: float | None = None) -> ModelInfo:
         """One model; the server's default one, and the newest version, unless named."""
-        return self._run(shell.get_model(name, version, self._timeout(timeout_seconds)))
+        return self._run(operations.get_model(name, version, self._timeout(timeout_seconds)))
 
     def close(self) -> None:
         """Hangs up; the sessions live on in the server."""
@@ -134,7 +134,7 @@ class Client:
 
     def _timeout(self, timeout_seconds: float | None) -> float:
         """The timeout of one call."""
-        return self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        return self._timeout_seconds if timeout_seconds is None else operations.check_timeout(timeout_seconds)
 
     def _run_alone(self, operation: Operation[T], sessions: Iterable["Session"]) -> T:
         """Carries an operation out when nothing else of its sessions is under way.
@@ -205,7 +205,7 @@ class Session:
             timeout_seconds: None for the client's.
         """
         timeout = self._client._timeout(timeout_seconds)
-        operation = shell.observe(self._core, values, start_time, request_id, if_version, timeout)
+        operation = operations.observe(self._core, values, start_time, request_id, if_version, timeout)
         return self._client._run_alone(operation, [self])
 
     def forecast(
@@ -241,14 +241,14 @@ class Session:
     ) -> Forecast:
         """Appends observations and forecasts from there, in one request; arguments as for `observe` and `forecast`."""
         timeout = self._client._timeout(timeout_seconds)
-        operation = shell.step(
+        operation = operations.step(
             self._core, values, horizon, quantile_levels, start_time, request_id, if_version, timeout
         )
         return self._client._run_alone(operation, [self])
 
     def info(self, *, timeout_seconds: float | None = None) -> SessionInfo:
         """Looks at the session; it must exist."""
-        return self._client._run(shell.get_session(self.id, self._client._timeout(timeout_seconds)))
+        return self._client._run(operations.get_session(self.id, self._client._timeout(timeout_seconds)))
 
     def close(self, *, timeout_seconds: float | None = None) -> None:
         """Makes the server forget the session and its state; it must exist."""

@@ -56,6 +56,11 @@ class Observations(_message.Message):
 
     VALUES_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
+    targets: _builtins.int
+    """How many values each time step has, if the caller knows; refused if the model has another number of targets. 0
+    leaves it to the model.
+    """
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Row-major, time x targets: the first model.targets values are the first time step. NaN is a missing value.
@@ -74,10 +79,11 @@ class Observations(_message.Message):
         *,
         values: _abc.Iterable[_builtins.float] | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
+        targets: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "targets", b"targets", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

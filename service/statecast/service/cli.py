@@ -3,6 +3,9 @@
 import asyncio
 import dataclasses
 import logging
+import math
+import os
+import signal
 import sys
 import tomllib
 from collections.abc import Callable
@@ -16,7 +19,20 @@ from statecast.service.errors import StartupError
 from statecast.service.settings import Settings
 
 PREFIX = "STATECAST_"
+LONGEST_SECONDS = 1e6
+PICTURES = (".png", ".pdf", ".svg")
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Seconds(click.FloatRange):
+    """A duration: any number in range but infinity and NaN."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is not finite; everything else is done by the base class."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number) or number > LONGEST_SECONDS:
+            self.fail(f"{value} is not a number of at most {LONGEST_SECONDS:g}.", param, ctx)
+        return number
 
 
 def _click_type(hint: Any, metadata: dict[str, Any]) -> Any:
@@ -26,7 +42,7 @@ def _click_type(hint: Any, metadata: dict[str, Any]) -> Any:
     if base is int:
         return click.IntRange(**metadata)
     if base is float:
-        return click.FloatRange(**metadata)
+        return Seconds(**metadata)
     return click.Path(path_type=Path) if base is Path else base
 
 
@@ -60,8 +76,23 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
     known = {setting.name for setting in dataclasses.fields(Settings)}
     if unknown := sorted(set(values) - known):
         raise click.BadParameter(f"{path} has keys that are no settings: {', '.join(unknown)}")
+    hints = get_type_hints(Settings)
+    for name, value in values.items():
+        if wanted := _wrong_type(hints[name], value):
+            raise click.BadParameter(f"{path}: {name} is {value!r}; expected {wanted}")
     context.default_map = values
     return path
+
+
+def _wrong_type(hint: Any, value: Any) -> str:
+    """What a key of the TOML file should be, if it is something else; empty if it is right."""
+    if hint is bool:
+        return "" if isinstance(value, bool) else "true or false"
+    if hint is int:
+        return "" if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
+    if hint is float:
+        return "" if isinstance(value, (int, float)) and not isinstance(value, bool) else "a number"
+    return "" if isinstance(value, str) else "text"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -104,7 +135,7 @@ def serve(**options: Any) -> None:
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Stream a column of this CSV file instead.")
 @click.option("--time", "time_column", help="The CSV file's column of times.")
 @click.option("--value", "value_column", help="The CSV file's column of values.")
-@click.option("--seconds", type=click.FloatRange(min=2), default=20.0, show_default=True, help="How long to stream.")
+@click.option("--seconds", type=Seconds(min=2), default=20.0, show_default=True, help="How long to stream.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -124,8 +155,10 @@ def demo(
 
     if (csv_path is None) != (time_column is None) or (csv_path is None) != (value_column is None):
         raise click.UsageError("--csv, --time and --value go together")
-    if not output.parent.is_dir():
-        raise click.UsageError(f"--output: there is no folder {output.parent}")
+    _check_output(output)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that server and folder are cleared away
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112
     try:
         if csv_path and time_column and value_column:
             series = source.csv(csv_path, time_column, value_column)
@@ -136,11 +169,19 @@ def demo(
         raise click.ClickException(str(error)) from error
 
 
+def _check_output(output: Path) -> None:
+    """Better before the demo than after."""
+    if output.suffix not in PICTURES:
+        raise click.UsageError(f"--output: {output.name} should end in {', '.join(PICTURES)}")
+    if not output.parent.is_dir():
+        raise click.UsageError(f"--output: there is no folder {output.parent}")
+    if not os.access(output if output.exists() else output.parent, os.W_OK):
+        raise click.UsageError(f"--output: {output.resolve()} cannot be written")
+
+
 @main.command()
 @click.option("--target", default="localhost:50051", show_default=True, help="Host and port of the server's gRPC.")
-@click.option(
-    "--timeout-seconds", type=click.FloatRange(min=0.1), default=3.0, show_default=True, help="How long to wait."
-)
+@click.option("--timeout-seconds", type=Seconds(min=0.1), default=3.0, show_default=True, help="How long to wait.")
 def health(target: str, timeout_seconds: float) -> None:
     """Ask a server whether it serves: status 0 if it does, else 1 and why not."""
     from statecast.service.health import ask
@@ -148,7 +189,3 @@ def health(target: str, timeout_seconds: float) -> None:
     if (answer := ask(target, timeout_seconds)) != "SERVING":
         raise click.ClickException(answer)
     click.echo(answer)
-
-
-if __name__ == "__main__":
-    main()

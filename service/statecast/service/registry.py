@@ -132,7 +132,8 @@ def _model_folders(folder: Path) -> Iterator[Path]:
 def _check_places(models: list[Model], folders: list[Path]) -> None:
     for model, path in zip(models, folders, strict=True):
         if path.parts[-2:] != (model.config.name, model.config.version):
-            raise StartupError(f"{path}/config.json calls itself {model}, so it belongs into <name>/<version>/")
+            place = f"{model.config.name}/{model.config.version}/"
+            raise StartupError(f"{path}/config.json calls itself {model}, so it belongs into {place}")
 
 
 def _age(version: str) -> tuple[int, int, str]:

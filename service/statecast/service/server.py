@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -178,28 +179,28 @@ def _grpc_server(
 
 
 def _bind(server: grpc.aio.Server, settings: Settings) -> int:
-    address = f"{settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        port = server.add_insecure_port(address)
+        socket.getaddrinfo(settings.host or None, settings.port)
+        return server.add_insecure_port(f"{host}:{settings.port}")
+    except OSError as error:
+        raise StartupError(f"host {settings.host!r} is not an address: {error.strerror}") from error
     except RuntimeError as error:
-        raise StartupError(f"port {address} cannot be had: is another server running there?") from error
-    if port == 0:
-        raise StartupError(f"port {address} cannot be had: is another server running there?")
-    return port
+        raise StartupError(f"port {host}:{settings.port} cannot be had: is another server running there?") from error
 
 
 @contextmanager
 def _signals(stop: asyncio.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT set `stop`; a second one ends the process at once."""
+    """SIGTERM, SIGINT and SIGHUP (the terminal is gone) set `stop`; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
 
     def received(number: int) -> None:
         if stop.is_set():
-            log.error("second signal: ending at once")
+            log.error("second signal: ending at once; an embedded Redis stays until the next start")
             os._exit(128 + number)
         stop.set()
 
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     for number in numbers:
         loop.add_signal_handler(number, received, number)
     try:

@@ -1,14 +1,17 @@
 """The demo as people start it."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 
 def demo(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "statecast.service.cli", "demo", *arguments]
+    command = [sys.executable, "-m", "statecast.service", "demo", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -35,12 +38,47 @@ def test_a_series_of_ones_own(tmp_path: Path) -> None:
     assert "200 observations sent, 200 taken" in done.stdout
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("words", ["streaming", "killed with SIGKILL"])
+def test_stopped_at_any_moment_it_leaves_nothing_behind(tmp_path: Path, words: str, number: signal.Signals) -> None:
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "statecast.service",
+        "demo",
+        "--seconds",
+        "4",
+        "--output",
+        str(tmp_path / "o.png"),
+    ]
+    environment = os.environ | {
+        "TMPDIR": str(tmp_path),
+        "STATECAST_REDIS_URL": "redis://nowhere",
+        "STATECAST_PORT": "1",
+    }
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if words in line:
+                break
+        os.killpg(process.pid, number)  # what a terminal does
+        process.communicate(timeout=60)
+    assert not list(tmp_path.iterdir())
+    for other in psutil.process_iter(["cmdline"]):
+        assert str(tmp_path) not in " ".join(other.info["cmdline"] or ())
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
         (("--csv", "x.csv"), "--csv, --time and --value go together"),
         (("--csv", "/no/such.csv", "--time", "t", "--value", "v"), "/no/such.csv cannot be read"),
         (("--output", "/no/such/folder/x.png"), "there is no folder /no/such/folder"),
+        (("--output", "x.foo"), "x.foo should end in .png"),
+        (("--seconds", "nan"), "--seconds"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(arguments: tuple[str, ...], problem: str) -> None:

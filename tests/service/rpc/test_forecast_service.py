@@ -159,6 +159,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"open": forecast_pb2.OpenOptions(model="three"), "observations": observations(1, 2)},
         "observations.values",
     ),
+    "another number of targets": ({"observations": observations(1, 2, targets=2)}, "observations.targets"),
     "infinity": ({"observations": observations(1, math.inf)}, "observations.values[1]"),
     "minus infinity": ({"observations": observations(-math.inf)}, "observations.values[0]"),
     "too large": ({"observations": observations(1, 2, -1e31)}, "observations.values[2]"),

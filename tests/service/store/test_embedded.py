@@ -2,6 +2,7 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 from support import await_true, short_folder
@@ -64,6 +65,26 @@ def test_one_that_dies_is_started_again_and_has_lost_nothing() -> None:
         assert client(embedded).get("key") == b"value"
         embedded.stop()
         assert not is_back()
+
+
+def test_two_never_run_on_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    with short_folder() as folder:
+        monkeypatch.chdir(folder)
+        embedded = EmbeddedRedis(Path("relative"))
+        embedded.start()
+        first = embedded._running()
+        assert first is not None
+        client(embedded).set("key", "value")
+        embedded.socket.unlink()  # as whoever tidies up does
+        await_true(lambda: embedded.socket.exists() and embedded._listens())
+        assert not first.is_running() or first.status() == psutil.STATUS_ZOMBIE
+        assert client(embedded).get("key") == b"value"
+        second = embedded._running()
+        assert second is not None
+        second.suspend()
+        monkeypatch.setattr("statecast.service.store.embedded.STOP_TIMEOUT_SECONDS", 0.5)
+        embedded.stop()
+        assert not second.is_running() or second.status() == psutil.STATUS_ZOMBIE
 
 
 def test_one_server_at_a_time_uses_a_folder() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from statecast.client import Forecast
 
 HISTORY_STEPS = 160
-_BANDS = ((0.05, 0.95, 0.18), (0.1, 0.9, 0.26), (0.25, 0.75, 0.4), (0.3, 0.7, 0.4))
+_BANDS = ((0.05, 0.95, 0.18), (0.1, 0.9, 0.26), (0.3, 0.7, 0.4))
 _HISTORY, _FORECAST, _KILL = "#1f2a37", "#0f766e", "#b91c1c"
 
 
@@ -36,9 +36,11 @@ def draw(
     for each, (name, forecast) in zip(axes, forecasts.items(), strict=False):
         _panel(each, history[name], forecast, killed_at[name])
         each.set_xlabel("step")
-        each.set_title(f"{name} ({units[name]})" if units[name] else name, loc="left", fontweight="bold")
+        each.set_title(
+            f"{name} ({units[name]})" if units[name] else name, loc="left", fontweight="bold", parse_math=False
+        )
     axes[0].legend(loc="upper left", fontsize=7, frameon=False)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     figure.savefig(path, dpi=130)
 
 

@@ -1,5 +1,6 @@
 """The server that the demo starts, kills and starts again, as a process of its own."""
 
+import os
 import re
 import signal
 import subprocess
@@ -7,6 +8,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from statecast.service.store.embedded import EmbeddedRedis
 
 START_SECONDS = 60.0
 _PORTS = re.compile(r"serving gRPC on [^ ]*:(\d+), metrics on [^ ]*:(\d+)")
@@ -43,10 +46,14 @@ class DemoServer:
             ServerFailed: with what the server said.
         """
         started = time.monotonic()
-        command = [sys.executable, "-m", "statecast.service.cli", "serve", "--device", "cpu", "--drain-seconds", "0"]
+        command = [sys.executable, "-m", "statecast.service", "serve", "--device", "cpu", "--drain-seconds", "0"]
         command += ["--data-dir", str(self._folder), "--port", str(self.port), "--metrics-port", "0"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("STATECAST_")}
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # A session of its own, so that Ctrl-C reaches the demo alone, which then stops the server in good order.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
         while not (ports := _PORTS.search(self._log.read_text())):
             if self._process.poll() is not None or time.monotonic() > started + START_SECONDS:
                 raise ServerFailed(f"the server did not start: {self._log.read_text().strip()}")
@@ -59,9 +66,10 @@ class DemoServer:
         return self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """Stop in good order, the embedded Redis with it."""
+        """Stop in good order; the embedded Redis too, if the server had been killed."""
         if self._process and self._process.poll() is None:
             self._end(signal.SIGTERM)
+        EmbeddedRedis(self._folder).stop()
 
     def _end(self, number: signal.Signals) -> int:
         if self._process is None:

@@ -1,6 +1,7 @@
 """What the demo streams: this machine's own telemetry, or a column of a CSV file."""
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ import pandas as pd
 import psutil
 from numpy.typing import NDArray
 
+from statecast.service.rpc.convert import MAX_MAGNITUDE
+
 SAMPLE_SECONDS = 0.1
+MAX_NAME_CHARACTERS = 60
 CSV_LIVE_ROWS = 400
 """How many rows of a CSV file are streamed one by one; what lies before is history, appended at once."""
 
@@ -79,9 +83,14 @@ def csv(path: Path, time_column: str, value_column: str) -> Source:
     if len(values) < 2:
         raise SourceError(f"{path} has {len(values)} rows; the demo needs two at least")
     live = min(CSV_LIVE_ROWS, max(len(values) // 2, 1))
-    samples = ({value_column: float(value)} for value in values[-live:])
-    title = f"{value_column} of {path.name}"
-    return Source(title, {value_column: ""}, {value_column: values[:-live]}, samples, live)
+    name = _printable(value_column)
+    samples = ({name: float(value)} for value in values[-live:])
+    return Source(f"{name} of {_printable(path.name)}", {name: ""}, {name: values[:-live]}, samples, live)
+
+
+def _printable(name: str) -> str:
+    """The name as a session can bear it and a line can show it."""
+    return "".join(character for character in name if character.isprintable())[:MAX_NAME_CHARACTERS] or "series"
 
 
 def _read(path: Path) -> "pd.DataFrame":
@@ -95,17 +104,30 @@ def _numbers(path: Path, column: str, texts: "pd.Series[Any]") -> NDArray[np.flo
     """The column's values, NaN where it is empty."""
     present = ~texts.str.strip().str.lower().isin(("", "nan", "na", "null", "none"))
     numbers = pd.to_numeric(texts.where(present), errors="coerce").to_numpy(np.float64)
-    wrong = np.flatnonzero(present.to_numpy() & ~np.isfinite(numbers))
+    wrong = np.flatnonzero(present.to_numpy() & ~(np.abs(numbers) <= MAX_MAGNITUDE))
     if wrong.size:
-        row = int(wrong[0])
-        raise SourceError(f"{path}, line {row + 2}: {column} is {texts.iloc[row]!r}, which is not a finite number")
+        row, limit = int(wrong[0]), f"a number of at most {MAX_MAGNITUDE:g} in magnitude"
+        raise SourceError(f"{path}, line {row + 2}: {column} is {texts.iloc[row]!r}, which is not {limit}")
+    if not present.any():
+        raise SourceError(f"{path} has no value in column {column!r}")
     return numbers
+
+
+def _times(texts: "pd.Series[Any]") -> "pd.Series[Any]":
+    """The times, with the day before the month where only that gives times in order."""
+    month_first = pd.to_datetime(texts, errors="coerce", utc=True, format="mixed")
+    if month_first.is_monotonic_increasing:
+        return month_first
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of dates that can only be read the other way
+        day_first = pd.to_datetime(texts, errors="coerce", utc=True, format="mixed", dayfirst=True)
+    return day_first if day_first.is_monotonic_increasing else month_first
 
 
 def _check_times(path: Path, column: str, texts: "pd.Series[Any]") -> None:
     seconds = pd.to_numeric(texts, errors="coerce")  # counters and epochs are times too
     if seconds.isna().any():
-        times = pd.to_datetime(texts, errors="coerce", utc=True, format="mixed")
+        times = _times(texts)
         if times.isna().any():
             row = int(np.flatnonzero(times.isna().to_numpy())[0])
             raise SourceError(f"{path}, line {row + 2}: {column} is {texts.iloc[row]!r}, which is not a time")

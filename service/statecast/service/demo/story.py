@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 
 from statecast.client import Client, Forecast, Session
 from statecast.service.demo.latency import read_latency
@@ -75,9 +76,9 @@ def _open(stage: _Stage) -> None:
         session = stage.client.session(name)
         if history.size:
             session.observe(history)
-            stage.console.print(f"session {name!r} took {history.size} observations of history")
+            stage.console.print(f"session {escape(repr(name))} took {history.size} observations of history")
         stage.tracks[name] = _Track(session, history.tolist())
-    stage.console.print(f"streaming {stage.source.title}, each answered with a forecast {HORIZON} steps ahead")
+    stage.console.print(f"streaming {escape(stage.source.title)}, each answered with a forecast {HORIZON} steps ahead")
 
 
 def _stream(stage: _Stage, samples: int | None) -> None:
@@ -93,7 +94,7 @@ def _stream(stage: _Stage, samples: int | None) -> None:
                 live.update(table(rows, stage.source.units))
             elif time.monotonic() - spoken_at > QUIET_LINE_SECONDS or taken == samples:
                 spoken_at = time.monotonic()
-                stage.console.print(" | ".join(map(str, rows)))
+                stage.console.print(escape(" | ".join(map(str, rows))))
             if taken == samples:
                 return
 
@@ -122,14 +123,14 @@ def _kill_and_go_on(stage: _Stage) -> None:
         track.killed_at = len(track.history)
         _compare(name, before[name], after)
         stage.console.print(
-            f"  [green]✓[/] {name}: step {after.version.step}, tag {after.version.tag:016x}, the same forecast"
+            f"  [green]✓[/] {escape(name)}: step {after.version.step}, tag {after.version.tag:016x}, the same forecast"
         )
 
 
 def _compare(name: str, before: Forecast, after: Forecast) -> None:
     if after.version != before.version:
         raise DemoFailed(f"session {name!r} stood at {before.version} and now at {after.version}")
-    if not np.allclose(after.values, before.values, rtol=1e-4, atol=1e-4):
+    if not np.allclose(after.values, before.values, rtol=1e-4, atol=1e-4, equal_nan=True):
         raise DemoFailed(f"session {name!r} forecasts something else after the restart")
 
 
@@ -140,9 +141,9 @@ def _finish(stage: _Stage, output: Path) -> None:
     steps = sum(len(track.history) for track in stage.tracks.values())
     stage.console.print(f"{steps} observations sent, {steps} taken: none lost, none twice")
     calls, (p50, p99) = read_latency(stage.server.metrics_url, "ForecastMany", (0.5, 0.99))
-    stage.console.print(
-        f"latency by /metrics over {calls} calls since the restart: p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms"
-    )
+    if calls:
+        latency = f"p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms"
+        stage.console.print(f"latency by /metrics over {calls} calls since the restart: {latency}")
     draw(
         output,
         f"Statecast: {stage.source.title}",
@@ -151,7 +152,7 @@ def _finish(stage: _Stage, output: Path) -> None:
         {name: track.forecast for name, track in stage.tracks.items() if track.forecast},
         {name: track.killed_at for name, track in stage.tracks.items()},
     )
-    stage.console.print(f"[bold]picture of history and forecast: {output.resolve()}[/]")
+    stage.console.print(f"[bold]picture of history and forecast: {escape(str(output.resolve()))}[/]")
 
 
 def _row(name: str, track: _Track, milliseconds: float) -> Row:

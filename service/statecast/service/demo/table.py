@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -31,7 +32,7 @@ def table(rows: Sequence[Row], units: Mapping[str, str]) -> Table:
     for row in rows:
         low, high = row.band
         result.add_row(
-            f"{row.session} [dim]{units[row.session]}[/]",
+            f"{escape(row.session)} [dim]{units[row.session]}[/]",
             str(row.step),
             f"[dim]{row.tag}[/]",
             f"{row.value:,.1f}",

@@ -200,6 +200,11 @@ def _remember(standing: Standing, mark: RequestMark | None) -> tuple[RequestMark
 
 def _rows(model: Model, request: Request) -> Rows:
     targets = len(model.config.targets)
+    if request.width not in (0, targets):
+        raise InvalidRequest(
+            "observations.targets",
+            f"{request.width} values a time step, but {model} has {targets}: {', '.join(model.config.targets)}",
+        )
     if request.values.size % targets:
         raise InvalidRequest(
             "observations.values",

@@ -21,11 +21,15 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One caller's wish for one session: append `values`, then forecast `horizon` steps; or close it."""
+    """One caller's wish for one session: append `values`, then forecast `horizon` steps; or close it.
+
+    `width` is how many values the caller says that a time step has; 0 if it does not say.
+    """
 
     session_id: str
     opening: Opening | None = None
     values: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
+    width: int = 0
     start_time: int | None = None
     horizon: int = 0
     quantile_levels: tuple[float, ...] = ()

@@ -33,6 +33,7 @@ def to_request(message: forecast_service_pb2.ForecastRequest) -> Request:
         session_id=to_session_id(message.session_id),
         opening=to_opening(message.open, "open") if message.HasField("open") else None,
         values=values,
+        width=message.observations.targets,
         start_time=start_time,
         horizon=message.horizon,
         quantile_levels=_quantile_levels(message),

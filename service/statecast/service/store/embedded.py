@@ -8,14 +8,14 @@ import importlib.util
 import logging
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
+import psutil
 import redis
 
 from statecast.service.errors import StartupError
@@ -34,8 +34,9 @@ class EmbeddedRedis:
     """A redis-server of our own in `folder`, which one server at a time may use."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.socket = folder / "redis.sock"
+        self.folder = folder.absolute()
+        self.socket = self.folder / "redis.sock"
+        self._pid_file = self.folder / "redis.pid"
         self._lock: IO[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
@@ -54,38 +55,27 @@ class EmbeddedRedis:
         """
         self._claim()
         if not self._listens():
+            self._end()
             self._process = self._spawn()
         try:
             self._await_answer()
         except StartupError:
-            self._give_up()
+            self.stop()
             raise
         self._watcher.start()
 
     def stop(self) -> None:
         """Stop it in good order and release the folder."""
         self._stopping.set()
-        self._watcher.join()
-        client = connect(self.url, STOP_TIMEOUT_SECONDS)
-        try:
-            os.kill(int(cast("dict[str, int]", client.info("server"))["process_id"]), signal.SIGTERM)
-        except (redis.RedisError, ProcessLookupError):
-            log.warning("the embedded Redis had gone before it was stopped")
-        else:
-            self._await_end()
-        finally:
-            client.close()
-            if self._lock:
-                self._lock.close()
-
-    def _give_up(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        self._end()
         if self._lock:
             self._lock.close()
 
     def _claim(self) -> None:
+        if len(os.fsencode(self.socket)) > MAX_SOCKET_PATH_BYTES:
+            raise StartupError(f"data-dir {self.folder} is too long a path for a unix socket; choose a shorter one")
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = (self.folder / "lock").open("w")
@@ -99,19 +89,16 @@ class EmbeddedRedis:
                 f"another server uses data-dir {self.folder}. Give this one its own --data-dir, or let both share "
                 f"one Redis with --redis-url (the other's is {self.url})."
             ) from error
-        if len(os.fsencode(self.socket)) > MAX_SOCKET_PATH_BYTES:
-            raise StartupError(f"data-dir {self.folder} is too long a path for a unix socket; choose a shorter one")
 
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_SECONDS):
             if not self._listens():
-                log.error("the embedded Redis has gone; starting it again")
-                if self._process:
-                    self._process.poll()
-                self._process = self._spawn()
+                log.error("the embedded Redis cannot be reached; starting it again")
                 try:
+                    self._end()
+                    self._process = self._spawn()
                     self._await_answer()
-                except StartupError as error:
+                except (StartupError, OSError) as error:
                     log.error("%s; trying again", error)
 
     def _listens(self) -> bool:
@@ -128,6 +115,7 @@ class EmbeddedRedis:
     def _spawn(self) -> "subprocess.Popen[bytes]":
         options = {
             "port": "0",
+            "pidfile": str(self._pid_file),
             "unixsocket": str(self.socket),
             "unixsocketperm": "600",
             "dir": str(self.folder),
@@ -144,6 +132,7 @@ class EmbeddedRedis:
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
 
     def _await_answer(self) -> None:
@@ -162,16 +151,28 @@ class EmbeddedRedis:
             time.sleep(0.01)
         raise StartupError(f"the embedded Redis does not answer; see {written}")
 
-    def _await_end(self) -> None:
-        """Wait until it has written everything: only then does it close its socket."""
-        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
-        while self._listens():
-            if time.monotonic() > deadline:
-                log.error("the embedded Redis did not stop within %g s", STOP_TIMEOUT_SECONDS)
-                return
-            time.sleep(0.01)
+    def _end(self) -> None:
+        """End what runs on the folder, whoever started it: two servers on one file would spoil it."""
+        process = self._running()
+        if process is None:
+            return
+        process.terminate()  # it writes everything first
+        try:
+            process.wait(STOP_TIMEOUT_SECONDS)
+        except psutil.TimeoutExpired:
+            log.error("the embedded Redis did not stop within %g s; killing it", STOP_TIMEOUT_SECONDS)
+            process.kill()
+            process.wait()
         if self._process:
-            self._process.wait(STOP_TIMEOUT_SECONDS)
+            self._process.poll()
+
+    def _running(self) -> psutil.Process | None:
+        """The process that its file names, if that is still a Redis on this folder."""
+        try:
+            process = psutil.Process(int(self._pid_file.read_text()))
+            return process if str(self.socket) in " ".join(process.cmdline()) else None
+        except (OSError, ValueError, psutil.Error):
+            return None
 
 
 def redis_binary() -> str:

@@ -1,11 +1,13 @@
 """Sessions' records in Redis: load many, commit many, one round trip each."""
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
 from typing import cast
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -57,15 +59,20 @@ def connect(url: str, timeout_seconds: float) -> redis.Redis:
         StartupError: if the URL cannot be read.
     """
     try:
-        return redis.Redis.from_url(
+        parts = urlsplit(url)
+        if parts.scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path):
+            raise ValueError(f"{parts.path[1:]!r} is not the number of a database")
+        client = redis.Redis.from_url(
             url,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 0),
             client_name="statecast",
         )
-    except ValueError as error:
-        raise StartupError(f"redis-url {url!r} cannot be read: {error}") from error
+        client.connection_pool.make_connection()  # only this looks at the URL's options
+    except (ValueError, TypeError) as error:
+        raise StartupError(f"redis-url {redact(url)} cannot be read: {error}") from error
+    return client
 
 
 class Store:
@@ -80,6 +87,7 @@ class Store:
         if ":" in namespace:
             raise StartupError(f"namespace {namespace!r} must not hold a colon")
         self._redis = client
+        self._lost = False
         self._prefix = f"{namespace}:{TENANT}:"
         self._commit = client.register_script(COMMIT_SCRIPT)
 
@@ -92,9 +100,12 @@ class Store:
         if not session_ids:
             return []
         try:
-            return cast("list[bytes | None]", self._redis.mget(self._keys(session_ids)))
+            records = cast("list[bytes | None]", self._redis.mget(self._keys(session_ids)))
         except redis.RedisError as error:
+            self._note(error)
             raise _unavailable(str(error), "nothing was appended") from error
+        self._note(None)
+        return records
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, Verdict | RetryableError]:
         """Carry out all commits whose stamps still hold, atomically; what became of each session's.
@@ -115,12 +126,22 @@ class Store:
         try:
             replies = cast("list[int | bytes]", self._commit(keys=keys, args=arguments))
         except redis.RedisError as error:
+            self._note(error)
             raise _unavailable(str(error), "whether the observations were appended is unknown") from error
+        self._note(None)
         return {commit.session_id: _verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
 
     def close(self) -> None:
         """Give the connections back."""
         self._redis.close()
+
+    def _note(self, error: redis.RedisError | None) -> None:
+        """Tell the log when Redis is lost and when it is back, not how often."""
+        if error and not self._lost:
+            log.error("Redis cannot be used: %s", error)
+        elif self._lost and not error:
+            log.info("Redis is back")
+        self._lost = error is not None
 
     def _keys(self, session_ids: Iterable[str]) -> list[str]:
         return [self._prefix + session_id for session_id in session_ids]
@@ -135,8 +156,10 @@ def require_durable(client: redis.Redis, url: str, *, allow_volatile: bool) -> N
     try:
         memory = cast("dict[str, object]", client.info("memory"))
         persistence = cast("dict[str, object]", client.info("persistence"))
+    except redis.ConnectionError as error:
+        raise StartupError(f"Redis at {redact(url)} cannot be reached: {error}") from error
     except redis.RedisError as error:
-        raise StartupError(f"Redis at {redact(url)} does not answer: {error}") from error
+        raise StartupError(f"Redis at {redact(url)} does not let us in: {error}") from error
     policy = str(memory.get("maxmemory_policy", "noeviction"))
     if allow_volatile:
         return
@@ -153,8 +176,8 @@ def require_durable(client: redis.Redis, url: str, *, allow_volatile: bool) -> N
 
 
 def redact(url: str) -> str:
-    """The URL without its password."""
-    scheme, separator, rest = url.partition("://")
+    """The URL without its password and its options, which may hold one."""
+    scheme, separator, rest = url.partition("?")[0].partition("://")
     _, at, place = rest.rpartition("@")
     return f"{scheme}{separator}{'***@' if at else ''}{place}"
 

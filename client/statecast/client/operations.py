@@ -14,13 +14,39 @@ from .messages import Time, TimeToLive
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
 T = TypeVar("T")
+S = TypeVar("S")
+
+LONGEST_TIMEOUT_SECONDS = 1e6
 
 
 def check_target(target: str) -> str:
-    """The target, unless it is the address of a web page."""
-    if "://" in target and target.split("://")[0] in ("http", "https", "grpc", "grpcs"):
-        raise invalid("target", f"{target!r} is not host:port; leave out {target.split('://')[0]}://")
-    return messages.text("target", target)
+    """The target, unless it is the address of a web page or has a port that cannot be."""
+    scheme, separator, _ = messages.text("target", target).partition("://")
+    if separator and scheme.lower() in ("http", "https", "grpc", "grpcs", "tcp"):
+        raise invalid("target", f"{target!r} is not host:port; leave out {scheme}://")
+    port = target.rpartition(":")[2]
+    if port.isdecimal() and int(port) > 65_535:
+        raise invalid("target", f"{target!r}: there is no port {port}")
+    return target
+
+
+def check_timeout(timeout_seconds: float) -> float:
+    """The timeout, if it can be one."""
+    number = isinstance(timeout_seconds, (int, float)) and not isinstance(timeout_seconds, bool)
+    if not number or not 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
+        raise invalid("timeout_seconds", f"expected more than 0 and at most {LONGEST_TIMEOUT_SECONDS:g}")
+    return float(timeout_seconds)
+
+
+def split_pairs(pairs: Iterable[tuple[S, ArrayLike]], kind: type[S]) -> tuple[list[S], list[ArrayLike]]:
+    """The sessions and the values of a call about many."""
+    sessions, values = [], []
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], kind):
+            raise invalid("pairs", f"expected tuples of a session of this client and its values, got {pair!r}")
+        sessions.append(pair[0])
+        values.append(pair[1])
+    return sessions, values
 
 
 def new_core(
