@@ -31,7 +31,7 @@ def draw(
     mpl.rcParams["font.size"] = 9
     columns = 2 if len(forecasts) > 1 else 1
     rows = -(-len(forecasts) // columns)
-    figure = Figure(figsize=(5.5 * columns, 2.6 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(5.5 * columns, 2.6 * rows + 0.8), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for each, (name, forecast) in zip(axes, forecasts.items(), strict=False):
         _panel(each, history[name], forecast, killed_at[name])
@@ -39,7 +39,7 @@ def draw(
         each.set_title(
             f"{name} ({units[name]})" if units[name] else name, loc="left", fontweight="bold", parse_math=False
         )
-    axes[0].legend(loc="upper left", fontsize=7, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     figure.suptitle(title, parse_math=False)
     figure.savefig(path, dpi=130)
 
