@@ -1,6 +1,7 @@
 """The demo as people start it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,12 @@ def demo(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+def shapes(text: str) -> set[str]:
+    """The lines without what differs from run to run: numbers, tags and paths."""
+    lines = (re.sub(r"tag [0-9a-f]+", "tag", line) for line in text.splitlines())
+    return {re.sub(r"\S*/\S+\.png|[\d,.]+", "_", line) for line in lines}
+
+
 def test_every_session_goes_on_after_the_kill_and_a_picture_is_drawn(tmp_path: Path) -> None:
     picture = tmp_path / "out.png"
     done = demo("--seconds", "3", "--output", str(picture))
@@ -25,6 +32,9 @@ def test_every_session_goes_on_after_the_kill_and_a_picture_is_drawn(tmp_path: P
     assert "none lost, none twice" in done.stdout
     assert "p99" in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    (shown,) = re.findall(r"^\$ make demo\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert shapes(shown) == shapes(done.stdout)
 
 
 def test_a_series_of_ones_own(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,14 @@ class Source:
 def telemetry(seconds: float) -> Source:
     """Four series about this machine, ten samples a second for `seconds`."""
     units = {"cpu": "%", "memory": "MiB in use", "network": "KiB/s", "disk": "KiB/s"}
-    samples = _telemetry_samples(seconds)
-    return Source("this machine's telemetry", units, {}, samples, round(seconds / SAMPLE_SECONDS))
+    expected = round(seconds / SAMPLE_SECONDS)
+    return Source("this machine's telemetry", units, {}, islice(_telemetry_samples(), expected), expected)
 
 
-def _telemetry_samples(seconds: float) -> Iterator[Mapping[str, float]]:
+def _telemetry_samples() -> Iterator[Mapping[str, float]]:
     psutil.cpu_percent()
     before, network, disk = time.monotonic(), _network_bytes(), _disk_bytes()
-    end = before + seconds
-    while before < end:
+    while True:
         time.sleep(max(0.0, before + SAMPLE_SECONDS - time.monotonic()))
         now, cpu, network_now, disk_now = time.monotonic(), psutil.cpu_percent(), _network_bytes(), _disk_bytes()
         if now - before < LONGEST_SAMPLE_SECONDS:  # longer ones tell of the demo's own pause
