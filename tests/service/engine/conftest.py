@@ -1,8 +1,8 @@
 import uuid
-from collections.abc import Callable
 
 import pytest
 import torch
+from support.engines import MakeEngine
 from support.models import tiny_model
 from support.redis_process import RedisProcess
 
@@ -12,8 +12,6 @@ from statecast.service.engine.plan import Planner
 from statecast.service.metrics import Metrics
 from statecast.service.registry import Model, Registry
 from statecast.service.store.store import Store, connect
-
-MakeEngine = Callable[..., Engine]
 
 
 @pytest.fixture(scope="session")

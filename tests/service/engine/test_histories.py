@@ -10,15 +10,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.engines import MakeEngine
 from support.models import HORIZON, tiny_model
 from support.redis_process import RedisProcess
 
-from statecast.service.engine.engine import Engine
 from statecast.service.engine.request import Opening, Outcome, Request
 from statecast.service.errors import InvalidRequest, NotFound, Reason, ServiceError, VersionMismatch
 from statecast.service.version import START, Version, chain
-
-MakeEngine = Callable[..., Engine]
 
 VALUES = st.lists(st.one_of(st.floats(-1e3, 1e3), st.just(float("nan"))), max_size=6).map(tuple)
 BATCH = st.lists(
