@@ -128,11 +128,7 @@ def test_when_time_is_up_the_last_error_is_raised(shaky: Any, proxy: Proxy, sess
 def test_a_failure_half_way_tells_how_much_was_taken(shaky: Any, proxy: Proxy, session_id: str) -> None:
     session = shaky.session(session_id, "tiny")
 
-    def then_too_large(context: Any, forward: Callable[[], bytes]) -> bytes:
-        proxy.faults.append(too_large)
-        return forward()
-
-    proxy.faults.append(then_too_large)
+    proxy.faults.extend([honest, too_large])
     with pytest.raises(ResourceExhausted) as caught:
         session.observe(range(20_000))
     assert caught.value.values_taken == 7560
@@ -142,11 +138,7 @@ def test_a_failure_half_way_tells_how_much_was_taken(shaky: Any, proxy: Proxy, s
 def test_what_was_not_sent_has_an_error_of_its_own(shaky: Any, proxy: Proxy, session_id: str) -> None:
     session = shaky.session(session_id, "tiny")
 
-    def then_too_large(context: Any, forward: Callable[[], bytes]) -> bytes:
-        proxy.faults.append(too_large)
-        return forward()
-
-    proxy.faults.append(then_too_large)
+    proxy.faults.extend([honest, too_large])
     with pytest.raises(SomeFailed) as caught:
         shaky.observe_many([(session, np.ones(10_000)), (session, np.ones(1808))])
     first, second = caught.value.results
@@ -194,11 +186,8 @@ def test_a_repeated_close_spares_the_next_session_of_that_name(
 ) -> None:
     shaky.session(session_id, "tiny").observe(1.0)
 
-    def forward(context: Any, forward: Callable[[], bytes]) -> bytes:
-        proxy.faults.append(then(lambda: rivals.session(session_id, "tiny").observe([7.0, 8.0])))
-        return forward()
-
-    proxy.faults.append(forward)  # of the look that comes before the close
+    reopened = then(lambda: rivals.session(session_id, "tiny").observe([7.0, 8.0]))
+    proxy.faults.extend([honest, reopened])  # the look before the close, and the close
     with pytest.raises(VersionMismatch):
         shaky.session(session_id).close()
     assert rivals.session(session_id, resume_only=True).info().version.step == 2

@@ -167,8 +167,10 @@ class EmbeddedRedis:
             self._process.poll()
 
     def _running(self) -> psutil.Process | None:
-        """The process that its file names, if that is still a Redis on this folder."""
+        """Our own process, or that which its file names, if it is still a Redis on this folder."""
         try:
+            if self._process and self._process.poll() is None:
+                return psutil.Process(self._process.pid)
             process = psutil.Process(int(self._pid_file.read_text()))
             return process if str(self.socket) in " ".join(process.cmdline()) else None
         except (OSError, ValueError, psutil.Error):
