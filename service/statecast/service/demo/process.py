@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from statecast.service.store.embedded import EmbeddedRedis
@@ -49,7 +51,7 @@ class DemoServer:
         command = [sys.executable, "-m", "statecast.service", "serve", "--device", "cpu", "--drain-seconds", "0"]
         command += ["--data-dir", str(self._folder), "--port", str(self.port), "--metrics-port", "0"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STATECAST_")}
-        with self._log.open("wb") as log:
+        with self._log.open("wb") as log, _signals_held():
             # A session of its own, so that Ctrl-C reaches the demo alone, which then stops the server in good order.
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -77,6 +79,21 @@ class DemoServer:
         self._process.send_signal(number)
         self._process.wait()
         return self._process.pid
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Puts signals off: one that came between the start of a process and its being noted would leave it behind."""
+    held: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: signal.signal(number, lambda number, _: held.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for signalled in held[:1]:
+            signal.raise_signal(signalled)
 
 
 def new_folder() -> "tempfile.TemporaryDirectory[str]":
