@@ -1,6 +1,7 @@
 """The streaming forecaster: pure tensors, no network and no store."""
 
 from .config import ModelConfig
+from .contract import StreamingModel, StreamingTrace
 from .errors import (
     ConfigError,
     FrequencyError,
@@ -27,6 +28,8 @@ __all__ = [
     "State",
     "StateError",
     "StateLayout",
+    "StreamingModel",
+    "StreamingTrace",
     "Trace",
     "WeightsError",
     "bundled_models",

@@ -30,6 +30,7 @@ class ForecastServiceStub(object):
 
     Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "statecast") the reason, RetryInfo
     when to try again, and a statecast.v1.Version where the session stands (ABORTED).
+    NOT_FOUND tells by its reason whether the session was closed, has expired, or left no trace.
     UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED mean that the outcome is unknown: send the same request, with the same
     request_id, again.
     """
@@ -50,6 +51,11 @@ class ForecastServiceStub(object):
                 request_serializer=statecast_dot_v1_dot_forecast__service__pb2.ForecastManyRequest.SerializeToString,
                 response_deserializer=statecast_dot_v1_dot_forecast__service__pb2.ForecastManyResponse.FromString,
                 _registered_method=True)
+        self.ForecastStream = channel.stream_stream(
+                '/statecast.v1.ForecastService/ForecastStream',
+                request_serializer=statecast_dot_v1_dot_forecast__service__pb2.ForecastStreamRequest.SerializeToString,
+                response_deserializer=statecast_dot_v1_dot_forecast__service__pb2.ForecastStreamResponse.FromString,
+                _registered_method=True)
         self.OpenSession = channel.unary_unary(
                 '/statecast.v1.ForecastService/OpenSession',
                 request_serializer=statecast_dot_v1_dot_forecast__service__pb2.OpenSessionRequest.SerializeToString,
@@ -59,6 +65,16 @@ class ForecastServiceStub(object):
                 '/statecast.v1.ForecastService/GetSession',
                 request_serializer=statecast_dot_v1_dot_forecast__service__pb2.GetSessionRequest.SerializeToString,
                 response_deserializer=statecast_dot_v1_dot_forecast__service__pb2.GetSessionResponse.FromString,
+                _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/statecast.v1.ForecastService/ListSessions',
+                request_serializer=statecast_dot_v1_dot_forecast__service__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=statecast_dot_v1_dot_forecast__service__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
+        self.ForkSession = channel.unary_unary(
+                '/statecast.v1.ForecastService/ForkSession',
+                request_serializer=statecast_dot_v1_dot_forecast__service__pb2.ForkSessionRequest.SerializeToString,
+                response_deserializer=statecast_dot_v1_dot_forecast__service__pb2.ForkSessionResponse.FromString,
                 _registered_method=True)
         self.CloseSession = channel.unary_unary(
                 '/statecast.v1.ForecastService/CloseSession',
@@ -72,6 +88,7 @@ class ForecastServiceServicer(object):
 
     Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "statecast") the reason, RetryInfo
     when to try again, and a statecast.v1.Version where the session stands (ABORTED).
+    NOT_FOUND tells by its reason whether the session was closed, has expired, or left no trace.
     UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED mean that the outcome is unknown: send the same request, with the same
     request_id, again.
     """
@@ -91,6 +108,16 @@ class ForecastServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForecastStream(self, request_iterator, context):
+        """The same without end, in both directions: each message is a frame of requests or of results. Results come as they
+        are ready, matched by session and request_id; a request that fails does not end the stream. Requests of one session
+        are applied in the order given. While results are not read, no more requests are. UNAVAILABLE at the end means that
+        the server is leaving: open another stream and send what was not answered again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def OpenSession(self, request, context):
         """Creates a session, or resumes it if it exists.
         """
@@ -100,6 +127,21 @@ class ForecastServiceServicer(object):
 
     def GetSession(self, request, context):
         """Says where a session stands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSessions(self, request, context):
+        """Lists sessions, in no order, a page at a time. One that lives throughout is listed at least once, unless Redis is
+        restarted meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkSession(self, request, context):
+        """Copies a session, as it stands, under a new id; the two go their own ways from there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +167,11 @@ def add_ForecastServiceServicer_to_server(servicer, server):
                     request_deserializer=statecast_dot_v1_dot_forecast__service__pb2.ForecastManyRequest.FromString,
                     response_serializer=statecast_dot_v1_dot_forecast__service__pb2.ForecastManyResponse.SerializeToString,
             ),
+            'ForecastStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ForecastStream,
+                    request_deserializer=statecast_dot_v1_dot_forecast__service__pb2.ForecastStreamRequest.FromString,
+                    response_serializer=statecast_dot_v1_dot_forecast__service__pb2.ForecastStreamResponse.SerializeToString,
+            ),
             'OpenSession': grpc.unary_unary_rpc_method_handler(
                     servicer.OpenSession,
                     request_deserializer=statecast_dot_v1_dot_forecast__service__pb2.OpenSessionRequest.FromString,
@@ -134,6 +181,16 @@ def add_ForecastServiceServicer_to_server(servicer, server):
                     servicer.GetSession,
                     request_deserializer=statecast_dot_v1_dot_forecast__service__pb2.GetSessionRequest.FromString,
                     response_serializer=statecast_dot_v1_dot_forecast__service__pb2.GetSessionResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=statecast_dot_v1_dot_forecast__service__pb2.ListSessionsRequest.FromString,
+                    response_serializer=statecast_dot_v1_dot_forecast__service__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'ForkSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkSession,
+                    request_deserializer=statecast_dot_v1_dot_forecast__service__pb2.ForkSessionRequest.FromString,
+                    response_serializer=statecast_dot_v1_dot_forecast__service__pb2.ForkSessionResponse.SerializeToString,
             ),
             'CloseSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseSession,
@@ -153,6 +210,7 @@ class ForecastService(object):
 
     Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "statecast") the reason, RetryInfo
     when to try again, and a statecast.v1.Version where the session stands (ABORTED).
+    NOT_FOUND tells by its reason whether the session was closed, has expired, or left no trace.
     UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED mean that the outcome is unknown: send the same request, with the same
     request_id, again.
     """
@@ -212,6 +270,33 @@ class ForecastService(object):
             _registered_method=True)
 
     @staticmethod
+    def ForecastStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/statecast.v1.ForecastService/ForecastStream',
+            statecast_dot_v1_dot_forecast__service__pb2.ForecastStreamRequest.SerializeToString,
+            statecast_dot_v1_dot_forecast__service__pb2.ForecastStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def OpenSession(request,
             target,
             options=(),
@@ -255,6 +340,60 @@ class ForecastService(object):
             '/statecast.v1.ForecastService/GetSession',
             statecast_dot_v1_dot_forecast__service__pb2.GetSessionRequest.SerializeToString,
             statecast_dot_v1_dot_forecast__service__pb2.GetSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statecast.v1.ForecastService/ListSessions',
+            statecast_dot_v1_dot_forecast__service__pb2.ListSessionsRequest.SerializeToString,
+            statecast_dot_v1_dot_forecast__service__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statecast.v1.ForecastService/ForkSession',
+            statecast_dot_v1_dot_forecast__service__pb2.ForkSessionRequest.SerializeToString,
+            statecast_dot_v1_dot_forecast__service__pb2.ForkSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

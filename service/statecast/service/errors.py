@@ -3,9 +3,13 @@
 ServiceError
 ├── InvalidRequest      a field of the request is wrong
 ├── NotFound            no such session or model
-├── VersionMismatch     the session is not where the caller believed
+├── AlreadyExists       a session of that name exists
+├── StandsElsewhere     the session is not where the caller believed
+│   ├── VersionMismatch     it was moved on, or is another one of that name
+│   └── SessionRegressed    it has lost what its caller was told that it had taken
 ├── PreconditionFailed  the session's record or time forbids it
 ├── Overloaded          no room; try again later (both are RetryableError)
+├── DeadlinePassed      the caller's time was up before the request was carried out
 └── Unavailable         the outcome is unknown, or the server is leaving; try again
 StartupError            the server cannot start
 EngineStopped           the server cannot go on
@@ -22,6 +26,10 @@ class Reason(StrEnum):
     INVALID_FIELD = "INVALID_FIELD"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
     SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
+    SESSION_CLOSED = "SESSION_CLOSED"
+    SESSION_EXPIRED = "SESSION_EXPIRED"
+    SESSION_EXISTS = "SESSION_EXISTS"
+    SESSION_REGRESSED = "SESSION_REGRESSED"
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
     VERSION_MISMATCH = "VERSION_MISMATCH"
     OTHER_MODEL = "OTHER_MODEL"
@@ -29,6 +37,9 @@ class Reason(StrEnum):
     RECORD_DAMAGED = "RECORD_DAMAGED"
     TIME_ORDER = "TIME_ORDER"
     QUEUE_FULL = "QUEUE_FULL"
+    STREAMS_FULL = "STREAMS_FULL"
+    FRAME_FULL = "FRAME_FULL"
+    DEADLINE_PASSED = "DEADLINE_PASSED"
     STORE_FULL = "STORE_FULL"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     CONTENDED = "CONTENDED"
@@ -57,12 +68,24 @@ class NotFound(ServiceError):
     """The session or model named in the request does not exist."""
 
 
-class VersionMismatch(ServiceError):
+class AlreadyExists(ServiceError):
+    """The session named in the request exists already."""
+
+
+class StandsElsewhere(ServiceError):
+    """The session stands at `current`."""
+
+    def __init__(self, message: str, reason: Reason, current: Version) -> None:
+        super().__init__(message, reason)
+        self.current = current
+
+
+class VersionMismatch(StandsElsewhere):
     """The session stands at `current`, not where the request says."""
 
-    def __init__(self, message: str, current: Version) -> None:
-        super().__init__(message, Reason.VERSION_MISMATCH)
-        self.current = current
+
+class SessionRegressed(StandsElsewhere):
+    """The session stands at `current`, without what the caller was told that it had taken."""
 
 
 class PreconditionFailed(ServiceError):
@@ -79,6 +102,10 @@ class RetryableError(ServiceError):
 
 class Overloaded(RetryableError):
     """There is no room for the request; it was not carried out."""
+
+
+class DeadlinePassed(ServiceError):
+    """The caller's time was up before the request was carried out; nothing was appended."""
 
 
 class Unavailable(RetryableError):

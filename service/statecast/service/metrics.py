@@ -56,6 +56,11 @@ class Metrics:
             "Requests answered as repetitions of an earlier one.",
             registry=registry,
         )
+        self.regressed = Counter(
+            "statecast_regressed",
+            "Requests whose session had lost what their caller was told that it had taken.",
+            registry=registry,
+        )
         self.conflicts = Counter(
             "statecast_conflicts",
             "Commits that met a session moved on by another replica.",

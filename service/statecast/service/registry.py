@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from statecast.model import (
-    Forecaster,
     Frequency,
     ModelConfig,
     ModelError,
+    StreamingModel,
     bundled_models,
     load_model,
 )
@@ -27,7 +27,7 @@ BUNDLED = "base"
 class Model:
     """A loaded model."""
 
-    forecaster: Forecaster
+    forecaster: StreamingModel
 
     @property
     def config(self) -> ModelConfig:

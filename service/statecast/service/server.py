@@ -6,9 +6,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -29,7 +30,9 @@ from statecast.service.rpc.forecast_service import ForecastService
 from statecast.service.rpc.gate import Gate
 from statecast.service.rpc.interceptor import CallInterceptor
 from statecast.service.rpc.model_service import ModelService
+from statecast.service.rpc.streams import Streams
 from statecast.service.settings import Settings, default_data_dir
+from statecast.service.store.catalog import Catalog
 from statecast.service.store.embedded import EmbeddedRedis
 from statecast.service.store.store import Store, connect, redact, require_durable
 from statecast.v1 import forecast_service_pb2, model_service_pb2
@@ -45,7 +48,11 @@ SERVICES = (
 ENGINE_STOP_SECONDS = 10.0
 
 
-async def run(settings: Settings) -> None:
+LoadModels = Callable[[Path | None, str, torch.device], Registry]
+"""From the models folder, the default model's name and the device to the models to serve."""
+
+
+async def run(settings: Settings, load_models: LoadModels = load_registry) -> None:
     """Serve until SIGTERM, SIGINT or the failure of a part; a second signal ends the process at once.
 
     Raises:
@@ -54,7 +61,7 @@ async def run(settings: Settings) -> None:
     """
     stop = asyncio.Event()
     with _signals(stop):
-        async with serving(settings) as running:
+        async with serving(settings, load_models) as running:
             waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), running.engine]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             waits[0].cancel()
@@ -73,28 +80,31 @@ class Running:
     metrics_port: int
     grpc_server: grpc.aio.Server
     health: health.aio.HealthServicer
+    streams: Streams
     engine: "asyncio.Future[None]"
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Running]:
+async def serving(settings: Settings, load_models: LoadModels = load_registry) -> AsyncIterator[Running]:
     """A server that serves; what was started is stopped in the opposite order, also if the start fails half-way."""
     started = time.perf_counter()
     async with AsyncExitStack() as stack:
-        registry = load_registry(settings.models, settings.default_model, _device(settings))
+        registry = load_models(settings.models, settings.default_model, _device(settings))
         metrics = Metrics()
         for model in registry:
             metrics.add_model(model)
         metrics_port, stop_metrics = expose(metrics, settings.metrics_host, settings.metrics_port)
         stack.callback(stop_metrics)
-        store = stack.enter_context(_store(settings))
-        scheduler = Scheduler(BatchLimits(sessions=settings.batch_sessions, queued_requests=settings.queue_requests))
+        store, catalog = stack.enter_context(_stores(settings))
+        scheduler = Scheduler(_limits(settings))
         metrics.watch_queue(lambda: scheduler.queued_requests)
         gate = Gate(scheduler, metrics)
         worker = Worker(scheduler, _engine(settings, registry, store, metrics), metrics, gate.deliver)
         engine = asyncio.wrap_future(worker.start())
         stack.push_async_callback(_stop_engine, scheduler, engine)
-        server, health_servicer = _grpc_server(settings, registry, gate, metrics)
+        streams = Streams(gate, settings.max_streams)
+        service = ForecastService(gate, streams, catalog)
+        server, health_servicer = _grpc_server(settings, service, ModelService(registry), metrics)
         port = _bind(server, settings)
         await server.start()
         stack.push_async_callback(server.stop, 0)
@@ -102,7 +112,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         log.info("serving gRPC on %s:%d, metrics on %s:%d", settings.host, port, settings.metrics_host, metrics_port)
         log.info("models: %s; ready in %.1f s", ", ".join(map(str, registry)), time.perf_counter() - started)
-        yield Running(port, metrics_port, server, health_servicer, engine)
+        yield Running(port, metrics_port, server, health_servicer, streams, engine)
 
 
 async def _drain(running: Running, settings: Settings) -> None:
@@ -110,6 +120,7 @@ async def _drain(running: Running, settings: Settings) -> None:
     log.info("shutting down")
     await running.health.enter_graceful_shutdown()
     await asyncio.sleep(settings.drain_seconds)
+    running.streams.leave()
     await running.grpc_server.stop(settings.grace_seconds)
 
 
@@ -121,9 +132,17 @@ def _device(settings: Settings) -> torch.device:
     return torch.device("cuda" if settings.device != "cpu" and available else "cpu")
 
 
+def _limits(settings: Settings) -> BatchLimits:
+    return BatchLimits(
+        sessions=settings.batch_sessions,
+        queued_requests=settings.queue_requests,
+        queued_bytes=settings.queue_mib * 1024 * 1024,
+    )
+
+
 @contextmanager
-def _store(settings: Settings) -> Iterator[Store]:
-    """The store, with a Redis of our own if no other is named."""
+def _stores(settings: Settings) -> Iterator[tuple[Store, Catalog]]:
+    """The engine's store and the listings', with a Redis of our own if no other is named."""
     embedded = None
     url = settings.redis_url
     if not url:
@@ -138,7 +157,9 @@ def _store(settings: Settings) -> Iterator[Store]:
             "the embedded" if embedded else "the",
             redact(url),
         )
-        yield Store(client, settings.namespace)
+        catalog = Catalog(Store(client, settings.namespace))
+        yield Store(client, settings.namespace), catalog
+        catalog.close()
     finally:
         client.close()
         if embedded:
@@ -160,7 +181,7 @@ async def _stop_engine(scheduler: Scheduler, engine: "asyncio.Future[None]") -> 
 
 
 def _grpc_server(
-    settings: Settings, registry: Registry, gate: Gate, metrics: Metrics
+    settings: Settings, forecasts: ForecastService, models: ModelService, metrics: Metrics
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
     server = grpc.aio.server(
         interceptors=[CallInterceptor(metrics)],
@@ -170,8 +191,8 @@ def _grpc_server(
             ("grpc.max_send_message_length", -1),
         ],
     )
-    add_ForecastServiceServicer_to_server(ForecastService(gate), server)
-    add_ModelServiceServicer_to_server(ModelService(registry), server)
+    add_ForecastServiceServicer_to_server(forecasts, server)
+    add_ModelServiceServicer_to_server(models, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

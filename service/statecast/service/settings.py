@@ -56,6 +56,10 @@ class Settings:
     max_observations: int = _option(10_000, "How many time steps one request may append.", min=1)
     max_message_mib: int = _option(16, "Largest message to accept, in MiB.", min=1, max=1024)
     queue_requests: int = _option(8_192, "How many requests may wait before more are turned away.", min=1)
+    queue_mib: int = _option(
+        64, "How much memory the requests that wait and their answers may take, in MiB, about.", min=1, max=65_536
+    )
+    max_streams: int = _option(1_000, "How many ForecastStream calls may be open.", min=1)
     drain_seconds: float = _option(0.5, "At shutdown, how long to go on serving after reporting NOT_SERVING.", min=0.0)
     grace_seconds: float = _option(10.0, "At shutdown, how long to wait for calls in flight.", min=0.0)
     log_level: str = _option(

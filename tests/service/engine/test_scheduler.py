@@ -1,37 +1,48 @@
 import threading
+import time
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from statecast.service.engine.request import Request
-from statecast.service.engine.scheduler import BatchLimits, Scheduler, Ticket
-from statecast.service.errors import Overloaded, Unavailable
+from statecast.service.engine.request import OVERHEAD_BYTES, Request
+from statecast.service.engine.scheduler import Batch, BatchLimits, Scheduler, Ticket
+from statecast.service.errors import Overloaded, Reason, Unavailable
 
 
-def ticket(session_id: str, values: int = 1, *, close: bool = False, wanted: bool = True) -> Ticket:
+def ticket(
+    session_id: str, values: int = 0, *, close: bool = False, wanted: bool = True, caller: str = "", **others: Any
+) -> Ticket:
+    """A ticket whose request costs one more than it has values."""
     request = Request(session_id, values=np.zeros(values), close=close)
-    return Ticket(request, lambda result: None, lambda: wanted)
+    return Ticket(request, lambda result: None, lambda: wanted, caller, **others)
 
 
-def sizes(batch: dict[str, list[Ticket]] | None) -> dict[str, int]:
+def sizes(batch: Batch | None) -> dict[str, int]:
     assert batch is not None
-    return {session_id: len(tickets) for session_id, tickets in batch.items()}
+    return {session_id: len(tickets) for session_id, tickets in batch.sessions.items()}
+
+
+def take(scheduler: Scheduler) -> Batch:
+    batch = scheduler.take()
+    assert batch is not None
+    return batch
 
 
 def test_what_gathered_is_one_batch_in_order_of_arrival() -> None:
     scheduler = Scheduler(BatchLimits())
     for name in "baab":
         scheduler.submit(ticket(name))
-    batch = scheduler.take()
-    assert list(sizes(batch).items()) == [("b", 2), ("a", 2)]
+    assert list(sizes(scheduler.take()).items()) == [("b", 2), ("a", 2)]
     assert scheduler.queued_requests == 0
 
 
 def test_a_session_is_in_one_batch_at_a_time() -> None:
     scheduler = Scheduler(BatchLimits())
     scheduler.submit(ticket("a"))
-    first = scheduler.take()
-    assert first is not None
+    first = take(scheduler)
     scheduler.submit(ticket("a"))
     scheduler.submit(ticket("b"))
     assert sizes(scheduler.take()) == {"b": 1}
@@ -40,16 +51,15 @@ def test_a_session_is_in_one_batch_at_a_time() -> None:
 
 
 def test_bounds_leave_the_rest_for_the_next_batch() -> None:
-    scheduler = Scheduler(BatchLimits(sessions=2, values=10))
-    for name, values in (("a", 4), ("a", 4), ("a", 4), ("b", 1), ("c", 1)):
+    scheduler = Scheduler(BatchLimits(sessions=2, cost=10))
+    for name, values in (("a", 3), ("a", 3), ("a", 3), ("b", 0), ("c", 0)):
         scheduler.submit(ticket(name, values))
-    first = scheduler.take()
-    assert sizes(first) == {"a": 3}  # the last one crosses the bound; nothing comes after it
+    assert sizes(scheduler.take()) == {"a": 3}  # the last one crosses the bound; nothing comes after it
     assert sizes(scheduler.take()) == {"b": 1, "c": 1}
 
 
 def test_a_request_larger_than_the_bound_still_goes() -> None:
-    scheduler = Scheduler(BatchLimits(values=10))
+    scheduler = Scheduler(BatchLimits(cost=10))
     scheduler.submit(ticket("a", 1000))
     assert sizes(scheduler.take()) == {"a": 1}
 
@@ -60,9 +70,8 @@ def test_a_close_goes_alone() -> None:
         scheduler.submit(ticket("a", close=close))
     seen = []
     for _ in range(3):
-        batch = scheduler.take()
-        assert batch is not None
-        seen.append([each.request.close for each in batch["a"]])
+        batch = take(scheduler)
+        seen.append([each.request.close for each in batch.sessions["a"]])
         scheduler.done(batch)
     assert seen == [[False], [True], [False, False]]
 
@@ -73,13 +82,94 @@ def test_who_has_gone_is_left_out() -> None:
     scheduler.submit(ticket("b", wanted=False))
     scheduler.submit(ticket("b"))
     assert sizes(scheduler.take()) == {"b": 1}
+    assert scheduler.queued_requests == 0
+
+
+def test_whose_deadline_has_passed_is_told_so_and_does_not_reach_the_model() -> None:
+    scheduler = Scheduler(BatchLimits())
+    late = ticket("a", deadline=time.monotonic() - 1)
+    scheduler.submit(late)
+    scheduler.submit(ticket("a", deadline=time.monotonic() + 100))
+    batch = take(scheduler)
+    assert sizes(batch) == {"a": 1}
+    assert batch.late == [late]
 
 
 def test_a_full_queue_turns_requests_away() -> None:
     scheduler = Scheduler(BatchLimits(queued_requests=1))
     scheduler.submit(ticket("a"))
-    with pytest.raises(Overloaded):
+    with pytest.raises(Overloaded) as caught:
         scheduler.submit(ticket("a"))
+    assert caught.value.reason is Reason.QUEUE_FULL
+    assert caught.value.retry_after_seconds > 0
+
+
+def test_a_queue_full_of_bytes_turns_requests_away() -> None:
+    scheduler = Scheduler(BatchLimits(queued_bytes=10 * OVERHEAD_BYTES))
+    scheduler.submit(ticket("a", 9 * OVERHEAD_BYTES // 8))
+    with pytest.raises(Overloaded, match="MiB"):
+        scheduler.submit(ticket("b", caller="other"))
+    take(scheduler)
+    scheduler.submit(ticket("b", caller="other"))
+
+
+def test_one_caller_leaves_room_for_the_others() -> None:
+    scheduler = Scheduler(BatchLimits(queued_requests=100))
+    for number in range(80):
+        scheduler.submit(ticket(f"greedy-{number}", caller="greedy"))
+    with pytest.raises(Overloaded, match="80 of them on this connection"):
+        scheduler.submit(ticket("greedy", caller="greedy"))
+    for number in range(10):
+        scheduler.submit(ticket(f"modest-{number}", caller="modest"))
+
+
+def test_callers_take_turns_whatever_they_have_queued() -> None:
+    scheduler = Scheduler(BatchLimits(sessions=4))
+    for number in range(50):
+        scheduler.submit(ticket(f"greedy-{number}", caller="greedy"))
+    scheduler.submit(ticket("modest", caller="modest"))
+    assert "modest" in sizes(scheduler.take())
+
+
+def test_turns_count_by_their_cost() -> None:
+    scheduler = Scheduler(BatchLimits(sessions=1))
+    for number in range(20):
+        scheduler.submit(ticket(f"long-{number}", 99, caller="long"))
+        scheduler.submit(ticket(f"short-{number}", 9, caller="short"))
+    taken = []
+    for _ in range(22):
+        batch = take(scheduler)
+        taken += list(batch.sessions)
+        scheduler.done(batch)
+    assert sum(name.startswith("short") for name in taken) >= 18
+
+
+def test_a_newcomer_has_no_credit_from_before() -> None:
+    scheduler = Scheduler(BatchLimits(sessions=1))
+    for number in range(40):
+        scheduler.submit(ticket(f"old-{number}", caller="old"))
+    for _ in range(20):
+        scheduler.done(take(scheduler))
+    for number in range(10):
+        scheduler.submit(ticket(f"new-{number}", caller="new"))
+    taken = []
+    for _ in range(10):
+        taken += list(take(scheduler).sessions)
+    assert 4 <= sum(name.startswith("new") for name in taken) <= 6
+
+
+def test_everything_that_waits_can_be_taken_back() -> None:
+    scheduler = Scheduler(BatchLimits())
+    scheduler.submit(ticket("a"))
+    batch = take(scheduler)
+    waiting = [ticket("a"), ticket("b", caller="other"), ticket("a", caller="other")]
+    for each in waiting:
+        scheduler.submit(each)
+    assert {id(each) for each in scheduler.take_all()} == {id(each) for each in waiting}
+    assert scheduler.queued_requests == 0
+    scheduler.submit(ticket("a"))
+    scheduler.done(batch)
+    assert sizes(scheduler.take()) == {"a": 1}
 
 
 def test_after_close_what_waits_is_served_and_nothing_more_is_taken() -> None:
@@ -103,13 +193,71 @@ def test_take_waits_for_a_request() -> None:
 
 
 def test_a_session_that_always_has_more_does_not_starve_the_others() -> None:
-    scheduler = Scheduler(BatchLimits(values=10))
+    scheduler = Scheduler(BatchLimits(cost=10))
     for name in ("big", "big", "big", "small"):
         scheduler.submit(ticket(name, 8 if name == "big" else 1))
-    first = scheduler.take()
+    first = take(scheduler)
     assert sizes(first) == {"big": 2}
-    assert first is not None
     scheduler.done(first)
     scheduler.submit(ticket("big", 8))
-    second = scheduler.take()
-    assert sizes(second) == {"small": 1, "big": 2}
+    assert sizes(scheduler.take()) == {"small": 1, "big": 1}
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("submit"), st.sampled_from("abcd"), st.sampled_from("xyz"), st.integers(0, 12), st.booleans()
+        ),
+        st.sampled_from([("take",), ("done",), ("take_all",)]),
+    ),
+    max_size=60,
+)
+
+
+class Watched:
+    """A scheduler, and what must be true of it."""
+
+    def __init__(self) -> None:
+        self.scheduler = Scheduler(BatchLimits(sessions=2, cost=16, queued_requests=12))
+        self.waiting: dict[str, list[Ticket]] = {}
+        self.under_way: list[Batch] = []
+
+    def submit(self, session_id: str, caller: str, values: int, close: bool) -> None:
+        each = ticket(session_id, values, caller=caller, close=close)
+        try:
+            self.scheduler.submit(each)
+        except Overloaded:
+            return
+        self.waiting.setdefault(session_id, []).append(each)
+
+    def take(self) -> None:
+        busy = {session_id for batch in self.under_way for session_id in batch.sessions}
+        if any(line and name not in busy for name, line in self.waiting.items()):
+            batch = take(self.scheduler)
+            assert not busy & set(batch.sessions)
+            for session_id, tickets in batch.sessions.items():
+                for each in tickets:
+                    assert self.waiting[session_id].pop(0) is each
+            self.under_way.append(batch)
+
+    def done(self) -> None:
+        if self.under_way:
+            self.scheduler.done(self.under_way.pop(0))
+
+    def take_all(self) -> None:
+        assert len(self.scheduler.take_all()) == sum(map(len, self.waiting.values()))
+        self.waiting.clear()
+
+
+@given(STEPS)
+def test_every_request_leaves_once_and_in_the_order_of_its_session(steps: list[tuple[Any, ...]]) -> None:
+    watched = Watched()
+    for name, *arguments in steps:
+        getattr(watched, name)(*arguments)
+        assert watched.scheduler.queued_requests == sum(map(len, watched.waiting.values()))
+    while watched.under_way or any(watched.waiting.values()):
+        watched.take()
+        watched.done()
+    scheduler = watched.scheduler
+    assert not scheduler._callers
+    assert (scheduler._queued_bytes, scheduler._turns, scheduler._busy) == (0, [], set())

@@ -1,7 +1,6 @@
 """The wire with raw stubs, as a caller in any language meets it."""
 
 import math
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,53 +8,17 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import code_pb2, error_details_pb2
 from support.models import HORIZON, LEVELS
 from support.redis_process import RedisProcess
 from support.servers import ServerThread
+from support.wire import OPEN, detail, failure, observations
 
 from statecast.service.settings import Settings
 from statecast.v1 import forecast_pb2, model_service_pb2
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 from statecast.v1.model_service_pb2_grpc import ModelServiceStub
-
-OPEN = forecast_pb2.OpenOptions(model="tiny")
-
-
-@pytest.fixture(scope="module")
-def channel(server: ServerThread) -> Iterator[grpc.Channel]:
-    options = [("grpc.max_send_message_length", -1)]
-    with grpc.insecure_channel(server.target, options) as channel:
-        yield channel
-
-
-@pytest.fixture(scope="module")
-def stub(channel: grpc.Channel) -> ForecastServiceStub:
-    return ForecastServiceStub(channel)
-
-
-def observations(*values: float, **others: Any) -> forecast_pb2.Observations:
-    return forecast_pb2.Observations(values=values, **others)
-
-
-def failure(call: Callable[[], object]) -> tuple[grpc.StatusCode, status_pb2.Status]:
-    """How the call fails, with the details that come along."""
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    error: Any = caught.value
-    details = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
-    status = status_pb2.Status.FromString(details)
-    assert status.code in (0, error.code().value[0])
-    return error.code(), status
-
-
-def detail(status: status_pb2.Status, kind: type[Any]) -> Any:
-    for packed in status.details:
-        found = kind()
-        if packed.Unpack(found):
-            return found
-    raise AssertionError(f"no {kind.__name__} in {status}")
 
 
 def test_open_observe_forecast_look_close(stub: ForecastServiceStub, session_id: str) -> None:
@@ -83,7 +46,7 @@ def test_open_observe_forecast_look_close(stub: ForecastServiceStub, session_id:
     assert closed.version == observed.version
     code, status = failure(lambda: stub.GetSession(pb.GetSessionRequest(session_id=session_id)))
     assert code is grpc.StatusCode.NOT_FOUND
-    assert detail(status, error_details_pb2.ErrorInfo).reason == "SESSION_NOT_FOUND"
+    assert detail(status, error_details_pb2.ErrorInfo).reason == "SESSION_CLOSED"
     assert detail(status, error_details_pb2.ErrorInfo).domain == "statecast"
 
 

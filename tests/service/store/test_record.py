@@ -31,6 +31,8 @@ snapshots = st.builds(
     last_time=times,
     ttl_ms=st.integers(1, 2**50),
     recent=st.lists(marks, max_size=16).map(tuple),
+    lineage=st.lists(versions, max_size=16).map(tuple),
+    closed=st.booleans(),
 )
 
 

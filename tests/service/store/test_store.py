@@ -33,10 +33,15 @@ def put(store: Store, session_id: str, stamp: bytes, ttl_ms: int = 60_000) -> No
     assert store.commit([commit]) == {session_id: Verdict.DONE}
 
 
+def load(store: Store, *session_ids: str) -> list[bytes | None]:
+    """The records alone."""
+    return [stored and stored.data for stored in store.load(session_ids)]
+
+
 def test_load_gives_each_record_or_none(store: Store) -> None:
     put(store, "a", STAMPS[1])
-    assert store.load(["b", "a"]) == [None, b"snapshot" + STAMPS[1]]
-    assert store.load([]) == []
+    assert load(store, "b", "a") == [None, b"snapshot" + STAMPS[1]]
+    assert load(store) == []
 
 
 def test_append_goes_behind_the_expected_stamp(store: Store) -> None:
@@ -44,7 +49,7 @@ def test_append_goes_behind_the_expected_stamp(store: Store) -> None:
     append = Commit("a", Operation.APPEND, STAMPS[1], b"entry" + STAMPS[2], 60_000)
     assert store.commit([append]) == {"a": Verdict.DONE}
     assert store.commit([append]) == {"a": Verdict.CONFLICT}
-    assert store.load(["a"]) == [b"snapshot" + STAMPS[1] + b"entry" + STAMPS[2]]
+    assert load(store, "a") == [b"snapshot" + STAMPS[1] + b"entry" + STAMPS[2]]
 
 
 def test_only_sessions_in_conflict_stay_as_they_are(store: Store) -> None:
@@ -54,7 +59,7 @@ def test_only_sessions_in_conflict_stay_as_they_are(store: Store) -> None:
         [
             Commit("a", Operation.APPEND, STAMPS[7], b"x" + STAMPS[2], 60_000),
             Commit("b", Operation.REPLACE, STAMPS[1], b"y" + STAMPS[3], 60_000),
-            Commit("c", Operation.DELETE, STAMPS[1]),
+            Commit("c", Operation.CLOSE, STAMPS[1], b"trace" + STAMPS[6], 60_000),
             Commit("d", Operation.CHECK, STAMPS[1]),
             Commit("e", Operation.CHECK, STAMPS[1]),
             Commit("f", Operation.REPLACE, b"", b"z" + STAMPS[4], 60_000),
@@ -63,7 +68,7 @@ def test_only_sessions_in_conflict_stay_as_they_are(store: Store) -> None:
     done, conflict = Verdict.DONE, Verdict.CONFLICT
     assert verdicts == {"a": conflict, "b": done, "c": done, "d": done, "e": conflict, "f": done}
     old = b"snapshot" + STAMPS[1]
-    assert store.load(list("abcdef")) == [old, b"y" + STAMPS[3], None, old, None, b"z" + STAMPS[4]]
+    assert load(store, *"abcdef") == [old, b"y" + STAMPS[3], b"trace" + STAMPS[6], old, None, b"z" + STAMPS[4]]
 
 
 def test_a_record_that_exists_is_not_created_again(store: Store) -> None:
@@ -78,6 +83,36 @@ def test_every_write_renews_the_time_to_live(store: Store, every_redis: RedisPro
     assert 0 < every_redis.client.pttl(key) <= 10_000
     store.commit([Commit("a", Operation.APPEND, STAMPS[1], STAMPS[2], 90_000)])
     assert every_redis.client.pttl(key) > 10_000
+
+
+def test_an_expired_session_takes_nothing_but_a_new_one_in_its_place(
+    store: Store, every_redis: RedisProcess, namespace: str
+) -> None:
+    put(store, "a", STAMPS[1], ttl_ms=10_000)
+    (stored,) = store.load(["a"])
+    assert stored is not None
+    assert 0 < stored.remaining_ms <= 10_000
+    for operation in (Operation.CHECK, Operation.APPEND, Operation.REPLACE, Operation.CLOSE):
+        late = Commit("a", operation, STAMPS[1], STAMPS[2], 90_000, trace_ms=10_000)
+        assert store.commit([late]) == {"a": Verdict.CONFLICT}
+    assert store.commit([Commit("a", Operation.CHECK, STAMPS[1], trace_ms=1_000)]) == {"a": Verdict.DONE}
+    anew = Commit("a", Operation.REPLACE, STAMPS[1], b"anew" + STAMPS[2], 90_000)
+    assert store.commit([anew]) == {"a": Verdict.DONE}
+    every_redis.client.persist(f"{namespace}:default:a")  # what never expires has not expired
+    assert store.commit([Commit("a", Operation.CHECK, STAMPS[2], trace_ms=10_000)]) == {"a": Verdict.DONE}
+    assert store.load(["a"]) == [(b"anew" + STAMPS[2], -1)]
+
+
+def test_scan_finds_every_session_with_the_prefix(store: Store, every_redis: RedisProcess, namespace: str) -> None:
+    names = [f"[a]*-{number}" for number in range(50)]
+    for name in (*names, "[a]other", "ax-1"):
+        put(store, name, STAMPS[1])
+    every_redis.client.rpush(f"{namespace}:default:[a]*-list", "x")
+    found, cursor = store.scan("[a]*-", 0, 7)
+    while cursor:
+        some, cursor = store.scan("[a]*-", cursor, 7)
+        found += some
+    assert sorted(set(found)) == sorted(names)
 
 
 def test_a_foreign_key_is_left_alone(store: Store, every_redis: RedisProcess, namespace: str) -> None:
@@ -104,7 +139,7 @@ def test_a_full_redis_is_said_and_nothing_is_written(store: Store, every_redis: 
             [
                 Commit("a", Operation.APPEND, STAMPS[1], STAMPS[2], 60_000),
                 Commit("b", Operation.CHECK, STAMPS[1]),
-                Commit("c", Operation.DELETE, STAMPS[1]),
+                Commit("c", Operation.CLOSE, STAMPS[1], b"trace" + STAMPS[6], 60_000),
                 Commit("d", Operation.REPLACE, b"", STAMPS[1], 60_000),
             ]
         )
@@ -113,7 +148,11 @@ def test_a_full_redis_is_said_and_nothing_is_written(store: Store, every_redis: 
             assert isinstance(error, Overloaded)
             assert error.reason is Reason.STORE_FULL
         assert verdicts == {"b": Verdict.DONE, "c": Verdict.DONE}
-        assert store.load(list("abcd")) == [b"snapshot" + STAMPS[1]] * 2 + [None, None]
+        assert load(store, *"abcd") == [
+            *[b"snapshot" + STAMPS[1]] * 2,
+            b"trace" + STAMPS[6],
+            None,
+        ]
     finally:
         every_redis.client.config_set("maxmemory", "0")
 
@@ -127,7 +166,7 @@ def test_a_lost_redis_is_unavailable_until_it_is_back(own_redis: RedisProcess) -
     with pytest.raises(Unavailable):
         store.commit([Commit("a", Operation.CHECK, STAMPS[1])])
     own_redis.start()
-    assert store.load(["a"]) == [b"snapshot" + STAMPS[1]]
+    assert load(store, "a") == [b"snapshot" + STAMPS[1]]
 
 
 @pytest.mark.parametrize(("option", "value"), [("maxmemory-policy", "allkeys-lru"), ("appendonly", "no")])

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from statecast.model import State, Trace
+from statecast.model import State, StreamingTrace
 from statecast.service.engine.hot import HotSessions
 from statecast.service.engine.loaded import Loaded
 from statecast.service.engine.plan import Answer, Plan
@@ -54,9 +54,15 @@ class Job:
 class Advanced:
     """What became of one session: row `index` of `states`, and a forecast for each request that wanted one."""
 
+    model: Model
     states: State
     index: int
     forecasts: dict[int, ForecastResult]
+
+    @property
+    def packed(self) -> bytes:
+        """The session's state as bytes."""
+        return self.model.forecaster.layout.pack(self.states.select([self.index]))[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ def needs_state(plan: Plan, requests: Sequence[Request]) -> bool:
         plan.opened
         or bool(plan.entries)
         or any(
-            isinstance(decision, Answer) and request.horizon
+            isinstance(decision, Answer) and (request.horizon or request.copy)
             for request, decision in zip(requests, plan.decisions, strict=True)
         )
     )
@@ -113,7 +119,7 @@ def advance(jobs: list[Job], hot: HotSessions) -> dict[str, Advanced]:
         for each, result in _forecasts(model, trace, start, due):
             forecasts[each.index][each.position] = result
         state = trace.state
-    return {job.session_id: Advanced(state, index, forecasts[index]) for index, job in enumerate(jobs)}
+    return {job.session_id: Advanced(model, state, index, forecasts[index]) for index, job in enumerate(jobs)}
 
 
 def _source(job: Job) -> int:
@@ -151,7 +157,7 @@ def _observations(jobs: list[Job], model: Model) -> tuple[torch.Tensor, torch.Te
 
 
 def _forecasts(
-    model: Model, trace: Trace, start: int, wanted: Sequence[_Wanted]
+    model: Model, trace: StreamingTrace, start: int, wanted: Sequence[_Wanted]
 ) -> Iterator[tuple[_Wanted, ForecastResult]]:
     """The forecasts from within a trace that begins `start` steps into the batch."""
     device = model.forecaster.device

@@ -6,6 +6,7 @@ has moved on meanwhile is loaded again and its requests are decided anew.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -13,18 +14,28 @@ from statecast.service.engine.advance import Advanced, Job, advance, group, need
 from statecast.service.engine.hot import HotSessions, Kept
 from statecast.service.engine.loaded import Loaded, load
 from statecast.service.engine.plan import Answer, Plan, Planner
-from statecast.service.engine.request import ForecastResult, Outcome, Request, Result, SessionInfo
-from statecast.service.engine.write import Write, delete, write
-from statecast.service.errors import PreconditionFailed, Reason, ServiceError, Unavailable
+from statecast.service.engine.request import Outcome, Request, Result, SessionInfo
+from statecast.service.engine.standing import Seed
+from statecast.service.engine.write import Write, close, write
+from statecast.service.errors import (
+    Overloaded,
+    PreconditionFailed,
+    Reason,
+    ServiceError,
+    SessionRegressed,
+    Unavailable,
+)
 from statecast.service.metrics import Metrics, timed
 from statecast.service.registry import Registry
 from statecast.service.store.record import STAMP_BYTES
-from statecast.service.store.store import Store, Verdict
+from statecast.service.store.store import Store, Stored, Verdict
 
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 8
 """How often a batch is tried for sessions that other replicas keep moving on."""
+MAX_STEPS_A_BATCH = 131_072
+"""Gaps in time and entries to replay count as steps here, which nobody can know before the sessions are loaded."""
 
 Requests = Mapping[str, Sequence[Request]]
 Results = dict[str, list[Result]]
@@ -49,6 +60,11 @@ class Engine:
         self._planner = planner
         self._metrics = metrics
         self._snapshot_every = snapshot_every
+
+    @property
+    def store_is_lost(self) -> bool:
+        """Whether Redis did not answer when it was last asked."""
+        return self._store.is_lost
 
     @torch.inference_mode()
     def run(self, batch: Requests) -> Results:
@@ -85,9 +101,12 @@ class Engine:
         except Unavailable as error:
             return _fail(batch, error)
         plans = {
-            session_id: self._planner.plan(session.standing, batch[session_id])
+            session_id: self._planner.plan(session.standing, batch[session_id], session.gone)
             for session_id, session in loaded.items()
         }
+        for session_id in _too_long(loaded, plans):
+            results[session_id] = [_turned_away()] * len(batch[session_id])
+            del plans[session_id]
         with timed(self._metrics.advance_seconds):
             advanced, failed = self._advance(loaded, plans, batch)
         writes = [
@@ -107,7 +126,7 @@ class Engine:
             if verdict is Verdict.DONE:
                 self._count(plans[session_id], advanced.get(session_id))
             if verdict is not Verdict.CONFLICT:
-                results[session_id] = _results(plans[session_id], advanced.get(session_id), verdict)
+                results[session_id] = _results(plans[session_id], batch[session_id], advanced.get(session_id), verdict)
         return results | failed
 
     def _load(self, batch: Requests) -> tuple[dict[str, Loaded], Results]:
@@ -119,20 +138,20 @@ class Engine:
         self._metrics.cache_hits.inc(len(loaded))
         self._metrics.cache_misses.inc(len(cold))
         results: Results = {}
-        for session_id, record in zip(cold, self._store.load(cold), strict=True):
+        for session_id, stored in zip(cold, self._store.load(cold), strict=True):
             try:
-                loaded[session_id] = load(session_id, record, self._registry)
+                loaded[session_id] = load(session_id, stored, self._registry)
             except PreconditionFailed as error:
-                results[session_id] = self._unreadable(session_id, record, batch[session_id], error)
+                results[session_id] = self._unreadable(session_id, stored, batch[session_id], error)
         return loaded, results
 
     def _unreadable(
-        self, session_id: str, record: bytes | None, requests: Sequence[Request], error: PreconditionFailed
+        self, session_id: str, stored: Stored | None, requests: Sequence[Request], error: PreconditionFailed
     ) -> list[Result]:
         """A record that cannot be used can still be closed; a close comes alone."""
-        if record is None or not requests[0].close:
+        if stored is None or not requests[0].close:
             return [error] * len(requests)
-        verdicts = self._commit([Write(session_id, delete(session_id, record[-STAMP_BYTES:]), b"", 0)])
+        verdicts = self._commit([Write(session_id, close(session_id, stored.data[-STAMP_BYTES:], None), b"", 0)])
         verdict = verdicts[session_id]
         if verdict is Verdict.DONE:
             return [Outcome(None, SessionInfo("", "", 0, None))]
@@ -143,7 +162,7 @@ class Engine:
     ) -> tuple[dict[str, Advanced], Results]:
         """New states and forecasts of the sessions that need them; and the results of those that broke."""
         jobs = [
-            Job(session_id, plan.standing.model, loaded[session_id], plan, batch[session_id])
+            Job(session_id, plan.standing.model, _source(loaded[session_id], plan), plan, batch[session_id])
             for session_id, plan in plans.items()
             if plan.standing and needs_state(plan, batch[session_id])
         ]
@@ -187,6 +206,7 @@ class Engine:
     def _count(self, plan: Plan, advanced: Advanced | None) -> None:
         answers = [decision for decision in plan.decisions if isinstance(decision, Answer)]
         self._metrics.replayed.inc(sum(answer.replayed for answer in answers))
+        self._metrics.regressed.inc(sum(isinstance(decision, SessionRegressed) for decision in plan.decisions))
         if plan.standing:
             model = plan.standing.model.labels
             self._metrics.observations.labels(*model).inc(plan.steps)
@@ -198,6 +218,32 @@ class Engine:
             self._hot.drop(session_id)
 
 
+def _source(loaded: Loaded, plan: Plan) -> Loaded:
+    """What the session's state comes from: its own past, or that of the session of which it is a copy."""
+    return replace(loaded, snapshot=plan.seed.state) if plan.seed else loaded
+
+
+def _too_long(loaded: Mapping[str, Loaded], plans: Mapping[str, Plan]) -> list[str]:
+    """The sessions whose steps do not fit into the batch any more."""
+    room = MAX_STEPS_A_BATCH
+    beyond = []
+    for session_id, plan in plans.items():
+        if room <= 0 and plan.steps:
+            beyond.append(session_id)
+        else:
+            replay = loaded[session_id].replay
+            room -= plan.steps + (0 if replay is None else len(replay))
+    return beyond
+
+
+def _turned_away() -> Overloaded:
+    return Overloaded(
+        "the gaps in time of the sessions in this batch are too long together; nothing was appended",
+        Reason.QUEUE_FULL,
+        retry_after_seconds=0.1,
+    )
+
+
 def _contended() -> Unavailable:
     return Unavailable(
         "other replicas kept writing to the session; nothing was appended",
@@ -206,10 +252,12 @@ def _contended() -> Unavailable:
     )
 
 
-def _results(plan: Plan, advanced: Advanced | None, verdict: Verdict | ServiceError) -> list[Result]:
+def _results(
+    plan: Plan, requests: Sequence[Request], advanced: Advanced | None, verdict: Verdict | ServiceError
+) -> list[Result]:
     """One result for each of the session's requests, in order."""
     results: list[Result] = []
-    for position, decision in enumerate(plan.decisions):
+    for position, (decision, request) in enumerate(zip(plan.decisions, requests, strict=True)):
         # Without a commit nothing tells whether the session was where it was decided for, so that comes first.
         if isinstance(verdict, ServiceError):
             results.append(verdict)
@@ -218,15 +266,17 @@ def _results(plan: Plan, advanced: Advanced | None, verdict: Verdict | ServiceEr
         elif isinstance(decision, Exception):
             results.append(decision)
         else:
-            results.append(_outcome(decision, advanced.forecasts.get(position) if advanced else None))
+            results.append(_outcome(position, request, decision, advanced))
     return results
 
 
-def _outcome(answer: Answer, forecast: ForecastResult | None) -> Outcome:
+def _outcome(position: int, request: Request, answer: Answer, advanced: Advanced | None) -> Outcome:
     standing = answer.standing
     config = standing.model.config
     info = SessionInfo(config.name, config.version, standing.ttl_ms, standing.last_time)
-    return Outcome(standing.version, info, answer.opened, answer.replayed, forecast)
+    forecast = advanced.forecasts.get(position) if advanced else None
+    seed = Seed(standing, advanced.packed) if advanced and request.copy else None
+    return Outcome(standing.version, info, answer.opened, answer.replayed, forecast, seed)
 
 
 def _fail(batch: Requests, error: Exception) -> Results:

@@ -11,22 +11,10 @@ from typing import NamedTuple
 import torch
 
 from statecast.model import State
+from statecast.service.engine.standing import Standing
 from statecast.service.registry import Model
-from statecast.service.store.record import RequestMark
-from statecast.service.version import Version
 
 _FIRST_ROWS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a session stands: all that decides about a request without touching a tensor."""
-
-    model: Model
-    version: Version
-    last_time: int | None
-    ttl_ms: int
-    recent: tuple[RequestMark, ...]
 
 
 class Kept(NamedTuple):

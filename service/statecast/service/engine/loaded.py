@@ -5,29 +5,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from statecast.service.engine.hot import HotSession, Standing
+from statecast.service.engine.hot import HotSession
+from statecast.service.engine.standing import Standing
 from statecast.service.errors import PreconditionFailed, Reason
 from statecast.service.registry import Model, Registry
-from statecast.service.store.record import (
-    REMEMBERED_REQUESTS,
-    DamagedRecord,
-    Entry,
-    Record,
-    Snapshot,
-    decode,
-)
+from statecast.service.store.record import DamagedRecord, Entry, Record, Snapshot, decode, has_expired
+from statecast.service.store.store import Stored
 from statecast.service.version import Version, chain
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """The trace of a session that is no more: why, and where it stood."""
+
+    reason: Reason
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
-    """A session before a batch; `standing` is None if it does not exist.
+    """A session before a batch; `standing` is None if it does not exist, and `gone` tells why if that can be told.
 
     Its state is in `row` of the hot sessions, or in the bytes of `snapshot` followed by the steps `replay`
     [time, targets], or, with neither, that of a session that has taken nothing.
     """
 
     standing: Standing | None = None
+    gone: Gone | None = None
     stamp: bytes = b""
     steps_since_snapshot: int = 0
     row: int | None = None
@@ -37,19 +41,21 @@ class Loaded:
     @staticmethod
     def from_hot(session: HotSession) -> "Loaded":
         """A session that is in memory."""
-        return Loaded(session.standing, session.stamp, session.steps_since_snapshot, session.row)
+        return Loaded(session.standing, None, session.stamp, session.steps_since_snapshot, session.row)
 
 
-def load(session_id: str, data: bytes | None, registry: Registry) -> Loaded:
+def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
     """A session from its record, if there is one.
 
     Raises:
         PreconditionFailed: if the record is damaged, or of a model that is not loaded as it was.
     """
-    if data is None:
+    if stored is None:
         return Loaded()
     try:
-        record = decode(session_id, data)
+        record = decode(session_id, stored.data)
+        if reason := _why_gone(record.snapshot, stored.remaining_ms):
+            return Loaded(gone=Gone(reason, record.newest.version), stamp=record.stamp)
         model = _model(session_id, record.snapshot, registry)
         _check(record, model)
     except DamagedRecord as error:
@@ -57,16 +63,22 @@ def load(session_id: str, data: bytes | None, registry: Registry) -> Loaded:
             f"the record of session {session_id!r} is damaged: {error}", Reason.RECORD_DAMAGED
         ) from error
     snapshot, entries = record.snapshot, record.entries
-    last = entries[-1] if entries else snapshot
-    marks = (*snapshot.recent, *(entry.mark for entry in entries if entry.mark))
-    standing = Standing(model, last.version, last.last_time, snapshot.ttl_ms, marks[-REMEMBERED_REQUESTS:])
+    standing = Standing(model, snapshot.version, snapshot.last_time, snapshot.ttl_ms, snapshot.recent, snapshot.lineage)
+    for entry in entries:
+        standing = standing.after(entry)
     return Loaded(
         standing,
-        record.stamp,
-        last.version.step - snapshot.version.step,
+        stamp=record.stamp,
+        steps_since_snapshot=standing.version.step - snapshot.version.step,
         snapshot=snapshot.state,
         replay=np.concatenate([entry.rows for entry in entries]) if entries else None,
     )
+
+
+def _why_gone(snapshot: Snapshot, remaining_ms: int) -> Reason | None:
+    if snapshot.closed:
+        return Reason.SESSION_CLOSED
+    return Reason.SESSION_EXPIRED if has_expired(snapshot, remaining_ms) else None
 
 
 def _model(session_id: str, snapshot: Snapshot, registry: Registry) -> Model:

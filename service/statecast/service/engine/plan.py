@@ -3,24 +3,27 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from statecast.service.engine.clock import place
-from statecast.service.engine.hot import Standing
-from statecast.service.engine.request import Request
+from statecast.service.engine.loaded import Gone
+from statecast.service.engine.request import Fork, Request
+from statecast.service.engine.standing import Seed, Standing
 from statecast.service.errors import (
+    AlreadyExists,
     InvalidRequest,
     NotFound,
     PreconditionFailed,
     Reason,
     ServiceError,
+    SessionRegressed,
     VersionMismatch,
 )
 from statecast.service.registry import Model, Registry
-from statecast.service.store.record import REMEMBERED_REQUESTS, Entry, RequestMark
+from statecast.service.store.record import Entry, RequestMark
 from statecast.service.version import START, chain
 
 log = logging.getLogger(__name__)
@@ -43,13 +46,15 @@ Decision = Answer | Exception
 
 @dataclass(slots=True)
 class Plan:
-    """What becomes of one session in a batch."""
+    """What becomes of one session in a batch; with a seed it begins as a copy of another."""
 
     standing: Standing | None
+    gone: Gone | None = None
     decisions: list[Decision] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     opened: bool = False
     closed: bool = False
+    seed: Seed | None = None
 
     @property
     def steps(self) -> int:
@@ -65,14 +70,14 @@ class Planner:
         self._default_ttl_ms = default_ttl_ms
         self._max_steps = max_steps
 
-    def plan(self, standing: Standing | None, requests: Sequence[Request]) -> Plan:
-        """Decide the session's requests in order, from where it stands (None: it does not exist).
+    def plan(self, standing: Standing | None, requests: Sequence[Request], gone: Gone | None = None) -> Plan:
+        """Decide the session's requests in order, from where it stands (None: it does not exist, perhaps since `gone`).
 
-        A request that closes the session comes alone.
+        A request that closes, copies or forks comes alone.
         """
-        if len(requests) > 1 and any(request.close for request in requests):
-            raise ValueError("a session is closed in a batch of its own")
-        plan = Plan(standing)
+        if len(requests) > 1 and any(request.goes_alone for request in requests):
+            raise ValueError("a session is closed, copied or forked in a batch of its own")
+        plan = Plan(standing, gone)
         for request in requests:
             try:
                 decision: Decision = self._decide(plan, request)
@@ -86,8 +91,11 @@ class Planner:
 
     def _decide(self, plan: Plan, request: Request) -> Answer:
         """Decide one request; the plan changes only if nothing is wrong with it."""
-        standing = self._enter(plan.standing, request)
+        if request.fork:
+            return _fork(plan, request, request.fork)
+        standing = self._enter(plan, request)
         opened = plan.standing is None
+        _check_seen(standing, request)
         if request.close:
             _check_version(standing, request)
             plan.closed, plan.standing = True, None
@@ -100,24 +108,19 @@ class Planner:
         entry = self._append(standing, request, mark)
         if entry:
             plan.entries.append(entry)
-            standing = replace(
-                standing,
-                version=entry.version,
-                last_time=entry.last_time,
-                recent=_remember(standing, entry.mark),
-            )
+            standing = standing.after(entry)
         plan.standing = standing
         plan.opened |= opened
         return Answer(standing, plan.steps, opened=opened)
 
-    def _enter(self, standing: Standing | None, request: Request) -> Standing:
+    def _enter(self, plan: Plan, request: Request) -> Standing:
         """The existing session, or a fresh one if the request opens it."""
-        opening = request.opening
+        opening, standing = request.opening, plan.standing
         if standing is None:
-            if opening is None:
-                raise NotFound(f"there is no session {request.session_id!r}", Reason.SESSION_NOT_FOUND)
+            if opening is None or request.last_seen not in (None, START):
+                raise _not_found(plan, request)
             model = self._registry.get(opening.model, opening.model_version)
-            return Standing(model, START, None, opening.ttl_ms or self._default_ttl_ms, ())
+            return Standing(model, START, None, opening.ttl_ms or self._default_ttl_ms)
         if opening:
             config = standing.model.config
             if opening.model not in ("", config.name) or opening.model_version not in (
@@ -150,10 +153,47 @@ class Planner:
         return Entry(rows, times[-1] if times else None, mark, chain(standing.version, rows, times))
 
 
+def _not_found(plan: Plan, request: Request) -> NotFound:
+    """Says why the session is not there, as far as there is a trace of it."""
+    if plan.closed or plan.gone is None:
+        reason = Reason.SESSION_CLOSED if plan.closed else Reason.SESSION_NOT_FOUND
+        seen = f", although the caller saw it at {request.last_seen}" if request.last_seen else ""
+        return NotFound(f"there is no session {request.session_id!r}{seen}", reason)
+    what = "was closed" if plan.gone.reason is Reason.SESSION_CLOSED else "has expired"
+    return NotFound(f"session {request.session_id!r} {what} at {plan.gone.version}", plan.gone.reason)
+
+
+def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
+    """Begin the session as a copy, or find that this request did so before."""
+    content = hashlib.blake2b(b"fork of " + fork.source_id.encode(), digest_size=8).digest()
+    mark = RequestMark(request.request_id, content) if request.request_id else None
+    if plan.standing:
+        if mark and _is_replay(plan.standing, mark):
+            return Answer(plan.standing, 0, replayed=True)
+        raise AlreadyExists(f"session {request.session_id!r} exists already", Reason.SESSION_EXISTS)
+    if fork.seed is None:
+        raise _not_found(plan, request)
+    plan.standing = fork.seed.standing.forked(mark, fork.ttl_ms)
+    plan.seed, plan.opened = fork.seed, True
+    return Answer(plan.standing, 0, opened=True)
+
+
+def _check_seen(standing: Standing, request: Request) -> None:
+    if request.last_seen is not None and standing.has_lost(request.last_seen):
+        raise SessionRegressed(
+            f"last_seen: session {request.session_id!r} stands at {standing.version}, without what its caller was told "
+            f"that it had taken up to {request.last_seen}: Redis has lost it, or this is another session of that name",
+            Reason.SESSION_REGRESSED,
+            standing.version,
+        )
+
+
 def _check_version(standing: Standing, request: Request) -> None:
     if request.if_version is not None and request.if_version != standing.version:
         raise VersionMismatch(
-            f"if_version: the session is at {standing.version}, not at {request.if_version}", standing.version
+            f"if_version: the session is at {standing.version}, not at {request.if_version}",
+            Reason.VERSION_MISMATCH,
+            standing.version,
         )
 
 
@@ -187,15 +227,11 @@ def _is_replay(standing: Standing, mark: RequestMark) -> bool:
             if known.digest != mark.digest:
                 raise InvalidRequest(
                     "request_id",
-                    "the session took other observations under this id; a new request needs a new id",
+                    "the session took something else under this id; a new request needs a new id",
                     Reason.REQUEST_ID_REUSED,
                 )
             return True
     return False
-
-
-def _remember(standing: Standing, mark: RequestMark | None) -> tuple[RequestMark, ...]:
-    return (*standing.recent, mark)[-REMEMBERED_REQUESTS:] if mark else standing.recent
 
 
 def _rows(model: Model, request: Request) -> Rows:

@@ -5,9 +5,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from statecast.service.engine.standing import Seed
 from statecast.service.version import Version
 
 NOTHING: NDArray[np.float64] = np.empty(0)
+FORECAST_COST = 8
+OVERHEAD_BYTES = 1024
+USUAL_LEVELS = 16
+LONGEST_HORIZON = 4096
+"""Beyond it a horizon is refused by every model, so it costs nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +26,20 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One caller's wish for one session: append `values`, then forecast `horizon` steps; or close it.
+class Fork:
+    """Begin the session as a copy of `source_id`; without a seed, only look whether that was done already."""
 
-    `width` is how many values the caller says that a time step has; 0 if it does not say.
+    source_id: str
+    seed: Seed | None = None
+    ttl_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One caller's wish for one session: append `values`, then forecast `horizon` steps; or close, copy or fork it.
+
+    `width` is how many values the caller says that a time step has; 0 if it does not say. `last_seen` is the newest
+    version that the caller was told.
     """
 
     session_id: str
@@ -35,7 +51,26 @@ class Request:
     quantile_levels: tuple[float, ...] = ()
     request_id: bytes = b""
     if_version: Version | None = None
+    last_seen: Version | None = None
     close: bool = False
+    copy: bool = False
+    fork: Fork | None = None
+
+    @property
+    def goes_alone(self) -> bool:
+        """Whether nothing else of its session may be in the same batch."""
+        return self.close or self.copy or self.fork is not None
+
+    @property
+    def cost(self) -> int:
+        """What it will take to carry out, about: 1 is one time step."""
+        return 1 + self.values.size + (FORECAST_COST if self.horizon else 0)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it and its answer take, about."""
+        levels = len(self.quantile_levels) or USUAL_LEVELS
+        return OVERHEAD_BYTES + self.values.nbytes + 4 * levels * min(self.horizon, LONGEST_HORIZON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +106,7 @@ class Outcome:
     opened: bool = False
     replayed: bool = False
     forecast: ForecastResult | None = None
+    seed: Seed | None = None
 
 
 Result = Outcome | Exception

@@ -1,43 +1,76 @@
 """Who forms the next batch.
 
-Requests wait in one queue a session. A batch takes the sessions in the order in which they began to wait, each with
-all that it has queued, as far as the bounds allow. A session is in at most one batch at a time. While one batch is
-being computed the next one gathers by itself.
+Requests wait in one line a session. Callers take turns: the one that has been given the least so far puts its longest
+waiting session into the batch, with all that the session has queued as far as the bounds allow (start-time fair
+queueing, Goyal, Vin and Cheng 1996). A session is in at most one batch at a time. While one batch is being computed
+the next one gathers by itself.
 """
 
+import heapq
+import itertools
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from statecast.service.engine.request import Request, Result
 from statecast.service.errors import Overloaded, Reason, Unavailable
 
-RETRY_AFTER_SECONDS = 0.1
+SHARE = 4
+"""A caller may queue this many times the room that is left, so that a single one never takes it all (dynamic
+thresholds, Choudhury and Hahne 1998): alone it has four fifths."""
+RETRY_AFTER_SECONDS = (0.05, 5.0)
+"""The shortest and the longest pause that is asked of a caller who is turned away."""
+SMOOTHING = 0.2
 
 
 @dataclass(slots=True)
 class Ticket:
-    """A request that waits for its result; `wanted`, asked from any thread, tells whether its caller still does."""
+    """A request that waits for its result.
+
+    `wanted`, asked from any thread, tells whether its caller still waits; `deadline`, on the clock of time.monotonic,
+    until when it does.
+    """
 
     request: Request
     resolve: Callable[[Result], None]
     wanted: Callable[[], bool] = lambda: True
-    queued_at: float = field(default_factory=time.perf_counter)
+    caller: str = ""
+    deadline: float | None = None
+    queued_at: float = field(default_factory=time.monotonic)
 
 
-Batch = dict[str, list[Ticket]]
-"""The tickets of each session in the batch, in the order in which they came."""
+@dataclass(slots=True)
+class Batch:
+    """The tickets of each session in the order in which they came, and those whose deadline had passed."""
+
+    sessions: dict[str, list[Ticket]] = field(default_factory=dict)
+    late: list[Ticket] = field(default_factory=list)
+    taken_at: float = field(default_factory=time.monotonic)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sessions.values()))
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How large a batch and the queue may grow; values are observations times targets."""
+    """How large a batch and the queue may grow; a batch's cost is about the time steps in it."""
 
     sessions: int = 256
-    values: int = 32_768
+    cost: int = 32_768
     queued_requests: int = 8_192
+    queued_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Caller:
+    """What one caller has queued, its sessions whose turn can come, and what it has been given so far."""
+
+    given: int = 0
+    ready: deque[str] = field(default_factory=deque)
+    requests: int = 0
+    nbytes: int = 0
 
 
 class Scheduler:
@@ -45,9 +78,17 @@ class Scheduler:
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._waiting: OrderedDict[str, deque[Ticket]] = OrderedDict()
+        self._lines: dict[str, deque[Ticket]] = {}
+        self._callers: dict[str, _Caller] = {}
+        self._turns: list[
+            tuple[int, int, str]
+        ] = []  # a heap: given so far, tie-break, name; one a caller with sessions
+        self._ties = itertools.count()
+        self._given = 0  # to whoever had the last turn: a newcomer begins there, not at nothing
         self._busy: set[str] = set()
         self._queued = 0
+        self._queued_bytes = 0
+        self._seconds_a_request = 0.0
         self._closed = False
         self._changed = threading.Condition()
 
@@ -60,20 +101,19 @@ class Scheduler:
         """Queue a request.
 
         Raises:
-            Overloaded: if the queue is full.
+            Overloaded: if the queue is full, or the caller's share of it.
             Unavailable: if the server is shutting down.
         """
         with self._changed:
             if self._closed:
-                raise Unavailable("the server is shutting down", Reason.DRAINING, RETRY_AFTER_SECONDS)
-            if self._queued >= self._limits.queued_requests:
-                raise Overloaded(
-                    f"{self._queued} requests are waiting already; nothing was appended",
-                    Reason.QUEUE_FULL,
-                    RETRY_AFTER_SECONDS,
-                )
-            self._waiting.setdefault(ticket.request.session_id, deque()).append(ticket)
-            self._queued += 1
+                raise Unavailable("the server is shutting down", Reason.DRAINING, RETRY_AFTER_SECONDS[0])
+            self._admit(ticket)
+            session_id = ticket.request.session_id
+            if session_id not in self._lines:
+                self._lines[session_id] = deque()
+                if session_id not in self._busy:
+                    self._give_turn(session_id, ticket.caller)
+            self._lines[session_id].append(ticket)
             self._changed.notify()
 
     def take(self) -> Batch | None:
@@ -82,18 +122,36 @@ class Scheduler:
         Every batch must be given back with `done`.
         """
         with self._changed:
-            while not (batch := self._form_batch()):
-                if self._closed and not self._waiting:
+            while True:
+                batch = self._form_batch()
+                if batch.sessions or batch.late:
+                    return batch
+                if self._closed and not self._lines:
                     return None
                 self._changed.wait()
-            self._busy.update(batch)
-            return batch
 
     def done(self, batch: Batch) -> None:
         """The sessions of `batch` may be batched again."""
         with self._changed:
-            self._busy.difference_update(batch)
+            for session_id in batch.sessions:
+                self._busy.discard(session_id)
+                if session_id in self._lines:
+                    self._give_turn(session_id, self._lines[session_id][0].caller)
+            if len(batch):
+                seconds = (time.monotonic() - batch.taken_at) / len(batch)
+                self._seconds_a_request += SMOOTHING * (seconds - self._seconds_a_request)
             self._changed.notify_all()
+
+    def take_all(self) -> list[Ticket]:
+        """Everything that waits, in no order, to be answered without being carried out."""
+        with self._changed:
+            tickets = [ticket for line in self._lines.values() for ticket in line]
+            self._lines.clear()
+            self._callers.clear()
+            self._turns.clear()
+            self._queued = self._queued_bytes = 0
+            self._changed.notify_all()
+            return tickets
 
     def close(self) -> None:
         """Take no more requests; those that wait are still served."""
@@ -101,33 +159,79 @@ class Scheduler:
             self._closed = True
             self._changed.notify_all()
 
+    def _admit(self, ticket: Ticket) -> None:
+        caller = self._callers.get(ticket.caller) or _Caller(self._given)
+        size = ticket.request.nbytes
+        room = self._limits.queued_requests - self._queued
+        room_bytes = self._limits.queued_bytes - self._queued_bytes
+        # The first request of a caller may be of any size, as long as there is room at all.
+        if room <= 0 or caller.requests >= SHARE * room or room_bytes <= 0 or caller.nbytes > SHARE * room_bytes:
+            raise Overloaded(
+                f"{self._queued} requests of {self._queued_bytes / 2**20:.1f} MiB are waiting, {caller.requests} of "
+                "them on this connection; nothing was appended",
+                Reason.QUEUE_FULL,
+                self._retry_after_seconds(),
+            )
+        self._callers[ticket.caller] = caller
+        caller.requests += 1
+        caller.nbytes += size
+        self._queued += 1
+        self._queued_bytes += size
+
+    def _retry_after_seconds(self) -> float:
+        """About how long it takes until half of the queue is done."""
+        shortest, longest = RETRY_AFTER_SECONDS
+        return min(max(self._queued / 2 * self._seconds_a_request, shortest), longest)
+
+    def _give_turn(self, session_id: str, name: str) -> None:
+        caller = self._callers[name]
+        caller.ready.append(session_id)
+        if len(caller.ready) == 1:
+            caller.given = max(caller.given, self._given)
+            heapq.heappush(self._turns, (caller.given, next(self._ties), name))
+
     def _form_batch(self) -> Batch:
-        batch: Batch = {}
-        room = self._limits.values
-        for session_id in [name for name in self._waiting if name not in self._busy]:
-            if len(batch) >= self._limits.sessions or room <= 0:
-                break
-            tickets, room = self._take_from(session_id, room)
-            if tickets:
-                batch[session_id] = tickets
+        batch = Batch()
+        room = self._limits.cost
+        while self._turns and len(batch.sessions) < self._limits.sessions and room > 0:
+            given, _, name = heapq.heappop(self._turns)
+            caller = self._callers[name]
+            self._given = given
+            session_id = caller.ready.popleft()
+            taken = self._take_from(session_id, room, batch.late)
+            cost = sum(ticket.request.cost for ticket in taken)
+            room -= cost
+            caller.given = given + cost
+            if caller.ready:
+                heapq.heappush(self._turns, (caller.given, next(self._ties), name))
+            if taken:
+                batch.sessions[session_id] = taken
+                self._busy.add(session_id)
         return batch
 
-    def _take_from(self, session_id: str, room: int) -> tuple[list[Ticket], int]:
-        """As many of the session's next requests as fit, at least one; a close goes alone."""
-        queue = self._waiting[session_id]
+    def _take_from(self, session_id: str, room: int, late: list[Ticket]) -> list[Ticket]:
+        """As many of the session's next requests as fit, at least one; some go alone."""
+        line = self._lines[session_id]
         taken: list[Ticket] = []
-        while queue and not (taken and self._must_wait(taken[-1], queue[0], room)):
-            ticket = queue.popleft()
-            self._queued -= 1
-            if ticket.wanted():
+        now = time.monotonic()
+        while line and not (taken and (room <= 0 or taken[-1].request.goes_alone or line[0].request.goes_alone)):
+            ticket = line.popleft()
+            self._leave(ticket)
+            if ticket.deadline is not None and ticket.deadline <= now:
+                late.append(ticket)
+            elif ticket.wanted():
                 taken.append(ticket)
-                room -= ticket.request.values.size
-        if queue:  # behind those that have had nothing yet
-            self._waiting.move_to_end(session_id)
-        else:
-            del self._waiting[session_id]
-        return taken, room
+                room -= ticket.request.cost
+        if not line:
+            del self._lines[session_id]
+        return taken
 
-    @staticmethod
-    def _must_wait(previous: Ticket, ticket: Ticket, room: int) -> bool:
-        return room <= 0 or ticket.request.close or previous.request.close
+    def _leave(self, ticket: Ticket) -> None:
+        caller = self._callers[ticket.caller]
+        size = ticket.request.nbytes
+        caller.requests -= 1
+        caller.nbytes -= size
+        self._queued -= 1
+        self._queued_bytes -= size
+        if not caller.requests:
+            del self._callers[ticket.caller]

@@ -3,11 +3,19 @@
 from dataclasses import dataclass
 
 from statecast.service.engine.advance import Advanced
-from statecast.service.engine.hot import Standing
 from statecast.service.engine.loaded import Loaded
 from statecast.service.engine.plan import Plan
-from statecast.service.store.record import Snapshot, encode_entry, encode_snapshot, new_stamp
+from statecast.service.engine.standing import Standing
+from statecast.service.store.record import (
+    LONGEST_TRACE_MS,
+    Snapshot,
+    encode_entry,
+    encode_snapshot,
+    new_stamp,
+    trace_ms,
+)
 from statecast.service.store.store import Commit, Operation
+from statecast.service.version import START
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +30,8 @@ class Write:
 
 def write(session_id: str, loaded: Loaded, plan: Plan, advanced: Advanced | None, snapshot_every: int) -> Write:
     """What to commit for the session, given what it came from and what the plan appends."""
-    if plan.closed:
-        return Write(session_id, delete(session_id, loaded.stamp), b"", 0)
+    if plan.closed and loaded.standing:
+        return Write(session_id, close(session_id, loaded.stamp, loaded.standing), b"", 0)
     if advanced is None or plan.standing is None or not (plan.entries or plan.opened):
         return _compare(session_id, loaded)
     steps = loaded.steps_since_snapshot + plan.steps
@@ -32,14 +40,23 @@ def write(session_id: str, loaded: Loaded, plan: Plan, advanced: Advanced | None
     return _append(session_id, loaded, plan, plan.standing.ttl_ms, steps)
 
 
-def delete(session_id: str, stamp: bytes) -> Commit:
-    """Forget the session, if its record still bears that stamp."""
-    return Commit(session_id, Operation.DELETE, stamp)
+def close(session_id: str, stamp: bytes, standing: Standing | None) -> Commit:
+    """Forget the session, if its record still bears that stamp, all but a trace.
+
+    One whose record cannot be read has no standing.
+    """
+    version, ttl_ms = (standing.version, standing.ttl_ms) if standing else (START, LONGEST_TRACE_MS)
+    trace = Snapshot("", "", bytes(32), 0, b"", version, None, ttl_ms, closed=True)
+    payload = encode_snapshot(session_id, trace, new_stamp(version))
+    own_trace_ms = trace_ms(standing.ttl_ms) if standing else 0
+    return Commit(session_id, Operation.CLOSE, stamp, payload, trace_ms(ttl_ms), own_trace_ms)
 
 
 def _compare(session_id: str, loaded: Loaded) -> Write:
     """Nothing changes; a copy from memory must still be the newest, one just read from Redis is."""
-    commit = Commit(session_id, Operation.CHECK, loaded.stamp) if loaded.row is not None else None
+    commit = None
+    if loaded.row is not None and loaded.standing:
+        commit = Commit(session_id, Operation.CHECK, loaded.stamp, trace_ms=trace_ms(loaded.standing.ttl_ms))
     return Write(session_id, commit, loaded.stamp, loaded.steps_since_snapshot)
 
 
@@ -50,20 +67,20 @@ def _replace(session_id: str, loaded: Loaded, standing: Standing, advanced: Adva
         model.config.version,
         model.digest_bytes,
         len(model.config.targets),
-        model.forecaster.layout.pack(advanced.states.select([advanced.index]))[0],
+        advanced.packed,
         standing.version,
         standing.last_time,
         standing.ttl_ms,
         standing.recent,
+        standing.lineage,
     )
     stamp = new_stamp(standing.version)
     payload = encode_snapshot(session_id, snapshot, stamp)
-    return Write(
-        session_id,
-        Commit(session_id, Operation.REPLACE, loaded.stamp, payload, standing.ttl_ms),
-        stamp,
-        0,
-    )
+    trace = trace_ms(standing.ttl_ms)
+    # The record that is replaced may be the trace of a session that is gone, which is no reason not to.
+    own_trace = trace if loaded.standing else 0
+    commit = Commit(session_id, Operation.REPLACE, loaded.stamp, payload, standing.ttl_ms + trace, own_trace)
+    return Write(session_id, commit, stamp, 0)
 
 
 def _append(session_id: str, loaded: Loaded, plan: Plan, ttl_ms: int, steps: int) -> Write:
@@ -71,5 +88,6 @@ def _append(session_id: str, loaded: Loaded, plan: Plan, ttl_ms: int, steps: int
     payload = b"".join(
         encode_entry(session_id, entry, stamp) for entry, stamp in zip(plan.entries, stamps, strict=True)
     )
-    commit = Commit(session_id, Operation.APPEND, loaded.stamp, payload, ttl_ms)
+    trace = trace_ms(ttl_ms)
+    commit = Commit(session_id, Operation.APPEND, loaded.stamp, payload, ttl_ms + trace, trace)
     return Write(session_id, commit, stamps[-1], steps)

@@ -5,9 +5,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from statecast.service.engine.request import NOTHING, ForecastResult, Opening, Outcome, Request
+from statecast.service.engine.request import NOTHING, ForecastResult, Fork, Opening, Outcome, Request, SessionInfo
 from statecast.service.errors import InvalidRequest
 from statecast.service.registry import Model
+from statecast.service.store.catalog import Listing, Summary
 from statecast.service.times import NANOSECONDS
 from statecast.service.version import Version
 from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
@@ -17,6 +18,8 @@ MAX_REQUEST_ID_BYTES = 64
 MAX_QUANTILE_LEVELS = 128
 MAX_MODEL_NAME_CHARACTERS = 256
 MAX_MAGNITUDE = 1e30
+USUAL_PAGE, LARGEST_PAGE = 100, 1000
+MAX_CURSOR = 2**64 - 1
 START_TIME_SECONDS = (-9_214_560_000, 9_214_646_400)
 """From the beginning of 1678 up to that of 2262: what a signed 64-bit number of nanoseconds can hold."""
 TIME_TO_LIVE_SECONDS = (1, 10 * 365 * 86_400)
@@ -39,6 +42,7 @@ def to_request(message: forecast_service_pb2.ForecastRequest) -> Request:
         quantile_levels=_quantile_levels(message),
         request_id=_request_id(message.request_id),
         if_version=_version(message.if_version) if message.HasField("if_version") else None,
+        last_seen=_version(message.last_seen) if message.HasField("last_seen") else None,
     )
 
 
@@ -48,15 +52,41 @@ def to_closing(message: forecast_service_pb2.CloseSessionRequest) -> Request:
     return Request(to_session_id(message.session_id), if_version=if_version, close=True)
 
 
-def to_session_id(session_id: str) -> str:
+def to_fork(message: forecast_service_pb2.ForkSessionRequest) -> tuple[Request, Request]:
+    """What a ForkSession call asks of the source, and of the session to make."""
+    source_id = to_session_id(message.source_session_id, "source_session_id")
+    if_version = _version(message.if_version) if message.HasField("if_version") else None
+    ttl_ms = _ttl_ms(message.time_to_live, "time_to_live") if message.HasField("time_to_live") else None
+    target = Request(
+        to_session_id(message.session_id),
+        request_id=_request_id(message.request_id),
+        fork=Fork(source_id, ttl_ms=ttl_ms),
+    )
+    last_seen = _version(message.last_seen) if message.HasField("last_seen") else None
+    return Request(source_id, if_version=if_version, last_seen=last_seen, copy=True), target
+
+
+def to_listing(message: forecast_service_pb2.ListSessionsRequest) -> Listing:
+    """Which page a ListSessions call asks for."""
+    if message.page_size > LARGEST_PAGE:
+        raise InvalidRequest("page_size", f"{message.page_size} is more than {LARGEST_PAGE}")
+    token = message.page_token
+    if token and not (token.isascii() and token.isdigit() and int(token[:21]) <= MAX_CURSOR):
+        raise InvalidRequest("page_token", "not the next_page_token of an earlier page")
+    if len(message.prefix) > MAX_SESSION_ID_CHARACTERS:
+        raise InvalidRequest("prefix", f"{len(message.prefix)} characters are more than {MAX_SESSION_ID_CHARACTERS}")
+    return Listing(message.prefix, int(token or "0"), message.page_size or USUAL_PAGE)
+
+
+def to_session_id(session_id: str, field: str = "session_id") -> str:
     """The session id, if it can be one."""
     if not session_id:
-        raise InvalidRequest("session_id", "empty; name the session")
+        raise InvalidRequest(field, "empty; name the session")
     if len(session_id) > MAX_SESSION_ID_CHARACTERS:
-        raise InvalidRequest("session_id", f"{len(session_id)} characters are more than {MAX_SESSION_ID_CHARACTERS}")
+        raise InvalidRequest(field, f"{len(session_id)} characters are more than {MAX_SESSION_ID_CHARACTERS}")
     if not session_id.isprintable():
         position = next(at for at, character in enumerate(session_id) if not character.isprintable())
-        raise InvalidRequest("session_id", f"character {position + 1} is not printable")
+        raise InvalidRequest(field, f"character {position + 1} is not printable")
     return session_id
 
 
@@ -66,11 +96,7 @@ def to_opening(options: forecast_pb2.OpenOptions, field: str) -> Opening:
     model_version = to_model_name(options.model_version, f"{field}.model_version")
     if not options.HasField("time_to_live"):
         return Opening(model, model_version)
-    seconds = options.time_to_live.seconds + options.time_to_live.nanos / NANOSECONDS
-    least, most = TIME_TO_LIVE_SECONDS
-    if not least <= seconds <= most:
-        raise InvalidRequest(f"{field}.time_to_live", f"{seconds:g} s is outside {least} s .. {most} s (ten years)")
-    return Opening(model, model_version, round(seconds * 1000))
+    return Opening(model, model_version, _ttl_ms(options.time_to_live, f"{field}.time_to_live"))
 
 
 def to_model_name(name: str, field: str) -> str:
@@ -92,19 +118,18 @@ def to_response(request: Request, outcome: Outcome) -> forecast_service_pb2.Fore
     )
 
 
-def from_session(session_id: str, outcome: Outcome) -> forecast_pb2.Session:
-    """The session as its caller sees it."""
-    session = outcome.session
-    time_to_live = Duration()
-    time_to_live.FromMilliseconds(session.ttl_ms)
-    return forecast_pb2.Session(
-        session_id=session_id,
-        model=session.model,
-        model_version=session.model_version,
-        version=from_version(outcome.version),
-        time_to_live=time_to_live,
-        last_time=_timestamp(session.last_time),
-    )
+def from_outcome(session_id: str, outcome: Outcome) -> forecast_pb2.Session:
+    """The session after a request, as its caller sees it."""
+    return _session(session_id, outcome.version, outcome.session)
+
+
+def from_summary(summary: Summary) -> forecast_pb2.Session:
+    """The session as it is listed."""
+    if summary.record is None:
+        return forecast_pb2.Session(session_id=summary.session_id)
+    snapshot, newest = summary.record.snapshot, summary.record.newest
+    info = SessionInfo(snapshot.model, snapshot.model_version, snapshot.ttl_ms, newest.last_time)
+    return _session(summary.session_id, newest.version, info)
 
 
 def from_version(version: Version | None) -> forecast_pb2.Version | None:
@@ -144,6 +169,27 @@ def _observations(message: forecast_pb2.Observations) -> tuple[NDArray[np.float6
             f"{values[at]:g} is not allowed: at most {MAX_MAGNITUDE:g} in magnitude, or NaN if missing",
         )
     return values, start_time
+
+
+def _session(session_id: str, version: Version | None, info: SessionInfo) -> forecast_pb2.Session:
+    time_to_live = Duration()
+    time_to_live.FromMilliseconds(info.ttl_ms)
+    return forecast_pb2.Session(
+        session_id=session_id,
+        model=info.model,
+        model_version=info.model_version,
+        version=from_version(version),
+        time_to_live=time_to_live,
+        last_time=_timestamp(info.last_time),
+    )
+
+
+def _ttl_ms(time_to_live: Duration, field: str) -> int:
+    seconds = time_to_live.seconds + time_to_live.nanos / NANOSECONDS
+    least, most = TIME_TO_LIVE_SECONDS
+    if not least <= seconds <= most:
+        raise InvalidRequest(field, f"{seconds:g} s is outside {least} s .. {most} s (ten years)")
+    return round(seconds * 1000)
 
 
 def _quantile_levels(message: forecast_service_pb2.ForecastRequest) -> tuple[float, ...]:

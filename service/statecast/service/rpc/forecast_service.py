@@ -1,66 +1,91 @@
 """statecast.v1.ForecastService: convert, ask the engine, convert back."""
 
 import asyncio
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
-import grpc.aio
-
-from statecast.service.engine.request import Request
-from statecast.service.errors import InvalidRequest, Overloaded
+from statecast.service.engine.request import Fork, Outcome, Request
+from statecast.service.errors import NotFound
 from statecast.service.rpc import convert
-from statecast.service.rpc.gate import Gate
-from statecast.service.rpc.status import to_status
+from statecast.service.rpc.frames import MAX_ANSWER_BYTES, Frame, check_size
+from statecast.service.rpc.gate import Call, Context, Gate
+from statecast.service.rpc.streams import Streams
+from statecast.service.store.catalog import Catalog
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceServicer
 
-MAX_REQUESTS_A_FRAME = 4096
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-
 
 class ForecastService(ForecastServiceServicer):
-    """Answers from the engine behind `gate`."""
+    """Answers from the engine behind `gate`; lists from `catalog`."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, streams: Streams, catalog: Catalog) -> None:
         self._gate = gate
+        self._streams = streams
+        self._catalog = catalog
 
     async def Forecast(self, request: pb.ForecastRequest, context: Context) -> pb.ForecastResponse:
-        return await self._forecast(request)
+        asked = convert.to_request(request)
+        return convert.to_response(asked, await self._gate.ask(asked, Call.of(context)))
 
     async def ForecastMany(self, request: pb.ForecastManyRequest, context: Context) -> pb.ForecastManyResponse:
-        if len(request.requests) > MAX_REQUESTS_A_FRAME:
-            raise InvalidRequest("requests", f"{len(request.requests)} are more than {MAX_REQUESTS_A_FRAME}")
-        turned_away: dict[str, Overloaded] = {}
-        results = await asyncio.gather(*(self._result(each, turned_away) for each in request.requests))
-        return pb.ForecastManyResponse(results=results)
+        check_size(len(request.requests))
+        results: dict[int, pb.ForecastResult] = {}
+        complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def emit(position: int, result: pb.ForecastResult, nbytes: int) -> None:
+            results[position] = result
+            if len(results) == len(request.requests) and not complete.done():
+                complete.set_result(None)
+
+        frame = Frame(self._gate, Call.of(context), emit, lambda: not complete.done(), MAX_ANSWER_BYTES)
+        for position, message in enumerate(request.requests):
+            frame.submit(position, message)
+        if request.requests:
+            await complete
+        return pb.ForecastManyResponse(results=[results[position] for position in range(len(results))])
+
+    async def ForecastStream(  # type: ignore[override]  # a coroutine that reads and writes by itself
+        self, request_iterator: AsyncIterator[pb.ForecastStreamRequest], context: Context
+    ) -> None:
+        await self._streams.serve(context)
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Context) -> pb.OpenSessionResponse:
         session_id = convert.to_session_id(request.session_id)
         opening = convert.to_opening(request.options, "options")
-        outcome = await self._gate.ask(Request(session_id, opening))
-        return pb.OpenSessionResponse(session=convert.from_session(session_id, outcome), opened=outcome.opened)
+        outcome = await self._gate.ask(Request(session_id, opening), Call.of(context))
+        return pb.OpenSessionResponse(session=convert.from_outcome(session_id, outcome), opened=outcome.opened)
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:
         session_id = convert.to_session_id(request.session_id)
-        outcome = await self._gate.ask(Request(session_id))
-        return pb.GetSessionResponse(session=convert.from_session(session_id, outcome))
+        outcome = await self._gate.ask(Request(session_id), Call.of(context))
+        return pb.GetSessionResponse(session=convert.from_outcome(session_id, outcome))
+
+    async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:
+        listing = convert.to_listing(request)
+        page = await self._catalog.page(listing)
+        return pb.ListSessionsResponse(
+            sessions=map(convert.from_summary, page.sessions), next_page_token=page.next_page_token
+        )
+
+    async def ForkSession(self, request: pb.ForkSessionRequest, context: Context) -> pb.ForkSessionResponse:
+        source, target = convert.to_fork(request)
+        call = Call.of(context)
+        outcome = await self._earlier_fork(target, call)
+        if outcome is None:
+            copied = await self._gate.ask(source, call)
+            fork = Fork(source.session_id, copied.seed, target.fork.ttl_ms if target.fork else None)
+            outcome = await self._gate.ask(replace(target, fork=fork), call)
+        return pb.ForkSessionResponse(
+            session=convert.from_outcome(target.session_id, outcome), replayed=outcome.replayed
+        )
 
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Context) -> pb.CloseSessionResponse:
-        outcome = await self._gate.ask(convert.to_closing(request))
+        outcome = await self._gate.ask(convert.to_closing(request), Call.of(context))
         return pb.CloseSessionResponse(version=convert.from_version(outcome.version))
 
-    async def _forecast(self, message: pb.ForecastRequest) -> pb.ForecastResponse:
-        request = convert.to_request(message)
-        return convert.to_response(request, await self._gate.ask(request))
-
-    async def _result(self, message: pb.ForecastRequest, turned_away: dict[str, Overloaded]) -> pb.ForecastResult:
-        """One result; a session that was turned away has its later requests of the frame turned away, too."""
+    async def _earlier_fork(self, target: Request, call: Call) -> Outcome | None:
+        """What an earlier call with the same request id made, even if its source has gone or moved on since."""
         try:
-            if error := turned_away.get(message.session_id):
-                raise error
-            return pb.ForecastResult(response=await self._forecast(message))
-        except Overloaded as error:
-            turned_away[message.session_id] = error
-            return pb.ForecastResult(status=to_status(error))
-        except Exception as error:  # one broken request must not take its frame with it
-            return pb.ForecastResult(status=to_status(error))
+            return await self._gate.ask(target, call)
+        except NotFound:
+            return None

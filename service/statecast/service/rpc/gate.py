@@ -2,24 +2,47 @@
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import grpc.aio
 
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.scheduler import Scheduler, Ticket
+from statecast.service.engine.worker import Delivery
 from statecast.service.errors import Overloaded
 from statecast.service.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who asks, which is a connection, and until when the answer is of use, on the clock of time.monotonic."""
+
+    caller: str
+    deadline: float | None
+
+    @staticmethod
+    def of(context: Context) -> "Call":
+        """The call that is being answered."""
+        remaining = context.time_remaining()
+        return Call(context.peer(), None if remaining is None else time.monotonic() + remaining)
+
 
 class Gate:
-    """Puts requests into the scheduler and waits for their results without blocking the event loop."""
+    """Puts requests into the scheduler and brings their results back to the event loop."""
 
     def __init__(self, scheduler: Scheduler, metrics: Metrics) -> None:
         self._scheduler = scheduler
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
 
-    async def ask(self, request: Request) -> Outcome:
+    async def ask(self, request: Request, call: Call) -> Outcome:
         """Carry out the request.
 
         Raises:
@@ -35,19 +58,35 @@ class Gate:
             else:
                 future.set_exception(result)
 
+        self.submit(request, call, resolve, lambda: not future.done())
+        return await future
+
+    def submit(
+        self, request: Request, call: Call, resolve: Callable[[Result], None], wanted: Callable[[], bool]
+    ) -> None:
+        """Queue the request; `resolve` gets its result, in the event loop.
+
+        Args:
+            request: What to do.
+            call: Who asks, and until when.
+            resolve: Takes the result.
+            wanted: Asked from any thread: whether somebody still waits.
+
+        Raises:
+            ServiceError: if the request is not taken.
+        """
         try:
-            self._scheduler.submit(Ticket(request, resolve, lambda: not future.done()))
+            self._scheduler.submit(Ticket(request, resolve, wanted, call.caller, call.deadline))
         except Overloaded as error:
             self._metrics.rejected.labels(error.reason).inc()
             raise
-        return await future
 
-    def deliver(self, results: list[tuple[Ticket, Result]]) -> None:
+    def deliver(self, results: Delivery) -> None:
         """Hand a batch's results to the event loop; called from the engine's thread."""
         self._loop.call_soon_threadsafe(_resolve_all, results)
 
 
-def _resolve_all(results: list[tuple[Ticket, Result]]) -> None:
+def _resolve_all(results: Delivery) -> None:
     for ticket, result in results:
         try:
             ticket.resolve(result)

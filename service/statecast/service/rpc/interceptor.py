@@ -1,5 +1,6 @@
-"""Around every unary call: measure it, and turn errors into statuses with details."""
+"""Around every call: measure it, and turn errors into statuses with details."""
 
+import inspect
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
@@ -17,7 +18,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Measures unary calls and answers their errors."""
+    """Measures calls and answers their errors."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -27,16 +28,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[Handler | None]"],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler | None":
-        """Wrap the handler of a unary call; leave streams as they are."""
+        """Wrap the handler of a unary call or of a stream in both directions; leave others as they are."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
-        return grpc.unary_unary_rpc_method_handler(
-            self._wrap(handler.unary_unary, ("unary", service, method)),
-            _decoder(handler.request_deserializer or bytes),
-            handler.response_serializer,
-        )
+        if handler is not None and handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                self._wrap(handler.unary_unary, ("unary", service, method)),
+                _decoder(handler.request_deserializer or bytes),
+                handler.response_serializer,
+            )
+        stream: Any = handler and handler.stream_stream
+        if handler is not None and inspect.iscoroutinefunction(stream):
+            return grpc.stream_stream_rpc_method_handler(
+                self._wrap(stream, ("bidi_stream", service, method)),
+                _decoder(handler.request_deserializer or bytes),
+                handler.response_serializer,
+            )
+        return handler
 
     def _wrap(self, inner: Callable[..., Awaitable[Any]], labels: tuple[str, str, str]) -> Callable[..., Any]:
         async def call(request: Any, context: Context) -> Any:

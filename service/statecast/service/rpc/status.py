@@ -9,12 +9,16 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from statecast.service.errors import (
+    AlreadyExists,
+    DeadlinePassed,
     InvalidRequest,
     NotFound,
     Overloaded,
     PreconditionFailed,
     RetryableError,
     ServiceError,
+    SessionRegressed,
+    StandsElsewhere,
     Unavailable,
     VersionMismatch,
 )
@@ -27,9 +31,12 @@ DOMAIN = "statecast"
 CODES: dict[type[ServiceError], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
+    AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     VersionMismatch: grpc.StatusCode.ABORTED,
+    SessionRegressed: grpc.StatusCode.ABORTED,
     PreconditionFailed: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
 }
 
@@ -56,7 +63,7 @@ def _details(error: ServiceError) -> Iterator[Message]:
     if isinstance(error, InvalidRequest):
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.problem)
         yield error_details_pb2.BadRequest(field_violations=[violation])
-    if isinstance(error, VersionMismatch):
+    if isinstance(error, StandsElsewhere):
         yield forecast_pb2.Version(step=error.current.step, tag=error.current.tag)
     if isinstance(error, RetryableError):
         delay = Duration()

@@ -1,12 +1,15 @@
 """The bytes of a session's record in Redis: a snapshot, then one entry for each commit since.
 
     record   = snapshot entry*
-    snapshot = header names state recent stamp
+    snapshot = header names state recent lineage stamp
     entry    = header request-id values stamp
     stamp    = nonce (8 bytes, random for each commit) tag (8 bytes, the session's version tag)
 
 All numbers are little-endian. The last 16 bytes of a record are always the newest stamp: the commit script compares
 them with those that the engine computed from. Each part carries a checksum over itself and the session's name.
+
+A session that is gone leaves a trace for a while: a closed one a record that says so, an expired one its record, since
+Redis keeps that for `trace_ms` longer than the session lives.
 """
 
 import os
@@ -20,18 +23,24 @@ from numpy.typing import NDArray
 
 from statecast.service.version import Version
 
-FORMAT = 1
+FORMAT = 2
 MAGIC = b"SCST"
 STAMP_BYTES = 16
 REMEMBERED_REQUESTS = 16
 """How many request ids a session remembers."""
+REMEMBERED_VERSIONS = 16
+"""How many of the versions that it stood at."""
+LONGEST_TRACE_MS = 86_400_000
 
-# magic, format, flags, targets, bytes of names, of state and of recent ids, checksum, digest, step, last time, ttl
-_SNAPSHOT = struct.Struct("<4sBBHHIHI32sQqQ")
+# magic, format, flags, targets, bytes of names, of state, of recent ids and of lineage, checksum, digest, step, last
+# time, ttl
+_SNAPSHOT = struct.Struct("<4sBBHHIHHI32sQqQ")
 # bytes of the entry, checksum, steps, bytes of the request id, flags
 _ENTRY = struct.Struct("<IIIBB")
 _TIME = struct.Struct("<q")
+_VERSION = struct.Struct("<QQ")
 _TIMED = 1  # flag: the part carries a time
+_CLOSED = 2  # flag: the session was closed at this version
 _DIGEST_BYTES = 8
 
 
@@ -70,6 +79,8 @@ class Snapshot:
     last_time: int | None
     ttl_ms: int
     recent: tuple[RequestMark, ...] = ()
+    lineage: tuple[Version, ...] = ()
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +91,41 @@ class Record:
     entries: tuple[Entry, ...]
     stamp: bytes = field(repr=False)
 
+    @property
+    def newest(self) -> Snapshot | Entry:
+        """The part that says where the session stands now."""
+        return self.entries[-1] if self.entries else self.snapshot
+
 
 def new_stamp(version: Version) -> bytes:
     """A stamp that no other commit carries, for a session that stands at `version`."""
     return os.urandom(8) + version.tag.to_bytes(8, "little")
 
 
+def trace_ms(ttl_ms: int) -> int:
+    """How long a session that is gone can be told from one that never was: its own time to live, at most a day."""
+    return min(ttl_ms, LONGEST_TRACE_MS)
+
+
+def has_expired(snapshot: Snapshot, remaining_ms: int) -> bool:
+    """Whether the session's time was up, given how long Redis keeps its key yet (-1: for ever)."""
+    return 0 <= remaining_ms <= trace_ms(snapshot.ttl_ms)
+
+
 def encode_snapshot(session_id: str, snapshot: Snapshot, stamp: bytes) -> bytes:
     """The bytes of a record that consists of `snapshot` alone."""
     names = f"{snapshot.model}\0{snapshot.model_version}".encode()
     recent = b"".join(_encode_mark(mark) for mark in snapshot.recent)
-    timed = snapshot.last_time is not None
+    lineage = b"".join(_VERSION.pack(*version) for version in snapshot.lineage)
+    flags = (_TIMED if snapshot.last_time is not None else 0) | (_CLOSED if snapshot.closed else 0)
 
     def header(checksum: int) -> bytes:
         return _SNAPSHOT.pack(
-            MAGIC, FORMAT, _TIMED if timed else 0, snapshot.targets, len(names), len(snapshot.state),
-            len(recent), checksum, snapshot.model_digest, snapshot.version.step, snapshot.last_time or 0,
-            snapshot.ttl_ms,
+            MAGIC, FORMAT, flags, snapshot.targets, len(names), len(snapshot.state), len(recent), len(lineage),
+            checksum, snapshot.model_digest, snapshot.version.step, snapshot.last_time or 0, snapshot.ttl_ms,
         )  # fmt: skip
 
-    body = names + snapshot.state + recent + stamp
+    body = names + snapshot.state + recent + lineage + stamp
     return header(_checksum(session_id, header(0), body)) + body
 
 
@@ -144,23 +170,25 @@ def decode(session_id: str, data: bytes) -> Record:
 
 def _decode_snapshot(session_id: str, data: bytes) -> tuple[Snapshot, int]:
     fields = _SNAPSHOT.unpack_from(data)
-    magic, format_, flags, targets, names_len, state_len, recent_len, checksum, digest = fields[:9]
-    step, last_time, ttl_ms = fields[9:]
+    magic, format_, flags, targets, names_len, state_len, recent_len, lineage_len, checksum, digest = fields[:10]
+    step, last_time, ttl_ms = fields[10:]
     if magic != MAGIC or format_ != FORMAT:
         raise DamagedRecord(f"not a record of format {FORMAT}")
     names_at = _SNAPSHOT.size
     state_at = names_at + names_len
     recent_at = state_at + state_len
-    stamp_at = recent_at + recent_len
+    lineage_at = recent_at + recent_len
+    stamp_at = lineage_at + lineage_len
     end = stamp_at + STAMP_BYTES
-    header = _SNAPSHOT.pack(*fields[:7], 0, *fields[8:])
+    header = _SNAPSHOT.pack(*fields[:8], 0, *fields[9:])
     if end > len(data) or _checksum(session_id, header, data[names_at:end]) != checksum:
         raise DamagedRecord("the snapshot's checksum does not hold")
     model, model_version = data[names_at:state_at].decode().split("\0")
     snapshot = Snapshot(
         model, model_version, digest, targets, data[state_at:recent_at],
         Version(step, _tag(data, end)), last_time if flags & _TIMED else None, ttl_ms,
-        tuple(_decode_marks(data[recent_at:stamp_at])),
+        tuple(_decode_marks(data[recent_at:lineage_at])),
+        tuple(Version(*pair) for pair in _VERSION.iter_unpack(data[lineage_at:stamp_at])), bool(flags & _CLOSED),
     )  # fmt: skip
     return snapshot, end
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
-from typing import cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import redis
@@ -17,7 +17,9 @@ from statecast.service.errors import Overloaded, Reason, RetryableError, Startup
 
 log = logging.getLogger(__name__)
 
-COMMIT_SCRIPT = resources.files(__package__).joinpath("commit.lua").read_text()
+LOAD_SCRIPT, COMMIT_SCRIPT = (
+    resources.files(__package__).joinpath(name).read_text() for name in ("load.lua", "commit.lua")
+)
 NOT_RENEWED = 2
 TENANT = "default"
 RETRY_AFTER_SECONDS = 0.2
@@ -30,7 +32,7 @@ class Operation(Enum):
     CHECK = "check"
     APPEND = "append"
     REPLACE = "replace"
-    DELETE = "delete"
+    CLOSE = "close"
 
 
 class Verdict(Enum):
@@ -43,13 +45,25 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One session's part of a batch's commit; an empty `expected` stamp means that no record may exist."""
+    """One session's part of a batch's commit.
+
+    An empty `expected` stamp means that no record may exist. Redis keeps what is written for `lifetime_ms`; the session
+    must not have expired, which it has when its key has no longer than `trace_ms` to live (0: it cannot expire).
+    """
 
     session_id: str
     operation: Operation
     expected: bytes
     payload: bytes = b""
-    ttl_ms: int = 0
+    lifetime_ms: int = 0
+    trace_ms: int = 0
+
+
+class Stored(NamedTuple):
+    """A key's value, and how long Redis keeps it yet; -1 is for ever."""
+
+    data: bytes
+    remaining_ms: int
 
 
 def connect(url: str, timeout_seconds: float) -> redis.Redis:
@@ -89,9 +103,14 @@ class Store:
         self._redis = client
         self._lost = False
         self._prefix = f"{namespace}:{TENANT}:"
-        self._commit = client.register_script(COMMIT_SCRIPT)
+        self._load, self._commit = client.register_script(LOAD_SCRIPT), client.register_script(COMMIT_SCRIPT)
 
-    def load(self, session_ids: Sequence[str]) -> list[bytes | None]:
+    @property
+    def is_lost(self) -> bool:
+        """Whether Redis did not answer when it was last asked."""
+        return self._lost
+
+    def load(self, session_ids: Sequence[str]) -> list[Stored | None]:
         """Each session's record, None where there is none.
 
         Raises:
@@ -100,12 +119,14 @@ class Store:
         if not session_ids:
             return []
         try:
-            records = cast("list[bytes | None]", self._redis.mget(self._keys(session_ids)))
+            replies = cast("list[Any]", self._load(keys=self._keys(session_ids)))
         except redis.RedisError as error:
             self._note(error)
             raise _unavailable(str(error), "nothing was appended") from error
         self._note(None)
-        return records
+        return [
+            None if data is None else Stored(data, left) for data, left in zip(replies[::2], replies[1::2], strict=True)
+        ]
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, Verdict | RetryableError]:
         """Carry out all commits whose stamps still hold, atomically; what became of each session's.
@@ -118,10 +139,12 @@ class Store:
         if not commits:
             return {}
         # Deletions last: a full Redis refuses only what comes before a script's first successful write.
-        commits = sorted(commits, key=lambda commit: commit.operation is Operation.DELETE)
+        commits = sorted(commits, key=lambda commit: commit.operation is Operation.CLOSE)
         arguments: list[bytes | str | int] = []
         for commit in commits:
-            arguments += (commit.operation.value, commit.expected, commit.payload, commit.ttl_ms)
+            arguments += (
+                commit.operation.value, commit.expected, commit.payload, commit.lifetime_ms, commit.trace_ms
+            )  # fmt: skip
         keys = self._keys(commit.session_id for commit in commits)
         try:
             replies = cast("list[int | bytes]", self._commit(keys=keys, args=arguments))
@@ -130,6 +153,22 @@ class Store:
             raise _unavailable(str(error), "whether the observations were appended is unknown") from error
         self._note(None)
         return {commit.session_id: _verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
+
+    def scan(self, prefix: str, cursor: int, count: int) -> tuple[list[str], int]:
+        """About `count` sessions whose id begins with `prefix`, and where to go on; 0 after the last one.
+
+        Raises:
+            Unavailable: if Redis does not answer.
+        """
+        pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", self._prefix + prefix) + "*"
+        try:
+            after, keys = cast("tuple[int, list[bytes]]", self._redis.scan(cursor, pattern, count, _type="string"))
+        except redis.RedisError as error:
+            self._note(error)
+            raise _unavailable(str(error), "nothing was changed") from error
+        self._note(None)
+        names = dict.fromkeys(key.decode(errors="replace") for key in keys)  # a page may name a key twice
+        return [name.removeprefix(self._prefix) for name in names], after
 
     def close(self) -> None:
         """Give the connections back."""

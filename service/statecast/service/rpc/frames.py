@@ -1,0 +1,91 @@
+"""Requests that came together: each is queued, and answered, for itself."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from statecast.service.engine.request import Outcome, Request, Result
+from statecast.service.errors import InvalidRequest, Overloaded, Reason
+from statecast.service.rpc import convert
+from statecast.service.rpc.gate import Call, Gate
+from statecast.service.rpc.status import to_status
+from statecast.v1 import forecast_service_pb2 as pb
+
+MAX_REQUESTS_A_FRAME = 4096
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""Of all the answers to one frame together, about."""
+
+Emit = Callable[[int, pb.ForecastResult, int], None]
+"""Takes the result of the request at a position of its frame, and the memory that the request was counted with."""
+
+
+def check_size(requests: int) -> None:
+    """Refuse a frame of too many requests."""
+    if requests > MAX_REQUESTS_A_FRAME:
+        raise InvalidRequest("requests", f"{requests} are more than {MAX_REQUESTS_A_FRAME}")
+
+
+class Frame:
+    """Queues the requests of one frame and emits a result for each, as they come, in the event loop.
+
+    Once a request is turned away, so are the later ones of its session: they must not overtake it.
+    """
+
+    def __init__(
+        self, gate: Gate, call: Call, emit: Emit, wanted: Callable[[], bool], max_bytes: float = math.inf
+    ) -> None:
+        """Queue behind `gate` for `call`, as long as somebody wants the answers.
+
+        Args:
+            gate: The way to the engine.
+            call: Who asks.
+            emit: Takes each result.
+            wanted: Whether somebody still waits; asked from any thread.
+            max_bytes: How much memory the answers may take together, about.
+        """
+        self._gate = gate
+        self._call = call
+        self._emit = emit
+        self._wanted = wanted
+        self._max_bytes = max_bytes
+        self._turned_away: dict[str, Overloaded] = {}
+        self._bytes = 0
+
+    def submit(self, position: int, message: pb.ForecastRequest) -> int:
+        """Queue a request, or emit at once why it is not taken; the memory that it takes, about."""
+        try:
+            if error := self._turned_away.get(message.session_id):
+                raise error
+            request = convert.to_request(message)
+            self._claim_room(request)
+            self._gate.submit(request, self._call, partial(self._resolve, position, message, request), self._wanted)
+        except Exception as error:  # one broken request must not take its frame with it
+            if isinstance(error, Overloaded):
+                self._turned_away[message.session_id] = error
+            self._emit(position, _failed(message, error), 0)
+            return 0
+        return request.nbytes
+
+    def _claim_room(self, request: Request) -> None:
+        self._bytes += request.nbytes
+        if self._bytes > self._max_bytes:
+            raise Overloaded(
+                f"the answers to one frame may take {self._max_bytes / 2**20:g} MiB; send this request in another",
+                Reason.FRAME_FULL,
+                retry_after_seconds=0.0,
+            )
+
+    def _resolve(self, position: int, message: pb.ForecastRequest, request: Request, result: Result) -> None:
+        if not self._wanted():
+            return
+        try:
+            if not isinstance(result, Outcome):
+                raise result
+            answer = pb.ForecastResult(response=convert.to_response(request, result))
+        except Exception as error:
+            answer = _failed(message, error)
+        self._emit(position, answer, request.nbytes)
+
+
+def _failed(message: pb.ForecastRequest, error: Exception) -> pb.ForecastResult:
+    return pb.ForecastResult(status=to_status(error), session_id=message.session_id, request_id=message.request_id)

@@ -1,0 +1,140 @@
+"""ForecastStream: frames of requests in, frames of results out, neither without bound."""
+
+import asyncio
+from collections import deque
+
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from statecast.service.errors import InvalidRequest, Overloaded, Reason, Unavailable
+from statecast.service.rpc.frames import Frame, check_size
+from statecast.service.rpc.gate import Call, Context, Gate
+from statecast.v1 import forecast_service_pb2 as pb
+
+MAX_REQUESTS_UNDER_WAY = 2048
+MAX_BYTES_UNDER_WAY = 4 * 1024 * 1024
+"""Of requests of one stream that are queued or whose results were not written: beyond, no more are read."""
+MAX_RESULTS_A_FRAME = 512
+MAX_RESULT_BYTES_A_FRAME = 1024 * 1024
+RETRY_AFTER_SECONDS = 0.05
+
+
+class Streams:
+    """All streams that are open: at most `limit`, and sent away when the server leaves."""
+
+    def __init__(self, gate: Gate, limit: int) -> None:
+        self._gate = gate
+        self._limit = limit
+        self._open: set[_Stream] = set()
+        self._leaving = False
+
+    def leave(self) -> None:
+        """Read no more requests; each stream ends, retryable, once it has answered what it has read."""
+        self._leaving = True
+        for stream in self._open:
+            stream.leave()
+
+    async def serve(self, context: Context) -> None:
+        """Carry one stream through to its end.
+
+        Raises:
+            ServiceError: if there are too many streams, a frame is wrong, or the server leaves.
+        """
+        if self._leaving:
+            raise _leaving()
+        if len(self._open) >= self._limit:
+            raise Overloaded(f"{self._limit} streams are open already", Reason.STREAMS_FULL, 1.0)
+        stream = _Stream(self._gate, context)
+        self._open.add(stream)
+        try:
+            await stream.serve()
+        finally:
+            self._open.discard(stream)
+        if stream.was_sent_away:
+            raise _leaving()
+
+
+class _Stream:
+    """One stream: a task that reads, and one that writes."""
+
+    def __init__(self, gate: Gate, context: Context) -> None:
+        self._gate = gate
+        self._context = context
+        self._call = Call.of(context)
+        self._results: deque[tuple[pb.ForecastResult, int]] = deque()
+        self._requests_under_way = self._bytes_under_way = 0
+        self._has_results, self._has_room = asyncio.Event(), asyncio.Event()
+        self._is_reading, self._is_over = True, False
+        self._reader = asyncio.ensure_future(self._read())
+        self.was_sent_away = False
+
+    def leave(self) -> None:
+        """Read no more."""
+        self.was_sent_away = True
+        self._reader.cancel()
+
+    async def serve(self) -> None:
+        """Read and write until the caller has sent everything and got every result."""
+        tasks = {self._reader, asyncio.ensure_future(self._write())}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                if not task.cancelled():
+                    task.result()
+        finally:
+            self._is_over = True
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self) -> None:
+        try:
+            while (message := await self._context.read()) is not grpc.aio.EOF:
+                if isinstance(message, DecodeError):
+                    raise InvalidRequest("request", "not a message of the kind that this method takes")
+                check_size(len(message.requests))
+                frame = Frame(self._gate, self._call, self._emit, lambda: not self._is_over)
+                for position, request in enumerate(message.requests):
+                    await self._await_room()
+                    self._requests_under_way += 1
+                    self._bytes_under_way += frame.submit(position, request)
+        finally:
+            self._is_reading = False
+            self._has_results.set()
+
+    async def _await_room(self) -> None:
+        while self._requests_under_way >= MAX_REQUESTS_UNDER_WAY or self._bytes_under_way >= MAX_BYTES_UNDER_WAY:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    def _emit(self, position: int, result: pb.ForecastResult, nbytes: int) -> None:
+        self._results.append((result, nbytes))
+        self._has_results.set()
+
+    async def _write(self) -> None:
+        while self._is_reading or self._requests_under_way:
+            await self._has_results.wait()
+            self._has_results.clear()
+            while self._results:
+                frame = self._next_frame()
+                # Returns only when the transport has room for it, so an idle reader holds everything up.
+                await self._context.write(pb.ForecastStreamResponse(results=[result for result, _ in frame]))
+                self._requests_under_way -= len(frame)
+                self._bytes_under_way -= sum(nbytes for _, nbytes in frame)
+                self._has_room.set()
+
+    def _next_frame(self) -> list[tuple[pb.ForecastResult, int]]:
+        frame = [self._results.popleft()]
+        room = MAX_RESULT_BYTES_A_FRAME - frame[0][1]
+        while self._results and len(frame) < MAX_RESULTS_A_FRAME and self._results[0][1] <= room:
+            frame.append(self._results.popleft())
+            room -= frame[-1][1]
+        return frame
+
+
+def _leaving() -> Unavailable:
+    return Unavailable(
+        "the server is leaving; open another stream and send what was not answered again",
+        Reason.DRAINING,
+        RETRY_AFTER_SECONDS,
+    )

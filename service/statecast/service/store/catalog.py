@@ -1,0 +1,82 @@
+"""Lists the sessions that there are, straight from Redis and beside the engine."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from statecast.service.errors import Overloaded, Reason
+from statecast.service.store.record import DamagedRecord, Record, decode, has_expired
+from statecast.service.store.store import Store
+
+RECORDS_AT_ONCE = 64
+MAX_WAITING = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Which sessions to list: those whose id begins with `prefix`, from `cursor` on (0: the beginning)."""
+
+    prefix: str = ""
+    cursor: int = 0
+    size: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A session as its record tells; without one if that cannot be read."""
+
+    session_id: str
+    record: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some sessions, and where the next page begins; empty after the last one."""
+
+    sessions: list[Summary]
+    next_page_token: str
+
+
+class Catalog:
+    """Reads in a thread and over a connection of its own, one page at a time."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="catalog")
+        self._waiting = 0
+
+    async def page(self, listing: Listing) -> Page:
+        """One page of sessions.
+
+        Raises:
+            Overloaded: if too many wait for theirs.
+            Unavailable: if Redis does not answer.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise Overloaded(f"{self._waiting} listings are waiting already", Reason.QUEUE_FULL, 0.5)
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, listing)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def _read(self, listing: Listing) -> Page:
+        session_ids, cursor = self._store.scan(listing.prefix, listing.cursor, listing.size)
+        sessions: list[Summary] = []
+        for start in range(0, len(session_ids), RECORDS_AT_ONCE):
+            some = session_ids[start : start + RECORDS_AT_ONCE]
+            for session_id, stored in zip(some, self._store.load(some), strict=True):
+                if stored is None:
+                    continue
+                try:
+                    record = decode(session_id, stored.data)
+                except DamagedRecord:
+                    sessions.append(Summary(session_id, None))
+                    continue
+                if not record.snapshot.closed and not has_expired(record.snapshot, stored.remaining_ms):
+                    sessions.append(Summary(session_id, record))
+        return Page(sessions, str(cursor) if cursor else "")
