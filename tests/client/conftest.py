@@ -27,13 +27,27 @@ class Blocking:
         def call(*args: Any, **kwargs: Any) -> Any:
             result = value(*map(unwrap, args), **kwargs)
             if inspect.iscoroutine(result):
-                return self._loop.run_until_complete(result)
-            return Blocking(result, self._loop) if isinstance(result, AsyncSession) else result
+                result = self._loop.run_until_complete(result)
+            return self._iterate(result) if inspect.isasyncgen(result) else self._wrap(result)
 
         return call
 
+    def _wrap(self, result: Any) -> Any:
+        if isinstance(result, tuple):
+            return tuple(self._wrap(each) for each in result)
+        return Blocking(result, self._loop) if isinstance(result, AsyncSession) else result
+
+    def _iterate(self, results: Any) -> Iterator[Any]:
+        while True:
+            try:
+                yield self._wrap(self._loop.run_until_complete(anext(results)))
+            except StopAsyncIteration:
+                return
+
 
 def unwrap(argument: Any) -> Any:
+    if inspect.isgenerator(argument):
+        return (unwrap(each) for each in argument)
     if isinstance(argument, list):
         return [unwrap(each) for each in argument]
     if isinstance(argument, tuple):

@@ -56,7 +56,7 @@ def test_observe_forecast_look_close(client: Any, session: Any) -> None:
     for call in (session.info, session.close, lambda: session.observe(1.0)):
         with pytest.raises(NotFound) as caught:
             call()
-        assert caught.value.reason == "SESSION_NOT_FOUND"
+        assert caught.value.reason == "SESSION_CLOSED"
 
 
 def test_step_is_observe_and_forecast_at_once(client: Any, session_id: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 from google.rpc import status_pb2
 
 from statecast.client import ServerError, StatecastError, Version, errors
-from statecast.client.errors import KINDS, InvalidArgument, VersionMismatch, from_status
+from statecast.client.errors import KINDS, InvalidArgument, SessionRegressed, VersionMismatch, from_status
 from statecast.service import errors as service_errors
 from statecast.service.errors import Reason, ServiceError
 from statecast.service.rpc.status import CODES, to_status
@@ -26,7 +26,7 @@ def test_a_code_that_nobody_knows_is_a_server_error() -> None:
 
 def test_every_exception_belongs_to_a_code_or_says_why() -> None:
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, StatecastError)}
-    assert kinds - set(KINDS.values()) == {StatecastError, ServerError, errors.SomeFailed}
+    assert kinds - set(KINDS.values()) == {StatecastError, ServerError, SessionRegressed, errors.SomeFailed}
 
 
 def test_every_code_that_the_server_gives_is_known() -> None:
@@ -54,6 +54,10 @@ def test_the_field_and_the_version_arrive() -> None:
     invalid = from_status(to_status(service_errors.InvalidRequest("horizon", "too far")))
     assert isinstance(invalid, InvalidArgument)
     assert invalid.field == "horizon"
-    mismatch = from_status(to_status(service_errors.VersionMismatch("elsewhere", ServiceVersion(3, 2**64 - 1))))
+    current = ServiceVersion(3, 2**64 - 1)
+    mismatch = from_status(to_status(service_errors.VersionMismatch("elsewhere", Reason.VERSION_MISMATCH, current)))
     assert isinstance(mismatch, VersionMismatch)
     assert mismatch.current == Version(3, 2**64 - 1)
+    regressed = from_status(to_status(service_errors.SessionRegressed("lost", Reason.SESSION_REGRESSED, current)))
+    assert isinstance(regressed, SessionRegressed)
+    assert regressed.current == Version(3, 2**64 - 1)

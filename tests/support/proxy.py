@@ -1,14 +1,20 @@
 """A proxy that loses, refuses and delays calls on the way to a real server, as networks and balancers do."""
 
+import queue
+import random
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from statecast.v1 import forecast_service_pb2 as pb
 
 Fault = Callable[[Any, Callable[[], bytes]], bytes]
 
@@ -28,6 +34,12 @@ def cut_off(context: Any, forward: Callable[[], bytes]) -> bytes:
     """The same, under another code."""
     forward()
     raise context.abort(grpc.StatusCode.CANCELLED, "stream reset")
+
+
+def reset(context: Any, forward: Callable[[], bytes]) -> bytes:
+    """The same, as the transport puts it when a connection is removed under a call."""
+    forward()
+    raise context.abort(grpc.StatusCode.UNKNOWN, "Stream removed")
 
 
 def drop(context: Any, forward: Callable[[], bytes]) -> bytes:
@@ -55,39 +67,103 @@ def too_large(context: Any, forward: Callable[[], bytes]) -> bytes:
     raise context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max")
 
 
-class Proxy(grpc.GenericRpcHandler):
-    """Forwards every unary call to `target`; the first ones meet the faults that were put into `faults`."""
+class Chance:
+    """A fault by chance, the same ones for the same seed: for each its share of the calls."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, shares: Mapping[Fault, float], seed: int) -> None:
+        self.injected = 0
+        self._shares = dict(shares)
+        self._random = random.Random(seed)
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Fault:
+        with self._lock:
+            left = self._random.random()
+            for fault, share in self._shares.items():
+                if left < share:
+                    self.injected += 1
+                    return fault
+                left -= share
+        return honest
+
+
+class Proxy(grpc.GenericRpcHandler):
+    """Forwards every call to `target`; the first ones meet the faults that were put into `faults`, then those chosen.
+
+    On a stream each frame of requests meets a fault of its own; one that loses something ends the stream, as a lost
+    connection does.
+    """
+
+    def __init__(self, target: str, choose: Callable[[], Fault] = lambda: honest, threads: int = 8) -> None:
         self.faults: deque[Fault] = deque()
         self.calls = 0
+        self._choose = choose
         self._channel = grpc.insecure_channel(target)
-        self._server = grpc.server(ThreadPoolExecutor(8))
+        self._server = grpc.server(ThreadPoolExecutor(threads))
         self._server.add_generic_rpc_handlers((self,))
         self.target = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        method = handler_call_details.method
+
         def call(request: bytes, context: Any) -> bytes:
-            self.calls += 1
+            return self._next()(context, lambda: self._forward(method, request, context))
 
-            def forward() -> bytes:
-                return self._forward(handler_call_details.method, request, context)
+        def stream(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+            return self._forward_stream(method, requests, context)
 
-            return self.faults.popleft()(context, forward) if self.faults else forward()
-
+        if method.endswith("Stream"):
+            return grpc.stream_stream_rpc_method_handler(stream)
         return grpc.unary_unary_rpc_method_handler(call)
+
+    def _next(self) -> Fault:
+        self.calls += 1
+        try:
+            return self.faults.popleft()
+        except IndexError:
+            return self._choose()
 
     def _forward(self, method: str, request: bytes, context: Any) -> bytes:
         call: Any = self._channel.unary_unary(method)
         try:
             answer: bytes = call(request)
         except grpc.RpcError as error:
-            failed: Any = error
-            context.set_trailing_metadata(failed.trailing_metadata())
-            context.abort(failed.code(), failed.details())
+            _pass_on(error, context)
         return answer
+
+    def _forward_stream(self, method: str, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        """One frame after the other, so that each can meet its fault: there, all its results back, on."""
+        frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        call: Any = self._channel.stream_stream(method)
+        answers = call(iter(frames.get, None))
+
+        def stop() -> None:
+            answers.cancel()
+            frames.put(None)
+
+        def forward(frame: bytes) -> bytes:
+            frames.put(frame)
+            wanted, found = len(pb.ForecastStreamRequest.FromString(frame).requests), pb.ForecastStreamResponse()
+            try:
+                while len(found.results) < wanted:
+                    found.MergeFromString(next(answers))
+            except grpc.RpcError as error:
+                _pass_on(error, context)
+            except StopIteration:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the server has ended the stream")
+            return found.SerializeToString()
+
+        context.add_callback(stop)
+        for frame in requests:
+            yield self._next()(context, partial(forward, frame))
 
     def stop(self) -> None:
         self._server.stop(0).wait()
         self._channel.close()
+
+
+def _pass_on(error: grpc.RpcError, context: Any) -> NoReturn:
+    failed: Any = error
+    context.set_trailing_metadata(failed.trailing_metadata() or ())
+    raise context.abort(failed.code(), failed.details())

@@ -1,18 +1,22 @@
 """The client for asyncio."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import grpc
 import grpc.aio
 from numpy.typing import ArrayLike
 
+from statecast.v1 import forecast_service_pb2
+
 from . import calls, operations
-from .calls import Method, Operation, Pause, SessionCore
+from .aio_stream import AsyncStream, in_order
+from .calls import Method, Operation, Pause
+from .core import REPLAY_REQUESTS, SessionCore
 from .errors import StatecastError
 from .messages import Time, TimeToLive
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
@@ -45,6 +49,7 @@ class AsyncClient:
         self._target, self._credentials = operations.check_target(target), credentials
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[Method, Any] = {}
+        self._stream: AsyncStream | None = None
 
     def session(
         self,
@@ -54,6 +59,7 @@ class AsyncClient:
         model_version: str = "",
         time_to_live: TimeToLive | None = None,
         resume_only: bool = False,
+        replay_requests: int = REPLAY_REQUESTS,
     ) -> "AsyncSession":
         """A session by name: the first request opens it, or resumes it if it exists. Nothing is sent yet.
 
@@ -64,9 +70,11 @@ class AsyncClient:
             time_to_live: How long, in seconds or as a timedelta, the server keeps the session after its last
                 observation; None for the server's default.
             resume_only: Whether the session must exist.
+            replay_requests: How many of its last requests (and at most 10,000 of their values) to keep, to send them
+                again by itself should the server's Redis lose them; 0 for none.
         """
-        core = operations.new_core(session_id, model, model_version, time_to_live, resume_only)
-        return AsyncSession(self, core, self._locks.setdefault(session_id, asyncio.Lock()))
+        core = operations.new_core(session_id, model, model_version, time_to_live, resume_only, replay_requests)
+        return self._new_session(core)
 
     async def observe_many(
         self, pairs: Iterable[tuple["AsyncSession", ArrayLike]], *, timeout_seconds: float | None = None
@@ -99,6 +107,46 @@ class AsyncClient:
         operation = operations.step_many(cores, horizon, quantile_levels, self._timeout(timeout_seconds))
         return await self._run_alone(operation, sessions)
 
+    def stream(
+        self,
+        pairs: AsyncIterable[tuple["AsyncSession", ArrayLike]] | Iterable[tuple["AsyncSession", ArrayLike]],
+        horizon: int = 0,
+        *,
+        quantile_levels: Sequence[float] = (),
+        timeout_seconds: float | None = None,
+    ) -> AsyncIterator[tuple["AsyncSession", Forecast | Receipt | StatecastError]]:
+        """Appends without end: takes sessions and values as they come, and gives results in the same order.
+
+        At most 256 are under way, so `pairs` is read no further ahead than that. A request that fails gives its error
+        and ends nothing; after a broken connection what was not answered is sent again.
+
+        Args:
+            pairs: Sessions of this client, each with its next values; may be endless.
+            horizon: How many steps ahead to forecast; 0 to only append, which gives receipts.
+            quantile_levels: Of the forecasts; none for the model's own.
+            timeout_seconds: Of each request; None for the client's.
+        """
+
+        def start(pair: Any) -> Coroutine[Any, Any, tuple[AsyncSession, Any]]:
+            session: AsyncSession
+            (session,), (values,) = operations.split_pairs([pair], AsyncSession)
+            return session._forward(values, horizon, quantile_levels, timeout_seconds)
+
+        return in_order(pairs, start)
+
+    async def sessions(self, prefix: str = "", *, timeout_seconds: float | None = None) -> AsyncIterator[SessionInfo]:
+        """Every session of the server whose id begins with `prefix`, in no order; one may come twice.
+
+        One whose record cannot be read has an empty `model`.
+        """
+        token = ""
+        while True:
+            page, token = await self._run(operations.list_sessions(prefix, token, self._timeout(timeout_seconds)))
+            for info in page:
+                yield info
+            if not token:
+                return
+
     async def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
         """All models of the server, every version of each."""
         return await self._run(operations.list_models(self._timeout(timeout_seconds)))
@@ -110,6 +158,8 @@ class AsyncClient:
     async def close(self) -> None:
         """Hangs up; the sessions live on in the server."""
         self._closed = True
+        if self._stream is not None:
+            await self._stream.close()
         if self._channel is not None:
             await self._channel.close()
 
@@ -121,20 +171,37 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    def _method(self, method: Method) -> Any:
+    def _new_session(self, core: SessionCore) -> "AsyncSession":
+        return AsyncSession(self, core, self._locks.setdefault(core.session_id, asyncio.Lock()))
+
+    def _connect(self) -> grpc.aio.Channel:
         if self._channel is None:  # made here, not by the constructor, which may run before the loop does
             options = list(calls.CHANNEL_OPTIONS)
             if self._credentials is None:
                 self._channel = grpc.aio.insecure_channel(self._target, options)
             else:
                 self._channel = grpc.aio.secure_channel(self._target, self._credentials, options)
+        return self._channel
+
+    def _method(self, method: Method) -> Any:
         if method not in self._methods:
-            self._methods[method] = self._channel.unary_unary(
+            channel = self._connect()
+            kind = channel.stream_stream if method is calls.FORECAST_STREAM else channel.unary_unary
+            self._methods[method] = kind(
                 method.path,
                 request_serializer=lambda message: message.SerializeToString(),
                 response_deserializer=method.response.FromString,
             )
         return self._methods[method]
+
+    async def _send(self, action: calls.Send) -> Any:
+        """Calls a method; forecasts that are asked for at the same time travel together on one stream."""
+        if action.method is not calls.FORECAST:
+            return await self._method(action.method)(action.message, timeout=action.timeout_seconds)
+        if self._stream is None:
+            self._stream = AsyncStream(lambda: self._method(calls.FORECAST_STREAM)())
+        request = cast("forecast_service_pb2.ForecastRequest", action.message)
+        return await self._stream.ask(request, action.timeout_seconds)
 
     def _timeout(self, timeout_seconds: float | None) -> float:
         """The timeout of one call."""
@@ -163,8 +230,8 @@ class AsyncClient:
                     action = next(operation)
                     continue
                 try:
-                    response = await self._method(action.method)(action.message, timeout=action.timeout_seconds)
-                except grpc.RpcError as error:
+                    response = await self._send(action)
+                except (grpc.RpcError, StatecastError) as error:
                     action = operation.throw(error)
                 else:
                     action = operation.send(response)
@@ -254,6 +321,41 @@ class AsyncSession:
         """Looks at the session; it must exist."""
         return await self._client._run(operations.get_session(self.id, self._client._timeout(timeout_seconds)))
 
+    async def fork(
+        self,
+        session_id: str,
+        *,
+        time_to_live: TimeToLive | None = None,
+        if_version: Version | None = None,
+        timeout_seconds: float | None = None,
+    ) -> "AsyncSession":
+        """Copies the session as it stands under a new id; the two go their own ways from there.
+
+        Args:
+            session_id: The new session's name; no session may have it yet.
+            time_to_live: As for `AsyncClient.session`; None for this session's.
+            if_version: Copy only if the session stands exactly there.
+            timeout_seconds: None for the client's.
+
+        Raises:
+            AlreadyExists: There is a session of that name.
+        """
+        timeout = self._client._timeout(timeout_seconds)
+        operation = operations.fork(self._core, session_id, time_to_live, if_version, timeout)
+        return self._client._new_session(await self._client._run_alone(operation, [self]))
+
     async def close(self, *, timeout_seconds: float | None = None) -> None:
         """Makes the server forget the session and its state; it must exist."""
-        await self._client._run(calls.close_session(self.id, self._client._timeout(timeout_seconds)))
+        operation = operations.close(self._core, self._client._timeout(timeout_seconds))
+        await self._client._run_alone(operation, [self])
+
+    async def _forward(
+        self, values: ArrayLike, horizon: int, quantile_levels: Sequence[float], timeout_seconds: float | None
+    ) -> tuple["AsyncSession", Forecast | Receipt | StatecastError]:
+        """One request of a stream: what came of it, be it an error."""
+        timeout = self._client._timeout(timeout_seconds)
+        operation = operations.forward(self._core, values, horizon, quantile_levels, timeout)
+        try:
+            return self, await self._client._run_alone(operation, [self])
+        except StatecastError as error:
+            return self, error

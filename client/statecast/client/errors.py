@@ -5,6 +5,7 @@ StatecastError
 ├── NotFound            no such session or model; `reason` tells which
 ├── AlreadyExists       the session exists already
 ├── VersionMismatch     `if_version` does not hold; `current` is where the session stands
+├── SessionRegressed    the server has lost acknowledged observations of the session; `current` is what is left
 ├── PreconditionFailed  the session's record, model or time does not allow the request
 ├── ResourceExhausted   no room in the server, or the message is too large
 ├── Unavailable         the server cannot be reached, is leaving, or has lost its Redis
@@ -78,6 +79,17 @@ class VersionMismatch(StatecastError):
     current: Version | None = None
 
 
+class SessionRegressed(StatecastError):
+    """The session stands at `current`, without what the server had acknowledged up to `last_seen`.
+
+    Its Redis went back to an older copy, or it is another session of that name. The observations that are still in the
+    client's replay buffer would have been sent again by themselves; the message says why they could not be.
+    """
+
+    current: Version | None = None
+    last_seen: Version | None = None
+
+
 class PreconditionFailed(StatecastError):
     """The session's record, model or time does not allow the request."""
 
@@ -146,6 +158,9 @@ KINDS: dict[grpc.StatusCode, type[StatecastError]] = {
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
 }
+_BY_REASON: dict[str, type[StatecastError]] = {"SESSION_REGRESSED": SessionRegressed}
+# What a connection that breaks can end a call with, too; the server's own errors come with a status.
+_TRANSPORT = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -156,8 +171,10 @@ def invalid(field: str, problem: str) -> InvalidArgument:
     return error
 
 
-def from_rpc_error(error: grpc.RpcError) -> StatecastError:
-    """The error of a call that failed as a whole."""
+def from_rpc_error(error: grpc.RpcError | StatecastError) -> StatecastError:
+    """The error of a call that failed as a whole, or of a request on a stream."""
+    if isinstance(error, StatecastError):
+        return error
     if not isinstance(error, (grpc.Call, grpc.aio.AioRpcError)):
         return ServerError(str(error))
     for key, value in error.trailing_metadata() or ():
@@ -166,7 +183,10 @@ def from_rpc_error(error: grpc.RpcError) -> StatecastError:
                 return from_status(status_pb2.Status.FromString(value))
             except DecodeError:
                 break
-    return _make(error.code(), error.details() or "", status_pb2.Status())
+    code, message = error.code(), error.details() or ""
+    if code in _TRANSPORT:
+        return Unavailable(f"{code.name}: {message}")
+    return _make(code, message, status_pb2.Status())
 
 
 def from_status(status: status_pb2.Status) -> StatecastError:
@@ -175,17 +195,17 @@ def from_status(status: status_pb2.Status) -> StatecastError:
 
 
 def _make(code: grpc.StatusCode, message: str, status: status_pb2.Status) -> StatecastError:
-    kind = KINDS.get(code, ServerError)
-    error = kind(message if kind is not ServerError else f"{code.name}: {message}")
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     bad, version = error_details_pb2.BadRequest(), forecast_pb2.Version()
     for detail in status.details:
-        if detail.Unpack(info):
-            error.reason = info.reason
-        elif detail.Unpack(retry):
+        detail.Unpack(info)
+    kind = _BY_REASON.get(info.reason) or KINDS.get(code, ServerError)
+    error = kind(message if kind is not ServerError else f"{code.name}: {message}", info.reason)
+    for detail in status.details:
+        if detail.Unpack(retry):
             error.retry_after_seconds = retry.retry_delay.ToMicroseconds() / 1e6
         elif isinstance(error, InvalidArgument) and detail.Unpack(bad) and bad.field_violations:
             error.field = bad.field_violations[0].field
-        elif isinstance(error, VersionMismatch) and detail.Unpack(version):
+        elif isinstance(error, (VersionMismatch, SessionRegressed)) and detail.Unpack(version):
             error.current = Version(version.step, version.tag)
     return error

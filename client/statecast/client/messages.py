@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from uuid import uuid4
 
 import numpy as np
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import ArrayLike, NDArray
 
@@ -28,11 +29,7 @@ def open_options(model: str, model_version: str, time_to_live: TimeToLive | None
     """How to open a session."""
     options = forecast_pb2.OpenOptions(model=text("model", model), model_version=text("model_version", model_version))
     if time_to_live is not None:
-        try:
-            span = time_to_live if isinstance(time_to_live, timedelta) else timedelta(seconds=time_to_live)
-            options.time_to_live.FromTimedelta(span)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise invalid("open.time_to_live", f"{time_to_live!r} is neither seconds nor a timedelta") from error
+        options.time_to_live.CopyFrom(_duration("open.time_to_live", time_to_live))
     return options
 
 
@@ -63,7 +60,7 @@ def forecast_request(
     if_version: Version | None = None,
 ) -> forecast_service_pb2.ForecastRequest:
     """A request that appends nothing yet."""
-    request = forecast_service_pb2.ForecastRequest(session_id=session_id, horizon=_count("horizon", horizon))
+    request = forecast_service_pb2.ForecastRequest(session_id=session_id, horizon=count("horizon", horizon))
     try:
         request.quantile_levels.extend(float(level) for level in quantile_levels)
     except (TypeError, ValueError) as error:
@@ -73,9 +70,40 @@ def forecast_request(
     return request
 
 
+def fork_request(
+    source_id: str,
+    session_id: str,
+    time_to_live: TimeToLive | None,
+    if_version: Version | None,
+    last_seen: Version | None,
+) -> forecast_service_pb2.ForkSessionRequest:
+    """A request to copy a session."""
+    request = forecast_service_pb2.ForkSessionRequest(
+        source_session_id=source_id, session_id=text("session_id", session_id), request_id=new_request_id()
+    )
+    if time_to_live is not None:
+        request.time_to_live.CopyFrom(_duration("time_to_live", time_to_live))
+    if if_version is not None:
+        request.if_version.CopyFrom(version_message(if_version))
+    if last_seen is not None:
+        request.last_seen.CopyFrom(version_message(last_seen))
+    return request
+
+
 def new_request_id() -> str:
     """A request id that nobody has used."""
     return uuid4().hex
+
+
+def count(field: str, value: int) -> int:
+    """The value, if it can be sent as a count."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise invalid(field, f"{value!r} is not a whole number") from error
+    if not 0 <= number <= _MAX_UINT32:
+        raise invalid(field, f"{number} is out of range")
+    return number
 
 
 def text(field: str, value: str) -> str:
@@ -156,6 +184,16 @@ def to_model_info(message: model_service_pb2.Model) -> ModelInfo:
     )
 
 
+def _duration(field: str, time_to_live: TimeToLive) -> Duration:
+    duration = Duration()
+    try:
+        span = time_to_live if isinstance(time_to_live, timedelta) else timedelta(seconds=time_to_live)
+        duration.FromTimedelta(span)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise invalid(field, f"{time_to_live!r} is neither seconds nor a timedelta") from error
+    return duration
+
+
 def _array(values: Any) -> NDArray[np.float64]:
     kind = getattr(getattr(values, "dtype", None), "kind", "O")
     if kind not in "biufO":
@@ -194,13 +232,3 @@ def _timestamp(time: Any) -> Timestamp:
         message.FromNanoseconds(int(nanoseconds.astype(np.int64)))
         return message
     raise invalid("observations.start_time", f"{time!r} is not a datetime with a time zone or a datetime64 (UTC)")
-
-
-def _count(field: str, value: int) -> int:
-    try:
-        count = operator.index(value)
-    except TypeError as error:
-        raise invalid(field, f"{value!r} is not a whole number") from error
-    if not 0 <= count <= _MAX_UINT32:
-        raise invalid(field, f"{count} is out of range")
-    return count

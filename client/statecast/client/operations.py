@@ -7,9 +7,12 @@ from numpy.typing import ArrayLike
 
 from statecast.v1 import forecast_service_pb2, model_service_pb2
 
-from . import calls, messages
-from .calls import Item, Operation, Patience, SessionCore
+from . import batches, calls, messages
+from .batches import Item
+from .calls import Operation, Patience
+from .core import SessionCore
 from .errors import SomeFailed, StatecastError, invalid
+from .memory import Memory
 from .messages import Time, TimeToLive
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
@@ -17,6 +20,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 LONGEST_TIMEOUT_SECONDS = 1e6
+PAGE_SIZE = 500
 
 
 def check_target(target: str) -> str:
@@ -50,11 +54,17 @@ def split_pairs(pairs: Iterable[tuple[S, ArrayLike]], kind: type[S]) -> tuple[li
 
 
 def new_core(
-    session_id: str, model: str, model_version: str, time_to_live: TimeToLive | None, resume_only: bool
+    session_id: str,
+    model: str,
+    model_version: str,
+    time_to_live: TimeToLive | None,
+    resume_only: bool,
+    replay_requests: int,
 ) -> SessionCore:
     """A session that its first request opens, unless it must exist already."""
     options = messages.open_options(model, model_version, time_to_live)
-    return SessionCore(messages.text("session_id", session_id), None if resume_only else options)
+    memory = Memory(messages.count("replay_requests", replay_requests))
+    return SessionCore(messages.text("session_id", session_id), None if resume_only else options, memory)
 
 
 def observe(
@@ -68,7 +78,7 @@ def observe(
     """Appends."""
     request = messages.forecast_request(core.session_id, if_version=if_version)
     parts = core.parts(request, messages.observations(values, start_time), request_id)
-    return messages.to_receipt((yield from calls.forecast(core, parts, timeout_seconds)))
+    return messages.to_receipt((yield from batches.forecast(core, parts, timeout_seconds)))
 
 
 def step(
@@ -84,7 +94,20 @@ def step(
     """Appends, which may be nothing, and forecasts."""
     request = messages.forecast_request(core.session_id, _ahead(horizon), quantile_levels, if_version)
     parts = core.parts(request, messages.observations(values, start_time), request_id)
-    return messages.to_forecast((yield from calls.forecast(core, parts, timeout_seconds)))
+    return messages.to_forecast((yield from batches.forecast(core, parts, timeout_seconds)))
+
+
+def forward(
+    core: SessionCore,
+    values: ArrayLike,
+    horizon: int,
+    quantile_levels: Sequence[float],
+    timeout_seconds: float,
+) -> Operation[Forecast | Receipt]:
+    """One request of a stream: appends, and forecasts if there is a horizon."""
+    if horizon:
+        return (yield from step(core, values, horizon, quantile_levels, None, None, None, timeout_seconds))
+    return (yield from observe(core, values, None, None, None, timeout_seconds))
 
 
 def observe_many(pairs: Iterable[tuple[SessionCore, ArrayLike]], timeout_seconds: float) -> Operation[list[Receipt]]:
@@ -113,7 +136,7 @@ def _many(
     for core, values in pairs:
         request = messages.forecast_request(core.session_id, horizon, quantile_levels)
         items.append(Item(core, core.parts(request, messages.observations(values))))
-    yield from calls.forecast_many(items, timeout_seconds)
+    yield from batches.forecast_many(items, timeout_seconds)
     results = [item.error or convert(item.response or forecast_service_pb2.ForecastResponse()) for item in items]
     if any(isinstance(result, StatecastError) for result in results):
         raise SomeFailed(results)
@@ -125,6 +148,35 @@ def get_session(session_id: str, timeout_seconds: float) -> Operation[SessionInf
     message = forecast_service_pb2.GetSessionRequest(session_id=messages.text("session_id", session_id))
     response = yield from calls.exchange(calls.GET_SESSION, message, Patience(timeout_seconds))
     return messages.to_session_info(response.session)
+
+
+def list_sessions(prefix: str, page_token: str, timeout_seconds: float) -> Operation[tuple[list[SessionInfo], str]]:
+    """Lists a page of sessions; also the token of the next page, empty after the last one."""
+    message = forecast_service_pb2.ListSessionsRequest(
+        prefix=messages.text("prefix", prefix), page_token=page_token, page_size=PAGE_SIZE
+    )
+    response = yield from calls.exchange(calls.LIST_SESSIONS, message, Patience(timeout_seconds))
+    return [messages.to_session_info(session) for session in response.sessions], response.next_page_token
+
+
+def fork(
+    core: SessionCore,
+    session_id: str,
+    time_to_live: TimeToLive | None,
+    if_version: Version | None,
+    timeout_seconds: float,
+) -> Operation[SessionCore]:
+    """Copies a session under a new id."""
+    message = messages.fork_request(core.session_id, session_id, time_to_live, if_version, core.version)
+    response = yield from calls.exchange(calls.FORK_SESSION, message, Patience(timeout_seconds))
+    version = messages.to_version(response.session.version)
+    return SessionCore(session_id, None, core.memory.begun_at(version), version, is_open=True)
+
+
+def close(core: SessionCore, timeout_seconds: float) -> Operation[None]:
+    """Makes the server forget a session."""
+    yield from calls.close_session(core.session_id, timeout_seconds)
+    core.closed()
 
 
 def list_models(timeout_seconds: float) -> Operation[list[ModelInfo]]:

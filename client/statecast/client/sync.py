@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -12,9 +13,11 @@ import grpc
 from numpy.typing import ArrayLike
 
 from . import calls, operations
-from .calls import Method, Operation, Pause, SessionCore
+from .calls import Method, Operation, Pause
+from .core import REPLAY_REQUESTS, SessionCore
 from .errors import StatecastError
 from .messages import Time, TimeToLive
+from .sync_stream import Driver, FrameStream
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
 T = TypeVar("T")
@@ -56,6 +59,11 @@ class Client:
             )
             for method in calls.METHODS
         }
+        self._stream_method: Any = self._channel.stream_stream(
+            calls.FORECAST_STREAM.path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=calls.FORECAST_STREAM.response.FromString,
+        )
 
     def session(
         self,
@@ -65,6 +73,7 @@ class Client:
         model_version: str = "",
         time_to_live: TimeToLive | None = None,
         resume_only: bool = False,
+        replay_requests: int = REPLAY_REQUESTS,
     ) -> "Session":
         """A session by name: the first request opens it, or resumes it if it exists. Nothing is sent yet.
 
@@ -75,11 +84,11 @@ class Client:
             time_to_live: How long, in seconds or as a timedelta, the server keeps the session after its last
                 observation; None for the server's default.
             resume_only: Whether the session must exist.
+            replay_requests: How many of its last requests (and at most 10,000 of their values) to keep, to send them
+                again by itself should the server's Redis lose them; 0 for none.
         """
-        core = operations.new_core(session_id, model, model_version, time_to_live, resume_only)
-        with self._making_locks:
-            lock = self._locks.setdefault(session_id, threading.Lock())
-        return Session(self, core, lock)
+        core = operations.new_core(session_id, model, model_version, time_to_live, resume_only, replay_requests)
+        return self._new_session(core)
 
     def observe_many(
         self, pairs: Iterable[tuple["Session", ArrayLike]], *, timeout_seconds: float | None = None
@@ -111,6 +120,50 @@ class Client:
         operation = operations.step_many(cores, horizon, quantile_levels, self._timeout(timeout_seconds))
         return self._run_alone(operation, sessions)
 
+    def stream(
+        self,
+        pairs: Iterable[tuple["Session", ArrayLike]],
+        horizon: int = 0,
+        *,
+        quantile_levels: Sequence[float] = (),
+        timeout_seconds: float | None = None,
+    ) -> Iterator[tuple["Session", Forecast | Receipt | StatecastError]]:
+        """Appends without end: takes sessions and values as they come, and gives results in the same order.
+
+        At most 256 are under way, so `pairs` is read no further ahead than that, in a thread of its own. A request that
+        fails gives its error and ends nothing; after a broken connection what was not answered is sent again. Leave the
+        sessions to the stream until it has ended.
+
+        Args:
+            pairs: Sessions of this client, each with its next values; may be endless.
+            horizon: How many steps ahead to forecast; 0 to only append, which gives receipts.
+            quantile_levels: Of the forecasts; none for the model's own.
+            timeout_seconds: Of each request; None for the client's.
+        """
+        timeout = self._timeout(timeout_seconds)
+
+        def work() -> Iterator[tuple[Session, Callable[[], Operation[Any]]]]:
+            for pair in pairs:
+                (session,), (values,) = operations.split_pairs([pair], Session)
+                yield session, partial(operations.forward, session._core, values, horizon, quantile_levels, timeout)
+
+        if self._closed:
+            raise StatecastError("the client is closed")
+        driver: Driver[Session] = Driver(FrameStream(self._stream_method), lambda session: session.id)
+        return driver.run(work())
+
+    def sessions(self, prefix: str = "", *, timeout_seconds: float | None = None) -> Iterator[SessionInfo]:
+        """Every session of the server whose id begins with `prefix`, in no order; one may come twice.
+
+        One whose record cannot be read has an empty `model`.
+        """
+        token = ""
+        while True:
+            page, token = self._run(operations.list_sessions(prefix, token, self._timeout(timeout_seconds)))
+            yield from page
+            if not token:
+                return
+
     def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
         """All models of the server, every version of each."""
         return self._run(operations.list_models(self._timeout(timeout_seconds)))
@@ -131,6 +184,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _new_session(self, core: SessionCore) -> "Session":
+        with self._making_locks:
+            lock = self._locks.setdefault(core.session_id, threading.Lock())
+        return Session(self, core, lock)
 
     def _timeout(self, timeout_seconds: float | None) -> float:
         """The timeout of one call."""
@@ -250,6 +308,30 @@ class Session:
         """Looks at the session; it must exist."""
         return self._client._run(operations.get_session(self.id, self._client._timeout(timeout_seconds)))
 
+    def fork(
+        self,
+        session_id: str,
+        *,
+        time_to_live: TimeToLive | None = None,
+        if_version: Version | None = None,
+        timeout_seconds: float | None = None,
+    ) -> "Session":
+        """Copies the session as it stands under a new id; the two go their own ways from there.
+
+        Args:
+            session_id: The new session's name; no session may have it yet.
+            time_to_live: As for `Client.session`; None for this session's.
+            if_version: Copy only if the session stands exactly there.
+            timeout_seconds: None for the client's.
+
+        Raises:
+            AlreadyExists: There is a session of that name.
+        """
+        timeout = self._client._timeout(timeout_seconds)
+        operation = operations.fork(self._core, session_id, time_to_live, if_version, timeout)
+        return self._client._new_session(self._client._run_alone(operation, [self]))
+
     def close(self, *, timeout_seconds: float | None = None) -> None:
         """Makes the server forget the session and its state; it must exist."""
-        self._client._run(calls.close_session(self.id, self._client._timeout(timeout_seconds)))
+        operation = operations.close(self._core, self._client._timeout(timeout_seconds))
+        self._client._run_alone(operation, [self])

@@ -1,0 +1,140 @@
+"""One ForecastStream for all tasks of an AsyncClient: what they ask at the same time travels together.
+
+And requests without end, side by side, with their results in order.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from .core import Request, Response
+from .errors import Cancelled, DeadlineExceeded, StatecastError, Unavailable, from_rpc_error
+from .outbox import Outbox
+
+R = TypeVar("R")
+WINDOW = 256
+"""How many requests without end may be under way."""
+_END = object()
+
+
+class AsyncStream:
+    """Opens a stream when there is something to send, and another one after it has broken."""
+
+    def __init__(self, open_call: Callable[[], Any]) -> None:
+        self._open_call = open_call
+        self._outbox = Outbox()
+        self._has_requests = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    async def ask(self, request: Request, timeout_seconds: float) -> Response:
+        """Sends one request.
+
+        Raises:
+            StatecastError: What the server answers, or that the stream broke.
+        """
+        if self._is_closed:
+            raise StatecastError("the client is closed")
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        key = self._outbox.put(request, partial(_resolve, answer))
+        self._has_requests.set()
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._run())
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await answer
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"no answer within {timeout_seconds:g} s") from error
+        finally:
+            self._outbox.forget(key)
+
+    async def close(self) -> None:
+        """Ends the stream; whoever still waits is told."""
+        self._is_closed = True
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        call = self._open_call()
+        writer = asyncio.ensure_future(self._write(call))
+        make_error: Callable[[], StatecastError] = partial(Unavailable, "the server has ended the stream")
+        try:
+            while (frame := await call.read()) is not grpc.aio.EOF:
+                self._outbox.take(frame)
+        except grpc.RpcError as error:
+            make_error = partial(from_rpc_error, error)
+        except asyncio.CancelledError:
+            make_error = partial(Cancelled, "the client is closed")
+            raise
+        finally:
+            self._task = None
+            writer.cancel()
+            call.cancel()
+            self._outbox.fail(make_error)
+
+    async def _write(self, call: Any) -> None:
+        with suppress(grpc.RpcError, asyncio.InvalidStateError):  # whoever reads hears of it
+            while True:
+                await self._has_requests.wait()
+                self._has_requests.clear()
+                while (frame := self._outbox.next_frame()) is not None:
+                    await call.write(frame)
+
+
+def _resolve(answer: "asyncio.Future[Response]", result: Response | StatecastError) -> None:
+    if answer.done():
+        return
+    if isinstance(result, StatecastError):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)
+
+
+async def in_order(
+    items: AsyncIterable[Any] | Iterable[Any], start: Callable[[Any], Coroutine[Any, Any, R]]
+) -> AsyncIterator[R]:
+    """Starts something for each item as it comes, and yields what comes of each in the order of the items."""
+    source = _as_async(items)
+    following: asyncio.Task[Any] | None = asyncio.ensure_future(_next(source))
+    under_way: deque[asyncio.Task[R]] = deque()
+    try:
+        while following or under_way:
+            has_room = following is not None and len(under_way) < WINDOW
+            await asyncio.wait(
+                [*list(under_way)[:1], *([following] if following and has_room else [])],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if following and has_room and following.done():
+                item = following.result()
+                following = None
+                if item is not _END:
+                    under_way.append(asyncio.ensure_future(start(item)))
+                    following = asyncio.ensure_future(_next(source))
+            while under_way and under_way[0].done():
+                yield under_way.popleft().result()
+    finally:
+        for task in (following, *under_way):
+            if task is not None:
+                task.cancel()
+
+
+async def _next(source: AsyncIterator[Any]) -> Any:
+    return await anext(source, _END)
+
+
+async def _as_async(items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+            await asyncio.sleep(0)  # so that what is under way goes on

@@ -1,0 +1,185 @@
+"""Requests that append and forecast: one session's in parts, many sessions' in frames."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+
+import grpc
+
+from statecast.v1 import forecast_service_pb2
+
+from . import messages
+from .calls import FORECAST, FORECAST_MANY, Operation, Patience, Send, exchange
+from .core import Request, Response, SessionCore
+from .errors import StatecastError, VersionMismatch, from_rpc_error, from_status
+from .recovery import restore
+
+MAX_REQUESTS_A_FRAME = 512
+MAX_VALUES_A_FRAME = 500_000
+
+
+def forecast(core: SessionCore, parts: Sequence[Request], timeout_seconds: float) -> Operation[Response]:
+    """Sends the parts of one request one after the other; each may take `timeout_seconds`."""
+    taken, response = 0, Response()
+    for position, part in enumerate(parts):
+        before = response.version
+        if position and parts[0].HasField("if_version"):
+            part.if_version.CopyFrom(before)
+        try:
+            response = yield from _ask(core, part, timeout_seconds)
+            taken += len(part.observations.values)
+            core.heard(part, response)
+            if response.replayed and position < len(parts) - 1:
+                _check_alone(part, response)
+        except StatecastError as error:
+            error.request_id, error.values_taken = part.request_id, taken
+            raise
+    return response
+
+
+def _ask(core: SessionCore, part: Request, timeout_seconds: float) -> Operation[Response]:
+    """Sends one request; if the session has lost what was acknowledged, that first."""
+    core.say_what_was_seen(part)
+    try:
+        response: Response = yield from exchange(FORECAST, part, Patience(timeout_seconds))
+    except StatecastError as error:
+        if not core.is_lost(error):
+            raise
+        yield from restore(core, error, timeout_seconds)
+        response = yield from exchange(FORECAST, part, Patience(timeout_seconds))
+    return response
+
+
+def _check_alone(part: Request, response: Response) -> None:
+    """A replay tells where the session stands now; under `if_version` nobody else may have moved it on since."""
+    if not part.HasField("if_version"):
+        return
+    steps = response.version.step - part.if_version.step
+    # A time step is one value or several; a gap in time, in front of a first part alone, makes further steps.
+    if (steps < 1 or len(part.observations.values) % steps) and not part.observations.HasField("start_time"):
+        error = VersionMismatch(f"if_version: the session was moved on to {messages.to_version(response.version)}")
+        error.current = messages.to_version(response.version)
+        raise error
+
+
+@dataclass
+class Item:
+    """One request of a call about many sessions, and what came of it."""
+
+    core: SessionCore
+    parts: Sequence[Request]
+    taken: int = 0
+    response: Response | None = None
+    error: StatecastError | None = None
+
+
+@dataclass
+class _Line:
+    """The parts that wait for one session, in order: only the first one is under way.
+
+    `lost` is the error that says that the session has lost what was acknowledged, until that is mended, once.
+    """
+
+    parts: deque[tuple[Item, Request]] = field(default_factory=deque)
+    lost: StatecastError | None = None
+    is_mended: bool = False
+
+    @property
+    def core(self) -> SessionCore:
+        """The session."""
+        return self.parts[0][0].core
+
+    def take(self, result: Response | StatecastError) -> None:
+        """Settles the first part; what may succeed again stays."""
+        item, part = self.parts[0]
+        if isinstance(result, StatecastError):
+            result.request_id, result.values_taken = part.request_id, item.taken
+            item.error = result
+            if item.core.is_lost(result) and not self.is_mended:
+                self.lost = result
+            elif not result.may_succeed_again:
+                self.refuse(result)
+            return
+        self.parts.popleft()
+        item.core.heard(part, result)
+        item.taken += len(part.observations.values)
+        item.response, item.error = result, None
+
+    def refuse(self, error: StatecastError) -> None:
+        """Gives up on everything that waits: sending what comes after a hole would be worse than not sending it."""
+        for item, part in reversed(self.parts):
+            # Each has an error of its own, which names the first of its parts that was not taken.
+            item.error = copy(error)
+            item.error.request_id, item.error.values_taken = part.request_id, item.taken
+        self.parts.clear()
+
+
+def forecast_many(items: Sequence[Item], timeout_seconds: float) -> Operation[None]:
+    """Sends many requests in frames, each session's in order, and puts the outcomes into the items.
+
+    `timeout_seconds` begins anew whenever a frame has brought something forward.
+    """
+    lines: dict[str, _Line] = {}
+    for item in items:
+        line = lines.setdefault(item.core.session_id, _Line())
+        line.parts.extend((item, part) for part in item.parts)
+    patience = Patience(timeout_seconds)
+    while waiting := [line for line in lines.values() if line.parts]:
+        before = sum(len(line.parts) for line in waiting)
+        for frame in _frames(waiting):
+            yield from _send_frame(frame, patience.remaining_seconds)
+            if sum(len(line.parts) for line in waiting) < before:
+                before, patience = sum(len(line.parts) for line in waiting), Patience(timeout_seconds)
+        for line in waiting:
+            if line.lost:
+                yield from _mend(line, line.lost, timeout_seconds)
+        failed = [(line, error) for line in waiting if line.parts and (error := line.parts[0][0].error)]
+        if failed:
+            try:
+                yield patience.pause_after(max(failed, key=_wanted_pause)[1])
+            except StatecastError:
+                for line, error in failed:
+                    line.refuse(error)
+
+
+def _mend(line: _Line, lost: StatecastError, timeout_seconds: float) -> Operation[None]:
+    line.lost, line.is_mended = None, True
+    try:
+        yield from restore(line.core, lost, timeout_seconds)
+        line.parts[0][0].error = None
+    except StatecastError as error:
+        line.refuse(error)
+
+
+def _send_frame(frame: Sequence[_Line], timeout_seconds: float) -> Operation[None]:
+    for line in frame:
+        line.core.say_what_was_seen(line.parts[0][1])
+    message = forecast_service_pb2.ForecastManyRequest(requests=[line.parts[0][1] for line in frame])
+    try:
+        answer = yield Send(FORECAST_MANY, message, timeout_seconds)
+    except grpc.RpcError as error:
+        for line in frame:
+            line.take(from_rpc_error(error))
+        return
+    for line, result in zip(frame, answer.results, strict=True):
+        line.take(from_status(result.status) if result.HasField("status") else result.response)
+
+
+def _wanted_pause(failed: tuple[_Line, StatecastError]) -> float:
+    return failed[1].retry_after_seconds or 0.0
+
+
+def _frames(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
+    """Cuts into frames that one message can carry."""
+    frame: list[_Line] = []
+    values = 0
+    for line in lines:
+        size = len(line.parts[0][1].observations.values)
+        if frame and (len(frame) == MAX_REQUESTS_A_FRAME or values + size > MAX_VALUES_A_FRAME):
+            yield frame
+            frame, values = [], 0
+        frame.append(line)
+        values += size
+    if frame:
+        yield frame

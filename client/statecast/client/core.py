@@ -1,0 +1,82 @@
+"""What a client knows about a session."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from statecast.v1 import forecast_pb2, forecast_service_pb2
+
+from . import messages
+from .errors import NotFound, SessionRegressed, StatecastError, invalid
+from .memory import Memory
+from .types import Version
+
+Request: TypeAlias = forecast_service_pb2.ForecastRequest
+Response: TypeAlias = forecast_service_pb2.ForecastResponse
+
+REPLAY_REQUESTS = 32
+
+
+@dataclass
+class SessionCore:
+    """One session, without the connection.
+
+    Attributes:
+        session_id: Its name.
+        opening: How to open it with the first request that succeeds; None if it must exist.
+        memory: The last observations, in case that the server loses them.
+        version: Where it stood when last heard of.
+        is_open: Whether a request has succeeded: from then on the session must exist.
+    """
+
+    session_id: str
+    opening: forecast_pb2.OpenOptions | None
+    memory: Memory = field(default_factory=lambda: Memory(REPLAY_REQUESTS))
+    version: Version | None = None
+    is_open: bool = False
+
+    def heard(self, request: Request, response: Response) -> None:
+        """Takes note of a success."""
+        self.memory.note(request, response, self.version)
+        self.is_open = True
+        self.version = messages.to_version(response.version)
+
+    def closed(self) -> None:
+        """Takes note that the session is gone."""
+        self.is_open = True
+        self.version = None
+        self.memory.forget(None)
+
+    def say_what_was_seen(self, request: Request) -> None:
+        """Lets the server notice if it has lost what it acknowledged."""
+        if self.version is not None:
+            request.last_seen.CopyFrom(messages.version_message(self.version))
+
+    def is_lost(self, error: StatecastError) -> bool:
+        """Whether the error means that the server has lost the session's observations, or all of the session."""
+        has_vanished = isinstance(error, NotFound) and error.reason == "SESSION_NOT_FOUND"
+        return isinstance(error, SessionRegressed) or (has_vanished and self.version is not None)
+
+    def parts(
+        self, request: Request, blocks: Sequence[forecast_pb2.Observations], request_id: str | None = None
+    ) -> list[Request]:
+        """A request for each block; the last one forecasts."""
+        if request_id and len(blocks) > 1:
+            limit = messages.MAX_VALUES_A_REQUEST
+            raise invalid("request_id", f"one id goes with one request, of at most {limit} values")
+        # Each has an id, also one that appends nothing: on a stream its result is known by it.
+        parts = [
+            Request(
+                session_id=self.session_id,
+                observations=block,
+                request_id=messages.text("request_id", request_id or messages.new_request_id()),
+            )
+            for block in blocks
+        ]
+        parts[-1].horizon = request.horizon
+        parts[-1].quantile_levels.extend(request.quantile_levels)
+        if request.HasField("if_version"):
+            parts[0].if_version.CopyFrom(request.if_version)
+        if self.opening is not None and not self.is_open:
+            parts[0].open.CopyFrom(self.opening)
+        return parts

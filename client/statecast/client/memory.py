@@ -1,0 +1,96 @@
+"""The last observations of a session that the server acknowledged, in case that it loses them."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from statecast.v1 import forecast_pb2, forecast_service_pb2
+
+from .types import Version
+
+MAX_VALUES = 10_000
+START = Version(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Observations that the server took, under which request id, and where the session stood after them."""
+
+    observations: forecast_pb2.Observations
+    request_id: str
+    after: Version
+
+
+class Memory:
+    """A bounded buffer of consecutive observations.
+
+    It holds at most `max_requests` requests, and at most 10,000 values of them. Where somebody else appended in between
+    it begins anew, since what it holds must be the session's whole history from its first version on.
+    """
+
+    def __init__(self, max_requests: int) -> None:
+        self._max_requests = max_requests
+        self._first: Version | None = None
+        self._taken: deque[Taken] = deque()
+        self._values = 0
+
+    @property
+    def first(self) -> Version | None:
+        """The oldest version from which on everything is here; None if nothing is."""
+        return self._first
+
+    def note(
+        self,
+        request: forecast_service_pb2.ForecastRequest,
+        response: forecast_service_pb2.ForecastResponse,
+        before: Version | None,
+    ) -> None:
+        """Takes note of a request that succeeded, sent when the session stood at `before` as far as is known."""
+        after = Version(response.version.step, response.version.tag)
+        if response.opened:
+            before = START
+        if before != self._newest:
+            self.forget(before)
+        values = len(request.observations.values)
+        if before is None or not _may_lead(before, after, request.observations):
+            self.forget(after)
+        elif values:
+            self._taken.append(Taken(request.observations, request.request_id, after))
+            self._values += values
+        while len(self._taken) > self._max_requests or self._values > MAX_VALUES:
+            oldest = self._taken.popleft()
+            self._first = oldest.after
+            self._values -= len(oldest.observations.values)
+
+    def forget(self, now: Version | None) -> None:
+        """Begins anew with a session that stands at `now`."""
+        self._first = now
+        self._taken.clear()
+        self._values = 0
+
+    def begun_at(self, version: Version) -> "Memory":
+        """An empty buffer of the same size, of a session that stands at `version`."""
+        memory = Memory(self._max_requests)
+        memory.forget(version)
+        return memory
+
+    def since(self, version: Version) -> list[Taken] | None:
+        """What the session took after it stood at `version`; None if that is not known any more."""
+        if version == self._first:
+            return list(self._taken)
+        for position, taken in enumerate(self._taken):
+            if taken.after == version:
+                return list(self._taken)[position + 1 :]
+        return None
+
+    @property
+    def _newest(self) -> Version | None:
+        return self._taken[-1].after if self._taken else self._first
+
+
+def _may_lead(before: Version, after: Version, observations: forecast_pb2.Observations) -> bool:
+    """Whether the observations alone may have led there; otherwise somebody else appended as well."""
+    steps, values = after.step - before.step, len(observations.values)
+    if not values:
+        return before == after
+    # A time step is one value or several; a gap in time in front makes further steps.
+    return steps > 0 and (values % steps == 0 or observations.HasField("start_time"))

@@ -1,0 +1,66 @@
+"""Sends again what a session has lost because its Redis went back to an older copy."""
+
+import logging
+
+from . import messages
+from .calls import FORECAST, Operation, Patience, exchange
+from .core import Request, SessionCore
+from .errors import SessionRegressed, StatecastError
+from .memory import START, Taken
+from .types import Version
+
+log = logging.getLogger("statecast.client")
+
+
+def restore(core: SessionCore, lost: StatecastError, timeout_seconds: float) -> Operation[None]:
+    """Brings the session back to where it stood, each request within `timeout_seconds`.
+
+    Raises:
+        StatecastError: `lost`, which then says why that cannot be done, or what a request failed with.
+    """
+    at = lost.current if isinstance(lost, SessionRegressed) else START
+    missing = None if at is None else core.memory.since(at)
+    if isinstance(lost, SessionRegressed):
+        lost.last_seen = core.version
+    elif core.opening is None:
+        missing = None
+    if at is None or missing is None:
+        raise _beyond_repair(core, lost)
+    log.warning(
+        "session %r has lost what was acknowledged after %s: sending %d requests again",
+        core.session_id,
+        at,
+        len(missing),
+    )
+    if not isinstance(lost, SessionRegressed):
+        opening = Request(session_id=core.session_id, open=core.opening)
+        yield from exchange(FORECAST, opening, Patience(timeout_seconds))
+    for taken in missing:
+        yield from _send_again(core, taken, at, lost, timeout_seconds)
+        at = taken.after
+
+
+def _send_again(
+    core: SessionCore, taken: Taken, at: Version, lost: StatecastError, timeout_seconds: float
+) -> Operation[None]:
+    request = Request(
+        session_id=core.session_id,
+        observations=taken.observations,
+        request_id=taken.request_id,
+        if_version=messages.version_message(at),
+    )
+    response = yield from exchange(FORECAST, request, Patience(timeout_seconds))
+    stands = messages.to_version(response.version)
+    if stands != taken.after and not response.replayed:
+        lost.message += f"; sent again, it stands at {stands} where it stood at {taken.after} before"
+        lost.args = (lost.message,)
+        raise lost
+
+
+def _beyond_repair(core: SessionCore, lost: StatecastError) -> StatecastError:
+    """The error with the reason why the buffer does not help."""
+    first = core.memory.first
+    reach = "is empty" if first is None else f"reaches back to {first} only"
+    lost.message += f"; nothing was sent again, since the replay buffer {reach}"
+    lost.args = (lost.message,)
+    return lost
