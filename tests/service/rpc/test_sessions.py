@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from functools import partial
 from typing import Any
 
 import grpc
@@ -214,6 +215,6 @@ def test_forks_that_cannot_be(stub: ForecastServiceStub, session_id: str) -> Non
         ({"request_id": "x" * 65}, "request_id"),
     ):
         names: dict[str, Any] = {"source_session_id": session_id, "session_id": session_id + "-fork"} | fields
-        code, status = failure(lambda names=names: stub.ForkSession(pb.ForkSessionRequest(**names)))
+        code, status = failure(partial(stub.ForkSession, pb.ForkSessionRequest(**names)))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert detail(status, error_details_pb2.BadRequest).field_violations[0].field == field
