@@ -42,7 +42,7 @@ class AsyncStream:
         if self._is_closed:
             raise StatecastError("the client is closed")
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        key = self._outbox.put(request, partial(_resolve, answer))
+        key = self._outbox.put(request, timeout_seconds, partial(_resolve, answer))
         self._has_requests.set()
         if self._task is None:
             self._task = asyncio.ensure_future(self._run())

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeAlias
 
 from statecast.v1 import forecast_service_pb2
@@ -23,8 +24,9 @@ class Outbox:
         self._unsent: deque[tuple[Key, Request]] = deque()
         self._waiting: dict[Key, Settle] = {}
 
-    def put(self, request: Request, settle: Settle) -> Key:
+    def put(self, request: Request, timeout_seconds: float, settle: Settle) -> Key:
         """Takes a request to send; `settle` gets its result. No two requests under way may have the same key."""
+        request.timeout.FromTimedelta(timedelta(seconds=timeout_seconds))
         key = (request.session_id, request.request_id)
         self._waiting[key] = settle
         self._unsent.append((key, request))

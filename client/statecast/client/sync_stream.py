@@ -32,10 +32,10 @@ class FrameStream:
         self._changed = threading.Condition()
         self._call: Any = None
 
-    def put(self, request: Any, settle: Settle) -> Key:
+    def put(self, request: Any, timeout_seconds: float, settle: Settle) -> Key:
         """Sends a request; `settle` gets its result, in another thread."""
         with self._changed:
-            key = self._outbox.put(request, settle)
+            key = self._outbox.put(request, timeout_seconds, settle)
             if self._call is None:
                 self._call = call = _Call()
                 call.inner = self._method(self._frames(call))
@@ -179,7 +179,9 @@ class Driver(Generic[S]):
             if isinstance(action, Pause):
                 self._wake_after(action.seconds, partial(resume, None))
                 return
-            task.key = self._stream.put(action.message, lambda result: self._events.put(partial(resume, result)))
+            task.key = self._stream.put(
+                action.message, action.timeout_seconds, lambda result: self._events.put(partial(resume, result))
+            )
             late = DeadlineExceeded(f"no answer within {action.timeout_seconds:g} s")
             self._wake_after(action.timeout_seconds, partial(self._give_up, task, task.key, partial(resume, late)))
 

@@ -35,6 +35,7 @@ class ForecastRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     IF_VERSION_FIELD_NUMBER: _builtins.int
     LAST_SEEN_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session, 1 to 256 printable characters."""
     horizon: _builtins.int
@@ -71,6 +72,12 @@ class ForecastRequest(_message.Message):
         ABORTED with the reason SESSION_REGRESSED. One that is not there is NOT_FOUND, even if `open` is set.
         """
 
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long the caller waits, for a request on a stream, whose call has no deadline. Once it has passed, what was not
+        carried out is not any more; the answer is DEADLINE_EXCEEDED.
+        """
+
     def __init__(
         self,
         *,
@@ -82,10 +89,11 @@ class ForecastRequest(_message.Message):
         request_id: _builtins.str = ...,
         if_version: _forecast_pb2.Version | None = ...,
         last_seen: _forecast_pb2.Version | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["if_version", b"if_version", "last_seen", b"last_seen", "observations", b"observations", "open", b"open"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["if_version", b"if_version", "last_seen", b"last_seen", "observations", b"observations", "open", b"open", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["horizon", b"horizon", "if_version", b"if_version", "last_seen", b"last_seen", "observations", b"observations", "open", b"open", "quantile_levels", b"quantile_levels", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["horizon", b"horizon", "if_version", b"if_version", "last_seen", b"last_seen", "observations", b"observations", "open", b"open", "quantile_levels", b"quantile_levels", "request_id", b"request_id", "session_id", b"session_id", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

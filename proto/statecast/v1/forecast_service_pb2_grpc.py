@@ -31,6 +31,7 @@ class ForecastServiceStub(object):
     Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "statecast") the reason, RetryInfo
     when to try again, and a statecast.v1.Version where the session stands (ABORTED).
     NOT_FOUND tells by its reason whether the session was closed, has expired, or left no trace.
+    RESOURCE_EXHAUSTED comes at once: the queue is full, or so long that the request could not be answered in time.
     UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED mean that the outcome is unknown: send the same request, with the same
     request_id, again.
     """
@@ -89,6 +90,7 @@ class ForecastServiceServicer(object):
     Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "statecast") the reason, RetryInfo
     when to try again, and a statecast.v1.Version where the session stands (ABORTED).
     NOT_FOUND tells by its reason whether the session was closed, has expired, or left no trace.
+    RESOURCE_EXHAUSTED comes at once: the queue is full, or so long that the request could not be answered in time.
     UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED mean that the outcome is unknown: send the same request, with the same
     request_id, again.
     """
@@ -211,6 +213,7 @@ class ForecastService(object):
     Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "statecast") the reason, RetryInfo
     when to try again, and a statecast.v1.Version where the session stands (ABORTED).
     NOT_FOUND tells by its reason whether the session was closed, has expired, or left no trace.
+    RESOURCE_EXHAUSTED comes at once: the queue is full, or so long that the request could not be answered in time.
     UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED mean that the outcome is unknown: send the same request, with the same
     request_id, again.
     """

@@ -32,6 +32,7 @@ class ForecastServiceStub:
     Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "statecast") the reason, RetryInfo
     when to try again, and a statecast.v1.Version where the session stands (ABORTED).
     NOT_FOUND tells by its reason whether the session was closed, has expired, or left no trace.
+    RESOURCE_EXHAUSTED comes at once: the queue is full, or so long that the request could not be answered in time.
     UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED mean that the outcome is unknown: send the same request, with the same
     request_id, again.
     """
@@ -72,6 +73,7 @@ class ForecastServiceAsyncStub(ForecastServiceStub):
     Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "statecast") the reason, RetryInfo
     when to try again, and a statecast.v1.Version where the session stands (ABORTED).
     NOT_FOUND tells by its reason whether the session was closed, has expired, or left no trace.
+    RESOURCE_EXHAUSTED comes at once: the queue is full, or so long that the request could not be answered in time.
     UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED mean that the outcome is unknown: send the same request, with the same
     request_id, again.
     """
@@ -108,6 +110,7 @@ class ForecastServiceServicer(metaclass=_abc_1.ABCMeta):
     Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "statecast") the reason, RetryInfo
     when to try again, and a statecast.v1.Version where the session stands (ABORTED).
     NOT_FOUND tells by its reason whether the session was closed, has expired, or left no trace.
+    RESOURCE_EXHAUSTED comes at once: the queue is full, or so long that the request could not be answered in time.
     UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED mean that the outcome is unknown: send the same request, with the same
     request_id, again.
     """

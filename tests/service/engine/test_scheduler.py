@@ -158,6 +158,24 @@ def test_a_newcomer_has_no_credit_from_before() -> None:
     assert 4 <= sum(name.startswith("new") for name in taken) <= 6
 
 
+def test_who_cannot_be_answered_in_time_is_turned_away_at_once() -> None:
+    scheduler = Scheduler(BatchLimits(sessions=10))
+    for number in range(1000):
+        scheduler.submit(ticket(f"old-{number}", caller="old"))
+    in_time = time.monotonic() + 0.5
+    scheduler.submit(ticket("unknown speed", caller="old", deadline=in_time))
+    for _ in range(20):
+        batch = take(scheduler)
+        batch.taken_at -= 0.1  # a batch of 10 takes 0.1 s, so 800 take 8 s
+        scheduler.done(batch)
+    with pytest.raises(Overloaded, match="takes about") as caught:
+        scheduler.submit(ticket("late", caller="old", deadline=in_time))
+    assert 1 < caught.value.retry_after_seconds <= 5
+    scheduler.submit(ticket("late", caller="old", deadline=time.monotonic() + 20))
+    scheduler.submit(ticket("late", caller="old"))
+    scheduler.submit(ticket("whose turn comes first", caller="new", deadline=in_time))
+
+
 def test_everything_that_waits_can_be_taken_back() -> None:
     scheduler = Scheduler(BatchLimits())
     scheduler.submit(ticket("a"))

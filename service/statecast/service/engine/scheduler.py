@@ -47,10 +47,13 @@ class Batch:
 
     sessions: dict[str, list[Ticket]] = field(default_factory=dict)
     late: list[Ticket] = field(default_factory=list)
+    is_full: bool = False
     taken_at: float = field(default_factory=time.monotonic)
 
-    def __len__(self) -> int:
-        return sum(map(len, self.sessions.values()))
+    @property
+    def cost(self) -> int:
+        """What its requests will take, about."""
+        return sum(ticket.request.cost for tickets in self.sessions.values() for ticket in tickets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class _Caller:
     ready: deque[str] = field(default_factory=deque)
     requests: int = 0
     nbytes: int = 0
+    cost: int = 0
 
 
 class Scheduler:
@@ -88,7 +92,8 @@ class Scheduler:
         self._busy: set[str] = set()
         self._queued = 0
         self._queued_bytes = 0
-        self._seconds_a_request = 0.0
+        self._queued_cost = 0
+        self._seconds_a_step = 0.0  # in full batches: those are what a queue is emptied in
         self._closed = False
         self._changed = threading.Condition()
 
@@ -101,7 +106,7 @@ class Scheduler:
         """Queue a request.
 
         Raises:
-            Overloaded: if the queue is full, or the caller's share of it.
+            Overloaded: if the queue is full, or the caller's share of it, or too long for the request's deadline.
             Unavailable: if the server is shutting down.
         """
         with self._changed:
@@ -137,9 +142,9 @@ class Scheduler:
                 self._busy.discard(session_id)
                 if session_id in self._lines:
                     self._give_turn(session_id, self._lines[session_id][0].caller)
-            if len(batch):
-                seconds = (time.monotonic() - batch.taken_at) / len(batch)
-                self._seconds_a_request += SMOOTHING * (seconds - self._seconds_a_request)
+            if batch.is_full:
+                seconds = (time.monotonic() - batch.taken_at) / batch.cost
+                self._seconds_a_step += SMOOTHING * (seconds - self._seconds_a_step)
             self._changed.notify_all()
 
     def take_all(self) -> list[Ticket]:
@@ -149,7 +154,7 @@ class Scheduler:
             self._lines.clear()
             self._callers.clear()
             self._turns.clear()
-            self._queued = self._queued_bytes = 0
+            self._queued = self._queued_bytes = self._queued_cost = 0
             self._changed.notify_all()
             return tickets
 
@@ -172,16 +177,31 @@ class Scheduler:
                 Reason.QUEUE_FULL,
                 self._retry_after_seconds(),
             )
+        wait_seconds = self._wait_seconds(caller, ticket)
+        if wait_seconds and ticket.deadline is not None and time.monotonic() + wait_seconds > ticket.deadline:
+            raise Overloaded(
+                f"{self._queued} requests are waiting, which takes about {wait_seconds:.2g} s and so longer than the "
+                "caller does; nothing was appended",
+                Reason.QUEUE_FULL,
+                self._retry_after_seconds(),
+            )
         self._callers[ticket.caller] = caller
         caller.requests += 1
         caller.nbytes += size
+        caller.cost += ticket.request.cost
         self._queued += 1
         self._queued_bytes += size
+        self._queued_cost += ticket.request.cost
+
+    def _wait_seconds(self, caller: _Caller, ticket: Ticket) -> float:
+        """About how long until it is done: as long as its caller's own line, at the speed that turns leave to it."""
+        own = (caller.cost + ticket.request.cost) * (len(self._callers) + (not caller.requests))
+        return min(self._queued_cost + ticket.request.cost, own) * self._seconds_a_step
 
     def _retry_after_seconds(self) -> float:
         """About how long it takes until half of the queue is done."""
         shortest, longest = RETRY_AFTER_SECONDS
-        return min(max(self._queued / 2 * self._seconds_a_request, shortest), longest)
+        return min(max(self._queued_cost / 2 * self._seconds_a_step, shortest), longest)
 
     def _give_turn(self, session_id: str, name: str) -> None:
         caller = self._callers[name]
@@ -207,6 +227,7 @@ class Scheduler:
             if taken:
                 batch.sessions[session_id] = taken
                 self._busy.add(session_id)
+        batch.is_full = bool(self._turns and batch.sessions)
         return batch
 
     def _take_from(self, session_id: str, room: int, late: list[Ticket]) -> list[Ticket]:
@@ -231,7 +252,9 @@ class Scheduler:
         size = ticket.request.nbytes
         caller.requests -= 1
         caller.nbytes -= size
+        caller.cost -= ticket.request.cost
         self._queued -= 1
         self._queued_bytes -= size
+        self._queued_cost -= ticket.request.cost
         if not caller.requests:
             del self._callers[ticket.caller]

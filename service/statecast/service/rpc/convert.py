@@ -19,6 +19,7 @@ MAX_QUANTILE_LEVELS = 128
 MAX_MODEL_NAME_CHARACTERS = 256
 MAX_MAGNITUDE = 1e30
 USUAL_PAGE, LARGEST_PAGE = 100, 1000
+LONGEST_TIMEOUT_SECONDS = 86_400 * 365
 MAX_CURSOR = 2**64 - 1
 START_TIME_SECONDS = (-9_214_560_000, 9_214_646_400)
 """From the beginning of 1678 up to that of 2262: what a signed 64-bit number of nanoseconds can hold."""
@@ -44,6 +45,16 @@ def to_request(message: forecast_service_pb2.ForecastRequest) -> Request:
         if_version=_version(message.if_version) if message.HasField("if_version") else None,
         last_seen=_version(message.last_seen) if message.HasField("last_seen") else None,
     )
+
+
+def to_timeout(message: forecast_service_pb2.ForecastRequest) -> float | None:
+    """How many seconds the caller of a Forecast call waits, if the message tells."""
+    if not message.HasField("timeout"):
+        return None
+    seconds = message.timeout.seconds + message.timeout.nanos / NANOSECONDS
+    if not 0 < seconds <= LONGEST_TIMEOUT_SECONDS:
+        raise InvalidRequest("timeout", f"{seconds:g} s is not more than 0 and at most {LONGEST_TIMEOUT_SECONDS} s")
+    return seconds
 
 
 def to_closing(message: forecast_service_pb2.CloseSessionRequest) -> Request:

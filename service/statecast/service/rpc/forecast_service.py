@@ -25,7 +25,8 @@ class ForecastService(ForecastServiceServicer):
 
     async def Forecast(self, request: pb.ForecastRequest, context: Context) -> pb.ForecastResponse:
         asked = convert.to_request(request)
-        return convert.to_response(asked, await self._gate.ask(asked, Call.of(context)))
+        call = Call.of(context).within(convert.to_timeout(request))
+        return convert.to_response(asked, await self._gate.ask(asked, call))
 
     async def ForecastMany(self, request: pb.ForecastManyRequest, context: Context) -> pb.ForecastManyResponse:
         check_size(len(request.requests))

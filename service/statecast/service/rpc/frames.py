@@ -58,7 +58,8 @@ class Frame:
                 raise error
             request = convert.to_request(message)
             self._claim_room(request)
-            self._gate.submit(request, self._call, partial(self._resolve, position, message, request), self._wanted)
+            call = self._call.within(convert.to_timeout(message))
+            self._gate.submit(request, call, partial(self._resolve, position, message, request), self._wanted)
         except Exception as error:  # one broken request must not take its frame with it
             if isinstance(error, Overloaded):
                 self._turned_away[message.session_id] = error

@@ -30,8 +30,14 @@ class Call:
     @staticmethod
     def of(context: Context) -> "Call":
         """The call that is being answered."""
-        remaining = context.time_remaining()
-        return Call(context.peer(), None if remaining is None else time.monotonic() + remaining)
+        return Call(context.peer(), None).within(context.time_remaining())
+
+    def within(self, seconds: float | None) -> "Call":
+        """The same for a request that must be answered within so many seconds."""
+        if seconds is None:
+            return self
+        deadline = time.monotonic() + seconds
+        return Call(self.caller, deadline if self.deadline is None else min(deadline, self.deadline))
 
 
 class Gate:
