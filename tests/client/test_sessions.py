@@ -116,7 +116,7 @@ def test_what_the_buffer_does_not_hold_is_said(client: Any, records: Records, se
     for value in (1.0, 2.0, 3.0):
         seen = session.observe(value).version
     put_back()
-    with pytest.raises(SessionRegressed, match="reaches back to") as caught:
+    with pytest.raises(SessionRegressed, match="holds nothing but") as caught:
         session.observe(4.0)
     assert (caught.value.current, caught.value.last_seen) == (start, seen)
     assert session.info().version == start

@@ -40,15 +40,19 @@ def forecast(core: SessionCore, parts: Sequence[Request], timeout_seconds: float
 
 def _ask(core: SessionCore, part: Request, timeout_seconds: float) -> Operation[Response]:
     """Sends one request; if the session has lost what was acknowledged, that first."""
-    core.say_what_was_seen(part)
-    try:
-        response: Response = yield from exchange(FORECAST, part, Patience(timeout_seconds))
-    except StatecastError as error:
-        if not core.is_lost(error):
-            raise
-        yield from restore(core, error, timeout_seconds)
-        response = yield from exchange(FORECAST, part, Patience(timeout_seconds))
-    return response
+    patience = Patience(timeout_seconds)
+    while True:
+        core.say_what_was_seen(part)
+        try:
+            response: Response = yield from exchange(FORECAST, part, patience)
+            return response
+        except StatecastError as error:
+            if core.caught_up(part, error, patience.outcome_unknown):
+                continue
+            if patience.is_over or not core.is_lost(error):
+                core.failed(part, error)
+                raise
+            yield from restore(core, error, timeout_seconds)
 
 
 def _check_alone(part: Request, response: Response) -> None:
@@ -78,12 +82,11 @@ class Item:
 class _Line:
     """The parts that wait for one session, in order: only the first one is under way.
 
-    `lost` is the error that says that the session has lost what was acknowledged, until that is mended, once.
+    `lost` is the error that says that the session has lost what was acknowledged, until that is mended.
     """
 
     parts: deque[tuple[Item, Request]] = field(default_factory=deque)
     lost: StatecastError | None = None
-    is_mended: bool = False
 
     @property
     def core(self) -> SessionCore:
@@ -95,8 +98,11 @@ class _Line:
         item, part = self.parts[0]
         if isinstance(result, StatecastError):
             result.request_id, result.values_taken = part.request_id, item.taken
+            if item.core.caught_up(part, result, was_tried=False):
+                return
+            item.core.failed(part, result)
             item.error = result
-            if item.core.is_lost(result) and not self.is_mended:
+            if item.core.is_lost(result):
                 self.lost = result
             elif not result.may_succeed_again:
                 self.refuse(result)
@@ -133,7 +139,7 @@ def forecast_many(items: Sequence[Item], timeout_seconds: float) -> Operation[No
                 before, patience = sum(len(line.parts) for line in waiting), Patience(timeout_seconds)
         for line in waiting:
             if line.lost:
-                yield from _mend(line, line.lost, timeout_seconds)
+                yield from _mend(line, line.lost, patience, timeout_seconds)
         failed = [(line, error) for line in waiting if line.parts and (error := line.parts[0][0].error)]
         if failed:
             try:
@@ -143,9 +149,11 @@ def forecast_many(items: Sequence[Item], timeout_seconds: float) -> Operation[No
                     line.refuse(error)
 
 
-def _mend(line: _Line, lost: StatecastError, timeout_seconds: float) -> Operation[None]:
-    line.lost, line.is_mended = None, True
+def _mend(line: _Line, lost: StatecastError, patience: Patience, timeout_seconds: float) -> Operation[None]:
+    line.lost = None
     try:
+        if patience.is_over:
+            raise lost
         yield from restore(line.core, lost, timeout_seconds)
         line.parts[0][0].error = None
     except StatecastError as error:

@@ -16,14 +16,7 @@ from google.protobuf.message import Message
 
 from statecast.v1 import forecast_service_pb2, model_service_pb2
 
-from .errors import (
-    Cancelled,
-    NotFound,
-    PreconditionFailed,
-    StatecastError,
-    Unavailable,
-    from_rpc_error,
-)
+from .errors import NotFound, PreconditionFailed, StatecastError, from_rpc_error
 
 T = TypeVar("T")
 FIRST_PAUSE_SECONDS = 0.05
@@ -35,6 +28,10 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # A server that was stopped or cut off is noticed while there is time to ask another one.
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", -1),
     # Any replica can answer any call.
     ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
@@ -92,6 +89,11 @@ class Patience:
         self.outcome_unknown = False
 
     @property
+    def is_over(self) -> bool:
+        """Whether there is no time left."""
+        return time.monotonic() >= self._end
+
+    @property
     def remaining_seconds(self) -> float:
         """Time left; never nothing at all, so that it can be a timeout."""
         return max(self._end - time.monotonic(), SHORTEST_TIMEOUT_SECONDS)
@@ -103,9 +105,10 @@ class Patience:
             StatecastError: `error`, if another attempt is of no use or there is no time for it.
         """
         seconds = max(self._next_pause_seconds * random.uniform(0.5, 1), error.retry_after_seconds or 0)
+        self.outcome_unknown |= error.outcome_unknown
         if not error.may_succeed_again or seconds >= self.remaining_seconds:
+            error.outcome_unknown = self.outcome_unknown  # also of an earlier attempt
             raise error
-        self.outcome_unknown |= isinstance(error, (Unavailable, Cancelled))
         self._next_pause_seconds = min(2 * self._next_pause_seconds, LONGEST_PAUSE_SECONDS)
         return Pause(seconds)
 

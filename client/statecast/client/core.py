@@ -7,8 +7,8 @@ from typing import TypeAlias
 from statecast.v1 import forecast_pb2, forecast_service_pb2
 
 from . import messages
-from .errors import NotFound, SessionRegressed, StatecastError, invalid
-from .memory import Memory
+from .errors import NotFound, RequestOutdated, SessionRegressed, StatecastError, invalid
+from .memory import START, Memory
 from .types import Version
 
 Request: TypeAlias = forecast_service_pb2.ForecastRequest
@@ -27,6 +27,7 @@ class SessionCore:
         memory: The last observations, in case that the server loses them.
         version: Where it stood when last heard of.
         is_open: Whether a request has succeeded: from then on the session must exist.
+        unsettled: The ids of requests whose outcome is unknown.
     """
 
     session_id: str
@@ -34,10 +35,12 @@ class SessionCore:
     memory: Memory = field(default_factory=lambda: Memory(REPLAY_REQUESTS))
     version: Version | None = None
     is_open: bool = False
+    unsettled: set[str] = field(default_factory=set)
 
     def heard(self, request: Request, response: Response) -> None:
         """Takes note of a success."""
         self.memory.note(request, response, self.version)
+        self.unsettled.discard(request.request_id)
         self.is_open = True
         self.version = messages.to_version(response.version)
 
@@ -48,9 +51,27 @@ class SessionCore:
         self.memory.forget(None)
 
     def say_what_was_seen(self, request: Request) -> None:
-        """Lets the server notice if it has lost what it acknowledged."""
-        if self.version is not None:
-            request.last_seen.CopyFrom(messages.version_message(self.version))
+        """Lets the server notice if it has lost what it acknowledged, or forgotten that it took this request before."""
+        request.last_seen.CopyFrom(messages.version_message(self.version or START))
+
+    def failed(self, request: Request, error: StatecastError) -> None:
+        """Takes note of a request that ended in an error."""
+        error.outcome_unknown |= request.request_id in self.unsettled
+        if error.outcome_unknown and request.observations.values:
+            self.unsettled.add(request.request_id)
+
+    def caught_up(self, request: Request, error: StatecastError, was_tried: bool) -> bool:
+        """Whether the request was refused only because so much happened since; then the core is up to date now.
+
+        One that was tried before, to an unknown outcome, may be part of what happened.
+        """
+        if not isinstance(error, RequestOutdated) or error.current is None:
+            return False
+        if was_tried or request.request_id in self.unsettled:
+            return False
+        self.version = error.current
+        self.memory.forget(error.current)
+        return True
 
     def is_lost(self, error: StatecastError) -> bool:
         """Whether the error means that the server has lost the session's observations, or all of the session."""

@@ -5,6 +5,7 @@ StatecastError
 ├── NotFound            no such session or model; `reason` tells which
 ├── AlreadyExists       the session exists already
 ├── VersionMismatch     `if_version` does not hold; `current` is where the session stands
+├── RequestOutdated     the session has taken too much since to tell whether it took this request before
 ├── SessionRegressed    the server has lost acknowledged observations of the session; `current` is what is left
 ├── PreconditionFailed  the session's record, model or time does not allow the request
 ├── ResourceExhausted   no room in the server, or the message is too large
@@ -16,8 +17,8 @@ StatecastError
 ├── ServerError         anything else, such as a defect of the server
 └── SomeFailed          some requests of a call about many sessions failed; `results` holds every outcome
 
-After Unavailable, DeadlineExceeded and Cancelled the outcome is unknown. The same call with the error's `request_id`
-appends the observations if they were not appended before, and only then.
+Where an error's `outcome_unknown` is true, as after Unavailable, DeadlineExceeded and Cancelled, the observations may
+have been appended. The same call with the error's `request_id` appends them if they were not, and only then.
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,10 @@ class StatecastError(Exception):
         request_id: The idempotency key of the request that failed; empty if it appended nothing.
         values_taken: How many values of the call had been appended before, if it was sent in parts.
         retry_after_seconds: How long the server asks to wait; None if trying again is of no use, or it did not say.
+        outcome_unknown: Whether the observations may have been appended all the same.
     """
+
+    outcome_unknown = False
 
     def __init__(self, message: str, reason: str = "", retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -79,6 +83,15 @@ class VersionMismatch(StatecastError):
     current: Version | None = None
 
 
+class RequestOutdated(StatecastError):
+    """The session stands at `current` and has taken more than 16 requests since an attempt of unknown outcome.
+
+    Nobody can tell whether this request was among them; look at the data, and send it under a new id if it was not.
+    """
+
+    current: Version | None = None
+
+
 class SessionRegressed(StatecastError):
     """The session stands at `current`, without what the server had acknowledged up to `last_seen`.
 
@@ -95,11 +108,13 @@ class PreconditionFailed(StatecastError):
 
 
 class ResourceExhausted(StatecastError):
-    """No room in the server, or the message is too large; nothing was appended."""
+    """No room in the server, or the message is too large."""
 
 
 class Unavailable(StatecastError):
     """The server cannot be reached, is leaving, or has lost its Redis; the outcome is unknown."""
+
+    outcome_unknown = True
 
     @property
     def may_succeed_again(self) -> bool:
@@ -110,9 +125,13 @@ class Unavailable(StatecastError):
 class DeadlineExceeded(StatecastError):
     """No answer in time; the outcome is unknown."""
 
+    outcome_unknown = True
+
 
 class Cancelled(StatecastError):
     """The call was cut off; the outcome is unknown."""
+
+    outcome_unknown = True
 
     @property
     def may_succeed_again(self) -> bool:
@@ -158,7 +177,10 @@ KINDS: dict[grpc.StatusCode, type[StatecastError]] = {
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
 }
-_BY_REASON: dict[str, type[StatecastError]] = {"SESSION_REGRESSED": SessionRegressed}
+_BY_REASON: dict[str, type[StatecastError]] = {
+    "SESSION_REGRESSED": SessionRegressed,
+    "REQUEST_OUTDATED": RequestOutdated,
+}
 # What a connection that breaks can end a call with, too; the server's own errors come with a status.
 _TRANSPORT = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
@@ -206,6 +228,6 @@ def _make(code: grpc.StatusCode, message: str, status: status_pb2.Status) -> Sta
             error.retry_after_seconds = retry.retry_delay.ToMicroseconds() / 1e6
         elif isinstance(error, InvalidArgument) and detail.Unpack(bad) and bad.field_violations:
             error.field = bad.field_violations[0].field
-        elif isinstance(error, (VersionMismatch, SessionRegressed)) and detail.Unpack(version):
+        elif isinstance(error, (VersionMismatch, SessionRegressed, RequestOutdated)) and detail.Unpack(version):
             error.current = Version(version.step, version.tag)
     return error

@@ -5,7 +5,7 @@ import logging
 from . import messages
 from .calls import FORECAST, Operation, Patience, exchange
 from .core import Request, SessionCore
-from .errors import SessionRegressed, StatecastError
+from .errors import NotFound, SessionRegressed, StatecastError, VersionMismatch
 from .memory import START, Taken
 from .types import Version
 
@@ -36,31 +36,43 @@ def restore(core: SessionCore, lost: StatecastError, timeout_seconds: float) -> 
         opening = Request(session_id=core.session_id, open=core.opening)
         yield from exchange(FORECAST, opening, Patience(timeout_seconds))
     for taken in missing:
-        yield from _send_again(core, taken, at, lost, timeout_seconds)
+        if not (yield from _send_again(core, taken, at, lost, timeout_seconds)):
+            return  # whoever called sends its request again, and hears how it stands now
         at = taken.after
 
 
 def _send_again(
     core: SessionCore, taken: Taken, at: Version, lost: StatecastError, timeout_seconds: float
-) -> Operation[None]:
+) -> Operation[bool]:
+    """Whether the session took it; if not, it has been lost again meanwhile, or somebody else sends it, too."""
     request = Request(
         session_id=core.session_id,
         observations=taken.observations,
         request_id=taken.request_id,
         if_version=messages.version_message(at),
     )
-    response = yield from exchange(FORECAST, request, Patience(timeout_seconds))
+    try:
+        response = yield from exchange(FORECAST, request, Patience(timeout_seconds))
+    except VersionMismatch as moved:
+        if moved.current is None or core.memory.since(moved.current) is None:
+            raise _beyond_repair(core, lost) from moved
+        return False
+    except NotFound as vanished:
+        if not core.is_lost(vanished):
+            raise
+        return False
     stands = messages.to_version(response.version)
     if stands != taken.after and not response.replayed:
         lost.message += f"; sent again, it stands at {stands} where it stood at {taken.after} before"
         lost.args = (lost.message,)
         raise lost
+    return True
 
 
 def _beyond_repair(core: SessionCore, lost: StatecastError) -> StatecastError:
     """The error with the reason why the buffer does not help."""
     first = core.memory.first
-    reach = "is empty" if first is None else f"reaches back to {first} only"
-    lost.message += f"; nothing was sent again, since the replay buffer {reach}"
+    reach = "is empty" if first is None else f"holds nothing but what followed on {first} without others in between"
+    lost.message += f"; nothing more was sent again, since the replay buffer {reach}"
     lost.args = (lost.message,)
     return lost

@@ -42,8 +42,9 @@ class ForecastRequest(_message.Message):
     """How many steps ahead to forecast, at most the model's horizon; 0 to only observe."""
     request_id: _builtins.str
     """The caller's idempotency key, 1 to 64 bytes; empty for none. If it is among the last 16 that appended to this
-    session, nothing is appended and the answer is that of the session as it stands. So while the outcome of a request
-    is unknown, append at most 15 others to its session.
+    session, nothing is appended and the answer is that of the session as it stands. A request that may be older than
+    those 16, by its last_seen, is ABORTED with the reason REQUEST_OUTDATED, for it may have been taken and forgotten:
+    send it again with the version that the error tells, but only if no attempt has an unknown outcome.
     """
     @_builtins.property
     def open(self) -> _forecast_pb2.OpenOptions:

@@ -6,6 +6,7 @@ ServiceError
 ├── AlreadyExists       a session of that name exists
 ├── StandsElsewhere     the session is not where the caller believed
 │   ├── VersionMismatch     it was moved on, or is another one of that name
+│   ├── RequestOutdated     it has taken too much since to tell a repeated request from a new one
 │   └── SessionRegressed    it has lost what its caller was told that it had taken
 ├── PreconditionFailed  the session's record or time forbids it
 ├── Overloaded          no room; try again later (both are RetryableError)
@@ -25,6 +26,7 @@ class Reason(StrEnum):
 
     INVALID_FIELD = "INVALID_FIELD"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    REQUEST_OUTDATED = "REQUEST_OUTDATED"
     SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
     SESSION_CLOSED = "SESSION_CLOSED"
     SESSION_EXPIRED = "SESSION_EXPIRED"
@@ -82,6 +84,10 @@ class StandsElsewhere(ServiceError):
 
 class VersionMismatch(StandsElsewhere):
     """The session stands at `current`, not where the request says."""
+
+
+class RequestOutdated(StandsElsewhere):
+    """The session stands at `current`, too far on to tell whether it has taken the request before."""
 
 
 class SessionRegressed(StandsElsewhere):

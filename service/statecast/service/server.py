@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -60,6 +61,8 @@ async def run(settings: Settings, load_models: LoadModels = load_registry) -> No
         EngineStopped: if the engine failed.
     """
     stop = asyncio.Event()
+
+    sys.setswitchinterval(float(os.environ.get("SWI", "0.005")))
     with _signals(stop):
         async with serving(settings, load_models) as running:
             waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), running.engine]
@@ -189,6 +192,10 @@ def _grpc_server(
             ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a helper
             ("grpc.max_receive_message_length", settings.max_message_mib * 1024 * 1024),
             ("grpc.max_send_message_length", -1),
+            # Clients may ask every other second whether the server is still there.
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+            ("grpc.http2.max_ping_strikes", 0),
+            ("grpc.keepalive_permit_without_calls", 1),
         ],
     )
     add_ForecastServiceServicer_to_server(forecasts, server)

@@ -1,5 +1,10 @@
 """What looks like the same session, request or history, and is not."""
 
+import hashlib
+import math
+import struct
+
+import numpy as np
 import pytest
 from support.engines import MakeEngine, observe, one, refused, step_of
 from support.redis_process import RedisProcess
@@ -7,6 +12,7 @@ from support.redis_process import RedisProcess
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.request import Opening, Request
 from statecast.service.errors import InvalidRequest, PreconditionFailed, Reason, SessionRegressed
+from statecast.service.version import START, Version, chain
 
 HOUR = 3_600_000_000_000
 HOURLY = Opening("hourly")
@@ -40,6 +46,23 @@ def test_a_copy_of_a_session_that_was_opened_anew_with_the_same_values_is_stale(
     anew = one(stale, observe("a", 1.0, request_id=b"r"))
     assert not anew.replayed
     assert step_of(anew) == 2
+
+
+def test_the_tag_depends_on_every_step() -> None:
+    tag = bytes(8)
+    for value in (1.0, math.nan, 0.0):
+        tag = hashlib.blake2b(tag + struct.pack("<d", value), digest_size=8).digest()
+    rows = np.array([[1.0], [-math.nan], [-0.0]])
+    assert chain(START, rows, None) == Version(3, int.from_bytes(tag, "little"))
+
+
+def test_a_retry_is_known_although_its_if_version_holds_no_more(make_engine: MakeEngine) -> None:
+    start = one(make_engine(), observe("a", 1.0)).version
+    request = observe("a", 2.0, request_id=b"r", if_version=start)
+    applied = one(make_engine(), request)
+    again = one(make_engine(), request)
+    assert again.replayed
+    assert again.version == applied.version
 
 
 def test_the_same_values_at_another_time_are_another_request(make_engine: MakeEngine) -> None:

@@ -12,12 +12,10 @@ from statecast.service.engine.scheduler import Batch, BatchLimits, Scheduler, Ti
 from statecast.service.errors import Overloaded, Reason, Unavailable
 
 
-def ticket(
-    session_id: str, values: int = 0, *, close: bool = False, wanted: bool = True, caller: str = "", **others: Any
-) -> Ticket:
+def ticket(session_id: str, values: int = 0, *, wanted: bool = True, caller: str = "", **others: Any) -> Ticket:
     """A ticket whose request costs one more than it has values."""
-    request = Request(session_id, values=np.zeros(values), close=close)
-    return Ticket(request, lambda result: None, lambda: wanted, caller, **others)
+    request = Request(session_id, values=np.zeros(values), **others)
+    return Ticket(request, lambda result: None, lambda: wanted, caller)
 
 
 def sizes(batch: Batch | None) -> dict[str, int]:

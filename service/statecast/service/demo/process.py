@@ -41,6 +41,11 @@ class DemoServer:
         """Where it serves its metrics."""
         return f"http://127.0.0.1:{self.metrics_port}/metrics"
 
+    @property
+    def process_id(self) -> int | None:
+        """The running server's process; None before the first start."""
+        return self._process.pid if self._process else None
+
     def start(self) -> float:
         """Start, or start again on the same port, and wait until it serves; how many seconds that took.
 
@@ -50,7 +55,7 @@ class DemoServer:
         started = time.monotonic()
         command = [sys.executable, "-m", "statecast.service", "serve", "--device", "cpu", "--drain-seconds", "0"]
         command += ["--data-dir", str(self._folder), "--port", str(self.port), "--metrics-port", "0"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STATECAST_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("STATECAST_X")}
         with self._log.open("wb") as log, _signals_held():
             # A session of its own, so that Ctrl-C reaches the demo alone, which then stops the server in good order.
             self._process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,16 +15,18 @@ from statecast.service.engine.request import Fork, Request
 from statecast.service.engine.standing import Seed, Standing
 from statecast.service.errors import (
     AlreadyExists,
+    DeadlinePassed,
     InvalidRequest,
     NotFound,
     PreconditionFailed,
     Reason,
+    RequestOutdated,
     ServiceError,
     SessionRegressed,
     VersionMismatch,
 )
 from statecast.service.registry import Model, Registry
-from statecast.service.store.record import Entry, RequestMark
+from statecast.service.store.record import REMEMBERED_REQUESTS, Entry, RequestMark
 from statecast.service.version import START, chain
 
 log = logging.getLogger(__name__)
@@ -91,6 +94,9 @@ class Planner:
 
     def _decide(self, plan: Plan, request: Request) -> Answer:
         """Decide one request; the plan changes only if nothing is wrong with it."""
+        if request.deadline is not None and request.deadline <= time.monotonic():
+            # Its caller may have sent it again elsewhere, long ago if this replica was stopped.
+            raise DeadlinePassed("the deadline has passed; nothing was appended", Reason.DEADLINE_PASSED)
         if request.fork:
             return _fork(plan, request, request.fork)
         standing = self._enter(plan, request)
@@ -104,6 +110,7 @@ class Planner:
         mark = _mark(request)
         if mark and _is_replay(standing, mark):
             return Answer(standing, plan.steps, replayed=True)
+        _check_known(standing, request)
         _check_version(standing, request)
         entry = self._append(standing, request, mark)
         if entry:
@@ -184,6 +191,20 @@ def _check_seen(standing: Standing, request: Request) -> None:
             f"last_seen: session {request.session_id!r} stands at {standing.version}, without what its caller was told "
             f"that it had taken up to {request.last_seen}: Redis has lost it, or this is another session of that name",
             Reason.SESSION_REGRESSED,
+            standing.version,
+        )
+
+
+def _check_known(standing: Standing, request: Request) -> None:
+    """An earlier attempt of the request may have been forgotten: better refused than taken twice."""
+    if request.last_seen is None or not request.request_id or not request.values.size:
+        return
+    if not standing.remembers_since(request.last_seen):
+        raise RequestOutdated(
+            f"last_seen: session {request.session_id!r} has taken more than {REMEMBERED_REQUESTS} requests since "
+            f"{request.last_seen}, so that nobody can tell whether this one was among them; it stands at "
+            f"{standing.version}",
+            Reason.REQUEST_OUTDATED,
             standing.version,
         )
 

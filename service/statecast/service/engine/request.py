@@ -39,7 +39,7 @@ class Request:
     """One caller's wish for one session: append `values`, then forecast `horizon` steps; or close, copy or fork it.
 
     `width` is how many values the caller says that a time step has; 0 if it does not say. `last_seen` is the newest
-    version that the caller was told.
+    version that the caller was told; `deadline`, on the clock of time.monotonic, until when the answer is of use.
     """
 
     session_id: str
@@ -52,6 +52,7 @@ class Request:
     request_id: bytes = b""
     if_version: Version | None = None
     last_seen: Version | None = None
+    deadline: float | None = None
     close: bool = False
     copy: bool = False
     fork: Fork | None = None

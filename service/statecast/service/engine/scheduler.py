@@ -8,6 +8,7 @@ the next one gathers by itself.
 
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections import deque
@@ -23,37 +24,33 @@ thresholds, Choudhury and Hahne 1998): alone it has four fifths."""
 RETRY_AFTER_SECONDS = (0.05, 5.0)
 """The shortest and the longest pause that is asked of a caller who is turned away."""
 SMOOTHING = 0.2
+MARGIN = 1.5
+"""So many times the estimated wait must be left to a request: work for an answer that comes too late is for nobody."""
 
 
 @dataclass(slots=True)
 class Ticket:
-    """A request that waits for its result.
-
-    `wanted`, asked from any thread, tells whether its caller still waits; `deadline`, on the clock of time.monotonic,
-    until when it does.
-    """
+    """A request that waits for its result; `wanted`, asked from any thread, tells whether its caller still does."""
 
     request: Request
     resolve: Callable[[Result], None]
     wanted: Callable[[], bool] = lambda: True
     caller: str = ""
-    deadline: float | None = None
     queued_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
 class Batch:
-    """The tickets of each session in the order in which they came, and those whose deadline had passed."""
+    """The tickets of each session in the order in which they came, and those whose deadline had passed.
+
+    It is full if more waited than it could hold.
+    """
 
     sessions: dict[str, list[Ticket]] = field(default_factory=dict)
     late: list[Ticket] = field(default_factory=list)
+    cost: int = 0
     is_full: bool = False
     taken_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def cost(self) -> int:
-        """What its requests will take, about."""
-        return sum(ticket.request.cost for tickets in self.sessions.values() for ticket in tickets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +74,27 @@ class _Caller:
     cost: int = 0
 
 
+@dataclass(slots=True)
+class _Pace:
+    """How long full batches take, which are what a queue is emptied in; nothing until there was one."""
+
+    batch_seconds: float = 0.0
+    batch_cost: float = 0.0
+
+    def note(self, seconds: float, cost: int) -> None:
+        """Take note of a full batch."""
+        share = SMOOTHING if self.batch_cost else 1.0
+        self.batch_seconds += share * (seconds - self.batch_seconds)
+        self.batch_cost += share * (cost - self.batch_cost)
+
+    def seconds(self, cost: int) -> float:
+        """About how long until the batch is done in which a line of that cost ends."""
+        if not self.batch_cost:
+            return 0.0
+        batches = cost / self.batch_cost
+        return (math.ceil(batches) if batches > 1 else batches) * self.batch_seconds
+
+
 class Scheduler:
     """The queue between the edge and the engine's threads."""
 
@@ -93,7 +111,8 @@ class Scheduler:
         self._queued = 0
         self._queued_bytes = 0
         self._queued_cost = 0
-        self._seconds_a_step = 0.0  # in full batches: those are what a queue is emptied in
+        self._pace = _Pace()
+        self._under_way: Batch | None = None
         self._closed = False
         self._changed = threading.Condition()
 
@@ -130,6 +149,7 @@ class Scheduler:
             while True:
                 batch = self._form_batch()
                 if batch.sessions or batch.late:
+                    self._under_way = batch
                     return batch
                 if self._closed and not self._lines:
                     return None
@@ -142,9 +162,9 @@ class Scheduler:
                 self._busy.discard(session_id)
                 if session_id in self._lines:
                     self._give_turn(session_id, self._lines[session_id][0].caller)
+            self._under_way = None
             if batch.is_full:
-                seconds = (time.monotonic() - batch.taken_at) / batch.cost
-                self._seconds_a_step += SMOOTHING * (seconds - self._seconds_a_step)
+                self._pace.note(time.monotonic() - batch.taken_at, batch.cost)
             self._changed.notify_all()
 
     def take_all(self) -> list[Ticket]:
@@ -178,7 +198,8 @@ class Scheduler:
                 self._retry_after_seconds(),
             )
         wait_seconds = self._wait_seconds(caller, ticket)
-        if wait_seconds and ticket.deadline is not None and time.monotonic() + wait_seconds > ticket.deadline:
+        now, deadline = time.monotonic(), ticket.request.deadline
+        if wait_seconds and deadline is not None and now + MARGIN * wait_seconds > deadline:
             raise Overloaded(
                 f"{self._queued} requests are waiting, which takes about {wait_seconds:.2g} s and so longer than the "
                 "caller does; nothing was appended",
@@ -194,14 +215,22 @@ class Scheduler:
         self._queued_cost += ticket.request.cost
 
     def _wait_seconds(self, caller: _Caller, ticket: Ticket) -> float:
-        """About how long until it is done: as long as its caller's own line, at the speed that turns leave to it."""
+        """About how long until it is done: behind its caller's own line, at the speed that turns leave to it."""
         own = (caller.cost + ticket.request.cost) * (len(self._callers) + (not caller.requests))
-        return min(self._queued_cost + ticket.request.cost, own) * self._seconds_a_step
+        ahead = min(self._queued_cost, own - ticket.request.cost)
+        return self._pace.seconds(ahead + ticket.request.cost) + self._rest_seconds()
+
+    def _rest_seconds(self) -> float:
+        """About how long the batch takes yet that is under way."""
+        batch = self._under_way
+        if batch is None:
+            return 0.0
+        return max(0.0, batch.taken_at + self._pace.seconds(batch.cost) - time.monotonic())
 
     def _retry_after_seconds(self) -> float:
         """About how long it takes until half of the queue is done."""
         shortest, longest = RETRY_AFTER_SECONDS
-        return min(max(self._queued_cost / 2 * self._seconds_a_step, shortest), longest)
+        return min(max(self._pace.seconds(self._queued_cost // 2), shortest), longest)
 
     def _give_turn(self, session_id: str, name: str) -> None:
         caller = self._callers[name]
@@ -212,15 +241,15 @@ class Scheduler:
 
     def _form_batch(self) -> Batch:
         batch = Batch()
-        room = self._limits.cost
-        while self._turns and len(batch.sessions) < self._limits.sessions and room > 0:
+        limits = self._limits
+        while self._turns and len(batch.sessions) < limits.sessions and batch.cost < limits.cost:
             given, _, name = heapq.heappop(self._turns)
             caller = self._callers[name]
             self._given = given
             session_id = caller.ready.popleft()
-            taken = self._take_from(session_id, room, batch.late)
+            taken = self._take_from(session_id, limits.cost - batch.cost, batch.late)
             cost = sum(ticket.request.cost for ticket in taken)
-            room -= cost
+            batch.cost += cost
             caller.given = given + cost
             if caller.ready:
                 heapq.heappush(self._turns, (caller.given, next(self._ties), name))
@@ -238,7 +267,7 @@ class Scheduler:
         while line and not (taken and (room <= 0 or taken[-1].request.goes_alone or line[0].request.goes_alone)):
             ticket = line.popleft()
             self._leave(ticket)
-            if ticket.deadline is not None and ticket.deadline <= now:
+            if ticket.request.deadline is not None and ticket.request.deadline <= now:
                 late.append(ticket)
             elif ticket.wanted():
                 taken.append(ticket)

@@ -37,6 +37,10 @@ class Standing:
             return False
         return seen.step >= (self.lineage[0] if self.lineage else self.version).step
 
+    def remembers_since(self, seen: Version) -> bool:
+        """Whether the id of every request since `seen` is remembered."""
+        return len(self.lineage) < REMEMBERED_VERSIONS or seen.step >= self.lineage[0].step
+
 
 def _remember(recent: tuple[RequestMark, ...], mark: RequestMark | None) -> tuple[RequestMark, ...]:
     return (*recent, mark)[-REMEMBERED_REQUESTS:] if mark else recent

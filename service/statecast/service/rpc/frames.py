@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+from google.rpc import status_pb2
+
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.errors import InvalidRequest, Overloaded, Reason
 from statecast.service.rpc import convert
@@ -28,7 +30,8 @@ def check_size(requests: int) -> None:
 class Frame:
     """Queues the requests of one frame and emits a result for each, as they come, in the event loop.
 
-    Once a request is turned away, so are the later ones of its session: they must not overtake it.
+    Once a request is turned away, so are all that come after it: none may overtake an earlier one of its session, and a
+    server that has no room for them should not have much work with them either.
     """
 
     def __init__(
@@ -48,22 +51,24 @@ class Frame:
         self._emit = emit
         self._wanted = wanted
         self._max_bytes = max_bytes
-        self._turned_away: dict[str, Overloaded] = {}
+        self._turned_away: status_pb2.Status | None = None
         self._bytes = 0
 
     def submit(self, position: int, message: pb.ForecastRequest) -> int:
         """Queue a request, or emit at once why it is not taken; the memory that it takes, about."""
+        if self._turned_away is not None:
+            self._emit(position, _failed(message, self._turned_away), 0)
+            return 0
         try:
-            if error := self._turned_away.get(message.session_id):
-                raise error
             request = convert.to_request(message)
             self._claim_room(request)
             call = self._call.within(convert.to_timeout(message))
             self._gate.submit(request, call, partial(self._resolve, position, message, request), self._wanted)
         except Exception as error:  # one broken request must not take its frame with it
+            status = to_status(error)
             if isinstance(error, Overloaded):
-                self._turned_away[message.session_id] = error
-            self._emit(position, _failed(message, error), 0)
+                self._turned_away = status
+            self._emit(position, _failed(message, status), 0)
             return 0
         return request.nbytes
 
@@ -84,9 +89,9 @@ class Frame:
                 raise result
             answer = pb.ForecastResult(response=convert.to_response(request, result))
         except Exception as error:
-            answer = _failed(message, error)
+            answer = _failed(message, to_status(error))
         self._emit(position, answer, request.nbytes)
 
 
-def _failed(message: pb.ForecastRequest, error: Exception) -> pb.ForecastResult:
-    return pb.ForecastResult(status=to_status(error), session_id=message.session_id, request_id=message.request_id)
+def _failed(message: pb.ForecastRequest, status: status_pb2.Status) -> pb.ForecastResult:
+    return pb.ForecastResult(status=status, session_id=message.session_id, request_id=message.request_id)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -81,8 +81,10 @@ class Gate:
         Raises:
             ServiceError: if the request is not taken.
         """
+        if call.deadline is not None:
+            request = replace(request, deadline=call.deadline)
         try:
-            self._scheduler.submit(Ticket(request, resolve, wanted, call.caller, call.deadline))
+            self._scheduler.submit(Ticket(request, resolve, wanted, call.caller))
         except Overloaded as error:
             self._metrics.rejected.labels(error.reason).inc()
             raise

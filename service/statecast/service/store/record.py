@@ -28,8 +28,8 @@ MAGIC = b"SCST"
 STAMP_BYTES = 16
 REMEMBERED_REQUESTS = 16
 """How many request ids a session remembers."""
-REMEMBERED_VERSIONS = 16
-"""How many of the versions that it stood at."""
+REMEMBERED_VERSIONS = REMEMBERED_REQUESTS + 1
+"""How many of the versions that it stood at: also the one before the oldest of those requests."""
 LONGEST_TRACE_MS = 86_400_000
 
 # magic, format, flags, targets, bytes of names, of state, of recent ids and of lineage, checksum, digest, step, last

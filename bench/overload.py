@@ -1,0 +1,200 @@
+"""What a server does with 2, 5 and 10 times the load that it can carry.
+
+    .venv/bin/python bench/overload.py [--seconds 30]
+
+Starts a server with an embedded Redis and the model base. First a closed loop finds its peak; then requests arrive at a
+multiple of that, whether or not earlier ones were answered, each with a deadline of one second. Counted is what was
+answered in time (goodput), how quickly the rest was turned away, how much memory the server took, and how long after
+the load it answers as before. The load comes from another process on the same machine and shares its cores.
+"""
+
+import asyncio
+import multiprocessing
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import grpc
+import grpc.aio
+import psutil
+
+from statecast.service.demo.process import DemoServer, new_folder
+from statecast.v1 import forecast_pb2
+from statecast.v1 import forecast_service_pb2 as pb
+from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
+
+VALUES_A_REQUEST = 2048
+HORIZON = 24
+SESSIONS = 200
+DEADLINE_SECONDS = 1.0
+PEAK_CONCURRENCIES = (4, 16, 32)
+FACTORS = (2, 5, 10)
+PAUSE_SECONDS = 0.1
+RECOVERED_AFTER = 10
+"""So many answers in a row as quick as before are a recovery."""
+
+
+@dataclass
+class Answers:
+    """What came back: for each code the seconds that every answer took, and when each success came."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    succeeded_at: list[float] = field(default_factory=list)
+
+    def add(self, code: str, started: float) -> None:
+        """Take note of one answer."""
+        now = time.monotonic()
+        self.seconds.setdefault(code, []).append(now - started)
+        if code == "OK":
+            self.succeeded_at.append(now)
+
+
+def _request(number: int) -> pb.ForecastRequest:
+    values = [float((number + at) % 97) for at in range(VALUES_A_REQUEST)]
+    return pb.ForecastRequest(
+        session_id=f"s-{number % SESSIONS}",
+        open=forecast_pb2.OpenOptions(),
+        observations=forecast_pb2.Observations(values=values),
+        horizon=HORIZON,
+    )
+
+
+REQUESTS = [_request(number) for number in range(SESSIONS)]
+
+
+async def _ask(stub: ForecastServiceStub, number: int, answers: Answers) -> None:
+    started = time.monotonic()
+    try:
+        await stub.Forecast(REQUESTS[number % SESSIONS], timeout=DEADLINE_SECONDS)  # type: ignore[misc]
+        answers.add("OK", started)
+    except grpc.aio.AioRpcError as error:
+        answers.add(error.code().name, started)
+
+
+def closed_loop(target: str, concurrency: int, seconds: float) -> Answers:
+    """So many callers who each wait for their answer before they ask again."""
+    answers = Answers()
+    end = time.monotonic() + seconds
+
+    async def caller(stub: ForecastServiceStub, first: int) -> None:
+        number = first
+        while time.monotonic() < end:
+            await _ask(stub, number, answers)
+            number += concurrency
+
+    async def run() -> None:
+        async with grpc.aio.insecure_channel(target) as channel:
+            stub = ForecastServiceStub(channel)
+            await asyncio.gather(*(caller(stub, first) for first in range(concurrency)))
+
+    asyncio.run(run())
+    return answers
+
+
+def open_loop(target: str, rate: float, seconds: float) -> Answers:
+    """So many requests a second, however long the answers take."""
+    answers = Answers()
+
+    async def run() -> None:
+        async with grpc.aio.insecure_channel(target) as channel:
+            stub = ForecastServiceStub(channel)
+            start, sent = time.monotonic(), 0
+            calls: set[asyncio.Task[None]] = set()
+            while (elapsed := time.monotonic() - start) < seconds:
+                for number in range(sent, int(elapsed * rate)):
+                    calls.add(task := asyncio.ensure_future(_ask(stub, number, answers)))
+                    task.add_done_callback(calls.discard)
+                sent = int(elapsed * rate)
+                await asyncio.sleep(0.005)
+            await asyncio.gather(*calls)
+
+    asyncio.run(run())
+    return answers
+
+
+def _milliseconds(seconds: list[float], share: float) -> str:
+    if not seconds:
+        return "-"
+    return f"{1e3 * sorted(seconds)[min(int(share * len(seconds)), len(seconds) - 1)]:.1f}"
+
+
+def _ask_once(target: str) -> float | None:
+    """How long one request takes that comes alone; None if it fails."""
+    time.sleep(PAUSE_SECONDS)
+    started = time.monotonic()
+    with grpc.insecure_channel(target) as channel:
+        try:
+            ForecastServiceStub(channel).Forecast(REQUESTS[0], timeout=DEADLINE_SECONDS)
+        except grpc.RpcError:
+            return None
+    return time.monotonic() - started
+
+
+def _until_calm(target: str, usual_seconds: float) -> float:
+    """How long it takes until answers come as quickly as before the load, some in a row; -1 if they do not."""
+    started = time.monotonic()
+    in_a_row = 0
+    while time.monotonic() - started < 30:
+        seconds = _ask_once(target)
+        in_a_row = in_a_row + 1 if seconds is not None and seconds < 3 * usual_seconds else 0
+        if in_a_row == RECOVERED_AFTER:
+            return time.monotonic() - started - RECOVERED_AFTER * (PAUSE_SECONDS + usual_seconds)
+    return -1.0
+
+
+def _overload(target: str, process: psutil.Process, peak: float, factor: int, seconds: float, usual: float) -> str:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        load = pool.submit(open_loop, target, factor * peak, seconds)
+        most = 0
+        while not load.done():
+            most = max(most, process.memory_info().rss)
+            time.sleep(0.1)
+        answers = load.result()
+    recovery = _until_calm(target, usual)
+    good, turned_away = answers.seconds.get("OK", []), answers.seconds.get("RESOURCE_EXHAUSTED", [])
+    others = {code: len(each) for code, each in answers.seconds.items() if code not in ("OK", "RESOURCE_EXHAUSTED")}
+    sent = sum(map(len, answers.seconds.values()))
+    return (
+        f"| {factor} x | {sent / seconds:.0f} | {len(good) / seconds:.0f} | {len(good) / seconds / peak:.0%} "
+        f"| {_milliseconds(good, 0.5)} / {_milliseconds(good, 0.99)} | {len(turned_away) / seconds:.0f} "
+        f"| {_milliseconds(turned_away, 0.5)} / {_milliseconds(turned_away, 0.99)} "
+        f"| {', '.join(f'{code} {count}' for code, count in others.items()) or '-'} "
+        f"| {most / 2**20:.0f} | {recovery:.1f} |"
+    )
+
+
+@click.command()
+@click.option("--seconds", default=30.0, show_default=True, help="How long each load lasts.")
+def main(seconds: float) -> None:
+    """Measure and print a Markdown table."""
+    with new_folder() as folder:
+        server = DemoServer(Path(folder))
+        try:
+            server.start()
+            process = psutil.Process(server.process_id)
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                closed = {
+                    concurrency: pool.submit(closed_loop, server.target, concurrency, seconds / 3).result()
+                    for concurrency in PEAK_CONCURRENCIES
+                }
+            usual = statistics.median(_ask_once(server.target) or 1.0 for _ in range(20))
+            rates = {concurrency: len(each.succeeded_at) / (seconds / 3) for concurrency, each in closed.items()}
+            peak = max(rates.values())
+            print(f"requests of {VALUES_A_REQUEST} observations and {HORIZON} steps ahead, {SESSIONS} sessions")
+            print(f"alone: {1e3 * usual:.1f} ms; closed loop, answers/s: {rates}; peak {peak:.0f}/s")
+            print(f"server's memory before: {process.memory_info().rss / 2**20:.0f} MiB\n")
+            print(
+                "| load | sent/s | in time/s | of peak | their p50 / p99 ms | turned away/s | their p50 / p99 ms "
+                "| others | memory MiB | recovered s |\n|---|---|---|---|---|---|---|---|---|---|"
+            )
+            for factor in FACTORS:
+                print(_overload(server.target, process, peak, factor, seconds, usual), flush=True)
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()

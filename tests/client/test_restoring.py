@@ -1,0 +1,140 @@
+"""Lost observations that are sent again: under their own ids, and only where they belong."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support.proxy import Proxy, honest, lose, turn_away
+from support.redis_process import RedisProcess
+from support.servers import ServerThread
+
+from statecast.client import Client, RequestOutdated, ResourceExhausted, SessionRegressed
+
+
+@pytest.fixture
+def rivals(server: ServerThread) -> Iterator[Client]:
+    with Client(server.target) as client:
+        yield client
+
+
+class Record:
+    """A session's record in Redis, which may be put back to an older copy."""
+
+    def __init__(self, redis: RedisProcess, session_id: str) -> None:
+        self._client, self._key = redis.client, f"shared:default:{session_id}"
+
+    def read(self) -> bytes:
+        value = self._client.get(self._key)
+        assert isinstance(value, bytes)
+        return value
+
+    def put_back(self, value: bytes) -> None:
+        self._client.set(self._key, value, keepttl=True)
+
+
+@pytest.fixture
+def record(any_redis: RedisProcess, session_id: str) -> Record:
+    return Record(any_redis, session_id)
+
+
+def test_what_is_sent_again_keeps_its_request_id(client: Any, record: Record, session_id: str) -> None:
+    session = client.session(session_id, "tiny")
+    session.observe(1.0)
+    older = record.read()
+    session.observe(2.0, request_id="mine")
+    record.put_back(older)
+    assert session.observe(3.0).version.step == 3
+    again = session.observe(2.0, request_id="mine")
+    assert again.replayed
+    assert again.version.step == 3
+
+
+def test_nothing_is_sent_again_behind_what_a_rival_appended_meanwhile(
+    make_client: Any,
+    rivals: Client,
+    proxy: Proxy,
+    record: Record,
+    session_id: str,
+) -> None:
+    def after_a_rival(context: Any, forward: Callable[[], bytes]) -> bytes:
+        rivals.session(session_id).observe(9.0)
+        return forward()
+
+    session = make_client(proxy.target).session(session_id, "tiny")
+    session.observe(1.0)
+    older = record.read()
+    session.observe(2.0)
+    record.put_back(older)
+    proxy.faults.extend([honest, after_a_rival])  # the request that is told of the loss, and the first one sent again
+    with pytest.raises(SessionRegressed, match="nothing more was sent again"):
+        session.observe(3.0)
+    assert rivals.session(session_id).info().version.step == 2
+
+
+def test_what_is_lost_again_while_it_is_sent_again_is_sent_again_too(
+    make_client: Any, proxy: Proxy, record: Record, session_id: str
+) -> None:
+    def after_another_loss(context: Any, forward: Callable[[], bytes]) -> bytes:
+        record.put_back(older)
+        return forward()
+
+    session = make_client(proxy.target).session(session_id, "tiny")
+    session.observe(1.0)
+    older = record.read()
+    for value in (2.0, 3.0, 4.0):
+        session.observe(value)
+    record.put_back(older)
+    # Told of the loss, the first one sent again, the second one, the last one: lost at each of them once more.
+    proxy.faults.extend([honest, honest, after_another_loss, honest, honest, honest, after_another_loss])
+    last = session.observe(5.0).version
+    assert last == make_client(proxy.target).session(session_id + "-whole", "tiny").observe([1, 2, 3, 4, 5]).version
+
+
+def test_after_much_that_others_appended_a_new_request_is_still_taken(
+    client: Any, rivals: Client, session_id: str
+) -> None:
+    session, rival = client.session(session_id, "tiny"), rivals.session(session_id, "tiny")
+    session.observe(0.0)
+    for value in range(20):
+        rival.observe(float(value))
+    assert session.observe(1.0).version.step == 22
+    for value in range(20):
+        rival.observe(float(value))
+    (receipt,) = client.observe_many([(session, 2.0)])
+    assert receipt.version.step == 43
+    assert client.session(session_id).observe(3.0).version.step == 44  # by an object that has seen nothing yet
+
+
+def test_after_much_that_others_appended_nobody_knows_whether_it_was_taken(
+    make_client: Any, rivals: Client, proxy: Proxy, session_id: str
+) -> None:
+    session, rival = make_client(proxy.target).session(session_id, "tiny"), rivals.session(session_id, "tiny")
+    session.observe(0.0)
+
+    def lose_for_long(context: Any, forward: Callable[[], bytes]) -> bytes:
+        forward()
+        for value in range(20):
+            rival.observe(float(value))
+        return lose(context, lambda: b"")
+
+    proxy.faults.append(lose_for_long)
+    with pytest.raises(RequestOutdated) as caught:
+        session.observe(1.0)
+    assert caught.value.outcome_unknown
+    assert caught.value.current == rival.version
+    with pytest.raises(RequestOutdated):
+        session.observe(1.0, request_id=caught.value.request_id)
+    assert rival.info().version.step == 22
+    session.observe(1.0, request_id="a new one, by somebody who has looked")
+
+
+def test_what_was_turned_away_after_a_lost_answer_may_have_been_appended(
+    make_client: Any, proxy: Proxy, session_id: str
+) -> None:
+    session = make_client(proxy.target).session(session_id, "tiny")
+    proxy.faults.extend([lose, *[turn_away] * 100])
+    with pytest.raises(ResourceExhausted) as caught:
+        session.observe(1.0, timeout_seconds=0.7)
+    assert caught.value.outcome_unknown
+    proxy.faults.clear()
+    assert session.observe(1.0, request_id=caught.value.request_id).replayed

@@ -1,0 +1,50 @@
+"""Break everything, one thing at a time, and say of each what became of it: python -m torture."""
+
+import logging
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from torture.faults import FAULTS, Fault
+from torture.load import Report
+
+SHOWN = 10
+"""How many wrong things of a fault are printed."""
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Everything a few times only.")
+@click.option("--only", multiple=True, type=click.Choice([fault.name for fault in FAULTS]), help="This fault alone.")
+def main(quick: bool, only: Sequence[str]) -> None:
+    """Prints a line for each fault; exit status 1 if anything is wrong."""
+    logging.getLogger("statecast").setLevel(logging.ERROR)  # that sessions have lost something is what is expected
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # grpc.aio has one poller for loops that are closed by then
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that servers are cleared away
+    wrong = 0
+    for fault in FAULTS:
+        if not only or fault.name in only:
+            report = run(fault, quick=quick)
+            click.echo(report.line(fault.name))
+            for each in report.wrong[:SHOWN]:
+                click.echo(f"    {each}")
+            wrong += len(report.wrong)
+    sys.exit(1 if wrong else 0)
+
+
+def run(fault: Fault, *, quick: bool) -> Report:
+    """One fault; what breaks the harness itself counts as wrong."""
+    started = time.perf_counter()
+    try:
+        report = fault.run(fault.quickly if quick else fault.times)
+    except Exception:
+        report = Report(0, wrong=[traceback.format_exc()])
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+if __name__ == "__main__":
+    main()

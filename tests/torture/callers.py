@@ -1,0 +1,224 @@
+"""Threads that call the service without pause, some with the one client and some with the other."""
+
+import asyncio
+import threading
+import time
+import traceback
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from support.chain import HORIZON
+from support.history import Kind, Outcome
+
+from statecast.client import AsyncClient, AsyncSession, Client, Forecast, Receipt, Session, StatecastError
+from torture.desk import Ask, Desk, acked, is_again, is_fork, model_of, refused, settling
+
+TASKS = 4
+"""How many calls an asynchronous caller has under way."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Who calls while something breaks.
+
+    Attributes:
+        threads: How many callers make one call after the other.
+        asynchronous: How many callers make several at once.
+        timeout_seconds: How long a client goes on before the caller, who repeats the request, hears of it.
+        pause_seconds: Between a caller's calls.
+        streams: How many send steps on a stream.
+        forks: The share of calls that fork a session, or close one that was forked.
+        owned: Whether each session has one caller only, who reads it once more at the end.
+    """
+
+    chains: int = 160
+    tinies: int = 40
+    threads: int = 5
+    asynchronous: int = 2
+    streams: int = 1
+    forks: float = 0.01
+    timeout_seconds: float = 5.0
+    pause_seconds: float = 0.005
+    owned: bool = False
+    seed: int = 1
+
+    @property
+    def callers(self) -> int:
+        """How many call at the same time."""
+        return self.threads + self.asynchronous + self.streams
+
+
+class Caller(ABC):
+    """Asks what the desk hands out until it is told to stop, and settles what it has begun."""
+
+    def __init__(self, name: str, target: str, desk: Desk, load: Load) -> None:
+        self.name, self.target, self.desk, self.load = name, target, desk, load
+        self.failure: str = ""
+        self.stopping = threading.Event()
+        self._thread = threading.Thread(target=self._guarded, name=name)
+        self._thread.start()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _guarded(self) -> None:
+        try:
+            self.work()
+        except BaseException:  # kept for whoever joins; a thread's crash must not pass for success
+            self.failure = traceback.format_exc()
+
+    def last_looks(self, sessions: Iterable[str]) -> list[Ask]:
+        """What the only caller of a session asks of it at the end."""
+        return [Ask(self.name, session, Kind.FORECAST) for session in sessions] if self.load.owned else []
+
+    @abstractmethod
+    def work(self) -> None:
+        """Ask until `stopping`."""
+
+
+class ThreadCaller(Caller):
+    """One call after the other, with a Client."""
+
+    def work(self) -> None:
+        sessions: dict[str, Session] = {}
+        with Client(self.target, timeout_seconds=self.load.timeout_seconds) as client:
+            while not self.stopping.is_set():
+                ask = self.desk.next(self.name)
+                if ask:
+                    self.desk.settled(ask, settle(ask, _session(client, sessions, ask)))
+                time.sleep(self.load.pause_seconds)
+            for ask in self.last_looks(sessions):
+                self.desk.settled(ask, settle(ask, sessions[ask.session]))
+
+
+class AsyncCaller(Caller):
+    """Several calls at once, with an AsyncClient."""
+
+    def work(self) -> None:
+        asyncio.run(self._work())
+
+    async def _work(self) -> None:
+        sessions: dict[str, AsyncSession] = {}
+        async with AsyncClient(self.target, timeout_seconds=self.load.timeout_seconds) as client:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(TASKS):
+                    group.create_task(self._ask(client, sessions))
+            for ask in self.last_looks(sessions):
+                self.desk.settled(ask, await settle_async(ask, sessions[ask.session]))
+
+    async def _ask(self, client: AsyncClient, sessions: dict[str, AsyncSession]) -> None:
+        while not self.stopping.is_set():
+            ask = self.desk.next(self.name)
+            if ask:
+                self.desk.settled(ask, await settle_async(ask, _session(client, sessions, ask)))
+            await asyncio.sleep(self.load.pause_seconds)
+
+
+class StreamCaller(Caller):
+    """Steps without end on one stream; what fails is repeated beside it."""
+
+    def work(self) -> None:
+        asks: deque[Ask] = deque()
+        sessions: dict[str, Session] = {}
+        timeout = self.load.timeout_seconds
+        with Client(self.target, timeout_seconds=timeout) as client, Client(self.target) as beside:
+
+            def pairs() -> Iterator[tuple[Session, tuple[int, ...]]]:
+                while not self.stopping.is_set():
+                    if ask := self.desk.next(self.name, steps_of="chain"):
+                        asks.append(ask)
+                        yield _session(client, sessions, ask), ask.values
+                    time.sleep(self.load.pause_seconds)
+
+            for _, result in client.stream(pairs(), HORIZON):
+                ask = asks.popleft()
+                self.desk.settled(ask, self._outcome(ask, result, beside))
+
+    def _outcome(self, ask: Ask, result: Forecast | Receipt | StatecastError, beside: Client) -> Outcome:
+        if not isinstance(result, StatecastError):
+            return acked(ask.session, result)
+        if not is_again(result):
+            return refused(result)
+        ask.request_id = result.request_id
+        return settle(ask, _session(beside, {}, ask))
+
+
+def _session(client: Any, sessions: dict[str, Any], ask: Ask) -> Any:
+    """The session to ask, opened if it is one that callers open."""
+    name = ask.source or ask.session
+    if name not in sessions:
+        sessions[name] = client.session(name, model_of(name), resume_only=is_fork(name))
+    return sessions[name]
+
+
+def settle(ask: Ask, session: Session) -> Outcome:
+    """Send until it is answered."""
+    process = settling(ask)
+    next(process)
+    try:
+        while True:
+            try:
+                answer = send(ask, session)
+            except Exception as error:
+                process.throw(error)
+            else:
+                process.send(answer)
+    except StopIteration as stop:
+        outcome: Outcome = stop.value
+        return outcome
+
+
+async def settle_async(ask: Ask, session: AsyncSession) -> Outcome:
+    """The same, with the other client."""
+    process = settling(ask)
+    next(process)
+    try:
+        while True:
+            try:
+                answer = await send(ask, session)
+            except Exception as error:
+                process.throw(error)
+            else:
+                process.send(answer)
+    except StopIteration as stop:
+        outcome: Outcome = stop.value
+        return outcome
+
+
+def send(ask: Ask, session: Any) -> Any:
+    """One attempt, with either client."""
+    if ask.kind is Kind.OBSERVE:
+        return session.observe(ask.values, request_id=ask.request_id)
+    if ask.kind is Kind.FORK:
+        return session.fork(ask.session)
+    if ask.kind is Kind.CLOSE:
+        return session.close()
+    if ask.kind is Kind.FORECAST:
+        return session.forecast(ask.horizon)
+    return session.step(ask.values, ask.horizon, request_id=ask.request_id)
+
+
+def sweep(target: str, desk: Desk) -> None:
+    """Read every session that is known to be there once more, when everything is mended."""
+    sessions = sorted({call.session for call in desk.history.calls if call.acked})
+    with Client(target, timeout_seconds=60) as client, ThreadPoolExecutor(4) as pool:
+
+        def look(name: str) -> None:
+            ask = Ask("sweep", name, Kind.FORECAST)
+            desk.settled(ask, settle(ask, client.session(name, model_of(name), resume_only=True)))
+
+        list(pool.map(look, sessions))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    """Whether it has come true in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.005)
+    return False

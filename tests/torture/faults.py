@@ -1,0 +1,43 @@
+"""All faults: what is broken, and how often."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torture import cancelled, damage, expiry, network, power, processes
+from torture.callers import Load
+from torture.load import Report
+
+USUAL = Load()
+# So few sessions that whatever a stopped server had under way is moved on by others meanwhile, and so little patience
+# that its callers turn to the other server while it is stopped.
+CROWDED = Load(chains=32, tinies=8, timeout_seconds=1.5)
+# Where acknowledged observations are lost, each session has one caller, whose client sends them again in their order.
+OWNED = Load(threads=6, streams=0, forks=0.0, owned=True)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that breaks."""
+
+    name: str
+    run: Callable[[int], Report]
+    times: int
+    quickly: int
+
+
+FAULTS = [
+    Fault("replies-dropped", partial(network.replies_dropped, load=USUAL), 3000, 200),
+    Fault("requests-dropped", partial(network.requests_dropped, load=USUAL), 3000, 200),
+    Fault("connections-cut", partial(network.connections_cut, load=USUAL), 300, 20),
+    Fault("servers-killed", partial(processes.servers_killed, load=USUAL), 20, 2),
+    Fault("servers-stopped", partial(processes.servers_stopped, load=CROWDED), 50, 3),
+    Fault("redis-killed-always", partial(processes.redis_killed, load=USUAL, appendfsync="always"), 10, 2),
+    Fault("redis-killed-everysec", partial(processes.redis_killed, load=USUAL, appendfsync="everysec"), 10, 2),
+    Fault("power-lost", partial(power.power_lost, load=OWNED), 10, 2),
+    Fault("scripts-flushed", partial(processes.scripts_flushed, load=USUAL), 20, 5),
+    Fault("calls-cancelled", partial(cancelled.calls_cancelled, load=USUAL), 20_000, 800),
+    Fault("redis-full", partial(processes.redis_full, load=USUAL), 8, 2),
+    Fault("sessions-expiring", partial(expiry.sessions_expiring, load=USUAL), 1000, 100),
+    Fault("records-damaged", partial(damage.records_damaged, seed=1), 10_000, 500),
+]

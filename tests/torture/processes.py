@@ -1,0 +1,106 @@
+"""Faults of the processes: servers and Redis killed, stopped, filled up."""
+
+import random
+import signal
+import time
+from functools import partial
+from typing import Any
+
+import redis
+
+from torture.callers import Load, wait_until
+from torture.load import Report, under_load
+from torture.stage import SERVERS, Setting, Stage
+
+
+def servers_killed(count: int, load: Load) -> Report:
+    """SIGKILL of one server after the other; each comes back on its port."""
+
+    def inject(stage: Stage) -> tuple[int, str]:
+        for number in range(count):
+            time.sleep(0.5)
+            stage.kill_server(number % SERVERS)
+        return count, ""
+
+    return under_load(inject, load)
+
+
+def servers_stopped(count: int, load: Load, longest_seconds: float = 5.0) -> Report:
+    """SIGSTOP between load and commit: the server wakes up with states that others have moved on meanwhile."""
+    dice = random.Random(load.seed)
+
+    def inject(stage: Stage) -> tuple[int, str]:
+        stale = 0
+        for number in range(count):
+            time.sleep(0.5)
+            server = number % SERVERS
+            before = stage.counter(server, "conflicts")
+            stage.hold_file(server).touch()
+            assert wait_until(stage.held_file(server).exists), "no batch came"
+            stage.signal_server(server, signal.SIGSTOP)
+            time.sleep(dice.uniform(1.0, longest_seconds))
+            stage.held_file(server).unlink()
+            stage.signal_server(server, signal.SIGCONT)
+            stale += wait_until(partial(stage.has_grown, server, "conflicts", before), 1.0)
+        assert stale, "no server that was stopped ever had a stale state, so this proves nothing"
+        return count, f"{stale} woke up with a stale state"
+
+    return under_load(inject, load)
+
+
+def redis_killed(count: int, load: Load, appendfsync: str) -> Report:
+    """SIGKILL of Redis, which comes back from its append-only file."""
+    dice = random.Random(load.seed)
+
+    def inject(stage: Stage) -> tuple[int, str]:
+        for _ in range(count):
+            time.sleep(dice.uniform(0.5, 1.5))
+            stage.redis.kill()
+            time.sleep(dice.uniform(0.0, 1.0))
+            stage.redis.start()
+        return count, ""
+
+    return under_load(inject, load, Setting(appendfsync=appendfsync))
+
+
+def scripts_flushed(count: int, load: Load) -> Report:
+    """Redis forgets the scripts that the servers call by their digests."""
+
+    def inject(stage: Stage) -> tuple[int, str]:
+        with stage.redis.client as client:
+            for _ in range(count):
+                time.sleep(0.2)
+                client.script_flush()
+        time.sleep(0.2)
+        return count, ""
+
+    return under_load(inject, load)
+
+
+def redis_full(count: int, load: Load) -> Report:
+    """Redis has no memory left for a second, then has."""
+
+    def inject(stage: Stage) -> tuple[int, str]:
+        tried = 0
+        with stage.redis.client as client:
+            for _ in range(count):
+                time.sleep(0.5)
+                client.config_set("maxmemory", 1)  # byte: less than it uses by itself
+                before = _counts(client)
+                time.sleep(1.0)
+                scripts, writes = (after - at for after, at in zip(_counts(client), before, strict=True))
+                client.config_set("maxmemory", 0)
+                assert scripts, "nobody tried to write, so this proves nothing"
+                assert not writes, "Redis went on writing, so this proves nothing"
+                tried += scripts
+        return count, f"{tried:,} commits met a full Redis"
+
+    return under_load(inject, load)
+
+
+def _counts(client: redis.Redis) -> tuple[int, int]:
+    """How many scripts Redis has run, and how many writes it has done."""
+    statistics: Any = client.info("commandstats")
+    calls = {name: each["calls"] for name, each in statistics.items()}
+    scripts, *writes = (calls.get(f"cmdstat_{name}", 0) for name in ("evalsha", "append", "set"))
+    return scripts, sum(writes)
