@@ -17,14 +17,14 @@ class Records:
     def __init__(self, redis: RedisProcess) -> None:
         self._client = redis.client
 
-    def copy(self, session_id: str) -> Callable[[], None]:
+    def copy(self, session_id: str) -> Callable[[], object]:
         """Takes a copy; the result puts it back."""
         key = f"shared:default:{session_id}"
         value = self._client.get(key)
         if value is None:
-            return lambda: self._client.delete(key) and None
+            return lambda: self._client.delete(key)
         assert isinstance(value, bytes)
-        return lambda: self._client.set(key, value, keepttl=True) and None
+        return lambda: self._client.set(key, value, keepttl=True)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -62,7 +61,6 @@ async def run(settings: Settings, load_models: LoadModels = load_registry) -> No
     """
     stop = asyncio.Event()
 
-    sys.setswitchinterval(float(os.environ.get("SWI", "0.005")))
     with _signals(stop):
         async with serving(settings, load_models) as running:
             waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), running.engine]

@@ -55,7 +55,7 @@ class DemoServer:
         started = time.monotonic()
         command = [sys.executable, "-m", "statecast.service", "serve", "--device", "cpu", "--drain-seconds", "0"]
         command += ["--data-dir", str(self._folder), "--port", str(self.port), "--metrics-port", "0"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STATECAST_X")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("STATECAST_")}
         with self._log.open("wb") as log, _signals_held():
             # A session of its own, so that Ctrl-C reaches the demo alone, which then stops the server in good order.
             self._process = subprocess.Popen(

@@ -23,6 +23,8 @@ SHARE = 4
 thresholds, Choudhury and Hahne 1998): alone it has four fifths."""
 RETRY_AFTER_SECONDS = (0.05, 5.0)
 """The shortest and the longest pause that is asked of a caller who is turned away."""
+LONGEST_BATCH_SECONDS = 0.2
+"""About: whoever comes next waits for the batch that is under way."""
 SMOOTHING = 0.2
 MARGIN = 1.5
 """So many times the estimated wait must be left to a request: work for an answer that comes too late is for nobody."""
@@ -86,6 +88,12 @@ class _Pace:
         share = SMOOTHING if self.batch_cost else 1.0
         self.batch_seconds += share * (seconds - self.batch_seconds)
         self.batch_cost += share * (cost - self.batch_cost)
+
+    def cost_within(self, seconds: float, most: int) -> int:
+        """The cost of a batch that takes about so long; at most `most`, and not so little that batching is in vain."""
+        if not self.batch_cost:
+            return most
+        return min(most, max(most // 16, int(seconds / self.batch_seconds * self.batch_cost)))
 
     def seconds(self, cost: int) -> float:
         """About how long until the batch is done in which a line of that cost ends."""
@@ -241,13 +249,13 @@ class Scheduler:
 
     def _form_batch(self) -> Batch:
         batch = Batch()
-        limits = self._limits
-        while self._turns and len(batch.sessions) < limits.sessions and batch.cost < limits.cost:
+        most = self._pace.cost_within(LONGEST_BATCH_SECONDS, self._limits.cost)
+        while self._turns and len(batch.sessions) < self._limits.sessions and batch.cost < most:
             given, _, name = heapq.heappop(self._turns)
             caller = self._callers[name]
             self._given = given
             session_id = caller.ready.popleft()
-            taken = self._take_from(session_id, limits.cost - batch.cost, batch.late)
+            taken = self._take_from(session_id, most - batch.cost, batch.late)
             cost = sum(ticket.request.cost for ticket in taken)
             batch.cost += cost
             caller.given = given + cost
