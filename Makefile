@@ -1,8 +1,8 @@
-# make demo | test | check | proto | serve -- each makes its own virtual environment in .venv first.
+# make demo | test | check | proto | serve | torture | mutants -- each makes its own virtual environment in .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check proto serve clean
+.PHONY: demo test check proto serve torture mutants clean
 .DELETE_ON_ERROR:
 
 demo: .venv/server
@@ -13,6 +13,15 @@ serve: .venv/server
 
 test: .venv/dev
 	$(BIN)/pytest
+
+# Faults at length, about half an hour: prints a line for each; make torture ARGS=--quick takes two minutes.
+torture: .venv/dev
+	cd tests && ../$(BIN)/python -m torture $(ARGS)
+	cd tests && ../$(BIN)/python -m hostile $(ARGS)
+
+# Seeded bugs, one after the other: prints which test catches each.
+mutants: .venv/dev
+	cd tests && ../$(BIN)/python -m mutants $(ARGS)
 
 check: .venv/dev
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf import json_format
 from google.protobuf.message_factory import GetMessageClass
 from support.servers import ServerThread
+from torture.faults import FAULTS
 
 from statecast.service.settings import Settings
 from statecast.v1 import forecast_service_pb2, model_service_pb2
@@ -64,6 +65,21 @@ def test_every_metric_that_is_named_is_there(server: ServerThread) -> None:
         exposed = response.read().decode()
     for name in set(re.findall(r"\b(?:grpc_server|statecast)_[a-z_]+", page)):
         assert f"# TYPE {name.removesuffix('_bucket')} " in exposed, name
+
+
+def test_every_test_that_a_promise_names_is_there() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    tests = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", page)
+    assert len(named) > 10
+    for file, name in named:
+        assert f"def {name}" in tests[file], (file, name)
+    faults = {fault.name for fault in FAULTS}
+    shown = [
+        name for line in re.findall(r"torture ((?:`[a-z-]+`[,\s]*)+)", page) for name in re.findall(r"`(.+?)`", line)
+    ]
+    assert len(shown) > 8
+    assert set(shown) <= faults
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
