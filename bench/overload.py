@@ -65,13 +65,15 @@ def _request(number: int) -> pb.ForecastRequest:
 REQUESTS = [_request(number) for number in range(SESSIONS)]
 
 
-async def _ask(stub: ForecastServiceStub, number: int, answers: Answers) -> None:
+async def _ask(stub: ForecastServiceStub, number: int, answers: Answers) -> bool:
     started = time.monotonic()
     try:
         await stub.Forecast(REQUESTS[number % SESSIONS], timeout=DEADLINE_SECONDS)  # type: ignore[misc]
         answers.add("OK", started)
+        return True
     except grpc.aio.AioRpcError as error:
         answers.add(error.code().name, started)
+        return False
 
 
 def closed_loop(target: str, concurrency: int, seconds: float) -> Answers:
@@ -82,7 +84,8 @@ def closed_loop(target: str, concurrency: int, seconds: float) -> Answers:
     async def caller(stub: ForecastServiceStub, first: int) -> None:
         number = first
         while time.monotonic() < end:
-            await _ask(stub, number, answers)
+            if not await _ask(stub, number, answers):
+                await asyncio.sleep(PAUSE_SECONDS)
             number += concurrency
 
     async def run() -> None:
@@ -102,7 +105,7 @@ def open_loop(target: str, rate: float, seconds: float) -> Answers:
         async with grpc.aio.insecure_channel(target) as channel:
             stub = ForecastServiceStub(channel)
             start, sent = time.monotonic(), 0
-            calls: set[asyncio.Task[None]] = set()
+            calls: set[asyncio.Task[bool]] = set()
             while (elapsed := time.monotonic() - start) < seconds:
                 for number in range(sent, int(elapsed * rate)):
                     calls.add(task := asyncio.ensure_future(_ask(stub, number, answers)))

@@ -275,5 +275,6 @@ def test_every_request_leaves_once_and_in_the_order_of_its_session(steps: list[t
         watched.take()
         watched.done()
     scheduler = watched.scheduler
-    assert not scheduler._callers
-    assert (scheduler._queued_bytes, scheduler._turns, scheduler._busy) == (0, [], set())
+    books = scheduler._books
+    assert not books.callers
+    assert (books.requests, books.nbytes, books.cost, scheduler._turns, scheduler._busy) == (0, 0, 0, [], set())

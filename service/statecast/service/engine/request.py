@@ -16,6 +16,11 @@ LONGEST_HORIZON = 4096
 """Beyond it a horizon is refused by every model, so it costs nothing."""
 
 
+def cost(values: int, horizon: int) -> int:
+    """What a request of so many values takes to carry out, about: 1 is one time step."""
+    return 1 + values + (FORECAST_COST if horizon else 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """How to open a session that does not exist; empty names mean the default model and its newest version."""
@@ -65,7 +70,7 @@ class Request:
     @property
     def cost(self) -> int:
         """What it will take to carry out, about: 1 is one time step."""
-        return 1 + self.values.size + (FORECAST_COST if self.horizon else 0)
+        return cost(self.values.size, self.horizon)
 
     @property
     def nbytes(self) -> int:

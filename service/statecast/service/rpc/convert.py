@@ -5,7 +5,16 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from statecast.service.engine.request import NOTHING, ForecastResult, Fork, Opening, Outcome, Request, SessionInfo
+from statecast.service.engine.request import (
+    NOTHING,
+    ForecastResult,
+    Fork,
+    Opening,
+    Outcome,
+    Request,
+    SessionInfo,
+    cost,
+)
 from statecast.service.errors import InvalidRequest
 from statecast.service.registry import Model
 from statecast.service.store.catalog import Listing, Summary
@@ -45,6 +54,11 @@ def to_request(message: forecast_service_pb2.ForecastRequest) -> Request:
         if_version=_version(message.if_version) if message.HasField("if_version") else None,
         last_seen=_version(message.last_seen) if message.HasField("last_seen") else None,
     )
+
+
+def cost_of(message: forecast_service_pb2.ForecastRequest) -> int:
+    """The cost of the request that the message will become."""
+    return cost(len(message.observations.values), message.horizon)
 
 
 def to_timeout(message: forecast_service_pb2.ForecastRequest) -> float | None:

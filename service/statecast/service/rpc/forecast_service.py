@@ -24,8 +24,9 @@ class ForecastService(ForecastServiceServicer):
         self._catalog = catalog
 
     async def Forecast(self, request: pb.ForecastRequest, context: Context) -> pb.ForecastResponse:
-        asked = convert.to_request(request)
         call = Call.of(context).within(convert.to_timeout(request))
+        self._gate.check(call, convert.cost_of(request))
+        asked = convert.to_request(request)
         return convert.to_response(asked, await self._gate.ask(asked, call))
 
     async def ForecastMany(self, request: pb.ForecastManyRequest, context: Context) -> pb.ForecastManyResponse:

@@ -60,9 +60,10 @@ class Frame:
             self._emit(position, _failed(message, self._turned_away), 0)
             return 0
         try:
+            call = self._call.within(convert.to_timeout(message))
+            self._gate.check(call, convert.cost_of(message))
             request = convert.to_request(message)
             self._claim_room(request)
-            call = self._call.within(convert.to_timeout(message))
             self._gate.submit(request, call, partial(self._resolve, position, message, request), self._wanted)
         except Exception as error:  # one broken request must not take its frame with it
             status = to_status(error)

@@ -48,6 +48,18 @@ class Gate:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
 
+    def check(self, call: Call, cost: int) -> None:
+        """Whether a request of about that cost would be taken; turning it away should be less work than taking it.
+
+        Raises:
+            Overloaded: if it would not.
+        """
+        try:
+            self._scheduler.check(call.caller, cost, call.deadline)
+        except Overloaded as error:
+            self._metrics.rejected.labels(error.reason).inc()
+            raise
+
     async def ask(self, request: Request, call: Call) -> Outcome:
         """Carry out the request.
 
