@@ -125,6 +125,10 @@ def serve(**options: Any) -> None:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # A call that the transport has ended, for a message too large say, cannot be answered: no news, and no traceback.
+    logging.getLogger("grpc._cython.cygrpc").addFilter(
+        lambda record: not str(record.msg).startswith("ExecuteBatchError")
+    )
     try:
         asyncio.run(run(settings))
     except StartupError as error:

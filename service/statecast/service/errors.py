@@ -48,6 +48,15 @@ class Reason(StrEnum):
     DRAINING = "DRAINING"
 
 
+LONGEST_QUOTE = 64
+"""An error travels in a trailer, which must not be long."""
+
+
+def quoted(name: str) -> str:
+    """A caller's name for something, for messages."""
+    return repr(name if len(name) <= LONGEST_QUOTE else f"{name[:LONGEST_QUOTE]}...")
+
+
 class ServiceError(Exception):
     """A request that failed for a reason that its caller can understand."""
 

@@ -16,7 +16,7 @@ from statecast.model import (
     bundled_models,
     load_model,
 )
-from statecast.service.errors import NotFound, Reason, StartupError
+from statecast.service.errors import NotFound, Reason, StartupError, quoted
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +78,12 @@ class Registry:
         versions = self._models.get(name or self.default)
         if not versions:
             raise NotFound(
-                f"there is no model {name!r}; there are: {', '.join(sorted(self._models))}",
+                f"there is no model {quoted(name)}; there are: {', '.join(sorted(self._models))}",
                 Reason.MODEL_NOT_FOUND,
             )
         if version and version not in versions:
             raise NotFound(
-                f"model {name or self.default!r} has no version {version!r}; it has: {', '.join(versions)}",
+                f"model {quoted(name or self.default)} has no version {quoted(version)}; it has: {', '.join(versions)}",
                 Reason.MODEL_NOT_FOUND,
             )
         return versions[version or max(versions, key=_age)]

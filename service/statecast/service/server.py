@@ -190,6 +190,9 @@ def _grpc_server(
             ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a helper
             ("grpc.max_receive_message_length", settings.max_message_mib * 1024 * 1024),
             ("grpc.max_send_message_length", -1),
+            # A burst of calls waits its turn to be admitted or turned away; beyond, the transport drops them.
+            ("grpc.server.max_pending_requests", 100_000),
+            ("grpc.server.max_pending_requests_hard_limit", 200_000),
             # Clients may ask every other second whether the server is still there.
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
             ("grpc.http2.max_ping_strikes", 0),

@@ -191,5 +191,7 @@ def _at_levels(values: NDArray[np.float32], known: Sequence[float], wanted: Sequ
     low, high = np.take(known, below), np.take(known, above)
     weight = np.where(above > below, (wanted - low) / np.where(above > below, high - low, 1), 0)
     weight = weight[:, None].astype(np.float32)
-    mixed: NDArray[np.float32] = values[:, below] * (1 - weight) + values[:, above] * weight
+    # In this form, and clipped, rounding cannot make quantiles cross.
+    under, over = values[:, below], values[:, above]
+    mixed: NDArray[np.float32] = np.minimum(under + (over - under) * weight, over)
     return mixed

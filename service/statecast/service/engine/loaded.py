@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from statecast.service.engine.hot import HotSession
 from statecast.service.engine.standing import Standing
-from statecast.service.errors import PreconditionFailed, Reason
+from statecast.service.errors import PreconditionFailed, Reason, quoted
 from statecast.service.registry import Model, Registry
 from statecast.service.store.record import DamagedRecord, Entry, Record, Snapshot, decode, has_expired
 from statecast.service.store.store import Stored
@@ -60,7 +60,7 @@ def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
         _check(record, model)
     except DamagedRecord as error:
         raise PreconditionFailed(
-            f"the record of session {session_id!r} is damaged: {error}", Reason.RECORD_DAMAGED
+            f"the record of session {quoted(session_id)} is damaged: {error}", Reason.RECORD_DAMAGED
         ) from error
     snapshot, entries = record.snapshot, record.entries
     standing = Standing(model, snapshot.version, snapshot.last_time, snapshot.ttl_ms, snapshot.recent, snapshot.lineage)
@@ -86,8 +86,8 @@ def _model(session_id: str, snapshot: Snapshot, registry: Registry) -> Model:
     if model is None or model.digest_bytes != snapshot.model_digest:
         state = "is not loaded" if model is None else "has other weights now"
         raise PreconditionFailed(
-            f"session {session_id!r} was written by model {snapshot.model} version {snapshot.model_version}, which "
-            f"{state}; bring that model back, or close the session and open it anew",
+            f"session {quoted(session_id)} was written by model {snapshot.model} version {snapshot.model_version}, "
+            f"which {state}; bring that model back, or close the session and open it anew",
             Reason.MODEL_CHANGED,
         )
     return model

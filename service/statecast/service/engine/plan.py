@@ -14,6 +14,7 @@ from statecast.service.engine.loaded import Gone
 from statecast.service.engine.request import Fork, Request
 from statecast.service.engine.standing import Seed, Standing
 from statecast.service.errors import (
+    LONGEST_QUOTE,
     AlreadyExists,
     DeadlinePassed,
     InvalidRequest,
@@ -24,6 +25,7 @@ from statecast.service.errors import (
     ServiceError,
     SessionRegressed,
     VersionMismatch,
+    quoted,
 )
 from statecast.service.registry import Model, Registry
 from statecast.service.store.record import REMEMBERED_REQUESTS, Entry, RequestMark
@@ -135,8 +137,8 @@ class Planner:
                 config.version,
             ):
                 raise PreconditionFailed(
-                    f"session {request.session_id!r} runs on {standing.model}; close it first to open it on "
-                    f"{opening.model or config.name} {opening.model_version}".rstrip(),
+                    f"session {quoted(request.session_id)} runs on {standing.model}; close it first to open it on "
+                    f"{quoted(opening.model or config.name)} {opening.model_version[:LONGEST_QUOTE]}".rstrip(),
                     Reason.OTHER_MODEL,
                 )
         return standing
@@ -165,9 +167,9 @@ def _not_found(plan: Plan, request: Request) -> NotFound:
     if plan.closed or plan.gone is None:
         reason = Reason.SESSION_CLOSED if plan.closed else Reason.SESSION_NOT_FOUND
         seen = f", although the caller saw it at {request.last_seen}" if request.last_seen else ""
-        return NotFound(f"there is no session {request.session_id!r}{seen}", reason)
+        return NotFound(f"there is no session {quoted(request.session_id)}{seen}", reason)
     what = "was closed" if plan.gone.reason is Reason.SESSION_CLOSED else "has expired"
-    return NotFound(f"session {request.session_id!r} {what} at {plan.gone.version}", plan.gone.reason)
+    return NotFound(f"session {quoted(request.session_id)} {what} at {plan.gone.version}", plan.gone.reason)
 
 
 def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
@@ -177,7 +179,7 @@ def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
     if plan.standing:
         if mark and _is_replay(plan.standing, mark):
             return Answer(plan.standing, 0, replayed=True)
-        raise AlreadyExists(f"session {request.session_id!r} exists already", Reason.SESSION_EXISTS)
+        raise AlreadyExists(f"session {quoted(request.session_id)} exists already", Reason.SESSION_EXISTS)
     if fork.seed is None:
         raise _not_found(plan, request)
     plan.standing = fork.seed.standing.forked(mark, fork.ttl_ms)
@@ -188,8 +190,9 @@ def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
 def _check_seen(standing: Standing, request: Request) -> None:
     if request.last_seen is not None and standing.has_lost(request.last_seen):
         raise SessionRegressed(
-            f"last_seen: session {request.session_id!r} stands at {standing.version}, without what its caller was told "
-            f"that it had taken up to {request.last_seen}: Redis has lost it, or this is another session of that name",
+            f"last_seen: session {quoted(request.session_id)} stands at {standing.version}, without what its caller "
+            f"was told that it had taken up to {request.last_seen}: Redis has lost it, or this is another session of "
+            "that name",
             Reason.SESSION_REGRESSED,
             standing.version,
         )
@@ -201,7 +204,7 @@ def _check_known(standing: Standing, request: Request) -> None:
         return
     if not standing.remembers_since(request.last_seen):
         raise RequestOutdated(
-            f"last_seen: session {request.session_id!r} has taken more than {REMEMBERED_REQUESTS} requests since "
+            f"last_seen: session {quoted(request.session_id)} has taken more than {REMEMBERED_REQUESTS} requests since "
             f"{request.last_seen}, so that nobody can tell whether this one was among them; it stands at "
             f"{standing.version}",
             Reason.REQUEST_OUTDATED,

@@ -65,7 +65,7 @@ def to_timeout(message: forecast_service_pb2.ForecastRequest) -> float | None:
     """How many seconds the caller of a Forecast call waits, if the message tells."""
     if not message.HasField("timeout"):
         return None
-    seconds = message.timeout.seconds + message.timeout.nanos / NANOSECONDS
+    seconds = _seconds(message.timeout, "timeout")
     if not 0 < seconds <= LONGEST_TIMEOUT_SECONDS:
         raise InvalidRequest("timeout", f"{seconds:g} s is not more than 0 and at most {LONGEST_TIMEOUT_SECONDS} s")
     return seconds
@@ -96,7 +96,7 @@ def to_listing(message: forecast_service_pb2.ListSessionsRequest) -> Listing:
     if message.page_size > LARGEST_PAGE:
         raise InvalidRequest("page_size", f"{message.page_size} is more than {LARGEST_PAGE}")
     token = message.page_token
-    if token and not (token.isascii() and token.isdigit() and int(token[:21]) <= MAX_CURSOR):
+    if token and not (len(token) <= len(str(MAX_CURSOR)) and token.isascii() and token.isdigit()):
         raise InvalidRequest("page_token", "not the next_page_token of an earlier page")
     if len(message.prefix) > MAX_SESSION_ID_CHARACTERS:
         raise InvalidRequest("prefix", f"{len(message.prefix)} characters are more than {MAX_SESSION_ID_CHARACTERS}")
@@ -210,11 +210,17 @@ def _session(session_id: str, version: Version | None, info: SessionInfo) -> for
 
 
 def _ttl_ms(time_to_live: Duration, field: str) -> int:
-    seconds = time_to_live.seconds + time_to_live.nanos / NANOSECONDS
+    seconds = _seconds(time_to_live, field)
     least, most = TIME_TO_LIVE_SECONDS
     if not least <= seconds <= most:
         raise InvalidRequest(field, f"{seconds:g} s is outside {least} s .. {most} s (ten years)")
     return round(seconds * 1000)
+
+
+def _seconds(duration: Duration, field: str) -> float:
+    if not 0 <= duration.nanos < NANOSECONDS or duration.seconds < 0:
+        raise InvalidRequest(field, "negative, or not a duration: nanos must be from 0 to 999,999,999")
+    return duration.seconds + duration.nanos / NANOSECONDS
 
 
 def _quantile_levels(message: forecast_service_pb2.ForecastRequest) -> tuple[float, ...]:

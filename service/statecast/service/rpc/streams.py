@@ -74,18 +74,20 @@ class _Stream:
         self._reader.cancel()
 
     async def serve(self) -> None:
-        """Read and write until the caller has sent everything and got every result."""
-        tasks = {self._reader, asyncio.ensure_future(self._write())}
+        """Read and write until the caller has sent everything, or something wrong, and got every result.
+
+        An error waits for the writer: the call cannot be ended while a message is being sent.
+        """
+        writer = asyncio.ensure_future(self._write())
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                if not task.cancelled():
-                    task.result()
+            await writer
+            if not self._reader.cancelled():
+                await self._reader
         finally:
             self._is_over = True
-            for task in tasks:
+            for task in (self._reader, writer):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(self._reader, writer, return_exceptions=True)
 
     async def _read(self) -> None:
         try:

@@ -1,0 +1,88 @@
+"""Every RPC of every service, found in the descriptors, so that a new one cannot be forgotten."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.message import DecodeError, Message
+
+from statecast.v1 import forecast_service_pb2, model_service_pb2
+
+ANSWER_SECONDS = 10.0
+"""A call that has no answer after this time hangs."""
+
+
+@dataclass(frozen=True)
+class Rpc:
+    """One method."""
+
+    name: str
+    path: str
+    request: type[Message]
+    response: type[Message]
+    streams: bool
+
+    def parse(self, frame: bytes) -> Message | None:
+        """The request; None if it cannot be decoded."""
+        try:
+            return self.request.FromString(frame)
+        except DecodeError:
+            return None
+
+
+def _rpcs() -> dict[str, Rpc]:
+    found = {}
+    for file in (forecast_service_pb2, model_service_pb2):
+        for service in file.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                found[method.name] = Rpc(
+                    method.name,
+                    f"/{service.full_name}/{method.name}",
+                    message_factory.GetMessageClass(method.input_type),
+                    message_factory.GetMessageClass(method.output_type),
+                    method.client_streaming,
+                )
+    return found
+
+
+RPCS = _rpcs()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a call ended: what came, the code, the message, and the trailer with the details."""
+
+    responses: tuple[Any, ...]
+    code: grpc.StatusCode
+    message: str = ""
+    details: bytes | None = None
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the client gave up: a server that ends a call for its lateness says so in the details."""
+        return self.code is grpc.StatusCode.DEADLINE_EXCEEDED and self.details is None
+
+
+class Caller:
+    """Sends frames as they are."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._methods: dict[str, Any] = {}
+        for rpc in RPCS.values():
+            kind = channel.stream_stream if rpc.streams else channel.unary_unary
+            self._methods[rpc.name] = kind(rpc.path, response_deserializer=rpc.response.FromString)
+
+    def call(self, rpc: Rpc, frames: tuple[bytes, ...]) -> Answer:
+        """Send the frames (one, unless the method takes a stream of them) and wait for the end."""
+        responses: list[Any] = []
+        try:
+            if rpc.streams:
+                responses.extend(self._methods[rpc.name](iter(frames), timeout=ANSWER_SECONDS))
+            else:
+                responses.append(self._methods[rpc.name](frames[0], timeout=ANSWER_SECONDS))
+        except grpc.RpcError as caught:
+            error: Any = caught
+            details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+            return Answer(tuple(responses), error.code(), error.details() or "", details)
+        return Answer(tuple(responses), grpc.StatusCode.OK)
