@@ -18,6 +18,7 @@ from statecast.client import (
     DeadlineExceeded,
     Forecast,
     Receipt,
+    RequestOutdated,
     ResourceExhausted,
     ServerError,
     Session,
@@ -203,7 +204,10 @@ def acked(session: str, answer: Any) -> Acked:
     return Acked(version, replayed, opened, told, forecast)
 
 
-def refused(error: StatecastError) -> Refused:
+def refused(error: StatecastError) -> Refused | Unknown:
+    """A refusal as the history keeps it; that nobody can tell any more what became of a request is none."""
+    if isinstance(error, RequestOutdated) and error.outcome_unknown:
+        return Unknown(error.message)
     if isinstance(error, ServerError):
         return Refused(error.message.partition(":")[0], error.message, error.message)
     code = _CODES.get(type(error), type(error).__name__)
