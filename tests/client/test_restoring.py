@@ -134,7 +134,7 @@ def test_what_was_turned_away_after_a_lost_answer_may_have_been_appended(
     session = make_client(proxy.target).session(session_id, "tiny")
     proxy.faults.extend([lose, *[turn_away] * 100])
     with pytest.raises(ResourceExhausted) as caught:
-        session.observe(1.0, timeout_seconds=0.7)
+        session.observe(1.0, timeout_seconds=3.0)
     assert caught.value.outcome_unknown
     proxy.faults.clear()
     assert session.observe(1.0, request_id=caught.value.request_id).replayed

@@ -1,0 +1,1 @@
+"""Seeded bugs in the exactly-once machinery, and whether the tests notice each of them."""

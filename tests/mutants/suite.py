@@ -1,0 +1,81 @@
+"""The test suite over a copy of the sources, most likely folders first, until a test fails."""
+
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutants.tree import run_python
+
+STORE = ("tests/service/store/test_store.py", "tests/service/store/test_record.py")
+HISTORIES = "tests/service/engine/test_histories.py"
+"""Finds nearly everything, but takes its time."""
+ENGINE = ("tests/service/engine", f"--ignore={HISTORIES}")
+RPC = ("tests/service/rpc",)
+CLIENT = ("tests/client",)
+BESIDE_THE_POINT = (
+    "tests/mutants",
+    "tests/hostile",
+    "tests/model",
+    "tests/service/demo",
+    "tests/service/store/test_embedded.py",
+    "tests/test_docs.py",
+    "tests/test_packaging.py",
+)
+"""What cannot notice a bug of this kind but by accident."""
+TIMEOUT_SECONDS = 60
+"""Of one test: a bug may well make one wait for ever."""
+STAGE_TIMEOUT_SECONDS = 1800
+PASSED, FAILED = 0, 1
+_FAILED = re.compile(r"^FAILED (.*?)(?: - .*)?$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the tests say: the one that failed, or None if none did; `problem` if they could not tell."""
+
+    failed: str | None = None
+    problem: str = ""
+
+
+def stages(touched: Sequence[str]) -> list[list[str]]:
+    """What to run for a bug in these files, one after the other; the last stage is all that is left."""
+    if any(name.startswith("client/") for name in touched):
+        first = [[*CLIENT], [*ENGINE, *STORE, *RPC]]
+    elif any("/store/" in name for name in touched):
+        first = [[*STORE, *ENGINE], [HISTORIES, *RPC, *CLIENT]]
+    else:
+        first = [[*ENGINE, *STORE], [HISTORIES, *RPC, *CLIENT]]
+    seen = [path for stage in first for path in stage if not path.startswith("--")]
+    return [*first, ["tests", *(f"--ignore={path}" for path in (*seen, *BESIDE_THE_POINT))]]
+
+
+def first_failure(folder: Path, touched: Sequence[str]) -> Verdict:
+    """The first test that fails in `folder`, and fails again: one that breaks now and then has noticed nothing."""
+    passed_over: list[str] = []
+    for stage in stages(touched):
+        while (verdict := run(folder, [*stage, *(f"--deselect={test}" for test in passed_over)])).failed:
+            if run(folder, [verdict.failed]).failed:
+                return verdict
+            passed_over.append(verdict.failed)
+        if verdict.problem:
+            return verdict
+    return Verdict()
+
+
+def run(folder: Path, arguments: Sequence[str]) -> Verdict:
+    """Run some tests in `folder` until one fails."""
+    # One seed, so that a bug which is found by chance is found again.
+    options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-seed=0", f"--timeout={TIMEOUT_SECONDS}"]
+    try:
+        done = run_python(folder, ["-m", "pytest", *options, *arguments], STAGE_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return Verdict(problem=f"the tests took more than {STAGE_TIMEOUT_SECONDS} s")
+    if done.returncode == PASSED:
+        return Verdict()
+    # A test that could not even be set up, or collected, has noticed nothing.
+    failed = _FAILED.search(done.stdout)
+    if done.returncode == FAILED and failed:
+        return Verdict(failed.group(1))
+    return Verdict(problem=f"the tests could not be run: {done.stdout[-2000:]}{done.stderr[-2000:]}")

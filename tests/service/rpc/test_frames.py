@@ -1,0 +1,30 @@
+"""Requests that come together: each for itself, and none past an earlier one of its session."""
+
+from typing import Any
+
+import pytest
+from support.wire import OPEN, observations
+
+from statecast.service.errors import Overloaded, Reason
+from statecast.service.rpc.gate import Gate
+from statecast.v1 import forecast_service_pb2 as pb
+from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
+
+
+def test_nothing_overtakes_what_was_turned_away(
+    stub: ForecastServiceStub, session_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = Gate.submit
+
+    def full_for_a_moment(gate: Gate, request: Any, *others: Any) -> None:
+        if request.values.tolist() == [2.0]:
+            raise Overloaded("no room for this one", Reason.QUEUE_FULL, 0.1)
+        submit(gate, request, *others)
+
+    monkeypatch.setattr(Gate, "submit", full_for_a_moment)
+    requests = [
+        pb.ForecastRequest(session_id=session_id, open=OPEN, observations=observations(value)) for value in (1, 2, 3)
+    ]
+    results = stub.ForecastMany(pb.ForecastManyRequest(requests=requests)).results
+    assert [result.WhichOneof("result") for result in results] == ["response", "status", "status"]
+    assert stub.GetSession(pb.GetSessionRequest(session_id=session_id)).session.version.step == 1
