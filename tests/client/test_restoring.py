@@ -1,14 +1,24 @@
 """Lost observations that are sent again: under their own ids, and only where they belong."""
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from support.proxy import Proxy, honest, lose, turn_away
+from support.proxy import Proxy, drop, honest, lose, stall, turn_away
 from support.redis_process import RedisProcess
 from support.servers import ServerThread
 
-from statecast.client import Client, RequestOutdated, ResourceExhausted, SessionRegressed
+from statecast.client import (
+    Client,
+    DeadlineExceeded,
+    NotFound,
+    RequestOutdated,
+    ResourceExhausted,
+    SessionRegressed,
+)
 
 
 @pytest.fixture
@@ -138,3 +148,86 @@ def test_what_was_turned_away_after_a_lost_answer_may_have_been_appended(
     assert caught.value.outcome_unknown
     proxy.faults.clear()
     assert session.observe(1.0, request_id=caught.value.request_id).replayed
+
+
+def test_a_session_that_others_write_to_is_looked_at_first(
+    make_client: Any, rivals: Client, proxy: Proxy, session_id: str
+) -> None:
+    session, rival = make_client(proxy.target).session(session_id, "tiny"), rivals.session(session_id, "tiny")
+    session.observe(0.0)
+
+    def others_write() -> None:
+        for value in range(20):
+            rival.observe(float(value))
+
+    others_write()
+    session.observe(1.0)
+    others_write()
+    # Without the look, the lost request could not be told from one that the session has forgotten.
+    proxy.faults.extend([honest, drop])
+    receipt = session.observe(2.0)
+    assert (receipt.version.step, receipt.replayed) == (43, False)
+    others_write()
+    session.observe(3.0)
+    before = proxy.calls
+    for value in range(3):
+        session.observe(float(value))
+    assert proxy.calls - before == 4  # once nobody else is seen, a look is spared
+
+
+def test_a_session_that_expired_or_was_closed_long_ago_is_not_made_again(
+    client: Any, rivals: Client, session_id: str
+) -> None:
+    expired, closed = (client.session(f"{session_id}-{name}", "tiny", time_to_live=1) for name in ("old", "gone"))
+    for session in (expired, closed):
+        session.observe([1.0, 2.0])
+    rivals.session(closed.id).close()
+    time.sleep(2.2)  # no trace is left of either
+    for session in (expired, closed):
+        with pytest.raises(NotFound) as caught:
+            session.observe(3.0)
+        assert caught.value.reason == "SESSION_NOT_FOUND"
+
+
+def test_a_gap_may_be_what_others_appended(
+    make_client: Any, rivals: Client, proxy: Proxy, record: Record, session_id: str
+) -> None:
+    session, rival = make_client(proxy.target).session(session_id, "hourly"), rivals.session(session_id, "hourly")
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    session.observe(0.0, start_time=noon)
+    older = record.read()
+    rival.observe(1.0)
+    session.observe(2.0, start_time=noon + timedelta(hours=2))
+    record.put_back(older)
+    with pytest.raises(SessionRegressed, match="nothing more was sent again"):
+        session.observe(3.0)
+    assert rivals.session(session_id).info().version.step == 1
+
+
+def test_closing_a_busy_session_closes_it(make_client: Any, rivals: Client, proxy: Proxy, session_id: str) -> None:
+    def after_a_rival(context: Any, forward: Callable[[], bytes]) -> bytes:
+        rivals.session(session_id).observe(9.0)
+        return forward()
+
+    session = make_client(proxy.target).session(session_id, "tiny")
+    session.observe(1.0)
+    proxy.faults.extend([honest, after_a_rival, honest, after_a_rival])  # between a look and a close, twice
+    session.close()
+    with pytest.raises(NotFound):
+        session.info()
+
+
+def test_whoever_waits_behind_another_call_waits_no_longer_than_told(proxy: Proxy, session_id: str) -> None:
+    client = Client(proxy.target)
+    session, same = client.session(session_id, "tiny"), client.session(session_id, "tiny")
+    session.observe(0.0)
+    proxy.faults.append(stall)
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(session.observe, 1.0)
+        time.sleep(0.3)
+        with pytest.raises(DeadlineExceeded, match="other calls") as caught:
+            same.observe(2.0, timeout_seconds=0.3)
+        assert not slow.done()
+        assert not caught.value.outcome_unknown
+        assert slow.result().version.step == 2
+    client.close()

@@ -152,3 +152,35 @@ async def test_who_waits_when_the_client_closes_is_told(proxy: Proxy, session_id
     await client.close()
     with pytest.raises(StatecastError):
         await asyncio.wait_for(task, 15)
+
+
+def test_what_came_before_a_source_broke_is_told(client: Any, session_id: str) -> None:
+    session = client.session(session_id, "tiny")
+
+    def broken() -> Iterator[tuple[Any, float]]:
+        for at in range(20):
+            yield session, float(at)
+        raise ZeroDivisionError
+
+    results = []
+    with pytest.raises(ZeroDivisionError):
+        results += list(client.stream(broken()))
+    for _, result in itertools.islice(client.stream([(session, 1.0)]), 1):
+        assert result.version.step == 21
+
+
+def test_a_client_that_is_closed_meanwhile_says_so(server: ServerThread, session_id: str) -> None:
+    client = Client(server.target)
+    session = client.session(session_id, "tiny")
+    results = client.stream((session, float(at)) for at in range(10_000))
+    next(results)
+    client.close()
+    rest = [result for _, result in results]
+    assert isinstance(rest[-1], StatecastError)
+    with pytest.raises(StatecastError, match="closed"):
+        session.observe(1.0)
+
+
+def test_a_session_of_another_client_is_refused(client: Any, server: ServerThread, session_id: str) -> None:
+    with Client(server.target) as other, pytest.raises(InvalidArgument, match="of (another|this) client"):
+        list(client.stream([(other.session(session_id), 1.0)]))

@@ -3,9 +3,12 @@
 import asyncio
 import itertools
 import re
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -16,7 +19,7 @@ from support.redis_process import RedisProcess
 from support.servers import ServerProcess, ServerThread
 from support.wire import OPEN, observations
 
-from statecast.client import AsyncClient, Client
+from statecast.client import AsyncClient, Client, Receipt
 from statecast.service.settings import Settings
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
@@ -36,6 +39,16 @@ class Replicas:
         assert self._servers[number].stop() == 0, self._servers[number].log
         self._servers[number] = ServerProcess(*self._arguments, port=self._ports[number])
         assert self._servers[number].port == self._ports[number]
+
+    @contextmanager
+    def stopped(self, number: int) -> Iterator[None]:
+        """One of them does nothing meanwhile, and keeps its connections."""
+        process = self._servers[number].process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         for server in self._servers:
@@ -125,3 +138,28 @@ def test_one_caller_with_fifty_times_the_load_does_not_starve_another(
         for each in floods:
             each.result(WAIT_SECONDS)
     server.stop()
+
+
+@pytest.mark.parametrize("kind", ["call", "stream", "asynchronous"])
+def test_a_server_that_is_stopped_costs_seconds_and_no_error(replicas: Replicas, kind: str) -> None:
+    with Client(replicas.target, timeout_seconds=20) as client:
+        sessions = [client.session(f"{kind}-{number}", "tiny") for number in range(6)]
+        client.observe_many([(session, 1.0) for session in sessions])
+        with replicas.stopped(0):
+            started = time.monotonic()
+            if kind == "call":
+                with ThreadPoolExecutor(6) as threads:
+                    steps = [receipt.version.step for receipt in threads.map(lambda each: each.observe(2.0), sessions)]
+            elif kind == "stream":
+                results = list(client.stream((session, 2.0) for session in sessions))
+                steps = [result.version.step for _, result in results if isinstance(result, Receipt)]
+            else:
+                steps = asyncio.run(observe_all(replicas.target, [session.id for session in sessions]))
+            assert time.monotonic() - started < 12
+    assert steps == [2] * 6
+
+
+async def observe_all(target: str, names: list[str]) -> list[int]:
+    async with AsyncClient(target, timeout_seconds=20) as client:
+        receipts = await asyncio.gather(*(client.session(name).observe(2.0) for name in names))
+        return [receipt.version.step for receipt in receipts]

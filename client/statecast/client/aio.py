@@ -17,7 +17,7 @@ from . import calls, operations
 from .aio_stream import AsyncStream, in_order
 from .calls import Method, Operation, Pause
 from .core import REPLAY_REQUESTS, SessionCore
-from .errors import StatecastError
+from .errors import Cancelled, StatecastError
 from .messages import Time, TimeToLive
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
@@ -84,10 +84,10 @@ class AsyncClient:
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
-        sessions, values = operations.split_pairs(pairs, AsyncSession)
+        sessions, values = operations.split_pairs(pairs, AsyncSession, self)
         cores = [(session._core, each) for session, each in zip(sessions, values, strict=True)]
         operation = operations.observe_many(cores, self._timeout(timeout_seconds))
-        return await self._run_alone(operation, sessions)
+        return await self._run_alone(operation, sessions, self._timeout(timeout_seconds))
 
     async def step_many(
         self,
@@ -102,10 +102,10 @@ class AsyncClient:
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
-        sessions, values = operations.split_pairs(pairs, AsyncSession)
+        sessions, values = operations.split_pairs(pairs, AsyncSession, self)
         cores = [(session._core, each) for session, each in zip(sessions, values, strict=True)]
         operation = operations.step_many(cores, horizon, quantile_levels, self._timeout(timeout_seconds))
-        return await self._run_alone(operation, sessions)
+        return await self._run_alone(operation, sessions, self._timeout(timeout_seconds))
 
     def stream(
         self,
@@ -129,7 +129,7 @@ class AsyncClient:
 
         def start(pair: Any) -> Coroutine[Any, Any, tuple[AsyncSession, Any]]:
             session: AsyncSession
-            (session,), (values,) = operations.split_pairs([pair], AsyncSession)
+            (session,), (values,) = operations.split_pairs([pair], AsyncSession, self)
             return session._forward(values, horizon, quantile_levels, timeout_seconds)
 
         return in_order(pairs, start)
@@ -207,15 +207,21 @@ class AsyncClient:
         """The timeout of one call."""
         return self._timeout_seconds if timeout_seconds is None else operations.check_timeout(timeout_seconds)
 
-    async def _run_alone(self, operation: Operation[T], sessions: Iterable["AsyncSession"]) -> T:
+    async def _run_alone(
+        self, operation: Operation[T], sessions: Iterable["AsyncSession"], timeout_seconds: float
+    ) -> T:
         """Carries an operation out when nothing else of its sessions is under way.
 
         A session remembers the last requests only: while the outcome of one is unknown, others must not push it out.
         """
         async with AsyncExitStack() as stack:
             locks = {session.id: session._lock for session in sessions}
-            for session_id in sorted(locks):  # one order for all, so that two calls cannot wait for each other
-                await stack.enter_async_context(locks[session_id])
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    for session_id in sorted(locks):  # one order for all, so that two calls cannot wait for each other
+                        await stack.enter_async_context(locks[session_id])
+            except TimeoutError as error:
+                raise operations.kept_waiting(session_id, timeout_seconds) from error
             return await self._run(operation)
 
     async def _run(self, operation: Operation[T]) -> T:
@@ -231,6 +237,13 @@ class AsyncClient:
                     continue
                 try:
                     response = await self._send(action)
+                except asyncio.CancelledError as error:
+                    task = asyncio.current_task()
+                    if not self._closed or (task is not None and task.cancelling()):
+                        raise
+                    raise Cancelled("the client was closed") from error  # which is how gRPC ends the calls under way
+                except grpc.aio.UsageError as error:
+                    raise Cancelled("the client was closed") from error
                 except (grpc.RpcError, StatecastError) as error:
                     action = operation.throw(error)
                 else:
@@ -277,7 +290,7 @@ class AsyncSession:
         """
         timeout = self._client._timeout(timeout_seconds)
         operation = operations.observe(self._core, values, start_time, request_id, if_version, timeout)
-        return await self._client._run_alone(operation, [self])
+        return await self._client._run_alone(operation, [self], timeout)
 
     async def forecast(
         self,
@@ -315,7 +328,7 @@ class AsyncSession:
         operation = operations.step(
             self._core, values, horizon, quantile_levels, start_time, request_id, if_version, timeout
         )
-        return await self._client._run_alone(operation, [self])
+        return await self._client._run_alone(operation, [self], timeout)
 
     async def info(self, *, timeout_seconds: float | None = None) -> SessionInfo:
         """Looks at the session; it must exist."""
@@ -342,12 +355,13 @@ class AsyncSession:
         """
         timeout = self._client._timeout(timeout_seconds)
         operation = operations.fork(self._core, session_id, time_to_live, if_version, timeout)
-        return self._client._new_session(await self._client._run_alone(operation, [self]))
+        return self._client._new_session(await self._client._run_alone(operation, [self], timeout))
 
     async def close(self, *, timeout_seconds: float | None = None) -> None:
         """Makes the server forget the session and its state; it must exist."""
-        operation = operations.close(self._core, self._client._timeout(timeout_seconds))
-        await self._client._run_alone(operation, [self])
+        timeout = self._client._timeout(timeout_seconds)
+        operation = operations.close(self._core, timeout)
+        await self._client._run_alone(operation, [self], timeout)
 
     async def _forward(
         self, values: ArrayLike, horizon: int, quantile_levels: Sequence[float], timeout_seconds: float | None
@@ -356,6 +370,6 @@ class AsyncSession:
         timeout = self._client._timeout(timeout_seconds)
         operation = operations.forward(self._core, values, horizon, quantile_levels, timeout)
         try:
-            return self, await self._client._run_alone(operation, [self])
+            return self, await self._client._run_alone(operation, [self], timeout)
         except StatecastError as error:
             return self, error

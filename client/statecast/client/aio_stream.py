@@ -105,6 +105,7 @@ async def in_order(
     source = _as_async(items)
     following: asyncio.Task[Any] | None = asyncio.ensure_future(_next(source))
     under_way: deque[asyncio.Task[R]] = deque()
+    failure: BaseException | None = None
     try:
         while following or under_way:
             has_room = following is not None and len(under_way) < WINDOW
@@ -113,13 +114,16 @@ async def in_order(
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if following and has_room and following.done():
-                item = following.result()
+                failure = following.exception()
+                item = _END if failure else following.result()
                 following = None
                 if item is not _END:
                     under_way.append(asyncio.ensure_future(start(item)))
                     following = asyncio.ensure_future(_next(source))
             while under_way and under_way[0].done():
                 yield under_way.popleft().result()
+        if failure is not None:
+            raise failure
     finally:
         for task in (following, *under_way):
             if task is not None:

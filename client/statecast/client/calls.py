@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from statecast.v1 import forecast_service_pb2, model_service_pb2
 
-from .errors import NotFound, PreconditionFailed, StatecastError, from_rpc_error
+from .errors import NotFound, PreconditionFailed, StatecastError, VersionMismatch, from_rpc_error
 
 T = TypeVar("T")
 FIRST_PAUSE_SECONDS = 0.05
@@ -31,6 +31,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     # A server that was stopped or cut off is noticed while there is time to ask another one.
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.http2.ping_timeout_ms", 2000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", -1),
     # Any replica can answer any call.
@@ -124,15 +125,21 @@ def exchange(method: Method, message: Message, patience: Patience) -> Operation[
 
 def close_session(session_id: str, timeout_seconds: float) -> Operation[None]:
     """Closes a session as it stands; one that is gone after an attempt of unknown outcome counts as closed."""
-    closing = forecast_service_pb2.CloseSessionRequest(session_id=session_id)
-    with suppress(PreconditionFailed):  # one whose record cannot be read can be closed all the same
-        look = forecast_service_pb2.GetSessionRequest(session_id=session_id)
-        found = yield from exchange(GET_SESSION, look, Patience(timeout_seconds))
-        # With its version, a repeated attempt cannot close a session that was opened anew meanwhile.
-        closing.if_version.CopyFrom(found.session.version)
     patience = Patience(timeout_seconds)
-    try:
-        yield from exchange(CLOSE_SESSION, closing, patience)
-    except NotFound:
-        if not patience.outcome_unknown:
-            raise
+    while True:
+        closing = forecast_service_pb2.CloseSessionRequest(session_id=session_id)
+        try:
+            with suppress(PreconditionFailed):  # one whose record cannot be read can be closed all the same
+                look = forecast_service_pb2.GetSessionRequest(session_id=session_id)
+                found = yield from exchange(GET_SESSION, look, patience)
+                # With its version, a repeated attempt cannot close a session that was opened anew meanwhile.
+                closing.if_version.CopyFrom(found.session.version)
+            yield from exchange(CLOSE_SESSION, closing, patience)
+            return
+        except NotFound:
+            if not patience.outcome_unknown:
+                raise
+            return
+        except VersionMismatch:  # somebody appended between the look and the close
+            if patience.outcome_unknown or patience.is_over:
+                raise

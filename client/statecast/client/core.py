@@ -1,5 +1,6 @@
 """What a client knows about a session."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -8,13 +9,14 @@ from statecast.v1 import forecast_pb2, forecast_service_pb2
 
 from . import messages
 from .errors import NotFound, RequestOutdated, SessionRegressed, StatecastError, invalid
-from .memory import START, Memory
+from .memory import Memory
 from .types import Version
 
 Request: TypeAlias = forecast_service_pb2.ForecastRequest
 Response: TypeAlias = forecast_service_pb2.ForecastResponse
 
 REPLAY_REQUESTS = 32
+SHORTEST_TRACE_SECONDS, LONGEST_TRACE_SECONDS = 1.0, 86_400.0
 
 
 @dataclass
@@ -28,6 +30,8 @@ class SessionCore:
         version: Where it stood when last heard of.
         is_open: Whether a request has succeeded: from then on the session must exist.
         unsettled: The ids of requests whose outcome is unknown.
+        is_shared: Whether others were seen to append to it.
+        heard_at: When it was last heard of, on the clock of time.monotonic.
     """
 
     session_id: str
@@ -36,10 +40,15 @@ class SessionCore:
     version: Version | None = None
     is_open: bool = False
     unsettled: set[str] = field(default_factory=set)
+    is_shared: bool = False
+    heard_at: float = field(default_factory=time.monotonic)
 
     def heard(self, request: Request, response: Response) -> None:
         """Takes note of a success."""
-        self.memory.note(request, response, self.version)
+        is_alone = self.memory.note(request, response, self.version)
+        if not is_alone or not request.observations.values:
+            self.is_shared = not is_alone
+        self.heard_at = time.monotonic()
         self.unsettled.discard(request.request_id)
         self.is_open = True
         self.version = messages.to_version(response.version)
@@ -52,7 +61,8 @@ class SessionCore:
 
     def say_what_was_seen(self, request: Request) -> None:
         """Lets the server notice if it has lost what it acknowledged, or forgotten that it took this request before."""
-        request.last_seen.CopyFrom(messages.version_message(self.version or START))
+        if self.version is not None:
+            request.last_seen.CopyFrom(messages.version_message(self.version))
 
     def failed(self, request: Request, error: StatecastError) -> None:
         """Takes note of a request that ended in an error."""
@@ -69,14 +79,22 @@ class SessionCore:
             return False
         if was_tried or request.request_id in self.unsettled:
             return False
-        self.version = error.current
+        self.version, self.is_shared = error.current, True
         self.memory.forget(error.current)
         return True
 
     def is_lost(self, error: StatecastError) -> bool:
         """Whether the error means that the server has lost the session's observations, or all of the session."""
-        has_vanished = isinstance(error, NotFound) and error.reason == "SESSION_NOT_FOUND"
-        return isinstance(error, SessionRegressed) or (has_vanished and self.version is not None)
+        if isinstance(error, NotFound) and error.reason == "SESSION_NOT_FOUND" and self.version is not None:
+            return time.monotonic() < self.heard_at + self._trace_seconds
+        return isinstance(error, SessionRegressed)
+
+    @property
+    def _trace_seconds(self) -> float:
+        """For so long after the last answer, a session that has expired or was closed would have left a trace."""
+        if self.opening is None or not self.opening.HasField("time_to_live"):
+            return SHORTEST_TRACE_SECONDS
+        return min(self.opening.time_to_live.ToMicroseconds() / 1e6, LONGEST_TRACE_SECONDS)
 
     def parts(
         self, request: Request, blocks: Sequence[forecast_pb2.Observations], request_id: str | None = None
@@ -96,6 +114,9 @@ class SessionCore:
         ]
         parts[-1].horizon = request.horizon
         parts[-1].quantile_levels.extend(request.quantile_levels)
+        if self.is_shared and parts[0].observations.values:
+            # A look first: the less happened since, the longer a repeat of an unknown outcome can be told from others.
+            parts.insert(0, Request(session_id=self.session_id, request_id=messages.new_request_id()))
         if request.HasField("if_version"):
             parts[0].if_version.CopyFrom(request.if_version)
         if self.opening is not None and not self.is_open:

@@ -15,7 +15,8 @@ START = Version(0, 0)
 class Taken:
     """Observations that the server took, under which request id, and where the session stood after them."""
 
-    observations: forecast_pb2.Observations
+    observations: bytes
+    values: int
     request_id: str
     after: Version
 
@@ -43,23 +44,31 @@ class Memory:
         request: forecast_service_pb2.ForecastRequest,
         response: forecast_service_pb2.ForecastResponse,
         before: Version | None,
-    ) -> None:
-        """Takes note of a request that succeeded, sent when the session stood at `before` as far as is known."""
+    ) -> bool:
+        """Takes note of a request that succeeded, sent when the session stood at `before` as far as is known.
+
+        Returns:
+            Whether nobody else can be seen to have appended since `before`.
+        """
         after = Version(response.version.step, response.version.tag)
         if response.opened:
             before = START
         if before != self._newest:
             self.forget(before)
         values = len(request.observations.values)
-        if before is None or not _may_lead(before, after, request.observations):
+        is_alone = before is None or response.opened or _may_lead(before, after, request.observations)
+        if before is None or not is_alone:
             self.forget(after)
         elif values:
-            self._taken.append(Taken(request.observations, request.request_id, after))
+            # As bytes, which do not keep the request and all that it holds in memory.
+            observations = request.observations.SerializeToString()
+            self._taken.append(Taken(observations, values, request.request_id, after))
             self._values += values
         while len(self._taken) > self._max_requests or self._values > MAX_VALUES:
             oldest = self._taken.popleft()
             self._first = oldest.after
-            self._values -= len(oldest.observations.values)
+            self._values -= oldest.values
+        return is_alone
 
     def forget(self, now: Version | None) -> None:
         """Begins anew with a session that stands at `now`."""
@@ -92,5 +101,5 @@ def _may_lead(before: Version, after: Version, observations: forecast_pb2.Observ
     steps, values = after.step - before.step, len(observations.values)
     if not values:
         return before == after
-    # A time step is one value or several; a gap in time in front makes further steps.
-    return steps > 0 and (values % steps == 0 or observations.HasField("start_time"))
+    # A time step is one value or several. A gap in time cannot be told from what somebody else appended.
+    return steps > 0 and values % steps == 0 and observations.targets in (0, values // steps)

@@ -11,7 +11,7 @@ from . import batches, calls, messages
 from .batches import Item
 from .calls import Operation, Patience
 from .core import SessionCore
-from .errors import SomeFailed, StatecastError, invalid
+from .errors import DeadlineExceeded, SomeFailed, StatecastError, invalid
 from .memory import Memory
 from .messages import Time, TimeToLive
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
@@ -42,12 +42,22 @@ def check_timeout(timeout_seconds: float) -> float:
     return float(timeout_seconds)
 
 
-def split_pairs(pairs: Iterable[tuple[S, ArrayLike]], kind: type[S]) -> tuple[list[S], list[ArrayLike]]:
+def kept_waiting(session_id: str, timeout_seconds: float) -> DeadlineExceeded:
+    """The error of a call whose time was up before it was its turn."""
+    error = DeadlineExceeded(f"other calls of session {session_id!r} took longer than {timeout_seconds:g} s")
+    error.outcome_unknown = False
+    return error
+
+
+def split_pairs(pairs: Iterable[tuple[S, ArrayLike]], kind: type[S], client: Any) -> tuple[list[S], list[ArrayLike]]:
     """The sessions and the values of a call about many."""
     sessions, values = [], []
     for pair in pairs:
         if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], kind):
             raise invalid("pairs", f"expected tuples of a session of this client and its values, got {pair!r}")
+        session: Any = pair[0]
+        if session._client is not client:
+            raise invalid("pairs", f"session {session.id!r} is of another client")
         sessions.append(pair[0])
         values.append(pair[1])
     return sessions, values

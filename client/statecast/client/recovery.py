@@ -2,6 +2,8 @@
 
 import logging
 
+from statecast.v1 import forecast_pb2
+
 from . import messages
 from .calls import FORECAST, Operation, Patience, exchange
 from .core import Request, SessionCore
@@ -47,7 +49,7 @@ def _send_again(
     """Whether the session took it; if not, it has been lost again meanwhile, or somebody else sends it, too."""
     request = Request(
         session_id=core.session_id,
-        observations=taken.observations,
+        observations=forecast_pb2.Observations.FromString(taken.observations),
         request_id=taken.request_id,
         if_version=messages.version_message(at),
     )

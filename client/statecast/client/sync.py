@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from . import calls, operations
 from .calls import Method, Operation, Pause
 from .core import REPLAY_REQUESTS, SessionCore
-from .errors import StatecastError
+from .errors import Cancelled, StatecastError
 from .messages import Time, TimeToLive
 from .sync_stream import Driver, FrameStream
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
@@ -98,9 +98,11 @@ class Client:
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
-        sessions, values = operations.split_pairs(pairs, Session)
+        sessions, values = operations.split_pairs(pairs, Session, self)
         cores = [(session._core, each) for session, each in zip(sessions, values, strict=True)]
-        return self._run_alone(operations.observe_many(cores, self._timeout(timeout_seconds)), sessions)
+        return self._run_alone(
+            operations.observe_many(cores, self._timeout(timeout_seconds)), sessions, self._timeout(timeout_seconds)
+        )
 
     def step_many(
         self,
@@ -115,10 +117,10 @@ class Client:
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
-        sessions, values = operations.split_pairs(pairs, Session)
+        sessions, values = operations.split_pairs(pairs, Session, self)
         cores = [(session._core, each) for session, each in zip(sessions, values, strict=True)]
         operation = operations.step_many(cores, horizon, quantile_levels, self._timeout(timeout_seconds))
-        return self._run_alone(operation, sessions)
+        return self._run_alone(operation, sessions, self._timeout(timeout_seconds))
 
     def stream(
         self,
@@ -144,7 +146,7 @@ class Client:
 
         def work() -> Iterator[tuple[Session, Callable[[], Operation[Any]]]]:
             for pair in pairs:
-                (session,), (values,) = operations.split_pairs([pair], Session)
+                (session,), (values,) = operations.split_pairs([pair], Session, self)
                 yield session, partial(operations.forward, session._core, values, horizon, quantile_levels, timeout)
 
         if self._closed:
@@ -194,15 +196,18 @@ class Client:
         """The timeout of one call."""
         return self._timeout_seconds if timeout_seconds is None else operations.check_timeout(timeout_seconds)
 
-    def _run_alone(self, operation: Operation[T], sessions: Iterable["Session"]) -> T:
+    def _run_alone(self, operation: Operation[T], sessions: Iterable["Session"], timeout_seconds: float) -> T:
         """Carries an operation out when nothing else of its sessions is under way.
 
         A session remembers the last requests only: while the outcome of one is unknown, others must not push it out.
         """
+        end = time.monotonic() + timeout_seconds
         with ExitStack() as stack:
             locks = {session.id: session._lock for session in sessions}
             for session_id in sorted(locks):  # one order for all, so that two calls cannot wait for each other
-                stack.enter_context(locks[session_id])
+                if not locks[session_id].acquire(timeout=max(0.0, end - time.monotonic())):
+                    raise operations.kept_waiting(session_id, timeout_seconds)
+                stack.callback(locks[session_id].release)
             return self._run(operation)
 
     def _run(self, operation: Operation[T]) -> T:
@@ -219,7 +224,9 @@ class Client:
                 try:
                     response = self._methods[action.method](action.message, timeout=action.timeout_seconds)
                 except grpc.RpcError as error:
-                    action = operation.throw(error)
+                    action = operation.throw(Cancelled("the client was closed") if self._closed else error)
+                except ValueError as error:  # gRPC's word for a channel that was closed meanwhile
+                    raise Cancelled("the client was closed") from error
                 else:
                     action = operation.send(response)
         except StopIteration as stop:
@@ -264,7 +271,7 @@ class Session:
         """
         timeout = self._client._timeout(timeout_seconds)
         operation = operations.observe(self._core, values, start_time, request_id, if_version, timeout)
-        return self._client._run_alone(operation, [self])
+        return self._client._run_alone(operation, [self], timeout)
 
     def forecast(
         self,
@@ -302,7 +309,7 @@ class Session:
         operation = operations.step(
             self._core, values, horizon, quantile_levels, start_time, request_id, if_version, timeout
         )
-        return self._client._run_alone(operation, [self])
+        return self._client._run_alone(operation, [self], timeout)
 
     def info(self, *, timeout_seconds: float | None = None) -> SessionInfo:
         """Looks at the session; it must exist."""
@@ -329,9 +336,10 @@ class Session:
         """
         timeout = self._client._timeout(timeout_seconds)
         operation = operations.fork(self._core, session_id, time_to_live, if_version, timeout)
-        return self._client._new_session(self._client._run_alone(operation, [self]))
+        return self._client._new_session(self._client._run_alone(operation, [self], timeout))
 
     def close(self, *, timeout_seconds: float | None = None) -> None:
         """Makes the server forget the session and its state; it must exist."""
-        operation = operations.close(self._core, self._client._timeout(timeout_seconds))
-        self._client._run_alone(operation, [self])
+        timeout = self._client._timeout(timeout_seconds)
+        operation = operations.close(self._core, timeout)
+        self._client._run_alone(operation, [self], timeout)

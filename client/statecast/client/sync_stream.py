@@ -37,8 +37,13 @@ class FrameStream:
         with self._changed:
             key = self._outbox.put(request, timeout_seconds, settle)
             if self._call is None:
-                self._call = call = _Call()
-                call.inner = self._method(self._frames(call))
+                call = _Call()
+                try:
+                    call.inner = self._method(self._frames(call))
+                except ValueError:  # gRPC's word for a channel that was closed
+                    self._outbox.fail(partial(StatecastError, "the client is closed"))
+                    return key
+                self._call = call
                 threading.Thread(target=self._read, args=(call,), name="statecast-stream", daemon=True).start()
             self._changed.notify_all()
             return key
@@ -103,6 +108,7 @@ class _Task(Generic[S]):
 class _Timer:
     due: float
     tie: int
+    task: "_Task[Any]" = field(compare=False)
     wake: Callable[[], None] = field(compare=False)
 
 
@@ -130,12 +136,12 @@ class Driver(Generic[S]):
         try:
             while not (self._has_ended and not self._order):
                 self._next_event()()
-                if self._failure is not None:
-                    raise self._failure
                 while self._order and self._order[0].is_done:
                     task = self._order.popleft()
                     self._room.release()
                     yield task.session, task.result
+            if self._failure is not None:
+                raise self._failure
         finally:
             self._is_closed = True
             self._room.release()
@@ -177,13 +183,15 @@ class Driver(Generic[S]):
             task.waits_for = next(self._numbers)
             resume = partial(self._resume, task, task.waits_for)
             if isinstance(action, Pause):
-                self._wake_after(action.seconds, partial(resume, None))
+                self._wake_after(task, action.seconds, partial(resume, None))
                 return
             task.key = self._stream.put(
                 action.message, action.timeout_seconds, lambda result: self._events.put(partial(resume, result))
             )
             late = DeadlineExceeded(f"no answer within {action.timeout_seconds:g} s")
-            self._wake_after(action.timeout_seconds, partial(self._give_up, task, task.key, partial(resume, late)))
+            self._wake_after(
+                task, action.timeout_seconds, partial(self._give_up, task, task.key, partial(resume, late))
+            )
 
     def _give_up(self, task: _Task[S], key: Key, resume: Callable[[], None]) -> None:
         if task.key == key and not task.is_done:
@@ -192,6 +200,9 @@ class Driver(Generic[S]):
 
     def _finish(self, task: _Task[S], result: Any) -> None:
         task.result, task.is_done = result, True
+        if len(self._timers) > 4 * WINDOW:  # most are of answers that came in time
+            self._timers = [timer for timer in self._timers if not timer.task.is_done]
+            heapq.heapify(self._timers)
         name = self._line_of(task.session)
         line = self._lines[name]
         line.popleft()
@@ -200,8 +211,8 @@ class Driver(Generic[S]):
         else:
             del self._lines[name]
 
-    def _wake_after(self, seconds: float, wake: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, _Timer(time.monotonic() + seconds, next(self._numbers), wake))
+    def _wake_after(self, task: _Task[S], seconds: float, wake: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, _Timer(time.monotonic() + seconds, next(self._numbers), task, wake))
 
     def _next_event(self) -> Callable[[], None]:
         while True:

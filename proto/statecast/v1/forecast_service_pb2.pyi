@@ -70,7 +70,8 @@ class ForecastRequest(_message.Message):
     def last_seen(self) -> _forecast_pb2.Version:
         """The newest version of the session that the caller has been told, if any. A session that stands before it has lost
         acknowledged observations (its Redis went back to an older copy) or is another one of that name: the request is
-        ABORTED with the reason SESSION_REGRESSED. One that is not there is NOT_FOUND, even if `open` is set.
+        ABORTED with the reason SESSION_REGRESSED. One that is not there is NOT_FOUND, even if `open` is set. It also bounds
+        how many requests of a session may be under way: 16 after the one that it is the answer of (see request_id).
         """
 
     @_builtins.property
@@ -117,7 +118,7 @@ class ForecastResponse(_message.Message):
     request_id: _builtins.str
     """The request's idempotency key."""
     opened: _builtins.bool
-    """Whether this request opened the session."""
+    """Whether this request opened the session; false if it is answered as a repetition."""
     replayed: _builtins.bool
     """Whether an earlier request with the same request_id had appended these observations already."""
     @_builtins.property

@@ -197,6 +197,10 @@ def _grpc_server(
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
             ("grpc.http2.max_ping_strikes", 0),
             ("grpc.keepalive_permit_without_calls", 1),
+            # Callers that have vanished give back what they hold.
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.ping_timeout_ms", 10_000),
         ],
     )
     add_ForecastServiceServicer_to_server(forecasts, server)

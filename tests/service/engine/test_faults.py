@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.engines import MakeEngine, assert_close, expected, observe, one, refused, step_of
+from support.engines import MakeEngine, assert_close, expected, observe, one, refused, step_of, version_of
 from support.models import tiny_model
 from support.redis_process import RedisProcess
 
@@ -17,8 +17,10 @@ from statecast.service.errors import (
     PreconditionFailed,
     Reason,
     Unavailable,
+    VersionMismatch,
 )
 from statecast.service.registry import Model, Registry
+from statecast.service.version import START
 
 
 def test_a_session_that_cannot_be_read_can_be_closed(
@@ -31,8 +33,13 @@ def test_a_session_that_cannot_be_read_can_be_closed(
     engine = make_engine(registry=other)
     (result,) = engine.run({"a": [observe("a", 2.0)]})["a"]
     assert refused(result, PreconditionFailed).reason is Reason.MODEL_CHANGED
+    (result,) = engine.run({"a": [Request("a", if_version=START, close=True)]})["a"]
+    refused(result, VersionMismatch)  # it is not of use, but it is read
+    (result,) = engine.run({"b": [Request("b", if_version=START, close=True)]})["b"]
+    refused(result, PreconditionFailed)
+    assert one(engine, Request("a", close=True)).version == version_of([1.0])
+    assert one(engine, Request("b", close=True)).version is None
     for name in "ab":
-        assert one(engine, Request(name, close=True)).version is None
         assert one(engine, observe(name, 1.0)).opened
 
 

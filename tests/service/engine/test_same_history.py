@@ -111,3 +111,12 @@ def test_a_record_that_lacks_an_entry_in_between_is_damaged(make_engine: MakeEng
     key.write(first + third[len(second) :])
     (result,) = make_engine().run({"a": [observe("a")]})["a"]
     assert refused(result, PreconditionFailed).reason is Reason.RECORD_DAMAGED
+
+
+def test_while_everything_is_remembered_another_history_is_never_believed(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    seen = one(engine, observe("a", 1.0, 2.0, 3.0)).version
+    one(engine, Request("a", close=True))
+    one(engine, observe("a", *range(10)))
+    (result,) = engine.run({"a": [observe("a", 4.0, last_seen=seen)]})["a"]
+    refused(result, SessionRegressed)

@@ -12,11 +12,11 @@ import torch
 
 from statecast.service.engine.advance import Advanced, Job, advance, group, needs_state
 from statecast.service.engine.hot import HotSessions, Kept
-from statecast.service.engine.loaded import Loaded, load
-from statecast.service.engine.plan import Answer, Plan, Planner
+from statecast.service.engine.loaded import Loaded, load, read
+from statecast.service.engine.plan import Answer, Plan, Planner, elsewhere
 from statecast.service.engine.request import Outcome, Request, Result, SessionInfo
 from statecast.service.engine.standing import Seed
-from statecast.service.engine.write import Write, close, write
+from statecast.service.engine.write import Write, close_unusable, write
 from statecast.service.errors import (
     Overloaded,
     PreconditionFailed,
@@ -27,7 +27,6 @@ from statecast.service.errors import (
 )
 from statecast.service.metrics import Metrics, timed
 from statecast.service.registry import Registry
-from statecast.service.store.record import STAMP_BYTES
 from statecast.service.store.store import Store, Stored, Verdict
 
 log = logging.getLogger(__name__)
@@ -151,10 +150,13 @@ class Engine:
         """A record that cannot be used can still be closed; a close comes alone."""
         if stored is None or not requests[0].close:
             return [error] * len(requests)
-        verdicts = self._commit([Write(session_id, close(session_id, stored.data[-STAMP_BYTES:], None), b"", 0)])
-        verdict = verdicts[session_id]
+        record = read(session_id, stored.data)
+        version, if_version = record.newest.version if record else None, requests[0].if_version
+        if if_version not in (None, version):
+            return [elsewhere(version, if_version) if version and if_version else error]
+        verdict = self._commit([close_unusable(session_id, stored.data, record)])[session_id]
         if verdict is Verdict.DONE:
-            return [Outcome(None, SessionInfo("", "", 0, None))]
+            return [Outcome(version, SessionInfo("", "", 0, None))]
         return [verdict if isinstance(verdict, ServiceError) else _contended()]
 
     def _advance(

@@ -75,6 +75,14 @@ def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
     )
 
 
+def read(session_id: str, data: bytes) -> Record | None:
+    """The record, if it is whole, whatever wrote it."""
+    try:
+        return decode(session_id, data)
+    except DamagedRecord:
+        return None
+
+
 def _why_gone(snapshot: Snapshot, remaining_ms: int) -> Reason | None:
     if snapshot.closed:
         return Reason.SESSION_CLOSED

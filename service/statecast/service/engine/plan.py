@@ -19,6 +19,7 @@ from statecast.service.errors import (
     DeadlinePassed,
     InvalidRequest,
     NotFound,
+    Overloaded,
     PreconditionFailed,
     Reason,
     RequestOutdated,
@@ -29,9 +30,13 @@ from statecast.service.errors import (
 )
 from statecast.service.registry import Model, Registry
 from statecast.service.store.record import REMEMBERED_REQUESTS, Entry, RequestMark
-from statecast.service.version import START, chain
+from statecast.service.version import START, Version, chain
 
 log = logging.getLogger(__name__)
+
+MAX_STEPS_A_SESSION = 49_152
+"""Of one session in one batch: beyond what a batch may hold only gaps in time get."""
+RETRY_AFTER_SECONDS = 0.1
 
 Rows = NDArray[np.float64]
 
@@ -60,6 +65,7 @@ class Plan:
     opened: bool = False
     closed: bool = False
     seed: Seed | None = None
+    turned_away: Overloaded | None = None
 
     @property
     def steps(self) -> int:
@@ -99,6 +105,8 @@ class Planner:
         if request.deadline is not None and request.deadline <= time.monotonic():
             # Its caller may have sent it again elsewhere, long ago if this replica was stopped.
             raise DeadlinePassed("the deadline has passed; nothing was appended", Reason.DEADLINE_PASSED)
+        if plan.turned_away:  # none may overtake an earlier one
+            raise plan.turned_away
         if request.fork:
             return _fork(plan, request, request.fork)
         standing = self._enter(plan, request)
@@ -115,6 +123,13 @@ class Planner:
         _check_known(standing, request)
         _check_version(standing, request)
         entry = self._append(standing, request, mark)
+        if entry and plan.entries and plan.steps + len(entry.rows) > MAX_STEPS_A_SESSION:
+            plan.turned_away = Overloaded(
+                "the gaps in time before the session's observations are too long together; nothing was appended",
+                Reason.QUEUE_FULL,
+                RETRY_AFTER_SECONDS,
+            )
+            raise plan.turned_away
         if entry:
             plan.entries.append(entry)
             standing = standing.after(entry)
@@ -212,13 +227,15 @@ def _check_known(standing: Standing, request: Request) -> None:
         )
 
 
+def elsewhere(current: Version, if_version: Version) -> VersionMismatch:
+    """The error of a request whose `if_version` does not hold."""
+    message = f"if_version: the session is at {current}, not at {if_version}"
+    return VersionMismatch(message, Reason.VERSION_MISMATCH, current)
+
+
 def _check_version(standing: Standing, request: Request) -> None:
     if request.if_version is not None and request.if_version != standing.version:
-        raise VersionMismatch(
-            f"if_version: the session is at {standing.version}, not at {request.if_version}",
-            Reason.VERSION_MISMATCH,
-            standing.version,
-        )
+        raise elsewhere(standing.version, request.if_version)
 
 
 def _check_forecast(model: Model, request: Request) -> None:

@@ -31,11 +31,11 @@ class Standing:
     def has_lost(self, seen: Version) -> bool:
         """Whether a session that once stood at `seen` cannot have come here by observations alone.
 
-        A version older than all that are remembered is believed.
+        A version older than all that are remembered is believed, once there are such.
         """
         if seen in (START, self.version) or seen in self.lineage:
             return False
-        return seen.step >= (self.lineage[0] if self.lineage else self.version).step
+        return len(self.lineage) < REMEMBERED_VERSIONS or seen.step >= self.lineage[0].step
 
     def remembers_since(self, seen: Version) -> bool:
         """Whether the id of every request since `seen` is remembered."""

@@ -8,6 +8,8 @@ from statecast.service.engine.plan import Plan
 from statecast.service.engine.standing import Standing
 from statecast.service.store.record import (
     LONGEST_TRACE_MS,
+    STAMP_BYTES,
+    Record,
     Snapshot,
     encode_entry,
     encode_snapshot,
@@ -15,7 +17,7 @@ from statecast.service.store.record import (
     trace_ms,
 )
 from statecast.service.store.store import Commit, Operation
-from statecast.service.version import START
+from statecast.service.version import START, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Write:
 def write(session_id: str, loaded: Loaded, plan: Plan, advanced: Advanced | None, snapshot_every: int) -> Write:
     """What to commit for the session, given what it came from and what the plan appends."""
     if plan.closed and loaded.standing:
-        return Write(session_id, close(session_id, loaded.stamp, loaded.standing), b"", 0)
+        return Write(session_id, _close(session_id, loaded.stamp, loaded.standing), b"", 0)
     if advanced is None or plan.standing is None or not (plan.entries or plan.opened):
         return _compare(session_id, loaded)
     steps = loaded.steps_since_snapshot + plan.steps
@@ -40,16 +42,27 @@ def write(session_id: str, loaded: Loaded, plan: Plan, advanced: Advanced | None
     return _append(session_id, loaded, plan, plan.standing.ttl_ms, steps)
 
 
-def close(session_id: str, stamp: bytes, standing: Standing | None) -> Commit:
-    """Forget the session, if its record still bears that stamp, all but a trace.
+def close_unusable(session_id: str, data: bytes, record: Record | None) -> Write:
+    """Forget a session whose record cannot be used, or not even read, if it still is what it was."""
+    stamp = data[-STAMP_BYTES:]
+    at = (record.newest.version, record.snapshot.ttl_ms) if record else (START, LONGEST_TRACE_MS)
+    trace = _trace(*at)
+    return Write(session_id, _replace_by_trace(session_id, stamp, trace, expires=record is not None), b"", 0)
 
-    One whose record cannot be read has no standing.
-    """
-    version, ttl_ms = (standing.version, standing.ttl_ms) if standing else (START, LONGEST_TRACE_MS)
-    trace = Snapshot("", "", bytes(32), 0, b"", version, None, ttl_ms, closed=True)
-    payload = encode_snapshot(session_id, trace, new_stamp(version))
-    own_trace_ms = trace_ms(standing.ttl_ms) if standing else 0
-    return Commit(session_id, Operation.CLOSE, stamp, payload, trace_ms(ttl_ms), own_trace_ms)
+
+def _close(session_id: str, stamp: bytes, standing: Standing) -> Commit:
+    return _replace_by_trace(session_id, stamp, _trace(standing.version, standing.ttl_ms), expires=True)
+
+
+def _trace(version: Version, ttl_ms: int) -> Snapshot:
+    """What a closed session leaves behind."""
+    return Snapshot("", "", bytes(32), 0, b"", version, None, ttl_ms, closed=True)
+
+
+def _replace_by_trace(session_id: str, stamp: bytes, trace: Snapshot, *, expires: bool) -> Commit:
+    payload = encode_snapshot(session_id, trace, new_stamp(trace.version))
+    lifetime_ms = trace_ms(trace.ttl_ms)
+    return Commit(session_id, Operation.CLOSE, stamp, payload, lifetime_ms, lifetime_ms if expires else 0)
 
 
 def _compare(session_id: str, loaded: Loaded) -> Write:

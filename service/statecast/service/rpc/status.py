@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "statecast"
+LONGEST_MESSAGE = 1000
 CODES: dict[type[ServiceError], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
@@ -54,16 +55,22 @@ def to_status(error: Exception) -> status_pb2.Status:
     if not isinstance(error, ServiceError):
         log.error("request failed", exc_info=error)
         return status_pb2.Status(code=code, message="internal error; the server's log tells more")
-    status = status_pb2.Status(code=code, message=error.message)
+    status = status_pb2.Status(code=code, message=_short(error.message))
     for detail in _details(error):
         status.details.add().Pack(detail)
     return status
 
 
+def _short(message: str) -> str:
+    """Errors travel as metadata, which transports refuse when it is long."""
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}..."
+
+
 def _details(error: ServiceError) -> Iterator[Message]:
     yield error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
     if isinstance(error, InvalidRequest):
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.problem)
+        problem = _short(error.problem)
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=problem)
         yield error_details_pb2.BadRequest(field_violations=[violation])
     if isinstance(error, StandsElsewhere):
         yield forecast_pb2.Version(step=error.current.step, tag=error.current.tag)

@@ -14,6 +14,8 @@ from statecast.v1 import forecast_service_pb2 as pb
 MAX_REQUESTS_UNDER_WAY = 2048
 MAX_BYTES_UNDER_WAY = 4 * 1024 * 1024
 """Of requests of one stream that are queued or whose results were not written: beyond, no more are read."""
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+"""Of requests: a stream holds one frame, besides what is under way."""
 MAX_RESULTS_A_FRAME = 512
 MAX_RESULT_BYTES_A_FRAME = 1024 * 1024
 RETRY_AFTER_SECONDS = 0.05
@@ -95,6 +97,8 @@ class _Stream:
                 if isinstance(message, DecodeError):
                     raise InvalidRequest("request", "not a message of the kind that this method takes")
                 check_size(len(message.requests))
+                if message.ByteSize() > MAX_FRAME_BYTES:
+                    raise InvalidRequest("requests", f"a frame of a stream may have {MAX_FRAME_BYTES // 2**20} MiB")
                 frame = Frame(self._gate, self._call, self._emit, lambda: not self._is_over)
                 for position, request in enumerate(message.requests):
                     await self._await_room()
