@@ -182,5 +182,5 @@ def test_a_client_that_is_closed_meanwhile_says_so(server: ServerThread, session
 
 
 def test_a_session_of_another_client_is_refused(client: Any, server: ServerThread, session_id: str) -> None:
-    with Client(server.target) as other, pytest.raises(InvalidArgument, match="of (another|this) client"):
+    with Client(server.target) as other, pytest.raises(InvalidArgument, match="client"):
         list(client.stream([(other.session(session_id), 1.0)]))
