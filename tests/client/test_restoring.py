@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.proxy import Proxy, drop, honest, lose, stall, turn_away
 from support.redis_process import RedisProcess
-from support.servers import ServerThread
+from support.servers import ServerProcess, ServerThread
 
 from statecast.client import (
     Client,
@@ -231,3 +232,21 @@ def test_whoever_waits_behind_another_call_waits_no_longer_than_told(proxy: Prox
         assert not caught.value.outcome_unknown
         assert slow.result().version.step == 2
     client.close()
+
+
+def test_a_long_session_goes_on_although_its_server_was_away_at_first(
+    any_redis: RedisProcess, models_folder: Path, session_id: str
+) -> None:
+    arguments = ("--redis-url", any_redis.url, "--models", str(models_folder), "--namespace", session_id)
+    server = ServerProcess(*arguments)
+    port = server.port
+    with Client(server.target) as client:
+        for value in range(20):
+            client.session(session_id, "tiny").observe(float(value))
+    assert server.stop() == 0
+    with Client(f"127.0.0.1:{port}", timeout_seconds=30) as client, ThreadPoolExecutor(1) as threads:
+        call = threads.submit(client.session(session_id).observe, 20.0)
+        time.sleep(0.5)
+        server = ServerProcess(*arguments, port=port)
+        assert call.result().version.step == 21
+    assert server.stop() == 0

@@ -47,7 +47,7 @@ def test_nobody_waits_for_one_time_out_after_the_other(server: ServerThread, own
         calls = [threads.submit(failure, partial(stub.Forecast, each)) for each in requests]
         answers = Counter((code, reason(status)) for code, status in (call.result() for call in calls))
         assert time.monotonic() - started < 8 * TIMEOUT_SECONDS  # and not once for each of 25 batches
-        assert answers == {(grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"): 200}
+        assert answers == {(grpc.StatusCode.UNAVAILABLE, "STORE_UNREACHABLE"): 200}
         own_redis.resume()
         assert stub.Forecast(request("first", 2)).version.step == 2
 

@@ -151,7 +151,7 @@ def _session(client: Any, sessions: dict[str, Any], ask: Ask) -> Any:
     """The session to ask, opened if it is one that callers open."""
     name = ask.source or ask.session
     if name not in sessions:
-        sessions[name] = client.session(name, model_of(name), resume_only=is_fork(name))
+        sessions[name] = client.session(name, model_of(name), time_to_live=3600, resume_only=is_fork(name))
     return sessions[name]
 
 

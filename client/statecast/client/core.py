@@ -9,7 +9,7 @@ from statecast.v1 import forecast_pb2, forecast_service_pb2
 
 from . import messages
 from .errors import NotFound, RequestOutdated, SessionRegressed, StatecastError, invalid
-from .memory import Memory
+from .memory import START, Memory
 from .types import Version
 
 Request: TypeAlias = forecast_service_pb2.ForecastRequest
@@ -61,8 +61,7 @@ class SessionCore:
 
     def say_what_was_seen(self, request: Request) -> None:
         """Lets the server notice if it has lost what it acknowledged, or forgotten that it took this request before."""
-        if self.version is not None:
-            request.last_seen.CopyFrom(messages.version_message(self.version))
+        request.last_seen.CopyFrom(messages.version_message(self.version or START))
 
     def failed(self, request: Request, error: StatecastError) -> None:
         """Takes note of a request that ended in an error."""

@@ -183,6 +183,10 @@ _BY_REASON: dict[str, type[StatecastError]] = {
 }
 # What a connection that breaks can end a call with, too; the server's own errors come with a status.
 _TRANSPORT = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
+# Reasons that say that the request was not carried out, whatever the code.
+_NOTHING_DONE = ("STORE_UNREACHABLE", "CONTENDED", "DRAINING", "DEADLINE_PASSED")
+# How gRPC begins to say that there was nobody to send the request to.
+_NOT_SENT = ("failed to connect", "connections to all backends failing", "DNS resolution failed")
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -223,6 +227,8 @@ def _make(code: grpc.StatusCode, message: str, status: status_pb2.Status) -> Sta
         detail.Unpack(info)
     kind = _BY_REASON.get(info.reason) or KINDS.get(code, ServerError)
     error = kind(message if kind is not ServerError else f"{code.name}: {message}", info.reason)
+    if info.reason in _NOTHING_DONE or message.startswith(_NOT_SENT):
+        error.outcome_unknown = False
     for detail in status.details:
         if detail.Unpack(retry):
             error.retry_after_seconds = retry.retry_delay.ToMicroseconds() / 1e6

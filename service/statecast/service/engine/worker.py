@@ -72,7 +72,7 @@ class Worker:
             return []
         error = Unavailable(
             "Redis cannot be used now; nothing was appended. Send the same request again.",
-            Reason.STORE_UNAVAILABLE,
+            Reason.STORE_UNREACHABLE,
             LOST_RETRY_SECONDS,
         )
         return [(ticket, error) for ticket in self._scheduler.take_all()]

@@ -122,7 +122,7 @@ class Store:
             replies = cast("list[Any]", self._load(keys=self._keys(session_ids)))
         except redis.RedisError as error:
             self._note(error)
-            raise _unavailable(str(error), "nothing was appended") from error
+            raise _unreachable(str(error)) from error
         self._note(None)
         return [
             None if data is None else Stored(data, left) for data, left in zip(replies[::2], replies[1::2], strict=True)
@@ -165,7 +165,7 @@ class Store:
             after, keys = cast("tuple[int, list[bytes]]", self._redis.scan(cursor, pattern, count, _type="string"))
         except redis.RedisError as error:
             self._note(error)
-            raise _unavailable(str(error), "nothing was changed") from error
+            raise _unreachable(str(error)) from error
         self._note(None)
         names = dict.fromkeys(key.decode(errors="replace") for key in keys)  # a page may name a key twice
         return [name.removeprefix(self._prefix) for name in names], after
@@ -230,12 +230,17 @@ def _verdict(reply: int | bytes) -> Verdict | RetryableError:
     problem = reply.decode(errors="replace")
     if "OOM" in problem:
         return Overloaded("Redis is out of memory; nothing was appended.", Reason.STORE_FULL, 1.0)
-    return _unavailable(problem, "nothing was appended")
+    return _unreachable(problem)
 
 
-def _unavailable(error: str, consequence: str) -> Unavailable:
+def _unavailable(error: str, consequence: str, reason: Reason = Reason.STORE_UNAVAILABLE) -> Unavailable:
     return Unavailable(
         f"Redis cannot be used now ({error}); {consequence}. Send the same request again.",
-        Reason.STORE_UNAVAILABLE,
+        reason,
         RETRY_AFTER_SECONDS,
     )
+
+
+def _unreachable(error: str) -> Unavailable:
+    """The error where Redis was not even asked to write."""
+    return _unavailable(error, "nothing was appended", Reason.STORE_UNREACHABLE)
