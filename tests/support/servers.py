@@ -74,14 +74,15 @@ class ServerProcess:
     ) -> None:
         command = [sys.executable, "-m", *module, "--device", "cpu", "--drain-seconds", "0"]
         command += ["--port", str(port), "--metrics-port", "0", *arguments]
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        # For appending, since whoever reads shares the place in the file with whoever writes.
+        self._log = tempfile.TemporaryFile("ab+")  # noqa: SIM115
         variables = {**os.environ, "HOME": "/nonexistent", **(environment or {})}
         self.process = subprocess.Popen(command, stderr=self._log, env=variables)
 
     @property
     def log(self) -> str:
-        self._log.seek(0)
-        return self._log.read()
+        file = self._log.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
 
     @property
     def port(self) -> int:
