@@ -1,6 +1,6 @@
 """What a server does with 2, 5 and 10 times the load that it can carry.
 
-    .venv/bin/python bench/overload.py [--seconds 30]
+    .venv/bin/python bench/overload.py [--seconds 30] [--requests-a-call 8]
 
 Starts a server with an embedded Redis and the model base. First a closed loop finds its peak; then requests arrive at a
 multiple of that, whether or not earlier ones were answered, each with a deadline of one second. Counted is what was
@@ -62,21 +62,29 @@ def _request(number: int) -> pb.ForecastRequest:
     )
 
 
+CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 REQUESTS = [_request(number) for number in range(SESSIONS)]
 
 
-async def _ask(stub: ForecastServiceStub, number: int, answers: Answers) -> bool:
+async def _ask(stub: ForecastServiceStub, number: int, size: int, answers: Answers) -> bool:
+    """One call of `size` requests; whether all went well."""
     started = time.monotonic()
+    requests = [REQUESTS[(number * size + at) % SESSIONS] for at in range(size)]
     try:
-        await stub.Forecast(REQUESTS[number % SESSIONS], timeout=DEADLINE_SECONDS)  # type: ignore[misc]
-        answers.add("OK", started)
-        return True
+        if size == 1:
+            await stub.Forecast(requests[0], timeout=DEADLINE_SECONDS)  # type: ignore[misc]
+            codes = ["OK"]
+        else:
+            call = stub.ForecastMany(pb.ForecastManyRequest(requests=requests), timeout=DEADLINE_SECONDS)
+            codes = [CODES[result.status.code] for result in (await call).results]  # type: ignore[misc]
     except grpc.aio.AioRpcError as error:
-        answers.add(error.code().name, started)
-        return False
+        codes = [error.code().name] * size
+    for code in codes:
+        answers.add(code, started)
+    return set(codes) == {"OK"}
 
 
-def closed_loop(target: str, concurrency: int, seconds: float) -> Answers:
+def closed_loop(target: str, concurrency: int, size: int, seconds: float) -> Answers:
     """So many callers who each wait for their answer before they ask again."""
     answers = Answers()
     end = time.monotonic() + seconds
@@ -84,7 +92,7 @@ def closed_loop(target: str, concurrency: int, seconds: float) -> Answers:
     async def caller(stub: ForecastServiceStub, first: int) -> None:
         number = first
         while time.monotonic() < end:
-            if not await _ask(stub, number, answers):
+            if not await _ask(stub, number, size, answers):
                 await asyncio.sleep(PAUSE_SECONDS)
             number += concurrency
 
@@ -97,8 +105,8 @@ def closed_loop(target: str, concurrency: int, seconds: float) -> Answers:
     return answers
 
 
-def open_loop(target: str, rate: float, seconds: float) -> Answers:
-    """So many requests a second, however long the answers take."""
+def open_loop(target: str, rate: float, size: int, seconds: float) -> Answers:
+    """So many requests a second, in calls of `size`, however long the answers take."""
     answers = Answers()
 
     async def run() -> None:
@@ -107,10 +115,10 @@ def open_loop(target: str, rate: float, seconds: float) -> Answers:
             start, sent = time.monotonic(), 0
             calls: set[asyncio.Task[bool]] = set()
             while (elapsed := time.monotonic() - start) < seconds:
-                for number in range(sent, int(elapsed * rate)):
-                    calls.add(task := asyncio.ensure_future(_ask(stub, number, answers)))
+                for number in range(sent, int(elapsed * rate / size)):
+                    calls.add(task := asyncio.ensure_future(_ask(stub, number, size, answers)))
                     task.add_done_callback(calls.discard)
-                sent = int(elapsed * rate)
+                sent = int(elapsed * rate / size)
                 await asyncio.sleep(0.005)
             await asyncio.gather(*calls)
 
@@ -148,9 +156,10 @@ def _until_calm(target: str, usual_seconds: float) -> float:
     return -1.0
 
 
-def _overload(target: str, process: psutil.Process, peak: float, factor: int, seconds: float, usual: float) -> str:
+def _overload(server: DemoServer, peak: float, factor: int, size: int, seconds: float, usual: float) -> str:
+    target, process = server.target, psutil.Process(server.process_id)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        load = pool.submit(open_loop, target, factor * peak, seconds)
+        load = pool.submit(open_loop, target, factor * peak, size, seconds)
         most = 0
         while not load.done():
             most = max(most, process.memory_info().rss)
@@ -171,30 +180,31 @@ def _overload(target: str, process: psutil.Process, peak: float, factor: int, se
 
 @click.command()
 @click.option("--seconds", default=30.0, show_default=True, help="How long each load lasts.")
-def main(seconds: float) -> None:
+@click.option("--requests-a-call", "size", default=1, show_default=True, help="More than one go as a ForecastMany.")
+def main(seconds: float, size: int) -> None:
     """Measure and print a Markdown table."""
     with new_folder() as folder:
         server = DemoServer(Path(folder))
         try:
             server.start()
-            process = psutil.Process(server.process_id)
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 closed = {
-                    concurrency: pool.submit(closed_loop, server.target, concurrency, seconds / 3).result()
-                    for concurrency in PEAK_CONCURRENCIES
+                    requests: pool.submit(closed_loop, server.target, -(-requests // size), size, seconds / 3).result()
+                    for requests in PEAK_CONCURRENCIES
                 }
             usual = statistics.median(_ask_once(server.target) or 1.0 for _ in range(20))
             rates = {concurrency: len(each.succeeded_at) / (seconds / 3) for concurrency, each in closed.items()}
             peak = max(rates.values())
             print(f"requests of {VALUES_A_REQUEST} observations and {HORIZON} steps ahead, {SESSIONS} sessions")
             print(f"alone: {1e3 * usual:.1f} ms; closed loop, answers/s: {rates}; peak {peak:.0f}/s")
-            print(f"server's memory before: {process.memory_info().rss / 2**20:.0f} MiB\n")
+            memory = psutil.Process(server.process_id).memory_info().rss
+            print(f"server's memory before: {memory / 2**20:.0f} MiB; requests a call: {size}\n")
             print(
                 "| load | sent/s | in time/s | of peak | their p50 / p99 ms | turned away/s | their p50 / p99 ms "
                 "| others | memory MiB | recovered s |\n|---|---|---|---|---|---|---|---|---|---|"
             )
             for factor in FACTORS:
-                print(_overload(server.target, process, peak, factor, seconds, usual), flush=True)
+                print(_overload(server, peak, factor, size, seconds, usual), flush=True)
         finally:
             server.stop()
 
