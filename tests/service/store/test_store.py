@@ -196,3 +196,16 @@ def test_no_command_is_repeated_by_the_library(every_redis: RedisProcess) -> Non
     connection = connect(every_redis.url, 1.0).connection_pool.make_connection()
     assert isinstance(connection, redis.connection.AbstractConnection)
     assert connection.retry.get_retries() == 0
+
+
+def test_a_redis_that_became_a_replica_is_left(own_redis: RedisProcess) -> None:
+    store = Store(connect(own_redis.url, 1.0), "replica")
+    put(store, "a", STAMPS[1])
+    append = Commit("a", Operation.APPEND, STAMPS[1], b"entry" + STAMPS[2], 60_000)
+    own_redis.client.replicaof("127.0.0.1", "1")
+    error = store.commit([append])["a"]
+    assert isinstance(error, Unavailable)
+    assert error.reason is Reason.STORE_UNREACHABLE
+    assert not [each for each in own_redis.client.client_list() if each["name"] == "statecast"]
+    own_redis.client.replicaof("no", "one")
+    assert store.commit([append]) == {"a": Verdict.DONE}

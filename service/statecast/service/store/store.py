@@ -152,6 +152,9 @@ class Store:
             self._note(error)
             raise _unavailable(str(error), "whether the observations were appended is unknown") from error
         self._note(None)
+        if any(isinstance(reply, bytes) and b"READONLY" in reply for reply in replies):
+            # After a failover the old primary still answers on this connection; the next one asks for the address anew.
+            self._redis.connection_pool.disconnect()
         return {commit.session_id: _verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
 
     def scan(self, prefix: str, cursor: int, count: int) -> tuple[list[str], int]:
