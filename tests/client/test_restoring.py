@@ -250,3 +250,34 @@ def test_a_long_session_goes_on_although_its_server_was_away_at_first(
         server = ServerProcess(*arguments, port=port)
         assert call.result().version.step == 21
     assert server.stop() == 0
+
+
+def test_a_repeated_request_still_tells_what_was_seen_when_it_was_first_sent(
+    make_client: Any, rivals: Client, proxy: Proxy, session_id: str
+) -> None:
+    session, rival = make_client(proxy.target).session(session_id, "tiny"), rivals.session(session_id, "tiny")
+    session.observe(0.0)
+    proxy.faults.extend([lose, *[turn_away] * 100])
+    with pytest.raises(ResourceExhausted) as caught:
+        session.observe(1.0, timeout_seconds=3.0)
+    proxy.faults.clear()
+    for value in range(20):
+        rival.observe(float(value))
+    step = session.observe(2.0).version.step  # which brings the object up to date, and pushes no memory of that request
+    with pytest.raises(RequestOutdated) as outdated:
+        session.observe(1.0, request_id=caught.value.request_id)
+    assert outdated.value.outcome_unknown
+    assert rival.info().version.step == step
+
+
+def test_a_look_does_not_stand_in_the_way_of_a_repeat_under_if_version(
+    client: Any, rivals: Client, session_id: str
+) -> None:
+    session, rival = client.session(session_id, "tiny"), rivals.session(session_id, "tiny")
+    session.observe(0.0)
+    rival.observe(1.0)
+    at = session.forecast(1).version
+    assert not session.observe(2.0, request_id="mine", if_version=at).replayed
+    rival.observe(3.0)
+    session.forecast(1)  # others are seen to write
+    assert session.observe(2.0, request_id="mine", if_version=at).replayed

@@ -29,7 +29,7 @@ class SessionCore:
         memory: The last observations, in case that the server loses them.
         version: Where it stood when last heard of.
         is_open: Whether a request has succeeded: from then on the session must exist.
-        unsettled: The ids of requests whose outcome is unknown.
+        unsettled: Requests whose outcome is unknown: for each id what was seen when it was first sent.
         is_shared: Whether others were seen to append to it.
         heard_at: When it was last heard of, on the clock of time.monotonic.
     """
@@ -39,7 +39,7 @@ class SessionCore:
     memory: Memory = field(default_factory=lambda: Memory(REPLAY_REQUESTS))
     version: Version | None = None
     is_open: bool = False
-    unsettled: set[str] = field(default_factory=set)
+    unsettled: dict[str, Version] = field(default_factory=dict)
     is_shared: bool = False
     heard_at: float = field(default_factory=time.monotonic)
 
@@ -49,7 +49,7 @@ class SessionCore:
         if not is_alone or not request.observations.values:
             self.is_shared = not is_alone
         self.heard_at = time.monotonic()
-        self.unsettled.discard(request.request_id)
+        self.unsettled.pop(request.request_id, None)
         self.is_open = True
         self.version = messages.to_version(response.version)
 
@@ -61,13 +61,14 @@ class SessionCore:
 
     def say_what_was_seen(self, request: Request) -> None:
         """Lets the server notice if it has lost what it acknowledged, or forgotten that it took this request before."""
-        request.last_seen.CopyFrom(messages.version_message(self.version or START))
+        seen = self.unsettled.get(request.request_id, self.version or START)
+        request.last_seen.CopyFrom(messages.version_message(seen))
 
     def failed(self, request: Request, error: StatecastError) -> None:
         """Takes note of a request that ended in an error."""
         error.outcome_unknown |= request.request_id in self.unsettled
         if error.outcome_unknown and request.observations.values:
-            self.unsettled.add(request.request_id)
+            self.unsettled.setdefault(request.request_id, messages.to_version(request.last_seen))
 
     def caught_up(self, request: Request, error: StatecastError, was_tried: bool) -> bool:
         """Whether the request was refused only because so much happened since; then the core is up to date now.
@@ -113,7 +114,7 @@ class SessionCore:
         ]
         parts[-1].horizon = request.horizon
         parts[-1].quantile_levels.extend(request.quantile_levels)
-        if self.is_shared and parts[0].observations.values:
+        if self.is_shared and parts[0].observations.values and not request.HasField("if_version"):
             # A look first: the less happened since, the longer a repeat of an unknown outcome can be told from others.
             parts.insert(0, Request(session_id=self.session_id, request_id=messages.new_request_id()))
         if request.HasField("if_version"):
