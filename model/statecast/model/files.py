@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from .config import ModelConfig
@@ -82,7 +82,7 @@ def _without_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     try:
-        tensors = load_file(path)
+        tensors = load(path.read_bytes())  # a file that is mapped kills the process if it is cut meanwhile
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be read: {error}") from error
     for name in sorted(tensors.keys() - expected.keys()):

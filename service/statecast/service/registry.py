@@ -1,7 +1,8 @@
 """The models that this server runs: the bundled one, and those in the operator's folder."""
 
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from statecast.model import (
+    ConfigError,
     Frequency,
     ModelConfig,
     ModelError,
@@ -16,11 +18,15 @@ from statecast.model import (
     bundled_models,
     load_model,
 )
-from statecast.service.errors import NotFound, Reason, StartupError, quoted
+from statecast.service.errors import NotFound, Reason, StartupError, Unavailable, quoted
 
 log = logging.getLogger(__name__)
 
 BUNDLED = "base"
+RETRY_AFTER_SECONDS = 1.0
+
+IsComing = Callable[[str, str], bool]
+"""Whether a model of that name and version, which is not there, will probably be there soon."""
 
 
 @dataclass(frozen=True)
@@ -59,44 +65,72 @@ class Model:
 
 
 class Registry:
-    """All models by name and version."""
+    """All models by name and version; any thread may read it, one at a time may add to it."""
 
     def __init__(self, models: list[Model], default: str) -> None:
+        # Never changed, only replaced, so that readers need no lock; each name's newest version comes first.
         self._models: dict[str, dict[str, Model]] = {}
+        self._is_coming: IsComing = lambda name, version: False
         for model in models:
-            self._models.setdefault(model.config.name, {})[model.config.version] = model
+            self.add(model)
         if default not in self._models:
             raise StartupError(f"default-model {default!r} is not there; there are: {', '.join(self._models)}")
         self.default = default
+
+    def add(self, model: Model) -> None:
+        """Let the model be found from now on."""
+        name = model.config.name
+        versions = {**self._models.get(name, {}), model.config.version: model}
+        newest_first = {version: versions[version] for version in sorted(versions, key=_age, reverse=True)}
+        self._models = {**self._models, name: newest_first}
+
+    def expect(self, is_coming: IsComing) -> None:
+        """Ask `is_coming`, from any thread, about versions that are asked for and not there."""
+        self._is_coming = is_coming
 
     def get(self, name: str, version: str) -> Model:
         """The model of that name, or the default one; of that version, or the newest one.
 
         Raises:
             NotFound: if there is none.
+            Unavailable: if there is none yet.
         """
-        versions = self._models.get(name or self.default)
-        if not versions:
-            raise NotFound(
-                f"there is no model {quoted(name)}; there are: {', '.join(sorted(self._models))}",
-                Reason.MODEL_NOT_FOUND,
-            )
-        if version and version not in versions:
-            raise NotFound(
-                f"model {quoted(name or self.default)} has no version {quoted(version)}; it has: {', '.join(versions)}",
-                Reason.MODEL_NOT_FOUND,
-            )
-        return versions[version or max(versions, key=_age)]
+        name = name or self.default
+        versions = self._models.get(name, {})
+        model = versions.get(version) if version else next(iter(versions.values()), None)
+        if model is None:
+            self.check_coming(name, version)
+            raise self._missing(name, version)
+        return model
 
     def find(self, name: str, version: str) -> Model | None:
         """Exactly that model, if it is loaded."""
         return self._models.get(name, {}).get(version)
 
+    def check_coming(self, name: str, version: str) -> None:
+        """Of a model that is not loaded: whether it has to be waited for.
+
+        Raises:
+            Unavailable: if it lies in the models folder, and is being loaded.
+        """
+        if version and self._is_coming(name, version):
+            message = f"version {quoted(version)} of model {quoted(name)} is being loaded; send the same request again"
+            raise Unavailable(message, Reason.MODEL_LOADING, RETRY_AFTER_SECONDS)
+
     def __iter__(self) -> Iterator[Model]:
         """By name, each one's newest version first."""
-        for name in sorted(self._models):
-            versions = self._models[name]
-            yield from (versions[version] for version in sorted(versions, key=_age, reverse=True))
+        models = self._models
+        for name in sorted(models):
+            yield from models[name].values()
+
+    def _missing(self, name: str, version: str) -> NotFound:
+        models = self._models
+        if name not in models:
+            message = f"there is no model {quoted(name)}; there are: {', '.join(sorted(models))}"
+        else:
+            there = ", ".join(reversed(models[name]))
+            message = f"model {quoted(name)} has no version {quoted(version)}; it has: {there}"
+        return NotFound(message, Reason.MODEL_NOT_FOUND)
 
 
 def load_registry(folder: Path | None, default: str, device: torch.device) -> Registry:
@@ -105,11 +139,11 @@ def load_registry(folder: Path | None, default: str, device: torch.device) -> Re
     Raises:
         StartupError: if the folder is missing or a model in it cannot be loaded.
     """
-    folders = list(_model_folders(bundled_models()))
+    folders = _model_folders(bundled_models())
     if folder is not None:
         if not folder.is_dir():
             raise StartupError(f"models folder {folder} does not exist")
-        found = list(_model_folders(folder))
+        found = _model_folders(folder)
         if not found:
             log.warning(
                 "models folder %s holds no <name>/<version>/config.json; only %r is served",
@@ -118,22 +152,47 @@ def load_registry(folder: Path | None, default: str, device: torch.device) -> Re
             )
         folders += found
     try:
-        models = [Model(load_model(path, device)) for path in folders]
+        models = [load_folder(path, device) for path in folders]
     except ModelError as error:
         raise StartupError(f"model cannot be loaded: {error}") from error
-    _check_places(models, folders)
     return Registry(models, default)
 
 
-def _model_folders(folder: Path) -> Iterator[Path]:
-    return (config.parent for config in sorted(folder.glob("*/*/config.json")))
+def load_folder(folder: Path, device: torch.device) -> Model:
+    """Load the model in a folder <name>/<version>/.
+
+    Raises:
+        ModelError: if it cannot be loaded, or calls itself something else.
+    """
+    model = Model(load_model(folder, device))
+    if folder.parts[-2:] != model.labels:
+        place = "/".join(model.labels)
+        raise ConfigError(f"{folder}/config.json calls itself {model}, so it belongs into {place}/")
+    return model
 
 
-def _check_places(models: list[Model], folders: list[Path]) -> None:
-    for model, path in zip(models, folders, strict=True):
-        if path.parts[-2:] != (model.config.name, model.config.version):
-            place = f"{model.config.name}/{model.config.version}/"
-            raise StartupError(f"{path}/config.json calls itself {model}, so it belongs into {place}")
+def version_folders(folder: Path) -> Iterator[Path]:
+    """Every <name>/<version>/ in order; not the hidden ones, which may be half-written or a volume's own.
+
+    Raises:
+        OSError: if the folder cannot be read.
+    """
+    for name in _folders(folder):
+        try:
+            yield from _folders(name)
+        except OSError as error:  # removed meanwhile, or not for us: none of the others' business
+            log.debug("%s cannot be read: %s", name, error)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and os.path.isdir(path))
+
+
+def _model_folders(folder: Path) -> list[Path]:
+    try:
+        return [path for path in version_folders(folder) if (path / "config.json").exists()]
+    except OSError as error:
+        raise StartupError(f"models folder {folder} cannot be read: {error.strerror}") from error
 
 
 def _age(version: str) -> tuple[int, int, str]:

@@ -35,6 +35,7 @@ from statecast.service.settings import Settings, default_data_dir
 from statecast.service.store.catalog import Catalog
 from statecast.service.store.embedded import EmbeddedRedis
 from statecast.service.store.store import Store, connect, redact, require_durable
+from statecast.service.watcher import Watcher
 from statecast.v1 import forecast_service_pb2, model_service_pb2
 from statecast.v1.forecast_service_pb2_grpc import add_ForecastServiceServicer_to_server
 from statecast.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
@@ -90,12 +91,17 @@ async def serving(settings: Settings, load_models: LoadModels = load_registry) -
     """A server that serves; what was started is stopped in the opposite order, also if the start fails half-way."""
     started = time.perf_counter()
     async with AsyncExitStack() as stack:
-        registry = load_models(settings.models, settings.default_model, _device(settings))
+        device = _device(settings)
+        registry = load_models(settings.models, settings.default_model, device)
         metrics = Metrics()
         for model in registry:
             metrics.add_model(model)
         metrics_port, stop_metrics = expose(metrics, settings.metrics_host, settings.metrics_port)
         stack.callback(stop_metrics)
+        if settings.models and settings.models_poll_seconds:
+            watcher = Watcher(settings.models, registry, metrics, device, settings.models_poll_seconds)
+            watcher.start()
+            stack.push_async_callback(watcher.stop)
         store, catalog = stack.enter_context(_stores(settings))
         scheduler = Scheduler(_limits(settings))
         metrics.watch_queue(lambda: scheduler.queued_requests)

@@ -37,6 +37,7 @@ class Settings:
     redis_timeout_seconds: float = _option(2.0, "How long to wait for Redis to connect or answer.", min=0.01)
     namespace: str = _option("statecast", "What every key in Redis begins with.")
     models: Path | None = _option(None, "Folder of models, one in each NAME/VERSION/.")
+    models_poll_seconds: float = _option(5.0, "How often to look for new models in that folder; 0 for never.", min=0.0)
     default_model: str = _option("base", "The model of sessions whose caller names none.")
     device: str = _option("auto", "Where models run; auto is cuda if there is one.", choices=("auto", "cpu", "cuda"))
     threads: int = _option(1, "CPU threads of one batch's computation.", min=1)

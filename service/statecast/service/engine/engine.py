@@ -140,12 +140,12 @@ class Engine:
         for session_id, stored in zip(cold, self._store.load(cold), strict=True):
             try:
                 loaded[session_id] = load(session_id, stored, self._registry)
-            except PreconditionFailed as error:
+            except (PreconditionFailed, Unavailable) as error:
                 results[session_id] = self._unreadable(session_id, stored, batch[session_id], error)
         return loaded, results
 
     def _unreadable(
-        self, session_id: str, stored: Stored | None, requests: Sequence[Request], error: PreconditionFailed
+        self, session_id: str, stored: Stored | None, requests: Sequence[Request], error: ServiceError
     ) -> list[Result]:
         """A record that cannot be used can still be closed; a close comes alone."""
         if stored is None or not requests[0].close:

@@ -49,6 +49,7 @@ def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
 
     Raises:
         PreconditionFailed: if the record is damaged, or of a model that is not loaded as it was.
+        Unavailable: if the record is of a model that is being loaded.
     """
     if stored is None:
         return Loaded()
@@ -91,6 +92,8 @@ def _why_gone(snapshot: Snapshot, remaining_ms: int) -> Reason | None:
 
 def _model(session_id: str, snapshot: Snapshot, registry: Registry) -> Model:
     model = registry.find(snapshot.model, snapshot.model_version)
+    if model is None:
+        registry.check_coming(snapshot.model, snapshot.model_version)
     if model is None or model.digest_bytes != snapshot.model_digest:
         state = "is not loaded" if model is None else "has other weights now"
         raise PreconditionFailed(
