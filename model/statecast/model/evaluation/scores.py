@@ -1,0 +1,254 @@
+"""Scores of forecasts, as fev-bench defines them: SQL, MASE, WQL, WAPE, MAE and coverage.
+
+SQL and MASE are quantile loss and absolute error over the seasonal error of the past of each window. WQL and WAPE are
+both over the mean absolute outcome. All of them are means over the points of a target and window, then over
+targets, then over windows. Outcomes that are missing do not count.
+
+They are computed here and not by utilsforecast.losses, with which the tests compare them: that takes means per series
+and cut-off, from which no mean over points follows where some are missing, and counts a missing outcome as one
+outside its interval.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .levels import central_bands, interpolate, scored_levels
+from .windows import EvaluationError, Forecasts, Protocol, Truth
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What came after each cut-off, and the scale of each window.
+
+    Attributes:
+        truths: The series, S of them.
+        protocol: When and how far ahead.
+        values: What came, NaN where missing, in the data's own units, float64 [S, W, H].
+        scales: Mean absolute seasonal difference of each window's past, NaN where it is 0 or there is none, [S, W].
+    """
+
+    truths: tuple[Truth, ...]
+    protocol: Protocol
+    values: Floats
+    scales: Floats
+
+    @classmethod
+    def of(cls, truths: Sequence[Truth], protocol: Protocol) -> "Outcomes":
+        """Cuts the outcomes out of the series.
+
+        Raises:
+            EvaluationError: There are none, or one has other windows than the protocol or ends inside of one.
+        """
+        if not truths:
+            raise EvaluationError("no series to evaluate")
+        for truth in truths:
+            if len(truth.cutoffs) != protocol.windows:
+                raise EvaluationError(f"{truth.name}: {len(truth.cutoffs)} cut-offs for {protocol.windows} windows")
+            if truth.cutoffs[-1] + protocol.horizon > len(truth.values):
+                raise EvaluationError(f"{truth.name}: ends before its last window does")
+        ahead = np.arange(protocol.horizon)
+        values = np.stack([truth.values[truth.cutoffs[:, None] + ahead] for truth in truths])
+        scales = np.stack([seasonal_errors(truth, protocol.season) for truth in truths])
+        return cls(tuple(truths), protocol, values, scales)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Share of outcomes inside a central band, its bounds included; NaN where there is none.
+
+    Attributes:
+        stated: The share that should lie inside.
+        overall: All outcomes.
+        first_half: Those of the first half of the windows.
+        second_half: Those of the second half.
+        by_step: Those of each step ahead, [H].
+    """
+
+    stated: float
+    overall: float
+    first_half: float
+    second_half: float
+    by_step: Floats
+
+
+@dataclass(frozen=True)
+class SeriesScore:
+    """How one forecaster did on one series; NaN where there is no outcome or no scale."""
+
+    unique_id: str
+    target: str
+    sql: float
+    mase: float
+    mae: float
+    points: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How one forecaster did; NaN where nothing could be scored.
+
+    Attributes:
+        name: The forecaster.
+        windows: At which cut-offs it was asked.
+        levels: The levels that SQL and WQL are over.
+        sql: Scaled quantile loss, the mean over levels of twice the pinball loss.
+        mase: Mean absolute error of the median, scaled.
+        wql: Quantile loss over the mean absolute outcome.
+        wape: Absolute error of the median over the mean absolute outcome.
+        mae: Absolute error of the median, in the data's own units.
+        sql_by_step: SQL of each step ahead, [H].
+        mae_by_step: MAE of each step ahead, [H].
+        coverage: For each central band, narrowest first.
+        observed_share: Share of outcomes at or below each of the forecaster's levels.
+        series: Each series on its own, in the order of the truths.
+    """
+
+    name: str
+    windows: tuple[int, ...]
+    levels: tuple[float, ...]
+    sql: float
+    mase: float
+    wql: float
+    wape: float
+    mae: float
+    sql_by_step: Floats
+    mae_by_step: Floats
+    coverage: tuple[Coverage, ...]
+    observed_share: Mapping[float, float]
+    series: tuple[SeriesScore, ...]
+
+
+def score(outcomes: Outcomes, forecasts: Forecasts) -> Scores:
+    """Scores a forecaster at the cut-offs at which it was asked.
+
+    Raises:
+        EvaluationError: Its forecasts do not fit the outcomes, or the median lies outside its levels.
+    """
+    _check_fit(outcomes, forecasts)
+    windows = list(forecasts.windows)
+    values, scales = outcomes.values[:, windows], outcomes.scales[:, windows, None]
+    levels = scored_levels(forecasts.levels)
+    losses, errors = _losses(values, forecasts, levels)
+    scaled_losses, scaled_errors, sizes = losses / scales, errors / scales, np.abs(values)
+    targets = [truth.target for truth in outcomes.truths]
+    return Scores(
+        name=forecasts.name,
+        windows=forecasts.windows,
+        levels=levels,
+        sql=_over_windows(_per_window(scaled_losses, targets)),
+        mase=_over_windows(_per_window(scaled_errors, targets)),
+        wql=_over_windows(_ratio(_per_window(losses, targets), _per_window(sizes, targets))),
+        wape=_over_windows(_ratio(_per_window(errors, targets), _per_window(sizes, targets))),
+        mae=_over_windows(_per_window(errors, targets)),
+        sql_by_step=_by_step(scaled_losses, targets),
+        mae_by_step=_by_step(errors, targets),
+        coverage=_coverage(values, forecasts, outcomes.protocol),
+        observed_share=_observed_share(values, forecasts),
+        series=tuple(
+            _series_score(truth, values[index], scaled_losses[index], scaled_errors[index], errors[index])
+            for index, truth in enumerate(outcomes.truths)
+        ),
+    )
+
+
+def seasonal_errors(truth: Truth, season: int) -> Floats:
+    """Mean absolute seasonal difference of the past of each window, NaN where it is 0 or there is none, [W].
+
+    fev 0.10 leaves out the same ones; earlier versions divide by 1 where there is none.
+    """
+    result = np.full(len(truth.cutoffs), np.nan)
+    for window in range(len(truth.cutoffs)):
+        past = truth.past(window)
+        error = _mean(np.abs(past[season:] - past[:-season]))
+        if error > 0:
+            result[window] = error
+    return result
+
+
+def _check_fit(outcomes: Outcomes, forecasts: Forecasts) -> None:
+    if len(forecasts.quantiles) != len(outcomes.truths):
+        raise EvaluationError(f"{forecasts.name}: {len(forecasts.quantiles)} series for {len(outcomes.truths)}")
+    if forecasts.windows[-1] >= outcomes.protocol.windows:
+        raise EvaluationError(f"{forecasts.name}: there are only {outcomes.protocol.windows} windows")
+    if (ahead := forecasts.quantiles[0].shape[1]) != outcomes.protocol.horizon:
+        raise EvaluationError(f"{forecasts.name}: {ahead} steps ahead for a horizon of {outcomes.protocol.horizon}")
+
+
+def _losses(values: Floats, forecasts: Forecasts, levels: tuple[float, ...]) -> tuple[Floats, Floats]:
+    """Mean over levels of twice the pinball loss, and absolute error of the median, both [S, V, H]."""
+    losses, errors, middle = np.empty_like(values), np.empty_like(values), levels.index(0.5)
+    for index, each in enumerate(forecasts.quantiles):
+        quantiles = interpolate(each, forecasts.levels, levels)
+        misses = values[index][..., None] - quantiles
+        losses[index] = 2 * np.maximum(misses * levels, misses * (np.asarray(levels) - 1)).mean(axis=-1)
+        errors[index] = np.abs(misses[..., middle])
+    return losses, errors
+
+
+def _coverage(values: Floats, forecasts: Forecasts, protocol: Protocol) -> tuple[Coverage, ...]:
+    seen, second = ~np.isnan(values), protocol.in_second_half(forecasts.windows)
+    result = []
+    for low, high in central_bands(forecasts.levels):
+        inside = (values >= _at_level(forecasts, low)) & (values <= _at_level(forecasts, high))
+        hits = np.where(seen, inside, np.nan)
+        by_step = _nanmean(hits.reshape(-1, protocol.horizon), 0)
+        stated = round(forecasts.levels[high] - forecasts.levels[low], 6)
+        result.append(Coverage(stated, _mean(hits), _mean(hits[:, ~second]), _mean(hits[:, second]), by_step))
+    return tuple(result)
+
+
+def _observed_share(values: Floats, forecasts: Forecasts) -> dict[float, float]:
+    seen = ~np.isnan(values)
+    return {
+        level: _mean(np.where(seen, values <= _at_level(forecasts, position), np.nan))
+        for position, level in enumerate(forecasts.levels)
+    }
+
+
+def _at_level(forecasts: Forecasts, position: int) -> Floats:
+    return np.stack([each[..., position] for each in forecasts.quantiles])
+
+
+def _series_score(truth: Truth, values: Floats, losses: Floats, scaled_errors: Floats, errors: Floats) -> SeriesScore:
+    """From what one series has at each point, [V, H]."""
+    sql, mase, mae = (_mean(_nanmean(each, 1)) for each in (losses, scaled_errors, errors))
+    return SeriesScore(truth.unique_id, truth.target, sql, mase, mae, int((~np.isnan(values)).sum()))
+
+
+def _per_window(points: Floats, targets: Sequence[str]) -> Floats:
+    """Mean over the points of each target and window, [S, V, H] to [targets, V]."""
+    chosen = [np.array([each == target for each in targets]) for target in sorted(set(targets))]
+    return np.stack([_nanmean(np.moveaxis(points[each], 1, 0).reshape(points.shape[1], -1), 1) for each in chosen])
+
+
+def _by_step(points: Floats, targets: Sequence[str]) -> Floats:
+    """The mean of each step ahead, [S, V, H] to [H]."""
+    steps = range(points.shape[-1])
+    return np.array([_over_windows(_per_window(points[..., step, None], targets)) for step in steps])
+
+
+def _over_windows(means: Floats) -> float:
+    """Mean over targets, then over windows, of [targets, V]."""
+    return _mean(_nanmean(means, 0))
+
+
+def _ratio(numerators: Floats, denominators: Floats) -> Floats:
+    """NaN where all outcomes are 0."""
+    return numerators / np.where(denominators > 0, denominators, np.nan)
+
+
+def _nanmean(values: Floats, axis: int) -> Floats:
+    """NaN, and no warning, where there is nothing to take the mean of."""
+    seen = ~np.isnan(values)
+    counts = seen.sum(axis=axis)
+    sums = np.where(seen, values, 0.0).sum(axis=axis)
+    return np.asarray(sums / np.where(counts > 0, counts, np.nan))
+
+
+def _mean(values: Floats) -> float:
+    return float(_nanmean(values.ravel(), 0))
