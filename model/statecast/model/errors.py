@@ -6,6 +6,7 @@ ModelError
   StateError        a session's state does not fit the model's layout
   ObservationError  observations or a horizon have a shape or a value that the model cannot take
   FrequencyError    a frequency is unknown, or a time does not lie on its grid
+  DataError         training data cannot be read, or no panel of series can be made of it
 """
 
 
@@ -31,3 +32,7 @@ class ObservationError(ModelError):
 
 class FrequencyError(ModelError):
     """A frequency is unknown, or a time does not lie on its grid."""
+
+
+class DataError(ModelError):
+    """Training data cannot be read, or no panel of series can be made of it."""

@@ -1,0 +1,127 @@
+"""Columns as they are in a file, turned into numbers and texts."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from ..errors import DataError
+
+LARGEST_MAGNITUDE = 1e30
+# What pandas, R, SQL and spreadsheets write where there is nothing, in lower case.
+MISSING = ("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nat")
+_MOST_LISTED = 20
+_LONGEST_SHOWN = 60
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns names as a message can bear them."""
+    shown = ", ".join(map(shortened, names[:_MOST_LISTED]))
+    return f"{shown} and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else shown
+
+
+def shortened(value: object) -> str:
+    """Returns a value of a file as a message can bear it."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def wrong(name: str, column: Any, row: int, expected: str) -> DataError:
+    """Returns the error that a row of a column (counted from 0) is not what is expected."""
+    value = column[row]
+    try:
+        shown = shortened(value.as_py())
+    except (ValueError, OverflowError):  # a time beyond what Python can hold
+        shown = str(value.cast(pa.int64())) + f" in {value.type}"
+    return DataError(f"column {name!r}, row {row + 1}: {shown} is not {expected}")
+
+
+def plain(column: Any) -> Any:
+    """Returns a column without an encoding by dictionary."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def is_text(column: Any) -> bool:
+    """Whether a plain column holds texts."""
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def cast(name: str, column: Any, to: Any, expected: str) -> Any:
+    """Converts a column to another type of Arrow.
+
+    Raises:
+        DataError: The type or a value does not convert; names the first such row.
+    """
+    # Whole numbers may lose digits on the way to floating ones, but times must not wrap around.
+    safe = not pa.types.is_floating(to)
+
+    def converts(rows: int) -> bool:
+        try:
+            pc.cast(column.slice(0, rows), to, safe=safe)
+        except pa.ArrowInvalid:
+            return False
+        return True
+
+    try:
+        return pc.cast(column, to, safe=safe)
+    except pa.ArrowNotImplementedError as error:
+        raise DataError(f"column {name!r}: {column.type} is not {expected}") from error
+    except pa.ArrowInvalid as error:
+        counts = range(1, len(column) + 1)
+        row = bisect_left(counts, True, key=lambda rows: not converts(rows))
+        raise wrong(name, column, row, expected) from error
+
+
+def numbers(name: str, column: Any) -> NDArray[np.float64]:
+    """Returns a column of numbers, NaN where missing, [rows].
+
+    Raises:
+        DataError: A value is no number, infinite, or above 1e30 in magnitude.
+    """
+    column = plain(column)
+    given = column
+    if is_text(column):
+        column = pc.utf8_trim_whitespace(column)
+        absent = pc.is_in(pc.utf8_lower(column), value_set=pa.array(MISSING, column.type))
+        column = pc.if_else(absent, None, column)
+    elif pa.types.is_temporal(column.type):
+        raise DataError(f"column {name!r}: {column.type} is not a number")
+    values: NDArray[np.float64] = cast(name, column, pa.float64(), "a number").fill_null(np.nan).to_numpy()
+    beyond = np.abs(values) > LARGEST_MAGNITUDE
+    if beyond.any():
+        row = int(beyond.argmax())
+        expected = "a finite number" if np.isinf(values[row]) else f"at most {LARGEST_MAGNITUDE:g} in magnitude"
+        raise wrong(name, given, row, expected)
+    return values
+
+
+def texts(name: str, column: Any) -> tuple[NDArray[np.int64], list[str]]:
+    """Returns a column of ids or categories as numbers of distinct texts, in the order in which they come up.
+
+    Returns:
+        The number of each row's text, [rows], and the texts; an absent text is empty.
+
+    Raises:
+        DataError: The column cannot be written as text.
+    """
+    column = plain(column)
+    if pa.types.is_floating(column.type):
+        column = _whole(column)
+    if not is_text(column):
+        column = cast(name, column, pa.string(), "text")
+    encoded = column.fill_null("").dictionary_encode().combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0) if encoded.num_chunks else pa.array([], encoded.type)
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def _whole(column: Any) -> Any:
+    """Returns whole numbers that became floating for want of another way to be missing as what they were."""
+    try:
+        return pc.cast(column, pa.int64())
+    except pa.ArrowInvalid:
+        return column

@@ -1,0 +1,109 @@
+"""Lays the rows of series on their common grid, with rows of missing values where there are none."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..frequency import Frequency
+from .columns import shortened
+from .findings import Tally
+from .grid import check, infer, locate, own_frequency
+from .panel import Series
+from .rows import Rows
+from .times import iso
+
+# What one wrong year may cost: more missing values than this are refused.
+_MOST_INSERTED = 1_000_000
+_MOST_INSERTED_PER_VALUE = 20
+
+
+def common_frequency(parts: Sequence[Rows]) -> str:
+    """Infers the frequency of series with times, which is that of the longest one.
+
+    Args:
+        parts: Each one's distinct rows in order.
+
+    Raises:
+        DataError: The times do not tell, or a series goes by other steps.
+    """
+    longest = max(parts, key=len)
+    try:
+        alias = infer(_times(longest))
+    except DataError as error:
+        raise DataError(f"series {shortened(longest.unique_id)}: {error}") from error
+    frequency = Frequency.parse(alias)
+    for part in parts:
+        other = own_frequency(_times(part), *locate(_times(part), frequency))
+        if other not in (None, alias):
+            raise DataError(
+                f"series {shortened(part.unique_id)} goes by steps of {other}, "
+                f"but series {shortened(longest.unique_id)} by steps of {alias}"
+            )
+    return alias
+
+
+def filled(
+    parts: Sequence[Rows], frequency: Frequency | None, max_rows: int | None, tally: Tally
+) -> Iterator[tuple[Rows, Series]]:
+    """Yields the rows that are kept of each part, and the regular series that they make.
+
+    Args:
+        parts: Each series' distinct rows in order.
+        frequency: The grid; None if only position counts.
+        max_rows: How many steps of each series to keep; None for all.
+        tally: Counts the rows inserted and cut.
+
+    Raises:
+        DataError: A time does not lie on the grid, or there are too many missing ones.
+    """
+    left = _MOST_INSERTED + _MOST_INSERTED_PER_VALUE * sum(part.values.size for part in parts)
+    for part in parts:
+        steps = np.arange(len(part)) if frequency is None else _steps(part, frequency)
+        kept = steps < (max_rows or steps[-1] + 1)
+        tally.add("cut", int((~kept).sum()))
+        rows = part.take(kept)
+        series = _spread(rows, steps[kept], left, tally)
+        left -= series.values.size - rows.values.size
+        yield rows, series
+
+
+def _steps(part: Rows, frequency: Frequency) -> NDArray[np.int64]:
+    """Counts the steps since the first row, [rows]."""
+    times = _times(part)
+    steps, fits = locate(times, frequency)
+    try:
+        check(times, fits, frequency.alias)
+    except DataError as error:
+        raise DataError(f"series {shortened(part.unique_id)}: {error}") from error
+    steps -= steps[0]
+    if steps[-1] < 0:  # more steps than 64 bits can count
+        raise DataError(f"series {shortened(part.unique_id)}: too many missing times of {frequency.alias}")
+    return steps
+
+
+def _spread(part: Rows, steps: NDArray[np.int64], left: int, tally: Tally) -> Series:
+    rows = int(steps[-1]) + 1
+    inserted = rows - len(part)
+    start_ns = None if part.times is None else int(part.times[0])
+    values = part.values
+    if inserted:
+        gaps = np.diff(steps)
+        widest = int(gaps.argmax())
+        where = (
+            f"series {shortened(part.unique_id)}: {inserted}, the most in a row "
+            f"{gaps[widest] - 1} between {iso(int(_times(part)[widest]))} and {iso(int(_times(part)[widest + 1]))}"
+        )
+        if inserted * values.shape[1] > left:
+            raise DataError(f"too many missing times, {where}; is a time wrong, or the frequency?")
+        tally.add("inserted", inserted, where)
+        values = np.full((rows, values.shape[1]), np.nan)
+        values[steps] = part.values
+    return Series(part.unique_id, start_ns, values, part.static_categories())
+
+
+def _times(part: Rows) -> NDArray[np.int64]:
+    if part.times is None:
+        raise DataError("there is no column of times")
+    return part.times

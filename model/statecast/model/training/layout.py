@@ -1,0 +1,106 @@
+"""Which columns of a file hold what."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import DataError
+from .columns import listed
+
+ID_COLUMN = "unique_id"
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The columns of one file that are read.
+
+    Attributes:
+        unique_id: The column that tells series apart; None if the file is one series, or a wide one.
+        time: The column of times; None if only position counts.
+        targets: The columns of targets, or those of series in a wide file.
+        covariates: The columns of covariates.
+        categories: The columns of categories.
+    """
+
+    unique_id: str | None
+    time: str | None
+    targets: tuple[str, ...]
+    covariates: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The numeric columns."""
+        return self.targets + self.covariates
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Every column, each once."""
+        single = [name for name in (self.unique_id, self.time) if name is not None]
+        return tuple(dict.fromkeys([*single, *self.values, *self.categories]))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The roles of a file's columns, by default those of Nixtla's long format: unique_id, ds, y.
+
+    Attributes:
+        unique_id: The column that tells series apart. None: "unique_id" if there is one, else the file is one series.
+        time: The column of times; None if only position counts, with rows in the order of the file.
+        targets: The columns to forecast. Of a wide file, the one name that the values of all series get.
+        covariates: Numeric columns that are known in the future.
+        categories: Columns with one text for each series.
+        wide: Whether every column beside the time is a series of its own, with its id in the header.
+        time_format: How times are written, as for `strptime`; None for ISO 8601.
+
+    Raises:
+        DataError: There is no target, a column is given two roles, or a wide file more than times and series.
+    """
+
+    unique_id: str | None = None
+    time: str | None = "ds"
+    targets: tuple[str, ...] = ("y",)
+    covariates: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    wide: bool = False
+    time_format: str | None = None
+
+    def __post_init__(self) -> None:
+        for role in ("targets", "covariates", "categories"):
+            object.__setattr__(self, role, tuple(getattr(self, role)))
+        if not self.targets:
+            raise DataError("targets: expected one or more columns")
+        if self.wide:
+            if self.unique_id is not None or self.covariates or self.categories or len(self.targets) > 1:
+                raise DataError("a wide file has one target, and neither covariates nor categories nor a column of ids")
+            return
+        # An id may be a category too: then a model learns what is special about each series.
+        given = [*self.targets, *self.covariates, *({*self.categories, self.unique_id} - {None}), self.time]
+        for name in (*given, *self.categories):
+            if given.count(name) > 1 or self.categories.count(str(name)) > 1:
+                raise DataError(f"column {name!r} is given more than one role")
+
+    def resolve(self, names: Sequence[str]) -> Roles:
+        """Settles which of a file's columns have which role.
+
+        Raises:
+            DataError: A column is absent, two have the same name, or a series of a wide file has none.
+        """
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DataError(f"there is more than one column {twice!r}")
+        if self.wide:
+            roles = Roles(None, self.time, tuple(name for name in names if name != self.time))
+            if not roles.targets:
+                raise DataError(f"there is no series beside the column of times; the columns are {listed(names)}")
+            if "" in roles.targets:
+                raise DataError(f"column {names.index('') + 1} has no name to be the id of a series")
+        else:
+            unique_id = self.unique_id
+            if unique_id is None and ID_COLUMN in names and ID_COLUMN not in (*self.targets, *self.covariates):
+                unique_id = ID_COLUMN
+            roles = Roles(unique_id, self.time, self.targets, self.covariates, self.categories)
+        for name in roles.used:
+            if name not in names:
+                hint = "; say which one holds the times, or that none does" if name == self.time else ""
+                raise DataError(f"there is no column {name!r}; the columns are {listed(names)}{hint}")
+        return roles

@@ -1,0 +1,118 @@
+"""Series on regular grids, as training and evaluation take them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..frequency import Frequency
+from .findings import Findings
+from .times import grid_times, moment
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series, a row for every step.
+
+    Attributes:
+        unique_id: What tells it from the other series of its panel.
+        start_ns: The time of the first row, in nanoseconds since 1970 in UTC; None without a column of times.
+        values: Targets, then covariates, NaN where missing, [time, targets + covariates].
+        categories: One text for each category of the panel.
+    """
+
+    unique_id: str
+    start_ns: int | None
+    values: NDArray[np.float64]
+    categories: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many time steps it has."""
+        return len(self.values)
+
+    def times(self, frequency: Frequency | str) -> NDArray[np.int64]:
+        """Returns the time of each row in nanoseconds since 1970 in UTC, int64 [time].
+
+        Raises:
+            DataError: The series has no times.
+            FrequencyError: The frequency is not one, or the series does not lie on its grid.
+        """
+        if self.start_ns is None:
+            raise DataError(f"series {self.unique_id!r} has no times: only position counts")
+        parsed = Frequency.parse(frequency) if isinstance(frequency, str) else frequency
+        return grid_times(parsed, self.start_ns, self.rows)
+
+    def until(self, rows: int) -> "Series":
+        """Returns its first rows, or the whole series if it is shorter.
+
+        Raises:
+            DataError: The number of rows is negative.
+        """
+        if rows < 0:
+            raise DataError(f"rows: expected 0 or more, got {rows}")
+        return replace(self, values=self.values[:rows])
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Series of the same columns and frequency.
+
+    Attributes:
+        series: At least one, in the order in which the file has them; each has a value of a target.
+        targets: The names of the targets, the first columns of the values.
+        covariates: The names of the covariates, the other columns of the values.
+        categories: The names of the categories.
+        frequency: The time between two rows as a pandas alias; empty if only position counts.
+        findings: What was found when the panel was read.
+    """
+
+    series: tuple[Series, ...]
+    targets: tuple[str, ...]
+    covariates: tuple[str, ...]
+    categories: tuple[str, ...]
+    frequency: str
+    findings: Findings
+
+    @property
+    def rows(self) -> int:
+        """How many time steps all series have together."""
+        return sum(series.rows for series in self.series)
+
+    def until(self, rows: int | None = None, time: str | int | datetime | None = None) -> "Panel":
+        """Cuts every series; those of which no value of a target remains are left out.
+
+        Args:
+            rows: How many rows of each series to keep; None for all.
+            time: The last time to keep: ISO 8601, a datetime, or nanoseconds; UTC unless it says otherwise.
+
+        Returns:
+            A panel with the same findings: they are about the file.
+
+        Raises:
+            DataError: Nothing remains, or there is a time but the panel has none.
+        """
+        cut: Iterable[Series] = self.series
+        if time is not None:
+            last_ns, frequency = moment(time), self._parsed_frequency()
+            cut = [series.until(_rows_until(series, frequency, last_ns)) for series in cut]
+        if rows is not None:
+            cut = [series.until(rows) for series in cut]
+        kept = tuple(series for series in cut if not np.isnan(series.values[:, : len(self.targets)]).all())
+        if not kept:
+            raise DataError("no series has a value up to the cut-off")
+        return replace(self, series=kept)
+
+    def _parsed_frequency(self) -> Frequency:
+        if not self.frequency:
+            raise DataError("the panel cannot be cut at a time: only position counts")
+        return Frequency.parse(self.frequency)
+
+
+def _rows_until(series: Series, frequency: Frequency, last_ns: int) -> int:
+    if series.start_ns is not None and frequency.step_ns is not None:
+        return max(0, (last_ns - series.start_ns) // frequency.step_ns + 1)
+    return int(np.searchsorted(series.times(frequency), last_ns, side="right"))

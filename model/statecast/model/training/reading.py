@@ -1,0 +1,148 @@
+"""Reads a CSV or Parquet file into a panel."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..frequency import Frequency
+from .columns import listed, numbers, shortened, texts
+from .filling import common_frequency, filled
+from .findings import Tally
+from .layout import Layout, Roles
+from .panel import Panel, Series
+from .rows import Rows
+from .tables import open_source, stem
+from .times import moment, times
+
+
+def read_panel(
+    path: Path | str,
+    layout: Layout | None = None,
+    *,
+    frequency: str | None = None,
+    max_rows: int | None = None,
+    until: str | int | datetime | None = None,
+) -> Panel:
+    """Reads a file into a panel of regular series, and tells what it had to put right.
+
+    Args:
+        path: A file that ends in .csv, .csv.gz, .parquet or .pq.
+        layout: Which columns hold what; Nixtla's unique_id, ds and y if None.
+        frequency: The time between two rows as a pandas alias; None to infer it.
+        max_rows: How many rows of each series to keep, missing ones included; None for all.
+        until: The last time to keep: ISO 8601, a datetime, or nanoseconds; UTC unless it says otherwise. Rows that are
+            not kept must be readable, but have no influence on the frequency and the values of those that are.
+
+    Raises:
+        DataError: The file, a column, a value or a time is not what the layout says; rows in messages count from 1
+            without the header.
+        FrequencyError: The frequency is not a usable pandas alias.
+    """
+    layout = layout or Layout()
+    if max_rows is not None and max_rows < 1:
+        raise DataError(f"max_rows: expected at least 1, got {max_rows}")
+    if frequency and layout.time is None:
+        raise DataError("frequency: there is no column of times")
+    tally = Tally()
+    rows, roles = _load(Path(path), layout, tally)
+    if until is not None:
+        rows = rows.until(moment(until), tally)
+    parts = list(rows.sorted(tally).distinct(tally, single=roles.unique_id is None).split())
+    if not parts:
+        raise DataError(f"there are no rows until {until}")
+    if max_rows is not None:
+        parts = [part.until_row(max_rows, tally) for part in parts]
+    alias = "" if roles.time is None else frequency or common_frequency(parts)
+    grid = Frequency.parse(alias) if alias else None
+    series = []
+    for part, one in filled(parts, grid, max_rows, tally):
+        _count_missing(part, roles, layout, tally)
+        series.append(one)
+    if layout.wide:
+        series = list(_columns_apart(series[0], roles.targets, grid))
+        roles = replace(roles, targets=layout.targets)
+    kept = tuple(one for one in series if _is_observed(one, roles, tally))
+    if not kept:
+        raise DataError(f"no series has a value of {listed(roles.targets)}")
+    return Panel(kept, roles.targets, roles.covariates, roles.categories, alias, tally.findings())
+
+
+def _load(path: Path, layout: Layout, tally: Tally) -> tuple[Rows, Roles]:
+    source = open_source(path)
+    roles = layout.resolve(source.names)
+    ignored = [name for name in source.names if name not in roles.used]
+    tally.add("ignored", len(ignored), listed(ignored))
+    columns = source.read(roles.used)
+    count = len(columns[roles.used[0]])
+    if not count:
+        raise DataError(f"{path} has no rows")
+    stamps = None
+    if roles.time is not None:
+        stamps, converted = times(roles.time, columns[roles.time], layout.time_format)
+        tally.add("converted", converted)
+    values = np.empty((count, len(roles.values)))
+    for number, name in enumerate(roles.values):
+        values[:, number] = numbers(name, columns[name])
+    ids, series = [stem(path) or "series"], np.zeros(count, np.int64)
+    if roles.unique_id is not None:
+        series, ids = texts(roles.unique_id, columns[roles.unique_id])
+        if "" in ids:
+            row = int((series == ids.index("")).argmax())
+            raise DataError(f"column {roles.unique_id!r}, row {row + 1}: the id of the series is missing")
+    categories = {name: texts(name, columns[name]) for name in roles.categories}
+    return Rows(ids, series, stamps, values, categories), roles
+
+
+def _count_missing(part: Rows, roles: Roles, layout: Layout, tally: Tally) -> None:
+    missing = np.isnan(part.values)
+    if layout.wide:
+        inside = _spans(~missing)
+        tally.add("padding", int((~inside[:, inside.any(axis=0)]).sum()))
+        missing &= inside
+    for number, name in enumerate(roles.values):
+        rows = np.flatnonzero(missing[:, number])
+        if len(rows):
+            kind = "missing" if number < len(roles.targets) else "missing_covariate"
+            example = f"first {part.place(int(rows[0]))}"
+            if layout.wide:
+                tally.add(kind, len(rows), f"{example}, column {shortened(name)}", layout.targets[0])
+            else:
+                tally.add(kind, len(rows), example, name)
+
+
+def _spans(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Returns what lies between each column's first and last seen value, [rows, columns]."""
+    begun = np.logical_or.accumulate(seen, axis=0)
+    lasts = np.logical_or.accumulate(seen[::-1], axis=0)[::-1]
+    return begun & lasts
+
+
+def _columns_apart(series: Series, ids: tuple[str, ...], grid: Frequency | None) -> Iterator[Series]:
+    """Makes each column a series of its own, from its first to its last value."""
+    stamps = None if grid is None else series.times(grid)
+    for number, unique_id in enumerate(ids):
+        seen = np.flatnonzero(~np.isnan(series.values[:, number]))
+        first, end = (int(seen[0]), int(seen[-1]) + 1) if len(seen) else (0, 0)
+        start_ns = int(stamps[first]) if stamps is not None else None
+        yield Series(unique_id, start_ns, series.values[first:end, number : number + 1].copy())
+
+
+def _is_observed(series: Series, roles: Roles, tally: Tally) -> bool:
+    """Whether a series has a value of a target; counts what never varies."""
+    name = shortened(series.unique_id)
+    seen = ~np.isnan(series.values)
+    if not seen[:, : len(roles.targets)].any():
+        tally.add("all_missing", 1, f"such as {name}")
+        return False
+    for number, target in enumerate(roles.targets):
+        values = series.values[seen[:, number], number]
+        if not len(values):
+            tally.add("unobserved", 1, f"such as {name}", target)
+        elif len(values) > 1 and (values == values[0]).all():
+            tally.add("constant", 1, f"such as {name}", target)
+    return True

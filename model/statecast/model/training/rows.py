@@ -1,0 +1,149 @@
+"""The rows of a file in columns: put in order, rid of what is there twice, and split into series."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from .columns import shortened
+from .findings import Tally
+from .times import iso
+
+# A file of several series read as one has most of its times more than once.
+_MOST_CONFLICTING = 0.25
+_FEW_CONFLICTS = 3
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows in the order of a file, then of series and time.
+
+    Attributes:
+        ids: The series, in the order in which they come up.
+        series: The number of each row's series, [rows].
+        times: Each row's time in nanoseconds, [rows]; None if only position counts.
+        values: Targets and covariates, [rows, columns].
+        categories: For each category the number of each row's text, [rows], and the texts.
+    """
+
+    ids: list[str]
+    series: NDArray[np.int64]
+    times: NDArray[np.int64] | None
+    values: NDArray[np.float64]
+    categories: dict[str, tuple[NDArray[np.int64], list[str]]]
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    def take(self, which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "Rows":
+        """Returns some of the rows."""
+        return replace(
+            self,
+            series=self.series[which],
+            times=None if self.times is None else self.times[which],
+            values=self.values[which],
+            categories={name: (numbers[which], texts) for name, (numbers, texts) in self.categories.items()},
+        )
+
+    def until(self, last_ns: int, tally: Tally) -> "Rows":
+        """Leaves out the rows after a time."""
+        if self.times is None:
+            raise DataError("until: there is no column of times to cut at")
+        kept = self.times <= last_ns
+        tally.add("cut", int((~kept).sum()))
+        gone = np.setdiff1d(self.series, self.series[kept])
+        tally.add("empty", len(gone), f"such as {shortened(self.ids[gone[0]])}" if len(gone) else "")
+        return self.take(kept)
+
+    def until_row(self, rows: int, tally: Tally) -> "Rows":
+        """Leaves out all but the first rows."""
+        tally.add("cut", max(0, len(self) - rows))
+        return self.take(slice(rows))
+
+    def sorted(self, tally: Tally) -> "Rows":
+        """Sorts by series and time; rows of the same series and time stay in the order of the file."""
+        if self.times is None:
+            return self.take(np.argsort(self.series, kind="stable"))
+        self._count_unsorted(self.times, tally)
+        return self.take(np.lexsort((self.times, self.series)))
+
+    def distinct(self, tally: Tally, single: bool) -> "Rows":
+        """Leaves one row, the last, of those with the same series and time.
+
+        Args:
+            tally: Counts those left out.
+            single: Whether the file was read as one series without a column of ids.
+
+        Raises:
+            DataError: So many rows of the one series conflict that it must be several.
+        """
+        if self.times is None:
+            return self
+        again = (self.times[1:] == self.times[:-1]) & (self.series[1:] == self.series[:-1])
+        if not again.any():
+            return self
+        same = _equal(self.values[:-1], self.values[1:]).all(axis=1)
+        conflicts = np.flatnonzero(again & ~same)
+        if single and len(conflicts) > max(_FEW_CONFLICTS, _MOST_CONFLICTING * len(self)):
+            raise DataError(
+                f"{len(conflicts)} of {len(self)} rows have the time of another one but other values, first at "
+                f"{iso(int(self.times[conflicts[0]]))}; which column tells the series apart?"
+            )
+        tally.add("repeated", int((again & same).sum()))
+        tally.add("conflicting", len(conflicts), self._conflict(int(conflicts[0])) if len(conflicts) else "")
+        return self.take(np.append(~again, True))
+
+    def split(self) -> Iterator["Rows"]:
+        """Yields each series of sorted rows; those without rows are not among them."""
+        starts = np.flatnonzero(np.diff(self.series, prepend=-1))
+        for start, end in pairwise([*starts, len(self)]):
+            yield self.take(slice(start, end))
+
+    @property
+    def unique_id(self) -> str:
+        """The id of the first row's series."""
+        return self.ids[int(self.series[0])]
+
+    def place(self, row: int) -> str:
+        """Returns the series and the time of a row as a message shows them."""
+        series = f"series {shortened(self.ids[self.series[row]])}"
+        return series if self.times is None else f"{series}, {iso(int(self.times[row]))}"
+
+    def static_categories(self) -> tuple[str, ...]:
+        """Returns the text of each category of a single series.
+
+        Raises:
+            DataError: The series has more than one.
+        """
+        return tuple(self._static(name, *column) for name, column in self.categories.items())
+
+    def _static(self, name: str, numbers: NDArray[np.int64], texts: list[str]) -> str:
+        other = numbers != numbers[0]
+        text = texts[int(numbers[0])]
+        if other.any():
+            found = f"{shortened(text)} and {shortened(texts[numbers[other.argmax()]])}"
+            raise DataError(f"series {shortened(self.unique_id)}, column {name!r}: both {found}, expected one category")
+        return text
+
+    def _count_unsorted(self, times: NDArray[np.int64], tally: Tally) -> None:
+        order = np.argsort(self.series, kind="stable")
+        series, times = self.series[order], times[order]
+        back = np.flatnonzero((times[1:] < times[:-1]) & (series[1:] == series[:-1]))
+        if len(back):
+            before, after = (iso(int(time)) for time in times[back[0] : back[0] + 2])
+            where = f"series {shortened(self.ids[series[back[0]]])}"
+            tally.add("unsorted", len(back), f"first {after} after {before}, {where}")
+
+    def _conflict(self, row: int) -> str:
+        first, then = self.values[row], self.values[row + 1]
+        column = int((~_equal(first, then)).argmax())
+        return f"first {self.place(row)}: {first[column]:g}, then {then[column]:g}"
+
+
+def _equal(first: NDArray[np.float64], then: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Compares values, of which a missing one equals another."""
+    equal: NDArray[np.bool_] = (first == then) | (np.isnan(first) & np.isnan(then))
+    return equal

@@ -1,0 +1,246 @@
+"""Files of every layout become panels, and what is wrong with one is named."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from statecast.model.errors import DataError, FrequencyError
+from statecast.model.training import Layout, Panel, read_panel
+
+LONG = """unique_id,ds,y,price,place
+007,2024-01-01 00:00,1,10,north
+007,2024-01-01 01:00,2,11,north
+007,2024-01-01 02:00,3,,north
+NA,2024-01-01 05:00, 4.5 ,12,south
+NA,2024-01-01 06:00,NaN,13,south
+NA,2024-01-01 07:00,-6e1,14,south
+"""
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def written(text: str, name: str = "pump.csv") -> Path:
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+        return path
+
+    return written
+
+
+def hours(*values: object, name: str = "y") -> str:
+    return f"ds,{name}\n" + "".join(f"2024-01-01T{hour:02}:00,{value}\n" for hour, value in enumerate(values))
+
+
+def listed(panel: Panel) -> dict[str, list[list[float]]]:
+    return {series.unique_id: series.values.tolist() for series in panel.series}
+
+
+def test_a_long_file_is_read(write: Write) -> None:
+    panel = read_panel(write(LONG), Layout(covariates=("price",), categories=("place",)))
+    first, second = panel.series
+    assert (panel.frequency, panel.targets, panel.covariates, panel.categories) == ("h", ("y",), ("price",), ("place",))
+    assert (first.unique_id, first.categories) == ("007", ("north",))
+    assert (second.unique_id, second.categories) == ("NA", ("south",))
+    assert second.start_ns == pd.Timestamp("2024-01-01 05:00").value
+    np.testing.assert_array_equal(first.values, [[1, 10], [2, 11], [3, np.nan]])
+    np.testing.assert_array_equal(second.values, [[4.5, 12], [np.nan, 13], [-60, 14]])
+    assert panel.findings.count("missing", "y") == panel.findings.count("missing_covariate", "price") == 1
+    assert panel.findings.lines() == (
+        "column 'y', missing values: 1 (first series 'NA', 2024-01-01T06:00:00)",
+        "column 'price', missing values of a covariate: 1 (first series '007', 2024-01-01T02:00:00)",
+    )
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.parquet", "a.pq", "A.CSV"])
+def test_formats_read_alike(write: Write, tmp_path: Path, name: str) -> None:
+    layout = Layout(covariates=("price",), categories=("place",))
+    plain = read_panel(write(LONG), layout)
+    path = tmp_path / name
+    if name.lower().endswith(("csv", "gz")):
+        write(LONG, name)
+    else:
+        frame = pd.read_csv(write(LONG), dtype={"unique_id": "category"}, keep_default_na=False, na_values=["", "NaN"])
+        frame["ds"] = pd.to_datetime(frame["ds"]).dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin")
+        frame.to_parquet(path)
+    panel = read_panel(path, layout)
+    for series, expected in zip(panel.series, plain.series, strict=True):
+        assert (series.unique_id, series.start_ns) == (expected.unique_id, expected.start_ns)
+        np.testing.assert_array_equal(series.values, expected.values)
+
+
+@pytest.mark.parametrize("ids", [[1, 1, 2, 2], [1.0, 1.0, 2.0, 2.0]])
+def test_ids_that_are_numbers_become_text(tmp_path: Path, ids: list[float]) -> None:
+    days = pd.to_datetime(["2024-01-01", "2024-01-02"] * 2)
+    pd.DataFrame({"unique_id": ids, "ds": days.date, "y": range(4)}).to_parquet(tmp_path / "a.parquet")
+    panel = read_panel(tmp_path / "a.parquet")
+    assert panel.frequency == "D"
+    assert listed(panel) == {"1": [[0.0], [1.0]], "2": [[2.0], [3.0]]}
+
+
+def test_columns_can_be_called_anything(write: Write) -> None:
+    path = write("when,who,out,in,note\n2024-01-01,a,1,2,x\n2024-01-02,a,3,4,y\n")
+    panel = read_panel(path, Layout(unique_id="who", time="when", targets=("out", "in"), categories=("who",)))
+    assert listed(panel) == {"a": [[1.0, 2.0], [3.0, 4.0]]}
+    assert panel.series[0].categories == ("a",)
+    assert panel.findings.lines() == ("columns not used: 1 ('note')",)
+
+
+def test_without_times_only_position_counts(write: Write) -> None:
+    panel = read_panel(write("y\n3\n\n2\n", "sensor.csv"), Layout(time=None))
+    assert panel.frequency == ""
+    assert (panel.series[0].unique_id, panel.series[0].start_ns) == ("sensor", None)
+    np.testing.assert_array_equal(panel.series[0].values[:, 0], [3, np.nan, 2])
+    interleaved = write("unique_id,y\nb,1\na,2\nb,3\n")
+    assert listed(read_panel(interleaved, Layout(time=None))) == {"b": [[1.0], [3.0]], "a": [[2.0]]}
+    assert listed(read_panel(interleaved, Layout(time=None), max_rows=1)) == {"b": [[1.0]], "a": [[2.0]]}
+
+
+def test_a_wide_file_is_a_series_for_each_column(write: Write) -> None:
+    text = "ds,a,7,c\n2024-01-01,1,,\n2024-01-02,,5,\n2024-01-04,3,6,\n"
+    panel = read_panel(write(text), Layout(wide=True, targets=("load",)))
+    a, seven = panel.series
+    assert (panel.targets, panel.frequency, a.unique_id, seven.unique_id) == (("load",), "D", "a", "7")
+    np.testing.assert_array_equal(a.values[:, 0], [1, np.nan, np.nan, 3])
+    np.testing.assert_array_equal(seven.values[:, 0], [5, np.nan, 6])
+    assert seven.start_ns == pd.Timestamp("2024-01-02").value
+    counts = {item.kind: item.count for item in panel.findings.items}
+    assert counts == {"inserted": 1, "padding": 1, "missing": 1, "all_missing": 1}
+    assert listed(read_panel(write("a,b\n1,2\n3,4\n"), Layout(wide=True, time=None))) == {
+        "a": [[1], [3]],
+        "b": [[2], [4]],
+    }
+
+
+def test_only_rows_up_to_the_cut_off_count(write: Write) -> None:
+    text = LONG + "late,2024-01-03 00:30,1,1,east\n007,2024-01-02 00:10,9,9,west\n"
+    panel = read_panel(write(text), Layout(categories=("place",)), until="2024-01-01 06:00")
+    assert [series.rows for series in panel.series] == [3, 2]
+    assert (panel.frequency, panel.findings.count("cut"), panel.findings.count("empty")) == ("h", 3, 1)
+    gap = write(hours(1, 2, 3, 4).replace("2024-01-01T02", "2024-01-01T09"))
+    panel = read_panel(gap, max_rows=4)
+    np.testing.assert_array_equal(panel.series[0].values[:, 0], [1, 2, np.nan, 4])
+    assert panel.findings.count("cut") == panel.findings.count("inserted") == 1
+    assert read_panel(gap).until(rows=4).series[0].values.tolist()[3] == [4.0]
+    off_grid = write(hours(1, 2, 3, 4).replace("T03:00", "T03:01"))
+    assert read_panel(off_grid, max_rows=3).rows == 3
+
+
+@pytest.mark.parametrize(
+    ("written", "converted"),
+    [
+        ("2024-01-01T{:02}:00Z", 0),
+        ("2024-01-01 {:02}:00:00.000+00:00", 0),
+        ("2024-01-01T{:02}:00+01:00", 4),
+        ("2024-01-01 {:02}-08", 4),
+        ("20240101T{:02}", 0),
+    ],
+)
+def test_times_with_a_zone_become_utc(write: Write, written: str, converted: int) -> None:
+    texts = [written.format(hour) for hour in range(8, 12)]
+    panel = read_panel(write("ds,y\n" + "".join(f"{text},{row}\n" for row, text in enumerate(texts))))
+    assert panel.series[0].start_ns == pd.to_datetime(texts[0], utc=True).value
+    assert (panel.frequency, panel.findings.count("converted")) == ("h", converted)
+
+
+def test_times_can_be_written_in_any_way(write: Write) -> None:
+    panel = read_panel(write("ds,y\n31.01.2024,1\n01.02.2024,2\n"), Layout(time_format="%d.%m.%Y"))
+    assert panel.series[0].start_ns == pd.Timestamp("2024-01-31").value
+    years = read_panel(write("ds,y\n1999,1\n2000,2\n2001,4\n"))
+    assert years.frequency == "YS-JAN"
+
+
+def test_years_go_further_than_64_bits_of_nanoseconds(write: Write) -> None:
+    years = "".join(f"{year},{year}\n" for year in range(1700, 2025) if year != 1800)
+    panel = read_panel(write("ds,y\n" + years))
+    assert (panel.rows, panel.frequency, panel.series[0].values[-1, 0]) == (325, "YS-JAN", 2024)
+    with pytest.raises(DataError, match="too far apart"):
+        read_panel(write("ds,y\n1700,1\n2024,1\n"))
+    with pytest.raises(DataError, match="too many missing times"):
+        read_panel(write("ds,y\n1700,1\n2024,1\n"), frequency="ns")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (hours(1, 2, name="z"), "no column 'y'; the columns are 'ds', 'z'"),
+        ("date,y\n2024-01-01,1\n", "no column 'ds'; the columns are 'date', 'y'; say which one holds the times"),
+        ("ds,y,y\n2024-01-01,1,1\n", "more than one column 'y'"),
+        (hours(1, "x1"), "column 'y', row 2: 'x1' is not a number"),
+        (hours(1, '"1,5"'), "column 'y', row 2: '1,5' is not a number"),
+        (hours(1, 2, "inf"), "column 'y', row 3: 'inf' is not a finite number"),
+        (hours("-2e30"), "column 'y', row 1: '-2e30' is not at most 1e[+]30 in magnitude"),
+        (hours("", "NaN"), "no series has a value of 'y'"),
+        ("ds,y\n2024-01-01,1\n01/02/2024,2\n", "column 'ds', row 2: '01/02/2024' is not a time in ISO 8601"),
+        ("ds,y\n2024-01-01,1\n,2\n", "column 'ds', row 2: '' is not a time"),
+        ("ds,y\n1700000000,1\n", "column 'ds', row 1: '1700000000' is not a time"),
+        ("ds,y\n1512010110,1\n", "not a time"),
+        ("ds,y\nnow,1\n", "not a time"),
+        ("ds,y\n1066-10-14,1\n", "not a time"),
+        ("ds,y\n2024-01-01T00:00Z,1\n2024-01-01T01:00,2\n", "row 2: .* is not a time with a time zone"),
+        (
+            "unique_id,ds,y\na,2024-01-01,1\n,2024-01-02,1\n",
+            "column 'unique_id', row 2: the id of the series is missing",
+        ),
+        ("ds,y\n2024-01-01,1,2\n", "cannot be read: .*Expected 2 columns, got 3"),
+        ("ds,y\n", "no rows"),
+        ("", "cannot be read"),
+        ("ds,y\n2024-01-01,1\n", "series 'pump': .*single time"),
+    ],
+)
+def test_what_is_wrong_is_named(write: Write, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_panel(write(text))
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.csv.zip", "csv"])
+def test_another_format_is_refused(write: Write, name: str) -> None:
+    with pytest.raises(DataError, match=r"expected a file ending in \.csv"):
+        read_panel(write(LONG, name))
+
+
+def test_a_file_that_is_not_there_or_damaged_is_refused(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_panel(tmp_path / "absent.csv")
+    for name in ("a.parquet", "absent.pq"):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_panel(write(LONG, name) if name.startswith("a.") else tmp_path / name)
+
+
+def test_a_category_that_changes_is_refused(write: Write) -> None:
+    with pytest.raises(DataError, match="series 'NA', column 'place': both 'south' and 'north'"):
+        read_panel(write(LONG.replace("14,south", "14,north")), Layout(categories=("place",)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Layout(targets=()), "one or more"),
+        (lambda: Layout(targets=("y", "y")), "'y' is given more than one role"),
+        (lambda: Layout(covariates=("ds",)), "'ds' is given more than one role"),
+        (lambda: Layout(unique_id="y"), "'y' is given more than one role"),
+        (lambda: Layout(categories=("c", "c")), "'c' is given more than one role"),
+        (lambda: Layout(wide=True, covariates=("c",)), "wide"),
+    ],
+)
+def test_a_layout_that_contradicts_itself_is_refused(make: Callable[[], Layout], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        make()
+
+
+def test_options_that_do_not_fit_the_file_are_refused(write: Write) -> None:
+    path = write(hours(1, 2, 3))
+    with pytest.raises(FrequencyError):
+        read_panel(path, frequency="fortnight")
+    with pytest.raises(DataError, match="no column of times"):
+        read_panel(path, Layout(time=None), frequency="h")
+    with pytest.raises(DataError, match="no column of times"):
+        read_panel(path, Layout(time=None), until="2024-01-01")
+    with pytest.raises(DataError, match="at least 1"):
+        read_panel(path, max_rows=0)
+    with pytest.raises(DataError, match="no rows until 2023"):
+        read_panel(path, until="2023-01-01")
