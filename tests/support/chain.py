@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from statecast.model import ModelConfig, ObservationError, Part, State, StateLayout
+from statecast.model import Future, Gates, ModelConfig, ObservationError, Part, State, StateLayout
 
 HORIZON = 32
 """As many of the last observations a forecast tells."""
@@ -98,6 +98,7 @@ class ChainTrace:
 
     state: State
     lengths: Tensor
+    pit: Tensor
     _steps: Tensor
     _hashes: Tensor
     _history: Tensor
@@ -108,6 +109,10 @@ class ChainTrace:
             raise ObservationError("steps: beyond the observations of this trace")
         windows = self._history.unfold(1, HORIZON, 1)
         return ChainContext(self._hashes[rows, steps], self._steps[rows] + steps, windows[rows, steps])
+
+    def gates(self, row: int, step: int) -> Gates:
+        """It has none."""
+        raise ObservationError("a chain has no gates")
 
 
 class ChainModel:
@@ -129,7 +134,7 @@ class ChainModel:
     def initial_state(self, batch_size: int) -> State:
         return self.layout.initial(batch_size, self.device)
 
-    def advance(self, state: State, values: Tensor, lengths: Tensor | None = None) -> ChainTrace:
+    def advance(self, state: State, values: Tensor, lengths: Tensor | None = None, **_: Tensor | None) -> ChainTrace:
         self.layout.check(state)
         batch, time = values.shape[:2]
         lengths = torch.full((batch,), time) if lengths is None else lengths
@@ -147,9 +152,9 @@ class ChainModel:
             "step": state["step"] + lengths,
             "window": history.unfold(1, HORIZON, 1)[every, lengths].clone(),
         }
-        return ChainTrace(State(after), lengths, state["step"], hashes, history)
+        return ChainTrace(State(after), lengths, torch.full_like(values, torch.nan), state["step"], hashes, history)
 
-    def forecast(self, context: Any, horizon: int) -> Tensor:
+    def forecast(self, context: Any, horizon: int, future: Future | None = None) -> Tensor:
         if not 1 <= horizon <= HORIZON:
             raise ObservationError(f"horizon: expected 1 to {HORIZON} steps, got {horizon}")
         told = torch.zeros(len(context.steps), HORIZON, len(LEVELS), 1)

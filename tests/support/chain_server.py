@@ -37,7 +37,7 @@ class HeldChainModel(ChainModel):
         self._hold = hold
         self._held = hold.with_name(hold.name + HELD_SUFFIX)
 
-    def advance(self, state: State, values: Tensor, lengths: Tensor | None = None) -> ChainTrace:
+    def advance(self, state: State, values: Tensor, lengths: Tensor | None = None, **_: Tensor | None) -> ChainTrace:
         trace = super().advance(state, values, lengths)
         if values.shape[1] and self._hold.exists():
             self._hold.rename(self._held)

@@ -1,7 +1,9 @@
 """The streaming forecaster: pure tensors, no network and no store."""
 
-from .config import ModelConfig
-from .contract import StreamingModel, StreamingTrace
+from .cells import Gates
+from .config import Category, ModelConfig
+from .context import Context
+from .contract import Description, Future, StreamingModel, StreamingTrace
 from .errors import (
     ConfigError,
     FrequencyError,
@@ -11,16 +13,20 @@ from .errors import (
     WeightsError,
 )
 from .files import bundled_models, load_model, save_model
-from .forecaster import Context, Forecaster, Trace
+from .forecaster import Forecaster, Trace
 from .frequency import Frequency
 from .state import Part, State, StateLayout
 
 __all__ = [
+    "Category",
     "ConfigError",
     "Context",
+    "Description",
     "Forecaster",
     "Frequency",
     "FrequencyError",
+    "Future",
+    "Gates",
     "ModelConfig",
     "ModelError",
     "ObservationError",

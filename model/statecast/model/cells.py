@@ -1,5 +1,6 @@
 """Recurrent layers that run step by step for short stretches and fused for long ones."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,11 @@ from torch.nn import functional
 
 # Below this many steps, plain cells beat the fixed cost of the fused kernels.
 FUSED_STEPS = 8
+GATES = {
+    "lstm": ("input", "forget", "candidate", "output"),
+    "gru": ("reset", "update", "candidate"),
+    "rnn": ("candidate",),
+}
 
 
 class Memory(NamedTuple):
@@ -15,6 +21,24 @@ class Memory(NamedTuple):
 
     hidden: Tensor
     cell: Tensor | None
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What the layers' gates were in one step of one sequence.
+
+    Attributes:
+        names: "input", "forget", "candidate", "output" of an LSTM; "reset", "update", "candidate" of a GRU; "candidate"
+            of a tanh RNN, which has no gates.
+        values: How open each was, 0 to 1, and the candidates, -1 to 1, float32 [layers, gates, H].
+        cell: The LSTM's cell state after the step, float32 [layers, H]; None if the cell has none.
+        hidden: The hidden state after the step, float32 [layers, H].
+    """
+
+    names: tuple[str, ...]
+    values: Tensor
+    cell: Tensor | None
+    hidden: Tensor
 
 
 class RecurrentLayers(nn.Module):
@@ -62,7 +86,7 @@ class RecurrentLayers(nn.Module):
             cell = None if memory.cell is None else memory.cell[:, layer]
             outputs = []
             for step in range(inputs.shape[1]):
-                hidden, cell = self._step(gates[:, step], hidden, cell, layer)
+                hidden, cell, _ = self._step(gates[:, step], hidden, cell, layer)
                 outputs.append(hidden)
             inputs = torch.stack(outputs, dim=1)
             hiddens.append(hidden)
@@ -71,17 +95,43 @@ class RecurrentLayers(nn.Module):
         stacked = torch.stack(cells, dim=1) if cells else None
         return inputs, Memory(torch.stack(hiddens, dim=1), stacked)
 
-    def _step(self, gates: Tensor, hidden: Tensor, cell: Tensor | None, layer: int) -> tuple[Tensor, Tensor | None]:
-        """One step of one layer; gates: what the input adds, [B, 4 H], [B, 3 H] or [B, H]."""
+    def gates(self, inputs: Tensor, memory: Memory) -> Gates:
+        """Runs some steps of one sequence and tells the gates of the last one.
+
+        Args:
+            inputs: float32 [1, T, I], T >= 1.
+            memory: What the layers remember before the first step, of one sequence.
+        """
+        if inputs.shape[1] > 1:
+            _, memory = self(inputs[:, :-1], memory)
+        rows, opened, hiddens, cells = inputs[:, -1], [], [], []
+        for layer in range(self.layers):
+            added = functional.linear(rows, self._weight("weight_ih", layer), self._weight("bias_ih", layer))
+            cell = None if memory.cell is None else memory.cell[:, layer]
+            rows, cell, gates = self._step(added, memory.hidden[:, layer], cell, layer)
+            opened.append(torch.cat(gates))
+            hiddens.append(rows[0])
+            if cell is not None:
+                cells.append(cell[0])
+        return Gates(GATES[self.kind], torch.stack(opened), torch.stack(cells) if cells else None, torch.stack(hiddens))
+
+    def _step(
+        self, added: Tensor, hidden: Tensor, cell: Tensor | None, layer: int
+    ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+        """One step of one layer: its hidden state, its cell state and its gates, in the order of GATES.
+
+        `added` is what the input adds, [B, 4 H], [B, 3 H] or [B, H].
+        """
         recurrent = torch.addmm(self._weight("bias_hh", layer), hidden, self._weight("weight_hh", layer).t())
         if cell is not None:
-            return _lstm_step(gates + recurrent, cell)
+            return _lstm_step(added + recurrent, cell)
         if self.kind == "rnn":
-            return torch.tanh(gates + recurrent), None
+            hidden = torch.tanh(added + recurrent)
+            return hidden, None, (hidden,)
         size = 2 * self.hidden_size
-        reset, update = torch.sigmoid(gates[:, :size] + recurrent[:, :size]).chunk(2, dim=1)
-        candidate = torch.tanh(gates[:, size:] + reset * recurrent[:, size:])
-        return candidate + update * (hidden - candidate), None
+        reset, update = torch.sigmoid(added[:, :size] + recurrent[:, :size]).chunk(2, dim=1)
+        candidate = torch.tanh(added[:, size:] + reset * recurrent[:, size:])
+        return candidate + update * (hidden - candidate), None, (reset, update, candidate)
 
     def _weight(self, name: str, layer: int) -> Tensor:
         weight = getattr(self.fused, f"{name}_l{layer}")
@@ -90,10 +140,11 @@ class RecurrentLayers(nn.Module):
         return weight
 
 
-def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    keep, forget, candidate, show = gates.chunk(4, dim=1)
-    cell = torch.sigmoid(forget) * cell + torch.sigmoid(keep) * torch.tanh(candidate)
-    return torch.sigmoid(show) * torch.tanh(cell), cell
+def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    enter, keep, candidate, show = gates.chunk(4, dim=1)
+    enter, keep, candidate, show = torch.sigmoid(enter), torch.sigmoid(keep), torch.tanh(candidate), torch.sigmoid(show)
+    cell = keep * cell + enter * candidate
+    return show * torch.tanh(cell), cell, (enter, keep, candidate, show)
 
 
 def run_ragged(layers: RecurrentLayers, inputs: Tensor, memory: Memory, lengths: Tensor) -> tuple[Tensor, Memory]:

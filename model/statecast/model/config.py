@@ -11,6 +11,7 @@ from .errors import ConfigError
 from .frequency import Frequency
 
 CELLS = ("lstm", "gru", "rnn")
+CYCLES = ("day", "week", "year")
 # Names are folders, labels of metrics and parts of messages.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 # Far beyond what is of use, and short of what would exhaust the memory before a wrong file is refused.
@@ -22,7 +23,16 @@ _LARGEST = {
     "window": 100_000,
     "multiples": 64,
 }
-_LONGEST = {"targets": 1000, "quantile_levels": 256, "lags": 256}
+_LONGEST = {
+    "targets": 1000,
+    "quantile_levels": 256,
+    "lags": 256,
+    "covariates": 1000,
+    "categories": 100,
+    "checked_steps": 16,
+}
+_MOST_VALUES = 100_000
+_FASTEST_ADAPTATION = 1.0
 _MOST_LOOKUPS = 10_000_000
 # Closer half-lives say the same, and a trend between them would be one of rounding noise.
 _CLOSEST_HALF_LIVES = 1.1
@@ -62,6 +72,31 @@ def _many(each: Callable[[str, object], Any]) -> Callable[[str, object], tuple[A
     return convert
 
 
+@dataclass(frozen=True)
+class Category:
+    """A static property of a session, such as its region.
+
+    Attributes:
+        name: What it is called.
+        values: The values that the model knows.
+    """
+
+    name: str
+    values: tuple[str, ...]
+
+    def index(self, value: str) -> int:
+        """The value's position from 1, or 0 if the model does not know it."""
+        return self.values.index(value) + 1 if value in self.values else 0
+
+
+def _category(key: str, value: object) -> Category:
+    if isinstance(value, Category):
+        return value
+    if not isinstance(value, Mapping) or set(value) != {"name", "values"}:
+        raise ConfigError(f"{key}: expected a name and values, got {value!r}")
+    return Category(_text(key, value["name"]), _many(_text)(key, value["values"]))
+
+
 _CONVERTERS: Mapping[str, Callable[[str, object], Any]] = {
     "name": _text,
     "version": _text,
@@ -79,6 +114,11 @@ _CONVERTERS: Mapping[str, Callable[[str, object], Any]] = {
     "half_lives": _many(_number),
     "carry_half_lives": _many(_number),
     "error_half_lives": _many(_number),
+    "covariates": _many(_text),
+    "calendar": _many(_text),
+    "categories": _many(_category),
+    "checked_steps": _many(_count),
+    "adaptation_rate": _number,
 }
 
 
@@ -104,6 +144,13 @@ class ModelConfig:
             one is that of the normaliser.
         carry_half_lives: Half-lives of the smoothed seasonal residuals, in observed steps.
         error_half_lives: Half-lives of the tracked absolute errors, in observed steps, ascending.
+        covariates: The names of the covariates, whose future is known.
+        calendar: Which cycles of the calendar the model sees: "day", "week", "year".
+        categories: The static categories of a session.
+        checked_steps: The steps ahead whose intervals are checked against what comes, ascending, the first one 1; those
+            between adapt with their neighbours. With none, nothing tells how surprising a value is.
+        adaptation_rate: By what share a quantile's distance from the median changes on a miss; 0 leaves intervals as
+            the model emits them.
     """
 
     name: str
@@ -122,6 +169,11 @@ class ModelConfig:
     half_lives: tuple[float, ...] = (3.0, 24.0, 200.0)
     carry_half_lives: tuple[float, ...] = (1.0, 12.0)
     error_half_lives: tuple[float, ...] = (24.0, 200.0)
+    covariates: tuple[str, ...] = ()
+    calendar: tuple[str, ...] = ()
+    categories: tuple[Category, ...] = ()
+    checked_steps: tuple[int, ...] = ()
+    adaptation_rate: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -132,6 +184,13 @@ class ModelConfig:
         self._check_levels()
         self._check_lags()
         self._check_half_lives()
+        self._check_known()
+        self._check_adaptation()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """None: values are quantities."""
+        return ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> "ModelConfig":
@@ -151,7 +210,8 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as plain values that JSON can hold."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {**values, "categories": [{"name": each.name, "values": list(each.values)} for each in self.categories]}
 
     def _check_sizes(self) -> None:
         for key, largest in _LARGEST.items():
@@ -202,3 +262,30 @@ class ModelConfig:
                 raise ConfigError(f"{key}: expected one or more numbers, each a tenth larger than the one before")
             if values[0] < shortest or values[-1] > longest:
                 raise ConfigError(f"{key}: expected numbers from {shortest:g} to {longest:g}")
+
+    def _check_known(self) -> None:
+        names = (*self.targets, *self.covariates, *(category.name for category in self.categories))
+        if len(set(names)) < len(names):
+            raise ConfigError("covariates: targets, covariates and categories need different names")
+        if not all(name and name.isprintable() and len(name) <= 256 for name in names):
+            raise ConfigError("covariates: expected names of 1 to 256 printable characters, as of categories")
+        for category in self.categories:
+            if not category.values or len(set(category.values)) < len(category.values):
+                raise ConfigError(f"categories: {category.name}: expected one or more different values")
+            if len(category.values) > _MOST_VALUES:
+                raise ConfigError(f"categories: {category.name}: at most {_MOST_VALUES} values")
+        if not set(self.calendar) <= set(CYCLES) or len(set(self.calendar)) < len(self.calendar):
+            raise ConfigError(f"calendar: expected some of {', '.join(CYCLES)}, got {', '.join(self.calendar)}")
+        if self.calendar and not self.frequency:
+            raise ConfigError("calendar: needs a frequency")
+
+    def _check_adaptation(self) -> None:
+        steps = self.checked_steps
+        if steps and (steps[0] != 1 or list(steps) != sorted(set(steps)) or steps[-1] > self.horizon):
+            raise ConfigError("checked_steps: expected ascending numbers from 1 up to the horizon")
+        if not 0 <= self.adaptation_rate <= _FASTEST_ADAPTATION:
+            raise ConfigError(f"adaptation_rate: expected 0 to {_FASTEST_ADAPTATION:g}")
+        if steps and len(self.quantile_levels) < 2:
+            raise ConfigError("checked_steps: needs two quantile levels or more")
+        if self.adaptation_rate and not steps:
+            raise ConfigError("adaptation_rate: needs checked_steps")

@@ -7,36 +7,22 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from .cells import Memory, RecurrentLayers, run_ragged
+from .calibration import Adapted, Calibrator, Stretches
+from .cells import Gates, Memory, RecurrentLayers, run_ragged
 from .config import ModelConfig
+from .context import Context
+from .contract import Future
 from .digest import digest_of
 from .errors import ObservationError
 from .features import step_features, step_size
-from .head import QuantileHead
+from .head import QuantileHead, within_reach
+from .known import KnownInputs
 from .naive import NaiveForecasters, Statistics
 from .state import Part, State, StateLayout
 
 LARGEST_VALUE = 1e30
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a forecast needs of N sessions, each as it stood at some step.
-
-    Attributes:
-        output: The recurrent layers' output, float32 [N, H].
-        window: The last raw values, NaN where missing, float64 [N, W, D].
-        statistics: The naive forecasters' statistics, [N, ...].
-    """
-
-    output: Tensor
-    window: Tensor
-    statistics: Statistics
-
-    @property
-    def size(self) -> int:
-        """How many sessions."""
-        return self.output.shape[0]
+# Forecasts that are checked against outcomes, at once: each takes some kilobytes meanwhile.
+CHECKS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -46,13 +32,18 @@ class Trace:
     Attributes:
         state: Each session after its own observations.
         lengths: How many observations each has taken, int64 [B].
+        pit: Where each value lay in the forecast standing before it, 0 to 1; NaN where there was no forecast or no
+            value, or where intervals are not checked, float64 [B, T, D].
     """
 
     state: State
     lengths: Tensor
-    _history: Tensor
-    _output: Tensor
-    _statistics: Statistics
+    pit: Tensor
+    _before: Memory
+    _inputs: Tensor
+    _layers: RecurrentLayers
+    _path: "Path"
+    _stretches: Tensor | None
 
     def context(self, rows: Tensor, steps: Tensor) -> Context:
         """Goes back to how sessions stood after some of their new observations.
@@ -69,27 +60,65 @@ class Trace:
         """
         if bool(((steps < 0) | (steps > self.lengths[rows])).any()):
             raise ObservationError("steps: beyond the observations of this trace")
-        windows = self._history.unfold(1, self.state["window"].shape[1], 1)
+        return self._path.context(rows, steps, self._stretches)
+
+    def gates(self, row: int, step: int) -> Gates:
+        """Returns what the cell's gates were in one step of one session, `step` counted from 1."""
+        if not 1 <= step <= int(self.lengths[row]):
+            raise ObservationError("step: beyond the observations of this trace")
+        cell = None if self._before.cell is None else self._before.cell[row : row + 1]
+        memory = Memory(self._before.hidden[row : row + 1], cell)
+        return self._layers.gates(self._inputs[row : row + 1, :step], memory)
+
+
+@dataclass(frozen=True)
+class Path:
+    """Where B sessions stood before each of T observations and at the end.
+
+    Attributes:
+        history: Their windows, then the observations, float64 [B, W + T, D].
+        window: The length of a window.
+        output: The recurrent layers' output, float32 [B, T + 1, H].
+        statistics: [B, T + 1, ...].
+        categories: int64 [B, S], or None.
+    """
+
+    history: Tensor
+    window: int
+    output: Tensor
+    statistics: Statistics
+    categories: Tensor | None
+
+    def context(self, rows: Tensor, steps: Tensor, stretches: Tensor | None = None) -> Context:
+        """How sessions `rows` stood after `steps` observations, both int64 [N]; stretches: [B, T + 1, ...]."""
         return Context(
-            self._output[rows, steps], windows[rows, steps].transpose(1, 2), self._statistics.at(rows, steps)
+            self.output[rows, steps],
+            self.statistics.at(rows, steps),
+            self.history,
+            rows,
+            steps + self.window,
+            None if stretches is None else stretches[rows, steps],
+            None if self.categories is None else self.categories[rows],
         )
 
 
 class Forecaster(nn.Module):
     """A recurrent forecaster over any number of sessions.
 
-    In evaluation mode nothing keeps a graph; in training mode `advance` and `forecast` do.
+    In evaluation mode nothing keeps a graph and intervals adapt; in training mode `advance` and `forecast` keep one,
+    and intervals are as the model emits them.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.naive = NaiveForecasters(config)
-        self.cell = RecurrentLayers(
-            config.cell, len(config.targets) * step_size(self.naive), config.hidden_size, config.layers
-        )
-        self.head = QuantileHead(config, self.naive)
-        self.layout = StateLayout(tuple(_parts(config, self.naive)))
+        self.known = KnownInputs(config)
+        size = len(config.targets) * step_size(self.naive) + self.known.size + self.known.static_size
+        self.cell = RecurrentLayers(config.cell, size, config.hidden_size, config.layers)
+        self.head = QuantileHead(config, self.naive, self.known.size, self.known.static_size)
+        self.calibrator = Calibrator(config)
+        self.layout = StateLayout(tuple(_parts(config, self.naive, self.calibrator)))
 
     @property
     def device(self) -> torch.device:
@@ -105,7 +134,15 @@ class Forecaster(nn.Module):
         """Returns the state of sessions that have seen nothing."""
         return self.layout.initial(batch_size, self.device)
 
-    def advance(self, state: State, values: Tensor, lengths: Tensor | None = None) -> Trace:
+    def advance(
+        self,
+        state: State,
+        values: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        times: Tensor | None = None,
+        categories: Tensor | None = None,
+    ) -> Trace:
         """Takes observations in. Any split of them into calls gives the same state.
 
         A trace holds the statistics after every step, about 24 bytes for each naive forecaster,
@@ -113,8 +150,12 @@ class Forecaster(nn.Module):
 
         Args:
             state: B sessions.
-            values: Their next observations, NaN where missing, float64 [B, T, D].
+            values: Their next observations: the targets, then the covariates, NaN where missing, float64 [B, T, D + C].
             lengths: How many of its T rows each session takes, int64 [B]; all of them if None.
+            times: The time of each row, nanoseconds since 1970 in UTC, int64 [B, T]; needed if the model sees the
+                calendar.
+            categories: The sessions' static categories, by position among the model's values from 1, 0 if unknown,
+                int64 [B, S]; None if all are.
 
         Returns:
             The new state, and every state in between.
@@ -124,71 +165,153 @@ class Forecaster(nn.Module):
             StateError: The state is not one of this model's.
         """
         self.layout.check(state)
-        values, lengths = self._checked(state, values, lengths)
+        taken = self._checked(state, values, lengths, times, categories)
+        values, lengths = taken.values, taken.lengths
         with self._graph():
             history = torch.cat([state["window"], values], dim=1)
             after = self.naive.observe(_statistics(state), history)
-            inputs = step_features(self.naive, after, history)
+            inputs = self._inputs(after, history, taken)
             ragged = bool((lengths != inputs.shape[1]).any())
-            output, memory = self._run(state, inputs, lengths if ragged else None)
+            before = Memory(state["hidden"], state.get("cell"))
+            output, memory = self._run(before, inputs, lengths if ragged else None)
+            path = Path(history, self.config.window, output, after, taken.categories)
+            adapted = self._adapt(state, taken, path)
             ends = _Ends(lengths, inputs.shape[1], ragged)
             advanced = {
                 "hidden": memory.hidden,
                 **({} if memory.cell is None else {"cell": memory.cell}),
                 "window": ends.window(history, self.config.window),
                 **_named(ends.statistics(after)),
+                **self._adapted_parts(state, adapted, ends),
                 "step": state["step"] + lengths,
             }
-        return Trace(State(advanced), lengths, history, output, after)
+        return Trace(State(advanced), lengths, adapted.pit, before, inputs, self.cell, path, adapted.stretches)
 
-    def context(self, state: State) -> Context:
+    def context(self, state: State, categories: Tensor | None = None) -> Context:
         """Returns what `forecast` needs of sessions as they stand.
 
         Raises:
             StateError: The state is not one of this model's.
         """
         self.layout.check(state)
-        return Context(state["hidden"][:, -1], state["window"], _statistics(state))
+        window = state["window"]
+        rows = torch.arange(len(window), device=window.device)
+        ends = torch.full_like(rows, self.config.window)
+        return Context(
+            state["hidden"][:, -1], _statistics(state), window, rows, ends, state.get("stretches"), categories
+        )
 
-    def forecast(self, context: Context, horizon: int) -> Tensor:
+    def forecast(self, context: Context, horizon: int, future: Future | None = None) -> Tensor:
         """Forecasts every step from 1 to the horizon.
 
         Args:
             context: N sessions, from `context` or `Trace.context`.
             horizon: How many steps ahead, from 1 to the model's horizon.
+            future: What is known of those steps.
 
         Returns:
             Quantiles in the data's own units, never crossing; NaN for a target that has not had a
             value yet. float32 [N, horizon, Q, D].
 
         Raises:
-            ObservationError: The horizon is out of range.
+            ObservationError: The horizon is out of range, or the future does not fit it.
         """
         if not 1 <= horizon <= self.config.horizon:
             raise ObservationError(f"horizon: expected 1 to {self.config.horizon} steps, got {horizon}")
-        return self.quantiles(context, torch.arange(1, horizon + 1, device=self.device)).float()
-
-    def quantiles(self, context: Context, steps: Tensor) -> Tensor:
-        """Forecasts chosen steps, int64 [S], in full precision; float64 [N, S, Q, D]."""
+        future = future or Future()
+        if self.config.calendar and future.times is None:
+            raise ObservationError("future: the times of the steps are needed")
+        steps = torch.arange(1, horizon + 1, device=self.device)
+        quantiles = self.quantiles(context, steps, future)
         with self._graph():
-            quantiles = self.head(self.naive, context.statistics, context.window, context.output, steps)
+            stretched = self.calibrator.stretch(quantiles, context.stretches, steps)
+            return within_reach(stretched, context.statistics).float()
+
+    def quantiles(self, context: Context, steps: Tensor, future: Future | None = None) -> Tensor:
+        """Forecasts chosen steps, int64 [S] or [N, S], in full precision and before intervals are adapted.
+
+        Returns:
+            float64 [N, S, Q, D].
+        """
+        steps, future = steps.expand(context.size, -1), future or Future()
+        with self._graph():
+            known = self.known.of_steps(future.times, future.covariates, steps.shape)
+            static = self._static(context.categories, context.size)
+            quantiles = self.head(self.naive, context, steps, known, static)
         if not isinstance(quantiles, Tensor):
             raise TypeError("head: expected a tensor")
         return quantiles
 
-    def _run(self, state: State, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Memory]:
-        """Runs the recurrent layers; the output [B, T + 1, H] begins with the state's own."""
-        memory = Memory(state["hidden"], state.get("cell"))
-        if lengths is None:
-            output, after = self.cell(inputs, memory)
-        else:
-            output, after = run_ragged(self.cell, inputs, memory, lengths)
-        return torch.cat([state["hidden"][:, -1:], output], dim=1), after
+    def _inputs(self, after: Statistics, history: Tensor, taken: "_Taken") -> Tensor:
+        """What the recurrent layers see of each observation, float32 [B, T, I]."""
+        parts = [step_features(self.naive, after, history)]
+        batch, steps = taken.values.shape[:2]
+        parts.append(self.known.of_steps(taken.times, taken.covariates, torch.Size((batch, steps))))
+        parts.append(self._static(taken.categories, batch).unsqueeze(1).expand(-1, steps, -1))
+        return torch.cat(parts, dim=-1)
 
-    def _checked(self, state: State, values: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        batch, targets = state.batch_size, len(self.config.targets)
-        if values.dim() != 3 or values.shape[0] != batch or values.shape[2] != targets:
-            raise ObservationError(f"values: expected shape [{batch}, time, {targets}], got {list(values.shape)}")
+    def _static(self, categories: Tensor | None, sessions: int) -> Tensor:
+        if not self.config.categories:
+            return torch.zeros(sessions, 0, device=self.device)
+        if categories is None:
+            categories = torch.zeros(sessions, len(self.config.categories), dtype=torch.int64, device=self.device)
+        return self.known.of_sessions(categories)
+
+    def _adapt(self, state: State, taken: "_Taken", path: Path) -> Adapted:
+        """Checks the forecasts that stood before each observation."""
+        if self.training or not self.calibrator.is_on:
+            return Adapted(taken.values.new_full((), torch.nan).expand(taken.values.shape))
+
+        def issue(rows: Tensor, at: Tensor, ahead: Tensor) -> Tensor:
+            parts = zip(*(torch.split(each, CHECKS_AT_ONCE) for each in (rows, at, ahead)), strict=True)
+            return torch.cat([self._checked_forecasts(taken, path, *part) for part in parts])
+
+        before = Stretches(state["stretches"], state["waiting"], state["step"]) if self.calibrator.adapts else None
+        return self.calibrator.observe(before, taken.values, taken.lengths, issue)
+
+    def _checked_forecasts(self, taken: "_Taken", path: Path, rows: Tensor, at: Tensor, ahead: Tensor) -> Tensor:
+        """Forecasts of M sessions as they stood, one step each, with what the session was told of that step."""
+        lands = at + ahead - 1
+        told = lands < taken.lengths[rows]
+        lands = torch.where(told, lands, 0)
+        covariates = None
+        if taken.covariates is not None:
+            # The outcome's own covariates come with it; those further ahead nobody has told yet.
+            told = (told & (ahead == 1)).unsqueeze(1)
+            covariates = torch.where(told, taken.covariates[rows, lands], torch.nan).unsqueeze(1)
+        times = self._times_ahead(taken.times, rows, at, ahead)
+        return self.quantiles(path.context(rows, at), ahead.unsqueeze(1), Future(times, covariates))[:, 0]
+
+    def _times_ahead(self, times: Tensor | None, rows: Tensor, at: Tensor, ahead: Tensor) -> Tensor | None:
+        """The times of the steps `ahead` of sessions that stood after `at` of their observations, int64 [M, 1]."""
+        if times is None:
+            return None
+        # Only forecasts of the very next observation may stand before the first one.
+        landing = times[rows, at.clamp(max=times.shape[1] - 1)]
+        for step in self.config.checked_steps[1:]:
+            chosen = ahead == step
+            landing[chosen] = self.known.later(times[rows[chosen], at[chosen] - 1], step)
+        return landing.unsqueeze(1)
+
+    def _adapted_parts(self, state: State, adapted: Adapted, ends: "_Ends") -> dict[str, Tensor]:
+        if adapted.stretches is not None and adapted.waiting is not None:
+            return {"stretches": ends.pick(adapted.stretches), "waiting": adapted.waiting}
+        return {part.name: state[part.name] for part in self.calibrator.parts}
+
+    def _run(self, before: Memory, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Memory]:
+        """Runs the recurrent layers; the output [B, T + 1, H] begins with the state's own."""
+        if lengths is None:
+            output, after = self.cell(inputs, before)
+        else:
+            output, after = run_ragged(self.cell, inputs, before, lengths)
+        return torch.cat([before.hidden[:, -1:], output], dim=1), after
+
+    def _checked(
+        self, state: State, values: Tensor, lengths: Tensor | None, times: Tensor | None, categories: Tensor | None
+    ) -> "_Taken":
+        batch, width = state.batch_size, len(self.config.targets) + len(self.config.covariates)
+        if values.dim() != 3 or values.shape[0] != batch or values.shape[2] != width:
+            raise ObservationError(f"values: expected shape [{batch}, time, {width}], got {list(values.shape)}")
         if values.dtype != torch.float64:
             raise ObservationError(f"values: expected float64, got {values.dtype}")
         # NaN compares as false, so this lets missing values through.
@@ -201,14 +324,30 @@ class Forecaster(nn.Module):
             raise ObservationError(f"lengths: expected int64 of shape [{batch}]")
         elif bool(((lengths < 0) | (lengths > steps)).any()):
             raise ObservationError(f"lengths: expected 0 to {steps}")
+        times = times if self.config.calendar else None
+        if self.config.calendar and (times is None or times.shape != values.shape[:2] or times.dtype != torch.int64):
+            raise ObservationError(f"times: expected int64 of shape {list(values.shape[:2])}")
         if steps == 0:
-            values = values.new_full((batch, 1, targets), torch.nan)
-        return values, lengths
+            values = values.new_full((batch, 1, width), torch.nan)
+            times = None if times is None else times.new_zeros(batch, 1)
+        targets, covariates = torch.split(values, [len(self.config.targets), len(self.config.covariates)], dim=2)
+        return _Taken(targets, covariates if self.config.covariates else None, lengths, times, categories)
 
     @contextmanager
     def _graph(self) -> Iterator[None]:
         with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
             yield
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Observations that have been checked: targets [B, T, D], covariates [B, T, C]."""
+
+    values: Tensor
+    covariates: Tensor | None
+    lengths: Tensor
+    times: Tensor | None
+    categories: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -224,6 +363,10 @@ class _Ends:
             return after.at(slice(None), 1)
         return after.at(torch.arange(len(self.lengths), device=self.lengths.device), self.lengths)
 
+    def pick(self, after: Tensor) -> Tensor:
+        """Out of [B, T + 1, ...]."""
+        return after[torch.arange(len(self.lengths), device=self.lengths.device), self.lengths]
+
     def window(self, history: Tensor, size: int) -> Tensor:
         """Cuts the last `size` values off, [B, W, D]."""
         if not self.ragged:
@@ -233,13 +376,14 @@ class _Ends:
         return history.gather(1, index)
 
 
-def _parts(config: ModelConfig, naive: NaiveForecasters) -> Iterator[Part]:
+def _parts(config: ModelConfig, naive: NaiveForecasters, calibrator: Calibrator) -> Iterator[Part]:
     shape = (config.layers, config.hidden_size)
     yield Part("hidden", shape, "float32")
     if config.cell == "lstm":
         yield Part("cell", shape, "float32")
     yield Part("window", (config.window, len(config.targets)), "float64")
     yield from naive.parts
+    yield from calibrator.parts
     yield Part("step", (), "int64")
 
 

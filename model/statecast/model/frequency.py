@@ -9,12 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .errors import FrequencyError
 
 DAY_NS = 86_400_000_000_000
 MAX_STEPS = 2**62
 MAX_STEP_NS = 100 * 366 * DAY_NS
-_WRITTEN = re.compile(r"[-+]?[A-Za-z0-9.]+(-[A-Za-z]+)?")
+_WRITTEN = re.compile(r"[-+]?[A-Za-z0-9.]+(-[A-Z]+)?")
 T = TypeVar("T")
 
 
@@ -74,6 +77,14 @@ class Frequency:
         if not -MAX_STEPS < steps < MAX_STEPS:
             raise FrequencyError(f"{self.alias}: {steps} steps lead beyond the years 1677 to 2262")
         return self._add_calendar(start_ns, steps)
+
+    def ahead(self, times: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+        """Returns the times `steps` after each of those given, any shape; times must lie on the grid."""
+        if self.step_ns is not None:
+            return times + steps * self.step_ns
+        unique, where = np.unique(times, return_inverse=True)
+        later = np.array([self._add_calendar(int(time), steps) for time in unique], np.int64)
+        return later[where].reshape(times.shape)
 
     def steps_between(self, start_ns: int, end_ns: int) -> int:
         """Counts the steps from one time to another; negative if the end is the earlier one.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .config import ModelConfig
+from .context import Context
 from .features import (
     compress,
     error_ratios,
@@ -36,7 +37,7 @@ class QuantileHead(nn.Module):
 
     widths: Tensor
 
-    def __init__(self, config: ModelConfig, naive: NaiveForecasters) -> None:
+    def __init__(self, config: ModelConfig, naive: NaiveForecasters, known_size: int, static_size: int) -> None:
         super().__init__()
         size, levels = config.head_size, config.quantile_levels
         self.targets, self.size = len(config.targets), size
@@ -44,6 +45,9 @@ class QuantileHead(nn.Module):
         self.memory = nn.Linear(config.hidden_size, self.targets * size)
         self.standing = nn.Linear(standing_size(naive), size)
         self.ahead = nn.Linear(naive.size, size)
+        # What there is nothing of has no weights.
+        self.known = nn.Linear(known_size, size, bias=False) if known_size else None
+        self.static = nn.Linear(static_size, size, bias=False) if static_size else None
         self.steps = nn.Parameter(torch.randn(config.horizon, size) * 0.1)
         self.mix = nn.Linear(size, size)
         self.emit = nn.Linear(size, naive.size + len(levels))
@@ -56,36 +60,28 @@ class QuantileHead(nn.Module):
         self.register_buffer("widths", torch.tensor(widths), persistent=False)
 
     def forward(
-        self,
-        naive: NaiveForecasters,
-        statistics: Statistics,
-        window: Tensor,
-        output: Tensor,
-        steps: Tensor,
+        self, naive: NaiveForecasters, context: Context, steps: Tensor, known: Tensor, static: Tensor
     ) -> Tensor:
         """Forecasts.
 
         Args:
             naive: The naive forecasters.
-            statistics: Theirs, [N, ...].
-            window: The last raw values, float64 [N, W, D].
-            output: The recurrent layers' output, float32 [N, H].
-            steps: Which steps ahead, from 1, int64 [S].
+            context: N sessions.
+            steps: Which steps ahead, from 1, int64 [N, S].
+            known: What is known of those steps, float32 [N, S, K].
+            static: What is known of the sessions, float32 [N, C].
 
         Returns:
             float64 [N, S, Q, D]; NaN for a target that has had no value.
         """
+        statistics = context.statistics
         units = units_of(naive, statistics)
         ratios = error_ratios(naive, statistics, units)
-        candidates = naive.ahead(statistics, window, steps)
+        candidates = naive.ahead(statistics, context.history, context.rows, context.ends, steps)
         offsets = torch.where(candidates.known, candidates.values - units.centre[:, None, :, None], 0.0)
         ratio = offsets / units.scale[:, None, :, None]
-        emitted = self._emit(
-            output,
-            standing_features(naive, statistics, units, ratios),
-            compress(ratio),
-            steps,
-        )
+        series = self._series(context.output, standing_features(naive, statistics, units, ratios), static)
+        emitted = self._emit(series, compress(ratio), steps, known)
         errors = log_errors(ratios).mean(-1)
         trust = self.trust * errors.unsqueeze(1)
         logits = (emitted[..., : naive.size] - trust).masked_fill(~candidates.known, -1e9)
@@ -97,15 +93,21 @@ class QuantileHead(nn.Module):
         centre = (gates * offsets).sum(-1) + shift * unit + units.centre.unsqueeze(1)
         places = self._places(emitted[..., naive.size + 1 :])
         quantiles = centre.unsqueeze(2) + unit.unsqueeze(2) * places.movedim(-1, 2)
-        quantiles = _on_its_side(quantiles, statistics)
-        known = (statistics.count > 0)[:, None, None, :]
-        return torch.where(known, quantiles.clamp(-LARGEST_FLOAT32, LARGEST_FLOAT32), torch.nan)
+        return within_reach(quantiles, statistics)
 
-    def _emit(self, output: Tensor, standing: Tensor, ahead: Tensor, steps: Tensor) -> Tensor:
+    def _series(self, output: Tensor, standing: Tensor, static: Tensor) -> Tensor:
+        """What is the same for every step ahead, [N, D, size]."""
+        series: Tensor = self.memory(output).unflatten(1, (self.targets, self.size)) + self.standing(standing)
+        if self.static is not None:
+            series = series + self.static(static).unsqueeze(1)
+        return series
+
+    def _emit(self, series: Tensor, ahead: Tensor, steps: Tensor, known: Tensor) -> Tensor:
         """Runs the learned layers, [N, S, D, F + Q]."""
-        memory = self.memory(output).unflatten(1, (self.targets, self.size))
-        series = (memory + self.standing(standing)).unsqueeze(1)
-        hidden = series + self.ahead(ahead) + self.steps[steps - 1].unsqueeze(1)
+        by_step = self.steps[steps - 1]
+        if self.known is not None:
+            by_step = by_step + self.known(known)
+        hidden = series.unsqueeze(1) + self.ahead(ahead) + by_step.unsqueeze(2)
         hidden = functional.silu(self.mix(functional.silu(hidden)))
         emitted = self.emit(hidden)
         if not isinstance(emitted, Tensor):
@@ -122,9 +124,14 @@ class QuantileHead(nn.Module):
         return torch.cat([down, middle, above.cumsum(-1)], dim=-1)
 
 
-def _on_its_side(quantiles: Tensor, statistics: Statistics) -> Tensor:
-    """Keeps a series on the side of 0 on which all its values were, [N, S, Q, D]."""
+def within_reach(quantiles: Tensor, statistics: Statistics) -> Tensor:
+    """Keeps quantiles [N, S, Q, D] where a series can be: on the side of 0 on which all its values were.
+
+    NaN for a target that has had no value.
+    """
     never_negative = (statistics.lowest == 0)[:, None, None, :]
     never_positive = (statistics.highest == 0)[:, None, None, :]
     quantiles = torch.where(never_negative, quantiles.clamp(min=0), quantiles)
-    return torch.where(never_positive, quantiles.clamp(max=0), quantiles)
+    quantiles = torch.where(never_positive, quantiles.clamp(max=0), quantiles)
+    known = (statistics.count > 0)[:, None, None, :]
+    return torch.where(known, quantiles.clamp(-LARGEST_FLOAT32, LARGEST_FLOAT32), torch.nan)

@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
+from .context import Context
+from .contract import Future
 from .features import error_ratios, units_of
-from .forecaster import Context, Forecaster
+from .forecaster import Forecaster
 
 # A miss beyond this many units is a jump that nothing could foretell.
 LARGEST_MISS = 30.0
@@ -12,22 +14,28 @@ SMALLEST_ERROR = 0.03
 
 
 def scaled_pinball(
-    forecaster: Forecaster, context: Context, steps: Tensor, outcomes: Tensor, largest_scale: Tensor
+    forecaster: Forecaster,
+    context: Context,
+    steps: Tensor,
+    outcomes: Tensor,
+    largest_scale: Tensor,
+    future: Future | None = None,
 ) -> Tensor:
     """The mean pinball loss in units between the deviation and the best naive error.
 
     Args:
         forecaster: The model.
         context: N sessions.
-        steps: Which steps ahead, int64 [S].
+        steps: Which steps ahead, int64 [N, S].
         outcomes: What came, NaN where it is not known, float64 [N, S, D].
         largest_scale: How far the series range but for wild values, float64 [N, 1]; the loss is not in larger units, so
             that what follows upon a wild value counts as much as anything else.
+        future: What is known of those steps, [N, S, ...].
 
     Returns:
         The mean over all known outcomes and quantile levels, a scalar.
     """
-    quantiles = forecaster.quantiles(context, steps)
+    quantiles = forecaster.quantiles(context, steps, future or Future())
     levels = torch.tensor(forecaster.config.quantile_levels, device=quantiles.device)
     scale = loss_scale(forecaster, context).minimum(largest_scale).unsqueeze(1)
     known = ~outcomes.isnan() & (context.statistics.count > 0).unsqueeze(1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .scan import decayed_sums, decayed_weights, log_decays, mean_ages
-from .seasonal import Seasonal, look_up, look_up_one, period_offsets
+from .seasonal import Seasonal, look_up, period_offsets, read_all, read_rows
 from .state import Part
 
 
@@ -142,7 +142,7 @@ class NaiveForecasters(nn.Module):
         lowest = torch.cat([before.lowest.unsqueeze(1), zeroed], dim=1).cummin(1).values
         highest = torch.cat([before.highest.unsqueeze(1), zeroed], dim=1).cummax(1).values
         means = self._mean(before, zeroed, seen, count.unsqueeze(-1))
-        seasonal = look_up(history, self._positions(history), self.reachable[:1])
+        seasonal = look_up(read_all(history, self._positions(history)), self.reachable[0])
         carries, carry_counts = self._carry(before, values, seasonal)
         past = slice(None), slice(0, -1)
         levels = self._levels(last[past], count[past], means[past], carries[past], carry_counts[past])
@@ -236,25 +236,31 @@ class NaiveForecasters(nn.Module):
         slopes = (levels.means[..., :-1] - levels.means[..., 1:]) / (ages[..., 1:] - ages[..., :-1])
         return levels.means[..., :-1] + slopes * (ages[..., :-1] + steps.unsqueeze(-1))
 
-    def ahead(self, statistics: Statistics, window: Tensor, steps: Tensor) -> Candidates:
+    def ahead(self, statistics: Statistics, history: Tensor, rows: Tensor, ends: Tensor, steps: Tensor) -> Candidates:
         """Forecasts some steps ahead.
 
         Args:
-            statistics: What is known, [N, ...].
-            window: The last raw values, float64 [N, W, D].
-            steps: Which steps ahead, from 1, int64 [S].
+            statistics: What is known of N series, [N, ...].
+            history: Raw values of B series, float64 [B, S, D].
+            rows: Which of them each of the N is, int64 [N].
+            ends: How many of its values lie before the next step, int64 [N].
+            steps: Which steps ahead, from 1, int64 [N, S].
 
         Returns:
             The forecasts, [N, S, D, F].
         """
         chosen = steps - 1
-        seasonal = look_up(window, self.window + self.offsets[chosen], self.reachable[chosen])
+        positions = ends.view(-1, 1, 1, 1) + self.offsets[chosen]
+        periods = read_rows(history, rows, positions)
+        seasonal = look_up(periods, self.reachable[chosen].unsqueeze(2))
         levels = self.levels(statistics.at(slice(None), None))
-        return self.candidates(levels, seasonal, steps.double().view(1, -1, 1))
+        return self.candidates(levels, seasonal, steps.double().unsqueeze(-1))
 
     def periods_before_next(self, history: Tensor) -> tuple[Tensor, Tensor]:
         """One period before the step after each observation: values, 0 where missing, and known, [B, T, D, K]."""
-        return look_up_one(history, self._positions(history)[..., 0] + 1)
+        values = read_all(history, self._positions(history)[..., 0] + 1)
+        known = ~values.isnan()
+        return torch.where(known, values, 0.0), known
 
     def _positions(self, history: Tensor) -> Tensor:
         """Where the past periods of each observation lie, int64 [T, K, multiples]."""

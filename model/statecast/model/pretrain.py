@@ -107,7 +107,8 @@ def _stretches(forecaster: Forecaster, settings: Settings, rng: np.random.Genera
         ahead = torch.from_numpy(1 + np.sort(rng.choice(horizon, settings.ahead, replace=False)))
         index = start + origins[:, None] + ahead - 1
         outcomes = values[rows[:, None], index]
-        yield scaled_pinball(forecaster, trace.context(rows, origins), ahead, outcomes, spreads[rows])
+        steps = ahead.expand(len(rows), -1)
+        yield scaled_pinball(forecaster, trace.context(rows, origins), steps, outcomes, spreads[rows])
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, highest: float, progress: float, done: int) -> None:

@@ -39,20 +39,18 @@ def period_offsets(config: ModelConfig) -> tuple[Tensor, Tensor]:
     return torch.where(reachable, offsets, -1), reachable
 
 
-def look_up(history: Tensor, positions: Tensor, reachable: Tensor) -> Seasonal:
-    """Reads past periods.
+def look_up(periods: Tensor, reachable: Tensor) -> Seasonal:
+    """Sums past periods up.
 
     Args:
-        history: NaN where missing, float64 [B, S, D].
-        positions: Where the periods of each step lie, most recent first, int64 [T, K, multiples].
-        reachable: Which of them to look at, bool, broadcastable to the positions.
+        periods: The values at the past periods of each step, most recent first, NaN where missing, float64
+            [..., D, K, multiples].
+        reachable: Which of them to look at, bool, broadcastable to [..., 1, K, multiples].
 
     Returns:
-        What they say, [B, T, D, K].
+        What they say, [..., D, K].
     """
-    periods = history.index_select(1, positions.flatten())
-    periods = periods.view(len(history), *positions.shape, history.shape[2]).movedim(-1, 2)
-    observed = ~periods.isnan() & reachable.unsqueeze(1)
+    observed = ~periods.isnan() & reachable
     values = torch.where(observed, periods, 0.0)
     counts = observed.sum(-1)
     # The first period that was observed; argmax gives the first of equal ones.
@@ -61,9 +59,12 @@ def look_up(history: Tensor, positions: Tensor, reachable: Tensor) -> Seasonal:
     return Seasonal(single, values.sum(-1) / counts.clamp(min=1), counts > 0)
 
 
-def look_up_one(history: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Reads history [B, S, D] at positions [T, K]: values, 0 where missing, and known, [B, T, D, K]."""
+def read_all(history: Tensor, positions: Tensor) -> Tensor:
+    """Reads every row of history [B, S, D] at the same positions [T, ...]: [B, T, D, ...]."""
     values = history.index_select(1, positions.flatten())
-    values = values.view(len(history), *positions.shape, history.shape[2]).movedim(-1, 2)
-    known = ~values.isnan()
-    return torch.where(known, values, 0.0), known
+    return values.view(len(history), *positions.shape, history.shape[2]).movedim(-1, 2)
+
+
+def read_rows(history: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+    """Reads rows [N] of history [B, S, D] at positions [N, S, K, multiples] of each: [N, S, D, K, multiples]."""
+    return history[rows.view(-1, 1, 1, 1), positions].movedim(-1, 2)
