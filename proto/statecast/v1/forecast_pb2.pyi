@@ -57,6 +57,7 @@ class Observations(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     TARGETS_FIELD_NUMBER: _builtins.int
+    COVARIATES_FIELD_NUMBER: _builtins.int
     targets: _builtins.int
     """How many values each time step has, if the caller knows; refused if the model has another number of targets. 0
     leaves it to the model.
@@ -74,16 +75,23 @@ class Observations(_message.Message):
         counts as missing steps. A model without a frequency takes no start time.
         """
 
+    @_builtins.property
+    def covariates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Row-major, time x covariates: what the model's covariates were, in as many rows as the values have. NaN is not
+        known, and so is all of it if this is empty. A model without covariates takes none.
+        """
+
     def __init__(
         self,
         *,
         values: _abc.Iterable[_builtins.float] | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         targets: _builtins.int = ...,
+        covariates: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "targets", b"targets", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["covariates", b"covariates", "start_time", b"start_time", "targets", b"targets", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -95,9 +103,30 @@ class OpenOptions(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class CategoriesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name; empty for the server's default model."""
     model_version: _builtins.str
@@ -108,16 +137,24 @@ class OpenOptions(_message.Message):
         ten years.
         """
 
+    @_builtins.property
+    def categories(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The session's static categories, such as {"region": "north"}: a value for each category of the model, or for some.
+        A value that the model has not seen in training counts as unknown, as does a category that is not named; a category
+        that the model does not have is refused. The session keeps them.
+        """
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         model_version: _builtins.str = ...,
         time_to_live: _duration_pb2.Duration | None = ...,
+        categories: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_live", b"time_to_live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "model_version", b"model_version", "time_to_live", b"time_to_live"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "model", b"model", "model_version", b"model_version", "time_to_live", b"time_to_live"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -129,12 +166,33 @@ class Session(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class CategoriesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SESSION_ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
     LAST_TIME_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The caller's name for the session, 1 to 256 printable characters."""
     model: _builtins.str
@@ -153,6 +211,10 @@ class Session(_message.Message):
     def last_time(self) -> _timestamp_pb2.Timestamp:
         """The time of the last time step; absent if the model declares no frequency or the session has taken nothing yet."""
 
+    @_builtins.property
+    def categories(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Its static categories, as they were given when it was opened."""
+
     def __init__(
         self,
         *,
@@ -162,10 +224,11 @@ class Session(_message.Message):
         version: Global___Version | None = ...,
         time_to_live: _duration_pb2.Duration | None = ...,
         last_time: _timestamp_pb2.Timestamp | None = ...,
+        categories: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_time", b"last_time", "time_to_live", b"time_to_live", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_time", b"last_time", "model", b"model", "model_version", b"model_version", "session_id", b"session_id", "time_to_live", b"time_to_live", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "last_time", b"last_time", "model", b"model", "model_version", b"model_version", "session_id", b"session_id", "time_to_live", b"time_to_live", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -173,7 +236,7 @@ Global___Session: _TypeAlias = Session  # noqa: Y015
 
 @_typing.final
 class Forecast(_message.Message):
-    """Quantiles of the next time steps, in the data's own units."""
+    """Quantiles of the next time steps, in the data's own units; or, of a model of symbols, their probabilities."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -183,6 +246,7 @@ class Forecast(_message.Message):
     TARGETS_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
     FREQUENCY_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
     horizon: _builtins.int
     """How many steps ahead the forecast reaches."""
     frequency: _builtins.str
@@ -202,8 +266,12 @@ class Forecast(_message.Message):
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Row-major, horizon x quantile level x target. Quantiles of one step never cross. NaN for a target that has not
-        had a single value yet.
+        had a single value yet. Of a model of symbols: horizon x class x target, and those of one step add up to 1.
         """
+
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The symbols whose probabilities these are, in the order of their numbers; empty if these are quantiles."""
 
     def __init__(
         self,
@@ -214,11 +282,64 @@ class Forecast(_message.Message):
         targets: _abc.Iterable[_builtins.str] | None = ...,
         values: _abc.Iterable[_builtins.float] | None = ...,
         frequency: _builtins.str = ...,
+        classes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frequency", b"frequency", "horizon", b"horizon", "quantile_levels", b"quantile_levels", "start_time", b"start_time", "targets", b"targets", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "frequency", b"frequency", "horizon", b"horizon", "quantile_levels", b"quantile_levels", "start_time", b"start_time", "targets", b"targets", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Forecast: _TypeAlias = Forecast  # noqa: Y015
+
+@_typing.final
+class Gates(_message.Message):
+    """What a recurrent cell's gates did in one time step: what it let in, kept and showed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    HIDDEN_SIZE_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    CELL_FIELD_NUMBER: _builtins.int
+    HIDDEN_FIELD_NUMBER: _builtins.int
+    layers: _builtins.int
+    """How many recurrent layers."""
+    hidden_size: _builtins.int
+    """The size of each layer's hidden state."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The gates, in the order of the values: "input", "forget", "candidate", "output" of an LSTM; "reset", "update",
+        "candidate" of a GRU; "candidate" of a tanh RNN, which has no gates.
+        """
+
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Row-major, layer x gate x hidden: how open each gate was, 0 to 1, and the candidates, -1 to 1."""
+
+    @_builtins.property
+    def cell(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Row-major, layer x hidden: the cell state after the step; empty if the cell has none."""
+
+    @_builtins.property
+    def hidden(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Row-major, layer x hidden: the hidden state after the step."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        layers: _builtins.int = ...,
+        hidden_size: _builtins.int = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        cell: _abc.Iterable[_builtins.float] | None = ...,
+        hidden: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cell", b"cell", "hidden", b"hidden", "hidden_size", b"hidden_size", "layers", b"layers", "names", b"names", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gates: _TypeAlias = Gates  # noqa: Y015

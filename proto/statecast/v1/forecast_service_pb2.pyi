@@ -36,6 +36,8 @@ class ForecastRequest(_message.Message):
     IF_VERSION_FIELD_NUMBER: _builtins.int
     LAST_SEEN_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    FUTURE_COVARIATES_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session, 1 to 256 printable characters."""
     horizon: _builtins.int
@@ -46,6 +48,8 @@ class ForecastRequest(_message.Message):
     those 16, by its last_seen, is ABORTED with the reason REQUEST_OUTDATED, for it may have been taken and forgotten:
     send it again with the version that the error tells, but only if no attempt has an unknown outcome.
     """
+    explain: _builtins.bool
+    """Whether to tell what the cell's gates did in the last time step that this request appends."""
     @_builtins.property
     def open(self) -> _forecast_pb2.OpenOptions:
         """If set, a session that does not exist is opened; one that exists is resumed. If absent, a session that does not
@@ -80,6 +84,12 @@ class ForecastRequest(_message.Message):
         carried out is not any more; the answer is DEADLINE_EXCEEDED.
         """
 
+    @_builtins.property
+    def future_covariates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Row-major, horizon x covariates: what the model's covariates will be in the steps to forecast. NaN is not known, and
+        so is all of it if this is empty.
+        """
+
     def __init__(
         self,
         *,
@@ -92,10 +102,12 @@ class ForecastRequest(_message.Message):
         if_version: _forecast_pb2.Version | None = ...,
         last_seen: _forecast_pb2.Version | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        future_covariates: _abc.Iterable[_builtins.float] | None = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["if_version", b"if_version", "last_seen", b"last_seen", "observations", b"observations", "open", b"open", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["horizon", b"horizon", "if_version", b"if_version", "last_seen", b"last_seen", "observations", b"observations", "open", b"open", "quantile_levels", b"quantile_levels", "request_id", b"request_id", "session_id", b"session_id", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "future_covariates", b"future_covariates", "horizon", b"horizon", "if_version", b"if_version", "last_seen", b"last_seen", "observations", b"observations", "open", b"open", "quantile_levels", b"quantile_levels", "request_id", b"request_id", "session_id", b"session_id", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -113,6 +125,8 @@ class ForecastResponse(_message.Message):
     OPENED_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     FORECAST_FIELD_NUMBER: _builtins.int
+    PIT_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The request's session."""
     request_id: _builtins.str
@@ -129,6 +143,17 @@ class ForecastResponse(_message.Message):
     def forecast(self) -> _forecast_pb2.Forecast:
         """The forecast; absent if the request's horizon was 0."""
 
+    @_builtins.property
+    def pit(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Row-major, time x target, one for each value of the request: the probability that the forecast standing before it
+        gave to lower values, and half of that of exactly this value. Near 0 or 1 is surprising. NaN while the session has
+        no forecast yet, for a missing value, and from a model that does not tell. Empty in the answer to a repetition.
+        """
+
+    @_builtins.property
+    def gates(self) -> _forecast_pb2.Gates:
+        """The gates of the last time step that this request appended; absent unless asked for and something was appended."""
+
     def __init__(
         self,
         *,
@@ -138,10 +163,12 @@ class ForecastResponse(_message.Message):
         opened: _builtins.bool = ...,
         replayed: _builtins.bool = ...,
         forecast: _forecast_pb2.Forecast | None = ...,
+        pit: _abc.Iterable[_builtins.float] | None = ...,
+        gates: _forecast_pb2.Gates | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "gates", b"gates", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "opened", b"opened", "replayed", b"replayed", "request_id", b"request_id", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "gates", b"gates", "opened", b"opened", "pit", b"pit", "replayed", b"replayed", "request_id", b"request_id", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

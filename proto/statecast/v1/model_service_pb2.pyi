@@ -36,6 +36,10 @@ class Model(_message.Message):
     HIDDEN_SIZE_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     STATE_BYTES_FIELD_NUMBER: _builtins.int
+    COVARIATES_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The model's name."""
     version: _builtins.str
@@ -56,6 +60,8 @@ class Model(_message.Message):
     """How many recent time steps the state keeps as they are."""
     state_bytes: _builtins.int
     """The size of one session's state, in bytes."""
+    adaptive: _builtins.bool
+    """Whether intervals adapt online, session by session, so that they hold in the long run."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The names of the targets; a time step has one value for each."""
@@ -63,6 +69,18 @@ class Model(_message.Message):
     @_builtins.property
     def quantile_levels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """The quantile levels that the model emits, ascending."""
+
+    @_builtins.property
+    def covariates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the covariates, whose future is known; a time step has one value for each."""
+
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___Category]:
+        """The static categories of a session, and the values that the model knows."""
+
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The symbols that a value is one of, by number from 0; empty if values are quantities."""
 
     def __init__(
         self,
@@ -79,14 +97,46 @@ class Model(_message.Message):
         hidden_size: _builtins.int = ...,
         window: _builtins.int = ...,
         state_bytes: _builtins.int = ...,
+        covariates: _abc.Iterable[_builtins.str] | None = ...,
+        categories: _abc.Iterable[Global___Category] | None = ...,
+        classes: _abc.Iterable[_builtins.str] | None = ...,
+        adaptive: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cell", b"cell", "digest", b"digest", "frequency", b"frequency", "hidden_size", b"hidden_size", "horizon", b"horizon", "layers", b"layers", "name", b"name", "quantile_levels", b"quantile_levels", "state_bytes", b"state_bytes", "targets", b"targets", "version", b"version", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "categories", b"categories", "cell", b"cell", "classes", b"classes", "covariates", b"covariates", "digest", b"digest", "frequency", b"frequency", "hidden_size", b"hidden_size", "horizon", b"horizon", "layers", b"layers", "name", b"name", "quantile_levels", b"quantile_levels", "state_bytes", b"state_bytes", "targets", b"targets", "version", b"version", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Category(_message.Message):
+    """A static property of a session, such as its region."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What it is called."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The values that the model knows."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Category: _TypeAlias = Category  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):

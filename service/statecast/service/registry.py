@@ -11,8 +11,8 @@ import torch
 
 from statecast.model import (
     ConfigError,
+    Description,
     Frequency,
-    ModelConfig,
     ModelError,
     StreamingModel,
     bundled_models,
@@ -36,7 +36,7 @@ class Model:
     forecaster: StreamingModel
 
     @property
-    def config(self) -> ModelConfig:
+    def config(self) -> Description:
         """What the model takes and gives."""
         return self.forecaster.config
 
