@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any
 
 import grpc
@@ -25,6 +26,7 @@ LONGEST_MESSAGE = 4096
 WHOLE_REQUEST = "request"
 """What a violation names if the request cannot be decoded."""
 _STEP = re.compile(r"(\w+)(?:\[(\d+)\])?")
+_KEY = re.compile(r"\[(?:'.*'|\".*\")\]\Z")
 
 Levels = dict[tuple[str, ...], set[tuple[float, ...]]]
 """The quantile levels that models have, by their targets."""
@@ -101,7 +103,14 @@ def _wrong_with_violations(bad: Any, request: Message | None) -> Iterator[str]:
 
 
 def has_path(message: Message, path: str) -> bool:
-    """Whether a path such as `observations.values[3]` leads somewhere in this very message."""
+    """Whether a path such as `observations.values[3]` or `open.categories['x']` leads somewhere in this message."""
+    if key := _KEY.search(path):
+        path = path[: key.start()]
+        # A key may be quoted in part only, but there must be keys.
+        if not path.endswith("categories") or not has_path(message, path):
+            return False
+        *parents, name = path.split(".")
+        return len(getattr(reduce(getattr, parents, message), name)) > 0
     where: Any = message
     for step in path.split("."):
         match = _STEP.fullmatch(step)
@@ -200,6 +209,7 @@ def _wrong_with_session(session_id: str, session: forecast_pb2.Session) -> Itera
 def _wrong_with_forecast(request: Any, response: Any, levels: Levels) -> Iterator[str]:
     if (response.session_id, response.request_id) != (request.session_id, request.request_id):
         yield "the answer to another request"
+    yield from _wrong_with_what_it_tells(request, response)
     if response.HasField("forecast") != bool(request.horizon):
         yield f"a forecast: {response.HasField('forecast')}, although the horizon is {request.horizon}"
     if not response.HasField("forecast"):
@@ -210,7 +220,9 @@ def _wrong_with_forecast(request: Any, response: Any, levels: Levels) -> Iterato
         yield f"{forecast.horizon} steps of {targets}, although {request.horizon} were asked for"
     elif tuple(forecast.quantile_levels) not in ({asked} if asked else levels[targets]):
         yield f"levels {forecast.quantile_levels}, although {asked} were asked for"
-    elif len(forecast.values) != forecast.horizon * len(forecast.quantile_levels) * len(targets):
+    elif bool(forecast.classes) == bool(forecast.quantile_levels):
+        yield f"{len(forecast.quantile_levels)} levels and {len(forecast.classes)} classes"
+    elif len(forecast.values) != forecast.horizon * _depth(forecast) * len(targets):
         yield f"{len(forecast.values)} values"
     else:
         yield from _wrong_with_values(forecast)
@@ -218,9 +230,29 @@ def _wrong_with_forecast(request: Any, response: Any, levels: Levels) -> Iterato
             yield f"a new session at step {response.version.step}"
 
 
+def _depth(forecast: forecast_pb2.Forecast) -> int:
+    return len(forecast.quantile_levels) or len(forecast.classes)
+
+
+def _wrong_with_what_it_tells(request: Any, response: Any) -> Iterator[str]:
+    """What is wrong with how surprising the values were, and with the gates."""
+    told = np.array(response.pit)
+    if told.size != (0 if response.replayed else len(request.observations.values)):
+        yield f"{told.size} of {len(request.observations.values)} values are told how surprising they were"
+    if ((told < 0) | (told > 1)).any():
+        yield "a probability that is none"
+    if response.HasField("gates") and not (request.explain and told.size):
+        yield "gates that nobody asked for"
+    elif response.HasField("gates") and not np.isfinite([*response.gates.values, *response.gates.hidden]).all():
+        yield "gates that are neither open nor closed"
+
+
 def _wrong_with_values(forecast: forecast_pb2.Forecast) -> Iterator[str]:
-    shape = (forecast.horizon, len(forecast.quantile_levels), len(forecast.targets))
-    values = np.array(forecast.values, np.float32).reshape(shape)
+    values = np.array(forecast.values, np.float32).reshape(forecast.horizon, _depth(forecast), len(forecast.targets))
+    if forecast.classes:
+        if not np.allclose(values.sum(axis=1), 1.0, atol=1e-4):
+            yield "probabilities that do not add up"
+        return
     ascending = values[:, np.argsort(forecast.quantile_levels, kind="stable")]
     if np.isinf(values).any():
         yield "a forecast of infinite values"

@@ -1,14 +1,15 @@
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from support.models import write_rich_models
 from support.redis_process import RedisProcess
 
 from hostile.place import Place, place
 
 
 @pytest.fixture(scope="package")
-def fuzzed(any_redis: RedisProcess, models_folder: Path) -> Iterator[Place]:
+def fuzzed(any_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A server that may be sent anything."""
-    with place(any_redis.url, models_folder, "--namespace", "fuzzed") as found:
+    models = write_rich_models(tmp_path_factory.mktemp("rich-models"))
+    with place(any_redis.url, models, "--namespace", "fuzzed") as found:
         yield found

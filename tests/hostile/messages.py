@@ -12,10 +12,13 @@ from hostile.words import LENGTHS, LONE, PLAIN, PLAIN_MESSAGES, Values, hostile
 
 _SURROGATE = b"\xed\xa0\x80"
 MANY_REQUESTS = 4097
+MANY_KEYS = 101
 SHORT = 2000
 USUAL_FIELDS = frozenset({"session_id", "source_session_id", "open", "options", "requests"})
 """Fields that are nearly always there in a sensible request."""
-RARE_FIELDS = frozenset({"start_time", "if_version", "last_seen", "targets"})
+RARE_FIELDS = frozenset({
+    "start_time", "if_version", "last_seen", "targets", "covariates", "future_covariates", "categories",
+})  # fmt: skip
 """Fields that are right for few sessions."""
 
 
@@ -57,8 +60,10 @@ def _presence(name: str) -> int:
 
 
 def _plain(field: FieldDescriptor) -> Values:
+    if field.name in PLAIN:
+        return PLAIN[field.name]
     if field.message_type is None:
-        return PLAIN[field.name] if field.name in PLAIN else _repeated(field, hostile(field))
+        return _repeated(field, hostile(field))
     name = field.message_type.full_name
     one = PLAIN_MESSAGES[name] if name in PLAIN_MESSAGES else contents(field.message_type)
     return st.lists(one, max_size=3) if field.is_repeated else one
@@ -68,6 +73,8 @@ def _odd(field: FieldDescriptor) -> Values:
     """Any value, None for a field that is left out."""
     if field.message_type is None:
         return st.none() | _repeated(field, hostile(field))
+    if _is_map(field):
+        return st.none() | _any_map(field.message_type)
     one = _any_content(field.message_type)
     if not field.is_repeated:
         return st.none() | one
@@ -80,6 +87,17 @@ def _any_content(descriptor: Descriptor) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional={field.name: _odd(field) for field in descriptor.fields}).map(
         lambda content: {name: value for name, value in content.items() if value is not None}
     )
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return bool(field.message_type and field.message_type.GetOptions().map_entry)
+
+
+def _any_map(entry: Descriptor) -> Values:
+    """A few odd keys with odd values, or more than anybody could need."""
+    keys, values = (hostile(entry.fields_by_name[name]) for name in ("key", "value"))
+    many = st.just({str(number): "x" for number in range(MANY_KEYS)})
+    return st.dictionaries(keys, values, max_size=3) | many
 
 
 def _many_times(content: dict[str, Any]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 from support import short_folder
 from support.engines import expected
-from support.models import HORIZON, TARGETS, write_models
+from support.models import HORIZON, TARGETS, write_rich_models
 from support.redis_process import RedisProcess, redis_binaries
 from support.servers import ServerProcess
 
@@ -110,7 +110,7 @@ def own_place(*options: str) -> Iterator[Place]:
     with short_folder() as folder, short_folder() as models:
         redis = RedisProcess(next(iter(redis_binaries().values())), folder, appendfsync="everysec")
         try:
-            with place(redis.url, write_models(models), *options) as found:
+            with place(redis.url, write_rich_models(models), *options) as found:
                 yield found
         finally:
             redis.stop()

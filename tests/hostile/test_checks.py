@@ -73,7 +73,10 @@ def response(**others: Any) -> pb.ForecastResponse:
     fields: dict[str, Any] = {"horizon": 2, "quantile_levels": [0.1, 0.5, 0.9], "targets": ["value"]}
     fields["values"] = [1, 2, 3, 1, 2, 3]
     return pb.ForecastResponse(
-        session_id="a", version=forecast_pb2.Version(step=2), forecast=forecast_pb2.Forecast(**fields | others)
+        session_id="a",
+        version=forecast_pb2.Version(step=2),
+        forecast=forecast_pb2.Forecast(**fields | others),
+        pit=[float("nan"), 0.5],
     )
 
 
@@ -93,6 +96,11 @@ def test_an_honest_forecast_is_right() -> None:
         lambda it: it.forecast.targets.append("other"),
         lambda it: setattr(it.forecast, "horizon", 3),
         lambda it: it.ClearField("forecast"),
+        lambda it: it.forecast.classes.append("a"),
+        lambda it: it.ClearField("pit"),
+        lambda it: setattr(it, "replayed", True),
+        lambda it: it.pit.__setitem__(1, 1.5),
+        lambda it: it.gates.values.append(0.5),
         lambda it: setattr(it, "session_id", "b"),
         lambda it: setattr(it, "request_id", "b"),
         lambda it: it.MergeFrom(pb.ForecastResponse(opened=True, version=forecast_pb2.Version(step=3))),
@@ -139,6 +147,24 @@ def test_other_responses_that_must_not_be() -> None:
     assert list(
         wrong_with_response(pb.GetSessionRequest(session_id="b"), pb.GetSessionResponse(session=session), LEVELS)
     )
+
+
+def test_probabilities() -> None:
+    levels: Levels = {("symbol",): {()}}
+    fields: dict[str, Any] = {"quantile_levels": [], "classes": ["a", "b"], "targets": ["symbol"]}
+    assert not list(wrong_with_response(REQUEST, response(**fields, values=[0.4, 0.6, 1, 0]), levels))
+    assert list(wrong_with_response(REQUEST, response(**fields, values=[0.4, 0.7, 1, 0]), levels))
+    assert list(wrong_with_response(REQUEST, response(**fields, values=[0.4, 0.6]), levels))
+
+
+def test_paths_to_keys_of_maps() -> None:
+    request = pb.OpenSessionRequest(options=forecast_pb2.OpenOptions(categories={"a": "b"}))
+    assert has_path(request, "options.categories['a']")
+    assert has_path(request, 'options.categories["it\'s"]')
+    assert has_path(request, "options.categories")
+    for path in ("options.categories[a]", "options.model['a']", "categories['a']", "open.categories['a']"):
+        assert not has_path(request, path)
+    assert not has_path(pb.OpenSessionRequest(), "options.categories['a']")
 
 
 @pytest.mark.parametrize("path", ["", ".", "observations[0]", "observations.values[]", "horizon.x", "session_id[0]"])

@@ -64,15 +64,20 @@ PLAIN: dict[str, Values] = {
     "prefix": st.sampled_from(["", "pool", "pool-1"]),
     "page_token": st.just("") | st.integers(0, 2**64 - 1).map(str),
     "page_size": st.sampled_from([0, 1, 10, 1000]),
-    "model": st.sampled_from(["", "", "", "", "base", "tiny", "three", "hourly", "unreal"]),
-    "name": st.sampled_from(["", "base", "tiny", "three", "hourly", "unreal"]),
+    "model": st.sampled_from(["", "", "", "", "base", "tiny", "three", "hourly", "shop", "letters", "unreal"]),
+    "name": st.sampled_from(["", "base", "tiny", "three", "hourly", "shop", "letters", "unreal"]),
     "model_version": st.sampled_from(["", "", "1", "2"]),
     "version": st.sampled_from(["", "", "1", "2"]),
     "horizon": st.integers(0, 7),
     "targets": st.sampled_from([0, 0, 0, 1, 3]),
     "values": st.lists(st.sampled_from([1.0, 1.0, -2.5, math.nan, 1e6]), max_size=6)
     | st.builds(lambda length: [1.0] * length, st.sampled_from([1, 2, 3, 30, 300])),
-    "quantile_levels": st.lists(st.floats(0.1, 0.9), max_size=4),
+    "covariates": st.just([]) | st.lists(st.sampled_from([0.0, 1.0, math.nan, -1e30]), max_size=6),
+    "future_covariates": st.just([]) | st.lists(st.sampled_from([0.0, 1.0, math.nan, 1e30]), max_size=12),
+    "quantile_levels": st.just([]) | st.lists(st.floats(0.1, 0.9), max_size=4),
+    "categories": st.dictionaries(
+        st.sampled_from(["region", "kind"]), st.sampled_from(["north", "south", "large", "", "?"])
+    ),
 }
 """What makes sense, by the name of the field."""
 

@@ -19,7 +19,9 @@ WARM_UP, AHEAD = 500, 24
 
 @pytest.fixture(scope="module")
 def base() -> Forecaster:
-    return load_model(bundled_models() / "base" / "1")
+    model = load_model(bundled_models() / "base" / "1")
+    assert isinstance(model, Forecaster)
+    return model
 
 
 @dataclass(frozen=True)

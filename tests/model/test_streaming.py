@@ -61,7 +61,9 @@ def test_any_split_gives_the_same_state(
 
 @pytest.fixture(scope="module")
 def base() -> Forecaster:
-    return load_model(bundled_models() / "base" / "1")
+    model = load_model(bundled_models() / "base" / "1")
+    assert isinstance(model, Forecaster)
+    return model
 
 
 STILL = {

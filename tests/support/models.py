@@ -1,14 +1,17 @@
-"""Tiny real models: the forecaster with few units and seeded random weights."""
+"""Tiny real models: few units and seeded random weights."""
 
 from pathlib import Path
 
 import torch
 
-from statecast.model import Forecaster, ModelConfig, save_model
+from statecast.model import Category, Classifier, ClassifierConfig, Forecaster, ModelConfig, save_model
 
 HORIZON = 6
 LEVELS = (0.1, 0.5, 0.9)
 TARGETS = {"tiny": ("value",), "three": ("flow", "pressure", "heat"), "hourly": ("value",)}
+COVARIATES = ("price", "holiday")
+CATEGORIES = (Category("region", ("north", "south")), Category("kind", ("small", "large", "huge")))
+SYMBOLS = ("a", "b", "c", "d")
 
 
 def tiny_model(name: str = "tiny", version: str = "1", seed: int = 0) -> Forecaster:
@@ -29,8 +32,51 @@ def tiny_model(name: str = "tiny", version: str = "1", seed: int = 0) -> Forecas
     return Forecaster(config).eval()
 
 
+def shop_model(name: str = "shop", frequency: str = "h") -> Forecaster:
+    """A model with everything: two targets, covariates, categories, the calendar, and intervals that adapt."""
+    config = ModelConfig(
+        name=name,
+        version="1",
+        targets=("sold", "returned"),
+        layers=2,
+        hidden_size=8,
+        head_size=8,
+        horizon=HORIZON,
+        quantile_levels=(0.05, 0.1, 0.5, 0.9, 0.95),
+        window=24,
+        lags=(4, 12),
+        frequency=frequency,
+        covariates=COVARIATES,
+        calendar=("day", "week"),
+        categories=CATEGORIES,
+        checked_steps=(1, 4),
+        adaptation_rate=0.1,
+    )
+    torch.manual_seed(0)
+    model = Forecaster(config)
+    with torch.no_grad():
+        # A new one trusts nothing but its naive forecasters, and so would not notice a covariate.
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def symbol_model() -> Classifier:
+    """A model of the symbols in SYMBOLS."""
+    config = ClassifierConfig(name="letters", version="1", hidden_size=8, classes=SYMBOLS, horizon=3)
+    torch.manual_seed(0)
+    return Classifier(config).eval()
+
+
 def write_models(folder: Path) -> Path:
-    """A models folder with every tiny model in it."""
+    """A models folder with every model of TARGETS in it."""
     for name in TARGETS:
         save_model(tiny_model(name), folder / name / "1")
     return folder
+
+
+def write_rich_models(folder: Path) -> Path:
+    """The same with the models that take more than values, or give something else than quantiles."""
+    for model in (shop_model(), symbol_model()):
+        save_model(model, folder / model.config.name / "1")
+    return write_models(folder)

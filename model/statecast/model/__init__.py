@@ -1,6 +1,7 @@
 """The streaming forecaster: pure tensors, no network and no store."""
 
 from .cells import Gates
+from .classifier import Classifier, ClassifierConfig, SymbolTrace
 from .config import Category, ModelConfig
 from .context import Context
 from .contract import Description, Future, StreamingModel, StreamingTrace
@@ -19,6 +20,8 @@ from .state import Part, State, StateLayout
 
 __all__ = [
     "Category",
+    "Classifier",
+    "ClassifierConfig",
     "ConfigError",
     "Context",
     "Description",
@@ -36,6 +39,7 @@ __all__ = [
     "StateLayout",
     "StreamingModel",
     "StreamingTrace",
+    "SymbolTrace",
     "Trace",
     "WeightsError",
     "bundled_models",

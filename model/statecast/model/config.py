@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from math import isfinite
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from .errors import ConfigError
 from .frequency import Frequency
@@ -30,6 +30,7 @@ _LONGEST = {
     "covariates": 1000,
     "categories": 100,
     "checked_steps": 16,
+    "classes": 4096,
 }
 _MOST_VALUES = 100_000
 _FASTEST_ADAPTATION = 1.0
@@ -119,12 +120,13 @@ _CONVERTERS: Mapping[str, Callable[[str, object], Any]] = {
     "categories": _many(_category),
     "checked_steps": _many(_count),
     "adaptation_rate": _number,
+    "classes": _many(_text),
 }
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """A model's configuration, checked when it is made.
+class StoredConfig:
+    """What configurations of every kind of model have in common: checked when made, and read key by key.
 
     Attributes:
         name: The model's name.
@@ -132,6 +134,67 @@ class ModelConfig:
         cell: The recurrent cell: "lstm", "gru" or "rnn" (tanh).
         layers: How many recurrent layers.
         hidden_size: The size of each layer's hidden state.
+    """
+
+    KIND: ClassVar[str] = ""
+    """What the key "kind" says; empty if there is no such key."""
+
+    name: str
+    version: str
+    cell: str = "lstm"
+    layers: int = 1
+    hidden_size: int = 64
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = _CONVERTERS[field.name](field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        self._check_sizes()
+        for key in ("name", "version"):
+            if not _NAME.fullmatch(getattr(self, key)):
+                raise ConfigError(f"{key}: expected letters, digits and . _ + -, got {getattr(self, key)!r}")
+        if self.cell not in CELLS:
+            raise ConfigError(f"cell: expected one of {', '.join(CELLS)}, got {self.cell!r}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
+        """Builds a configuration from exactly the keys that `to_dict` writes.
+
+        Raises:
+            ConfigError: A key is unknown, missing, or has a value of the wrong type or range.
+        """
+        if cls.KIND and values.get("kind", cls.KIND) != cls.KIND:
+            raise ConfigError(f"kind: expected {cls.KIND!r}, got {values['kind']!r}")
+        known = {field.name for field in fields(cls)}
+        expected = known | {"kind"} if cls.KIND else known
+        for key in values:
+            if key not in expected:
+                raise ConfigError(f"{key}: unknown key")
+        for key in sorted(expected):
+            if key not in values:
+                raise ConfigError(f"{key}: missing key")
+        return cls(**{key: values[key] for key in known})  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the configuration as plain values that JSON can hold."""
+        kind = {"kind": self.KIND} if self.KIND else {}
+        return kind | {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def _check_sizes(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            largest, longest = _LARGEST.get(field.name), _LONGEST.get(field.name)
+            if largest is not None and value > largest:
+                raise ConfigError(f"{field.name}: at most {largest}, got {value}")
+            if longest is not None and len(value) > longest:
+                raise ConfigError(f"{field.name}: at most {longest} of them, got {len(value)}")
+
+
+@dataclass(frozen=True)
+class ModelConfig(StoredConfig):
+    """The configuration of a forecaster of quantiles, checked when it is made.
+
+    Attributes:
         head_size: The width of the head's hidden layers.
         targets: The names of the targets; a time step has one value for each.
         horizon: The longest forecast, in steps.
@@ -153,11 +216,6 @@ class ModelConfig:
             the model emits them.
     """
 
-    name: str
-    version: str
-    cell: str = "lstm"
-    layers: int = 1
-    hidden_size: int = 64
     head_size: int = 64
     targets: tuple[str, ...] = ("value",)
     horizon: int = 24
@@ -176,10 +234,7 @@ class ModelConfig:
     adaptation_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = _CONVERTERS[field.name](field.name, getattr(self, field.name))
-            object.__setattr__(self, field.name, value)
-        self._check_sizes()
+        super().__post_init__()
         self._check_names()
         self._check_levels()
         self._check_lags()
@@ -192,44 +247,18 @@ class ModelConfig:
         """None: values are quantities."""
         return ()
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> "ModelConfig":
-        """Builds a configuration from exactly the keys that `to_dict` writes.
-
-        Raises:
-            ConfigError: A key is unknown, missing, or has a value of the wrong type or range.
-        """
-        known = {field.name for field in fields(cls)}
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"{key}: unknown key")
-        for key in sorted(known):
-            if key not in values:
-                raise ConfigError(f"{key}: missing key")
-        return cls(**{key: values[key] for key in known})  # type: ignore[arg-type]
-
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as plain values that JSON can hold."""
-        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        return {**values, "categories": [{"name": each.name, "values": list(each.values)} for each in self.categories]}
+        categories = [{"name": each.name, "values": list(each.values)} for each in self.categories]
+        return {**super().to_dict(), "categories": categories}
 
     def _check_sizes(self) -> None:
-        for key, largest in _LARGEST.items():
-            if getattr(self, key) > largest:
-                raise ConfigError(f"{key}: at most {largest}, got {getattr(self, key)}")
-        for key, longest in _LONGEST.items():
-            if len(getattr(self, key)) > longest:
-                raise ConfigError(f"{key}: at most {longest} of them, got {len(getattr(self, key))}")
+        super()._check_sizes()
         lookups = self.horizon * len(self.lags) * self.multiples
         if lookups > _MOST_LOOKUPS:
             raise ConfigError(f"horizon: times lags and multiples, at most {_MOST_LOOKUPS}, got {lookups}")
 
     def _check_names(self) -> None:
-        for key in ("name", "version"):
-            if not _NAME.fullmatch(getattr(self, key)):
-                raise ConfigError(f"{key}: expected letters, digits and . _ + -, got {getattr(self, key)!r}")
-        if self.cell not in CELLS:
-            raise ConfigError(f"cell: expected one of {', '.join(CELLS)}, got {self.cell!r}")
         if not self.targets or not all(self.targets) or len(set(self.targets)) < len(self.targets):
             raise ConfigError("targets: expected one or more different names")
         if not all(target.isprintable() and len(target) <= 256 for target in self.targets):

@@ -7,10 +7,10 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
-from .config import ModelConfig
+from .config import StoredConfig
 
 
-def digest_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
+def digest_of(config: StoredConfig, tensors: Mapping[str, Tensor]) -> str:
     """Returns SHA-256 in hexadecimal over the canonical configuration and all tensors by name."""
     digest = sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     for name in sorted(tensors):

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from .classifier import Classifier, ClassifierConfig
 from .config import ModelConfig
 from .errors import ConfigError, WeightsError
 from .forecaster import Forecaster
@@ -24,24 +25,24 @@ def bundled_models() -> Path:
     return Path(__file__).parent / "bundled"
 
 
-def save_model(forecaster: Forecaster, folder: Path, metrics: Mapping[str, Any] | None = None) -> None:
+def save_model(model: Forecaster | Classifier, folder: Path, metrics: Mapping[str, Any] | None = None) -> None:
     """Writes a model to a folder, which is made if need be.
 
     Args:
-        forecaster: The model.
+        model: The model.
         folder: Where to.
         metrics: How the model did in validation; written if given.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / CONFIG_FILE, forecaster.config.to_dict())
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in forecaster.state_dict().items()}
+    _write_json(folder / CONFIG_FILE, model.config.to_dict())
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / WEIGHTS_FILE)
     if metrics is not None:
         _write_json(folder / METRICS_FILE, metrics)
 
 
-def load_model(folder: Path, device: torch.device | str = "cpu") -> Forecaster:
-    """Reads a model, in evaluation mode.
+def load_model(folder: Path, device: torch.device | str = "cpu") -> Forecaster | Classifier:
+    """Reads a model, in evaluation mode: a forecaster of quantiles, unless config.json names another kind.
 
     Args:
         folder: Where it lies.
@@ -51,16 +52,17 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> Forecaster:
         ConfigError: config.json is absent, damaged or wrong.
         WeightsError: model.safetensors is absent, damaged or does not fit the configuration.
     """
-    forecaster = Forecaster(_read_config(folder / CONFIG_FILE))
-    forecaster.load_state_dict(_read_weights(folder / WEIGHTS_FILE, forecaster.state_dict()))
-    return forecaster.to(device).eval()
+    config = _read_config(folder / CONFIG_FILE)
+    model = Forecaster(config) if isinstance(config, ModelConfig) else Classifier(config)
+    model.load_state_dict(_read_weights(folder / WEIGHTS_FILE, model.state_dict()))
+    return model.to(device).eval()
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_config(path: Path) -> ModelConfig:
+def _read_config(path: Path) -> ModelConfig | ClassifierConfig:
     try:
         values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repetitions)
     except (OSError, ValueError, RecursionError) as error:
@@ -68,7 +70,9 @@ def _read_config(path: Path) -> ModelConfig:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a JSON object")
     try:
-        return ModelConfig.from_dict(values)
+        if "kind" not in values:
+            return ModelConfig.from_dict(values)
+        return ClassifierConfig.from_dict(values)  # which refuses any other kind
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 

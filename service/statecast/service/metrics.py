@@ -49,6 +49,12 @@ class Metrics:
         self.observations = Counter(
             "statecast_observations", "Time steps appended to sessions.", _MODEL, registry=registry
         )
+        self.interval_observations = Counter(
+            "statecast_interval_observations",
+            "Values appended, by whether they lay inside the interval of a level that was forecast one step before.",
+            (*_MODEL, "level", "inside"),
+            registry=registry,
+        )
         self.forecasts = Counter("statecast_forecasts", "Forecasts made.", _MODEL, registry=registry)
         self.sessions_opened = Counter("statecast_sessions_opened", "Sessions opened.", _MODEL, registry=registry)
         self.replayed = Counter(

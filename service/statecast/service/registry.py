@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +59,28 @@ class Model:
     def frequency(self) -> Frequency | None:
         """The time between two steps; None if only position counts."""
         return Frequency.parse(self.config.frequency) if self.config.frequency else None
+
+    @property
+    def width(self) -> int:
+        """How many numbers a time step has: the targets, then the covariates."""
+        return len(self.config.targets) + len(self.config.covariates)
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether intervals adapt online."""
+        return getattr(self.config, "adaptation_rate", 0.0) > 0
+
+    def category_indices(self, categories: Mapping[str, str]) -> list[int]:
+        """For each of the model's categories the position of a session's value from 1, or 0 if it is not known."""
+        return [known.get(categories[name], 0) if name in categories else 0 for name, known in self._known_values]
+
+    @cached_property
+    def _known_values(self) -> list[tuple[str, dict[str, int]]]:
+        # A category may have 100,000 values, and every batch asks.
+        return [
+            (each.name, {value: position for position, value in enumerate(each.values, 1)})
+            for each in self.config.categories
+        ]
 
     def __str__(self) -> str:
         return f"{self.config.name} version {self.config.version}"

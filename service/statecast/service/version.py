@@ -27,7 +27,7 @@ def chain(version: Version, rows: NDArray[np.float64], times: list[int] | None) 
 
     Args:
         version: Where the session stands.
-        rows: New observations [time, targets], NaN for missing values.
+        rows: New observations [time, targets and covariates], NaN for missing values.
         times: Each row's time in nanoseconds since the epoch; None if only position counts.
     """
     # One bit pattern for every NaN, and for both zeros.

@@ -3,7 +3,7 @@ import uuid
 import pytest
 import torch
 from support.engines import MakeEngine
-from support.models import tiny_model
+from support.models import shop_model, symbol_model, tiny_model
 from support.redis_process import RedisProcess
 
 from statecast.service.engine.engine import Engine
@@ -17,7 +17,7 @@ from statecast.service.store.store import Store, connect
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     models = [Model(tiny_model(name)) for name in ("tiny", "three", "hourly")]
-    return Registry(models, "tiny")
+    return Registry([*models, Model(shop_model()), Model(symbol_model())], "tiny")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statecast.service.store.record import (
+    FORMAT,
     DamagedRecord,
     Entry,
     RequestMark,
@@ -25,13 +26,14 @@ snapshots = st.builds(
     model=st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40),
     model_version=st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=10),
     model_digest=st.binary(min_size=32, max_size=32),
-    targets=st.integers(1, 3),
+    width=st.integers(1, 3),
     state=st.binary(max_size=200),
     version=versions,
     last_time=times,
     ttl_ms=st.integers(1, 2**50),
     recent=st.lists(marks, max_size=16).map(tuple),
     lineage=st.lists(versions, max_size=16).map(tuple),
+    categories=st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=3),
     closed=st.booleans(),
 )
 
@@ -44,8 +46,8 @@ def records(draw: st.DrawFn) -> tuple[str, Snapshot, list[Entry], bytes]:
     entries = []
     step = snapshot.version.step
     for _ in range(draw(st.integers(0, 4))):
-        values = draw(st.lists(st.floats(), min_size=snapshot.targets, max_size=4 * snapshot.targets))
-        rows = np.array(values[: len(values) // snapshot.targets * snapshot.targets]).reshape(-1, snapshot.targets)
+        values = draw(st.lists(st.floats(), min_size=snapshot.width, max_size=4 * snapshot.width))
+        rows = np.array(values[: len(values) // snapshot.width * snapshot.width]).reshape(-1, snapshot.width)
         step += len(rows)
         entry = Entry(rows, draw(times), draw(st.none() | marks), Version(step, draw(st.integers(0, 2**64 - 1))))
         data += encode_entry(name, entry, new_stamp(entry.version))
@@ -91,3 +93,10 @@ def test_the_record_of_another_session_is_noticed(case: tuple[str, Snapshot, lis
     name, _, _, data = case
     with pytest.raises(DamagedRecord):
         decode(name + "x", data)
+
+
+@given(records())
+def test_an_older_format_is_named(case: tuple[str, Snapshot, list[Entry], bytes]) -> None:
+    name, _, _, data = case
+    with pytest.raises(DamagedRecord, match=f"not a record of format {FORMAT}"):
+        decode(name, data[:4] + bytes([FORMAT - 1]) + data[5:])

@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 from numpy.typing import NDArray
 
-from statecast.service.rpc.convert import MAX_MAGNITUDE
+from statecast.service.rpc.scalars import MAX_MAGNITUDE
 
 SAMPLE_SECONDS = 0.1
 LONGEST_SAMPLE_SECONDS = 0.5

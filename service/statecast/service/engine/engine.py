@@ -8,10 +8,13 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
-from statecast.service.engine.advance import Advanced, Job, advance, group, needs_state
+from statecast.service.engine.advance import Advanced, advance
+from statecast.service.engine.coverage import count_coverage
 from statecast.service.engine.hot import HotSessions, Kept
+from statecast.service.engine.job import Job, group, needs_state
 from statecast.service.engine.loaded import Loaded, load, read
 from statecast.service.engine.plan import Answer, Plan, Planner, elsewhere
 from statecast.service.engine.request import Outcome, Request, Result, SessionInfo
@@ -121,6 +124,7 @@ class Engine:
         except Exception:  # what is committed is committed, and must be answered so
             log.exception("the states of %d sessions could not be kept in memory", len(written))
             self._drop(each.session_id for each in written)
+        count_coverage(self._metrics, [advanced[each.session_id] for each in written if each.session_id in advanced])
         for session_id, verdict in verdicts.items():
             if verdict is Verdict.DONE:
                 self._count(plans[session_id], advanced.get(session_id))
@@ -275,10 +279,20 @@ def _results(
 def _outcome(position: int, request: Request, answer: Answer, advanced: Advanced | None) -> Outcome:
     standing = answer.standing
     config = standing.model.config
-    info = SessionInfo(config.name, config.version, standing.ttl_ms, standing.last_time)
-    forecast = advanced.forecasts.get(position) if advanced else None
-    seed = Seed(standing, advanced.packed) if advanced and request.copy else None
-    return Outcome(standing.version, info, answer.opened, answer.replayed, forecast, seed)
+    info = SessionInfo(config.name, config.version, standing.ttl_ms, standing.last_time, standing.categories)
+    if advanced is None:
+        return Outcome(standing.version, info, answer.opened, answer.replayed)
+    own = slice(answer.steps - answer.taken, answer.steps)
+    return Outcome(
+        standing.version,
+        info,
+        answer.opened,
+        answer.replayed,
+        advanced.forecasts.get(position),
+        advanced.pit[own].astype(np.float32) if answer.taken else None,
+        advanced.gates.get(position),
+        Seed(standing, advanced.packed) if request.copy else None,
+    )
 
 
 def _fail(batch: Requests, error: Exception) -> Results:

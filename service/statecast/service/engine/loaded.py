@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from statecast.service.engine.clock import times_up_to
 from statecast.service.engine.hot import HotSession
 from statecast.service.engine.standing import Standing
 from statecast.service.errors import PreconditionFailed, Reason, quoted
@@ -27,7 +28,7 @@ class Loaded:
     """A session before a batch; `standing` is None if it does not exist, and `gone` tells why if that can be told.
 
     Its state is in `row` of the hot sessions, or in the bytes of `snapshot` followed by the steps `replay`
-    [time, targets], or, with neither, that of a session that has taken nothing.
+    [time, targets and covariates], or, with neither, that of a session that has taken nothing.
     """
 
     standing: Standing | None = None
@@ -64,7 +65,15 @@ def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
             f"the record of session {quoted(session_id)} is damaged: {error}", Reason.RECORD_DAMAGED
         ) from error
     snapshot, entries = record.snapshot, record.entries
-    standing = Standing(model, snapshot.version, snapshot.last_time, snapshot.ttl_ms, snapshot.recent, snapshot.lineage)
+    standing = Standing(
+        model,
+        snapshot.version,
+        snapshot.last_time,
+        snapshot.ttl_ms,
+        snapshot.recent,
+        snapshot.lineage,
+        snapshot.categories,
+    )
     for entry in entries:
         standing = standing.after(entry)
     return Loaded(
@@ -107,7 +116,7 @@ def _model(session_id: str, snapshot: Snapshot, registry: Registry) -> Model:
 def _check(record: Record, model: Model) -> None:
     """A record may be whole and yet not fit the model, or not be the history that its tags claim."""
     snapshot = record.snapshot
-    if len(snapshot.state) != model.forecaster.layout.nbytes or snapshot.targets != len(model.config.targets):
+    if len(snapshot.state) != model.forecaster.layout.nbytes or snapshot.width != model.width:
         raise DamagedRecord("its state has another size than the model's")
     version = snapshot.version
     for entry in record.entries:
@@ -117,8 +126,6 @@ def _check(record: Record, model: Model) -> None:
 
 
 def _times(entry: Entry, model: Model) -> list[int] | None:
-    frequency = model.frequency
-    if frequency is None or entry.last_time is None:
+    if model.frequency is None or entry.last_time is None:
         return None
-    steps = len(entry.rows)
-    return [frequency.add(entry.last_time, step - steps + 1) for step in range(steps)]
+    return times_up_to(entry.last_time, len(entry.rows), model.frequency)

@@ -6,12 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from statecast.service.engine.clock import place
+from statecast.service.engine.fields import check_categories, check_forecast, rows_of
 from statecast.service.engine.loaded import Gone
-from statecast.service.engine.request import Fork, Request
+from statecast.service.engine.request import Fork, Opening, Request
 from statecast.service.engine.standing import Seed, Standing
 from statecast.service.errors import (
     LONGEST_QUOTE,
@@ -28,7 +26,7 @@ from statecast.service.errors import (
     VersionMismatch,
     quoted,
 )
-from statecast.service.registry import Model, Registry
+from statecast.service.registry import Registry
 from statecast.service.store.record import REMEMBERED_REQUESTS, Entry, RequestMark
 from statecast.service.version import START, Version, chain
 
@@ -38,15 +36,17 @@ MAX_STEPS_A_SESSION = 49_152
 """Of one session in one batch: beyond what a batch may hold only gaps in time get."""
 RETRY_AFTER_SECONDS = 0.1
 
-Rows = NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A request that will be carried out: where the session stands after it, `steps` steps into the plan."""
+    """A request that will be carried out: where the session stands after it, `steps` steps into the plan.
+
+    The last `taken` of those steps are the request's own observations.
+    """
 
     standing: Standing
     steps: int
+    taken: int = 0
     opened: bool = False
     replayed: bool = False
 
@@ -116,7 +116,7 @@ class Planner:
             _check_version(standing, request)
             plan.closed, plan.standing = True, None
             return Answer(standing, plan.steps)
-        _check_forecast(standing.model, request)
+        check_forecast(standing.model, request)
         mark = _mark(request)
         if mark and _is_replay(standing, mark):
             return Answer(standing, plan.steps, replayed=True)
@@ -135,7 +135,8 @@ class Planner:
             standing = standing.after(entry)
         plan.standing = standing
         plan.opened |= opened
-        return Answer(standing, plan.steps, opened=opened)
+        taken = len(request.values) // len(standing.model.config.targets)
+        return Answer(standing, plan.steps, taken, opened=opened)
 
     def _enter(self, plan: Plan, request: Request) -> Standing:
         """The existing session, or a fresh one if the request opens it."""
@@ -144,30 +145,19 @@ class Planner:
             if opening is None or request.last_seen not in (None, START):
                 raise _not_found(plan, request)
             model = self._registry.get(opening.model, opening.model_version)
-            return Standing(model, START, None, opening.ttl_ms or self._default_ttl_ms)
+            check_categories(model, opening)
+            ttl_ms = opening.ttl_ms or self._default_ttl_ms
+            return Standing(model, START, None, ttl_ms, categories=opening.categories)
         if opening:
-            config = standing.model.config
-            if opening.model not in ("", config.name) or opening.model_version not in (
-                "",
-                config.version,
-            ):
-                raise PreconditionFailed(
-                    f"session {quoted(request.session_id)} runs on {standing.model}; close it first to open it on "
-                    f"{quoted(opening.model or config.name)} {opening.model_version[:LONGEST_QUOTE]}".rstrip(),
-                    Reason.OTHER_MODEL,
-                )
+            _check_same(standing, opening, request.session_id)
         return standing
 
     def _append(self, standing: Standing, request: Request, mark: RequestMark | None) -> Entry | None:
-        rows = _rows(standing.model, request)
-        if len(rows) > self._max_steps:
-            raise InvalidRequest(
-                "observations.values",
-                f"{len(rows)} time steps are more than the {self._max_steps} that one request may append",
-            )
+        rows = rows_of(standing.model, request, self._max_steps)
         times = None
         if frequency := standing.model.frequency:
-            rows, times = place(rows, request.start_time, standing.last_time, frequency, self._max_steps)
+            reach = standing.model.config.horizon
+            rows, times = place(rows, request.start_time, standing.last_time, frequency, self._max_steps, reach)
         elif request.start_time is not None:
             raise InvalidRequest(
                 "observations.start_time", f"{standing.model} declares no frequency, so only position counts"
@@ -175,6 +165,26 @@ class Planner:
         if not len(rows):
             return None
         return Entry(rows, times[-1] if times else None, mark, chain(standing.version, rows, times))
+
+
+def _check_same(standing: Standing, opening: Opening, session_id: str) -> None:
+    """Whether the session that is there is the one that the request would open."""
+    config = standing.model.config
+    if opening.model not in ("", config.name) or opening.model_version not in ("", config.version):
+        raise PreconditionFailed(
+            f"session {quoted(session_id)} runs on {standing.model}; close it first to open it on "
+            f"{quoted(opening.model or config.name)} {opening.model_version[:LONGEST_QUOTE]}".rstrip(),
+            Reason.OTHER_MODEL,
+        )
+    check_categories(standing.model, opening)
+    for name, value in opening.categories.items():
+        if standing.categories.get(name) != value:
+            own = quoted(standing.categories[name]) if name in standing.categories else "none"
+            raise PreconditionFailed(
+                f"{opening.where}.categories: the {quoted(name)} of session {quoted(session_id)} is {own}; close it "
+                f"first to open it with {quoted(value)}",
+                Reason.OTHER_CATEGORIES,
+            )
 
 
 def _not_found(plan: Plan, request: Request) -> NotFound:
@@ -238,27 +248,12 @@ def _check_version(standing: Standing, request: Request) -> None:
         raise elsewhere(standing.version, request.if_version)
 
 
-def _check_forecast(model: Model, request: Request) -> None:
-    if request.horizon > model.config.horizon:
-        raise InvalidRequest(
-            "horizon",
-            f"{request.horizon} is beyond the {model.config.horizon} steps that {model} forecasts",
-        )
-    lowest, highest = model.config.quantile_levels[0], model.config.quantile_levels[-1]
-    for position, level in enumerate(request.quantile_levels):
-        if not lowest <= level <= highest:
-            raise InvalidRequest(
-                f"quantile_levels[{position}]",
-                f"{level:g} is outside {lowest:g}..{highest:g}, the range of {model}",
-            )
-
-
 def _mark(request: Request) -> RequestMark | None:
     if not request.request_id:
         return None
-    # The time goes first and has a length of its own, so that it cannot be taken for a value.
-    start = f"{request.start_time}\n".encode()
-    content = hashlib.blake2b(start + request.values.tobytes(), digest_size=8)
+    # What goes first has a length of its own, so that no time can be taken for a value, and no value for a covariate.
+    start = f"{request.start_time} {request.values.size}\n".encode()
+    content = hashlib.blake2b(start + request.values.tobytes() + request.covariates.tobytes(), digest_size=8)
     return RequestMark(request.request_id, content.digest())
 
 
@@ -273,19 +268,3 @@ def _is_replay(standing: Standing, mark: RequestMark) -> bool:
                 )
             return True
     return False
-
-
-def _rows(model: Model, request: Request) -> Rows:
-    targets = len(model.config.targets)
-    if request.width not in (0, targets):
-        raise InvalidRequest(
-            "observations.targets",
-            f"{request.width} values a time step, but {model} has {targets}: {', '.join(model.config.targets)}",
-        )
-    if request.values.size % targets:
-        raise InvalidRequest(
-            "observations.values",
-            f"{request.values.size} values do not make whole time steps of {targets} targets "
-            f"({', '.join(model.config.targets)})",
-        )
-    return request.values.reshape(-1, targets)

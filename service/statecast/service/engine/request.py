@@ -1,33 +1,42 @@
 """What the edge asks of the engine, and what it gets back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from statecast.model import Gates
 from statecast.service.engine.standing import Seed
 from statecast.service.version import Version
 
 NOTHING: NDArray[np.float64] = np.empty(0)
 FORECAST_COST = 8
+EXPLANATION_COST = 64
+EXPLANATION_BYTES = 32 * 1024
 OVERHEAD_BYTES = 1024
 USUAL_LEVELS = 16
 LONGEST_HORIZON = 4096
 """Beyond it a horizon is refused by every model, so it costs nothing."""
 
 
-def cost(values: int, horizon: int) -> int:
-    """What a request of so many values takes to carry out, about: 1 is one time step."""
-    return 1 + values + (FORECAST_COST if horizon else 0)
+def cost(numbers: int, horizon: int, *, explain: bool) -> int:
+    """What a request of so many values and covariates takes to carry out, about: 1 is one time step."""
+    return 1 + numbers + (FORECAST_COST if horizon else 0) + (EXPLANATION_COST if explain else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How to open a session that does not exist; empty names mean the default model and its newest version."""
+    """How to open a session that does not exist; empty names mean the default model and its newest version.
+
+    `where` is where this stands in the request, for errors.
+    """
 
     model: str = ""
     model_version: str = ""
     ttl_ms: int | None = None
+    categories: Mapping[str, str] = field(default_factory=dict)
+    where: str = "open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +52,21 @@ class Fork:
 class Request:
     """One caller's wish for one session: append `values`, then forecast `horizon` steps; or close, copy or fork it.
 
-    `width` is how many values the caller says that a time step has; 0 if it does not say. `last_seen` is the newest
+    `width` is how many values the caller says that a time step has; 0 if it does not say. `covariates` are those of the
+    values' steps, `future_covariates` those of the steps to forecast; both may be empty. `last_seen` is the newest
     version that the caller was told; `deadline`, on the clock of time.monotonic, until when the answer is of use.
     """
 
     session_id: str
     opening: Opening | None = None
     values: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
+    covariates: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
     width: int = 0
     start_time: int | None = None
     horizon: int = 0
     quantile_levels: tuple[float, ...] = ()
+    future_covariates: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
+    explain: bool = False
     request_id: bytes = b""
     if_version: Version | None = None
     last_seen: Version | None = None
@@ -70,22 +83,29 @@ class Request:
     @property
     def cost(self) -> int:
         """What it will take to carry out, about: 1 is one time step."""
-        return cost(self.values.size, self.horizon)
+        return cost(self.values.size + self.covariates.size, self.horizon, explain=self.explain)
 
     @property
     def nbytes(self) -> int:
         """The memory that it and its answer take, about."""
         levels = len(self.quantile_levels) or USUAL_LEVELS
-        return OVERHEAD_BYTES + self.values.nbytes + 4 * levels * min(self.horizon, LONGEST_HORIZON)
+        numbers = self.values.nbytes + self.covariates.nbytes + self.future_covariates.nbytes
+        # What comes back of each value takes half of its own memory.
+        answer = self.values.nbytes // 2 + 4 * levels * min(self.horizon, LONGEST_HORIZON)
+        return OVERHEAD_BYTES + numbers + answer + (EXPLANATION_BYTES if self.explain else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastResult:
-    """Quantiles [horizon, levels, targets] of the next steps; times in nanoseconds since the epoch."""
+    """Quantiles of the next steps [horizon, levels, targets], or, if there are classes, their probabilities.
+
+    Times are in nanoseconds since the epoch; probabilities [horizon, classes, targets].
+    """
 
     start_time: int | None
     frequency: str
     quantile_levels: tuple[float, ...]
+    classes: tuple[str, ...]
     targets: tuple[str, ...]
     values: NDArray[np.float32]
 
@@ -98,13 +118,15 @@ class SessionInfo:
     model_version: str
     ttl_ms: int
     last_time: int | None
+    categories: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Where the session stands after a request that succeeded, and the forecast from there.
 
-    The version is None if a session was closed whose record could not be read.
+    The version is None if a session was closed whose record could not be read. `pit` tells of each of the request's own
+    values where it lay in the forecast before it [time, targets].
     """
 
     version: Version | None
@@ -112,6 +134,8 @@ class Outcome:
     opened: bool = False
     replayed: bool = False
     forecast: ForecastResult | None = None
+    pit: NDArray[np.float32] | None = None
+    gates: Gates | None = None
     seed: Seed | None = None
 
 

@@ -1,6 +1,7 @@
 """Where a session stands: all that decides about a request without touching a tensor."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from statecast.service.registry import Model
 from statecast.service.store.record import REMEMBERED_REQUESTS, REMEMBERED_VERSIONS, Entry, RequestMark
@@ -9,7 +10,7 @@ from statecast.service.version import START, Version
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A session's model, version, the requests that it remembers and the last versions that it stood at."""
+    """A session's model, version, categories, the requests that it remembers and the last versions that it stood at."""
 
     model: Model
     version: Version
@@ -17,12 +18,13 @@ class Standing:
     ttl_ms: int
     recent: tuple[RequestMark, ...] = ()
     lineage: tuple[Version, ...] = ()
+    categories: Mapping[str, str] = field(default_factory=dict)
 
     def after(self, entry: Entry) -> "Standing":
         """Where the session stands once it has taken `entry`."""
         lineage = (*self.lineage, entry.version)[-REMEMBERED_VERSIONS:]
         recent = _remember(self.recent, entry.mark)
-        return Standing(self.model, entry.version, entry.last_time, self.ttl_ms, recent, lineage)
+        return Standing(self.model, entry.version, entry.last_time, self.ttl_ms, recent, lineage, self.categories)
 
     def forked(self, mark: RequestMark | None, ttl_ms: int | None) -> "Standing":
         """Where a copy of the session stands, which remembers the request that made it."""

@@ -79,13 +79,14 @@ def _replace(session_id: str, loaded: Loaded, standing: Standing, advanced: Adva
         model.config.name,
         model.config.version,
         model.digest_bytes,
-        len(model.config.targets),
+        model.width,
         advanced.packed,
         standing.version,
         standing.last_time,
         standing.ttl_ms,
         standing.recent,
         standing.lineage,
+        standing.categories,
     )
     stamp = new_stamp(standing.version)
     payload = encode_snapshot(session_id, snapshot, stamp)

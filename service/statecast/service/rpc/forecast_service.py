@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from statecast.service.engine.request import Fork, Outcome, Request
 from statecast.service.errors import NotFound
-from statecast.service.rpc import convert
+from statecast.service.rpc import forecasts, sessions
 from statecast.service.rpc.frames import MAX_ANSWER_BYTES, Frame, check_size
 from statecast.service.rpc.gate import Call, Context, Gate
+from statecast.service.rpc.scalars import from_version, to_session_id
 from statecast.service.rpc.streams import Streams
 from statecast.service.store.catalog import Catalog
 from statecast.v1 import forecast_service_pb2 as pb
@@ -24,10 +25,10 @@ class ForecastService(ForecastServiceServicer):
         self._catalog = catalog
 
     async def Forecast(self, request: pb.ForecastRequest, context: Context) -> pb.ForecastResponse:
-        call = Call.of(context).within(convert.to_timeout(request))
-        self._gate.check(call, convert.cost_of(request))
-        asked = convert.to_request(request)
-        return convert.to_response(asked, await self._gate.ask(asked, call))
+        call = Call.of(context).within(forecasts.to_timeout(request))
+        self._gate.check(call, forecasts.cost_of(request))
+        asked = forecasts.to_request(request)
+        return forecasts.to_response(asked, await self._gate.ask(asked, call))
 
     async def ForecastMany(self, request: pb.ForecastManyRequest, context: Context) -> pb.ForecastManyResponse:
         check_size(len(request.requests))
@@ -52,25 +53,25 @@ class ForecastService(ForecastServiceServicer):
         await self._streams.serve(context)
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Context) -> pb.OpenSessionResponse:
-        session_id = convert.to_session_id(request.session_id)
-        opening = convert.to_opening(request.options, "options")
+        session_id = to_session_id(request.session_id)
+        opening = sessions.to_opening(request.options, "options")
         outcome = await self._gate.ask(Request(session_id, opening), Call.of(context))
-        return pb.OpenSessionResponse(session=convert.from_outcome(session_id, outcome), opened=outcome.opened)
+        return pb.OpenSessionResponse(session=sessions.from_outcome(session_id, outcome), opened=outcome.opened)
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:
-        session_id = convert.to_session_id(request.session_id)
+        session_id = to_session_id(request.session_id)
         outcome = await self._gate.ask(Request(session_id), Call.of(context))
-        return pb.GetSessionResponse(session=convert.from_outcome(session_id, outcome))
+        return pb.GetSessionResponse(session=sessions.from_outcome(session_id, outcome))
 
     async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:
-        listing = convert.to_listing(request)
+        listing = sessions.to_listing(request)
         page = await self._catalog.page(listing)
         return pb.ListSessionsResponse(
-            sessions=map(convert.from_summary, page.sessions), next_page_token=page.next_page_token
+            sessions=map(sessions.from_summary, page.sessions), next_page_token=page.next_page_token
         )
 
     async def ForkSession(self, request: pb.ForkSessionRequest, context: Context) -> pb.ForkSessionResponse:
-        source, target = convert.to_fork(request)
+        source, target = sessions.to_fork(request)
         call = Call.of(context)
         outcome = await self._earlier_fork(target, call)
         if outcome is None:
@@ -78,12 +79,12 @@ class ForecastService(ForecastServiceServicer):
             fork = Fork(source.session_id, copied.seed, target.fork.ttl_ms if target.fork else None)
             outcome = await self._gate.ask(replace(target, fork=fork), call)
         return pb.ForkSessionResponse(
-            session=convert.from_outcome(target.session_id, outcome), replayed=outcome.replayed
+            session=sessions.from_outcome(target.session_id, outcome), replayed=outcome.replayed
         )
 
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Context) -> pb.CloseSessionResponse:
-        outcome = await self._gate.ask(convert.to_closing(request), Call.of(context))
-        return pb.CloseSessionResponse(version=convert.from_version(outcome.version))
+        outcome = await self._gate.ask(sessions.to_closing(request), Call.of(context))
+        return pb.CloseSessionResponse(version=from_version(outcome.version))
 
     async def _earlier_fork(self, target: Request, call: Call) -> Outcome | None:
         """What an earlier call with the same request id made, even if its source has gone or moved on since."""

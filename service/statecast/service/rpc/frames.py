@@ -8,7 +8,7 @@ from google.rpc import status_pb2
 
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.errors import InvalidRequest, Overloaded, Reason
-from statecast.service.rpc import convert
+from statecast.service.rpc import forecasts
 from statecast.service.rpc.gate import Call, Gate
 from statecast.service.rpc.status import to_status
 from statecast.v1 import forecast_service_pb2 as pb
@@ -60,9 +60,9 @@ class Frame:
             self._emit(position, _failed(message, self._turned_away), 0)
             return 0
         try:
-            call = self._call.within(convert.to_timeout(message))
-            self._gate.check(call, convert.cost_of(message))
-            request = convert.to_request(message)
+            call = self._call.within(forecasts.to_timeout(message))
+            self._gate.check(call, forecasts.cost_of(message))
+            request = forecasts.to_request(message)
             self._claim_room(request)
             self._gate.submit(request, call, partial(self._resolve, position, message, request), self._wanted)
         except Exception as error:  # one broken request must not take its frame with it
@@ -88,7 +88,7 @@ class Frame:
         try:
             if not isinstance(result, Outcome):
                 raise result
-            answer = pb.ForecastResult(response=convert.to_response(request, result))
+            answer = pb.ForecastResult(response=forecasts.to_response(request, result))
         except Exception as error:
             answer = _failed(message, to_status(error))
         self._emit(position, answer, request.nbytes)

@@ -1,8 +1,8 @@
 """The bytes of a session's record in Redis: a snapshot, then one entry for each commit since.
 
     record   = snapshot entry*
-    snapshot = header names state recent lineage stamp
-    entry    = header request-id values stamp
+    snapshot = header names categories state recent lineage stamp
+    entry    = header request-id rows stamp
     stamp    = nonce (8 bytes, random for each commit) tag (8 bytes, the session's version tag)
 
 All numbers are little-endian. The last 16 bytes of a record are always the newest stamp: the commit script compares
@@ -15,15 +15,16 @@ Redis keeps that for `trace_ms` longer than the session lives.
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from statecast.service.version import Version
 
-FORMAT = 2
+FORMAT = 3
 MAGIC = b"SCST"
 STAMP_BYTES = 16
 REMEMBERED_REQUESTS = 16
@@ -32,13 +33,14 @@ REMEMBERED_VERSIONS = REMEMBERED_REQUESTS + 1
 """How many of the versions that it stood at: also the one before the oldest of those requests."""
 LONGEST_TRACE_MS = 86_400_000
 
-# magic, format, flags, targets, bytes of names, of state, of recent ids and of lineage, checksum, digest, step, last
-# time, ttl
-_SNAPSHOT = struct.Struct("<4sBBHHIHHI32sQqQ")
+# magic, format, flags, width, bytes of names, of categories, of state, of recent ids and of lineage, checksum, digest,
+# step, last time, ttl
+_SNAPSHOT = struct.Struct("<4sBBHHIIHHI32sQqQ")
 # bytes of the entry, checksum, steps, bytes of the request id, flags
 _ENTRY = struct.Struct("<IIIBB")
 _TIME = struct.Struct("<q")
 _VERSION = struct.Struct("<QQ")
+_LENGTH = struct.Struct("<H")
 _TIMED = 1  # flag: the part carries a time
 _CLOSED = 2  # flag: the session was closed at this version
 _DIGEST_BYTES = 8
@@ -58,7 +60,7 @@ class RequestMark:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One commit: the rows [time, targets] it appended and where the session stood after it."""
+    """One commit: the rows [time, targets and covariates] it appended and where the session stood after it."""
 
     rows: NDArray[np.float64]
     last_time: int | None
@@ -68,18 +70,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole session at one step."""
+    """The whole session at one step; `width` is how many numbers each of its rows has."""
 
     model: str
     model_version: str
     model_digest: bytes
-    targets: int
+    width: int
     state: bytes
     version: Version
     last_time: int | None
     ttl_ms: int
     recent: tuple[RequestMark, ...] = ()
     lineage: tuple[Version, ...] = ()
+    categories: Mapping[str, str] = field(default_factory=dict)
     closed: bool = False
 
 
@@ -115,17 +118,19 @@ def has_expired(snapshot: Snapshot, remaining_ms: int) -> bool:
 def encode_snapshot(session_id: str, snapshot: Snapshot, stamp: bytes) -> bytes:
     """The bytes of a record that consists of `snapshot` alone."""
     names = f"{snapshot.model}\0{snapshot.model_version}".encode()
+    categories = b"".join(_encode_text(name) + _encode_text(value) for name, value in snapshot.categories.items())
     recent = b"".join(_encode_mark(mark) for mark in snapshot.recent)
     lineage = b"".join(_VERSION.pack(*version) for version in snapshot.lineage)
     flags = (_TIMED if snapshot.last_time is not None else 0) | (_CLOSED if snapshot.closed else 0)
 
     def header(checksum: int) -> bytes:
         return _SNAPSHOT.pack(
-            MAGIC, FORMAT, flags, snapshot.targets, len(names), len(snapshot.state), len(recent), len(lineage),
-            checksum, snapshot.model_digest, snapshot.version.step, snapshot.last_time or 0, snapshot.ttl_ms,
+            MAGIC, FORMAT, flags, snapshot.width, len(names), len(categories), len(snapshot.state), len(recent),
+            len(lineage), checksum, snapshot.model_digest, snapshot.version.step, snapshot.last_time or 0,
+            snapshot.ttl_ms,
         )  # fmt: skip
 
-    body = names + snapshot.state + recent + lineage + stamp
+    body = names + categories + snapshot.state + recent + lineage + stamp
     return header(_checksum(session_id, header(0), body)) + body
 
 
@@ -160,7 +165,7 @@ def decode(session_id: str, data: bytes) -> Record:
         entries = []
         step = snapshot.version.step
         while at < len(data):
-            entry, at = _decode_entry(session_id, data, at, snapshot.targets, step)
+            entry, at = _decode_entry(session_id, data, at, snapshot.width, step)
             step = entry.version.step
             entries.append(entry)
     except (struct.error, ValueError, IndexError) as error:
@@ -170,30 +175,28 @@ def decode(session_id: str, data: bytes) -> Record:
 
 def _decode_snapshot(session_id: str, data: bytes) -> tuple[Snapshot, int]:
     fields = _SNAPSHOT.unpack_from(data)
-    magic, format_, flags, targets, names_len, state_len, recent_len, lineage_len, checksum, digest = fields[:10]
-    step, last_time, ttl_ms = fields[10:]
+    magic, format_, flags, width = fields[:4]
+    checksum, digest, step, last_time, ttl_ms = fields[9:]
     if magic != MAGIC or format_ != FORMAT:
         raise DamagedRecord(f"not a record of format {FORMAT}")
     names_at = _SNAPSHOT.size
-    state_at = names_at + names_len
-    recent_at = state_at + state_len
-    lineage_at = recent_at + recent_len
-    stamp_at = lineage_at + lineage_len
+    categories_at, state_at, recent_at, lineage_at, stamp_at = accumulate(fields[5:9], initial=names_at + fields[4])
     end = stamp_at + STAMP_BYTES
-    header = _SNAPSHOT.pack(*fields[:8], 0, *fields[9:])
+    header = _SNAPSHOT.pack(*fields[:9], 0, *fields[10:])
     if end > len(data) or _checksum(session_id, header, data[names_at:end]) != checksum:
         raise DamagedRecord("the snapshot's checksum does not hold")
-    model, model_version = data[names_at:state_at].decode().split("\0")
+    model, model_version = data[names_at:categories_at].decode().split("\0")
     snapshot = Snapshot(
-        model, model_version, digest, targets, data[state_at:recent_at],
+        model, model_version, digest, width, data[state_at:recent_at],
         Version(step, _tag(data, end)), last_time if flags & _TIMED else None, ttl_ms,
         tuple(_decode_marks(data[recent_at:lineage_at])),
-        tuple(Version(*pair) for pair in _VERSION.iter_unpack(data[lineage_at:stamp_at])), bool(flags & _CLOSED),
+        tuple(Version(*pair) for pair in _VERSION.iter_unpack(data[lineage_at:stamp_at])),
+        _decode_categories(data[categories_at:state_at]), bool(flags & _CLOSED),
     )  # fmt: skip
     return snapshot, end
 
 
-def _decode_entry(session_id: str, data: bytes, at: int, targets: int, step: int) -> tuple[Entry, int]:
+def _decode_entry(session_id: str, data: bytes, at: int, width: int, step: int) -> tuple[Entry, int]:
     size, checksum, steps, id_len, flags = _ENTRY.unpack_from(data, at)
     end = at + size
     header = _ENTRY.pack(size, 0, steps, id_len, flags)
@@ -209,8 +212,23 @@ def _decode_entry(session_id: str, data: bytes, at: int, targets: int, step: int
         digest_at = at + id_len
         mark = RequestMark(data[at:digest_at], data[digest_at : digest_at + _DIGEST_BYTES])
         at = digest_at + _DIGEST_BYTES
-    rows = np.frombuffer(data, "<f8", steps * targets, at).reshape(steps, targets)
+    rows = np.frombuffer(data, "<f8", steps * width, at).reshape(steps, width)
     return Entry(rows, last_time, mark, Version(step + steps, _tag(data, end))), end
+
+
+def _encode_text(text: str) -> bytes:
+    encoded = text.encode()
+    return _LENGTH.pack(len(encoded)) + encoded
+
+
+def _decode_categories(data: bytes) -> dict[str, str]:
+    texts = []
+    at = 0
+    while at < len(data):
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size + length
+        texts.append(data[at - length : at].decode())
+    return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
 def _encode_mark(mark: RequestMark) -> bytes:

@@ -1,0 +1,146 @@
+"""Sessions that need their states, and what is computed together."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from statecast.service.engine.clock import times_of_all
+from statecast.service.engine.loaded import Loaded
+from statecast.service.engine.plan import Answer, Plan
+from statecast.service.engine.request import Request
+from statecast.service.registry import Model
+
+STEPS_A_BUCKET = 32
+"""Sessions with fewer new steps than this go together; beyond, those within a factor of two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request wants to know: of the job at `index`, after `step` of its steps."""
+
+    index: int
+    position: int
+    step: int
+    answer: Answer
+    request: Request
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether it wants to know what the gates did in that step, which it has appended itself."""
+        return self.request.explain and self.answer.taken > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One session that needs its state: to take steps, to forecast, or both."""
+
+    session_id: str
+    model: Model
+    loaded: Loaded
+    plan: Plan
+    requests: Sequence[Request]
+
+    @property
+    def rows(self) -> NDArray[np.float64]:
+        """All steps from the loaded state on [time, targets and covariates]: those to replay, then the new ones."""
+        parts = [] if self.loaded.replay is None else [self.loaded.replay]
+        parts += [entry.rows for entry in self.plan.entries]
+        return np.concatenate(parts) if parts else np.empty((0, self.model.width))
+
+    @property
+    def replayed_steps(self) -> int:
+        """How many of `rows` the session had taken before."""
+        return 0 if self.loaded.replay is None else len(self.loaded.replay)
+
+    @property
+    def steps(self) -> int:
+        """How many `rows` there are."""
+        return self.replayed_steps + self.plan.steps
+
+    @property
+    def last_time(self) -> int:
+        """When the last of `rows` is, if the model declares a frequency and the session has taken anything."""
+        return self.plan.standing.last_time or 0 if self.plan.standing else 0
+
+    @property
+    def categories(self) -> list[int]:
+        """The session's categories as the model counts them."""
+        return self.model.category_indices(self.plan.standing.categories if self.plan.standing else {})
+
+    def wanted(self, index: int) -> Iterator[Wanted]:
+        """What its requests want to know; the job itself is at `index`."""
+        for position, (request, decision) in enumerate(zip(self.requests, self.plan.decisions, strict=True)):
+            if isinstance(decision, Answer):
+                each = Wanted(index, position, self.replayed_steps + decision.steps, decision, request)
+                if request.horizon or each.is_explained:
+                    yield each
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a model takes of all jobs, padded.
+
+    Attributes:
+        values: Targets and covariates, float64 [batch, time, targets and covariates].
+        lengths: How many steps each job has, int64 [batch].
+        times: int64 [batch, time]; None if the model declares no frequency.
+        categories: int64 [batch, categories]; None if the model has none.
+    """
+
+    values: Tensor
+    lengths: Tensor
+    times: Tensor | None
+    categories: Tensor | None
+
+    @staticmethod
+    def of(jobs: Sequence[Job], model: Model) -> "Inputs":
+        """The steps of all jobs, in order."""
+        rows = [job.rows for job in jobs]
+        lengths = np.array([len(each) for each in rows])
+        values = np.full((len(jobs), lengths.max(), model.width), np.nan)
+        for padded, each in zip(values, rows, strict=True):
+            padded[: len(each)] = each
+        times, device = None, model.forecaster.device
+        if model.frequency:
+            lasts = np.array([job.last_time for job in jobs], np.int64)
+            times = torch.from_numpy(times_of_all(lasts, lengths, model.frequency)).to(device)
+        return Inputs(
+            torch.from_numpy(values).to(device),
+            torch.from_numpy(lengths).to(device),
+            times,
+            torch.tensor([job.categories for job in jobs], device=device) if model.config.categories else None,
+        )
+
+    def part(self, start: int, steps: int) -> "Inputs":
+        """So many of the steps."""
+        stretch = slice(start, start + steps)
+        values = self.values[:, stretch]
+        lengths = (self.lengths - start).clamp(0, values.shape[1])
+        return Inputs(values, lengths, None if self.times is None else self.times[:, stretch], self.categories)
+
+
+def needs_state(plan: Plan, requests: Sequence[Request]) -> bool:
+    """Whether the session's state has to be computed at all."""
+    if plan.closed or plan.standing is None:
+        return False
+    return (
+        plan.opened
+        or bool(plan.entries)
+        or any(
+            isinstance(decision, Answer) and (request.horizon or request.copy)
+            for request, decision in zip(requests, plan.decisions, strict=True)
+        )
+    )
+
+
+def group(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Jobs that run together: of one model, and not too different in length."""
+    groups: dict[tuple[str, int], list[Job]] = {}
+    for job in jobs:
+        bucket = (job.steps // STEPS_A_BUCKET).bit_length()
+        groups.setdefault((job.model.digest, bucket), []).append(job)
+    return list(groups.values())

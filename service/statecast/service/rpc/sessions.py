@@ -1,0 +1,106 @@
+"""Between messages about sessions and the engine's requests and outcomes."""
+
+from collections.abc import Mapping
+
+from google.protobuf.duration_pb2 import Duration
+
+from statecast.service.engine.request import Fork, Opening, Outcome, Request, SessionInfo
+from statecast.service.errors import InvalidRequest, quoted
+from statecast.service.rpc.scalars import (
+    MAX_SESSION_ID_CHARACTERS,
+    check_length,
+    from_nanoseconds,
+    from_version,
+    to_model_name,
+    to_request_id,
+    to_session_id,
+    to_ttl_ms,
+    to_version,
+)
+from statecast.service.store.catalog import Listing, Summary
+from statecast.service.version import Version
+from statecast.v1 import forecast_pb2, forecast_service_pb2
+
+MAX_CATEGORIES = 100
+MAX_CATEGORY_CHARACTERS = 256
+USUAL_PAGE, LARGEST_PAGE = 100, 1000
+MAX_CURSOR = 2**64 - 1
+
+
+def to_opening(options: forecast_pb2.OpenOptions, field: str) -> Opening:
+    """How to open a session; `field` is where the options stand in the request."""
+    return Opening(
+        to_model_name(options.model, f"{field}.model"),
+        to_model_name(options.model_version, f"{field}.model_version"),
+        to_ttl_ms(options.time_to_live, f"{field}.time_to_live") if options.HasField("time_to_live") else None,
+        _categories(options.categories, f"{field}.categories"),
+        field,
+    )
+
+
+def to_closing(message: forecast_service_pb2.CloseSessionRequest) -> Request:
+    """The request of a CloseSession call."""
+    if_version = to_version(message.if_version) if message.HasField("if_version") else None
+    return Request(to_session_id(message.session_id), if_version=if_version, close=True)
+
+
+def to_fork(message: forecast_service_pb2.ForkSessionRequest) -> tuple[Request, Request]:
+    """What a ForkSession call asks of the source, and of the session to make."""
+    source_id = to_session_id(message.source_session_id, "source_session_id")
+    if_version = to_version(message.if_version) if message.HasField("if_version") else None
+    ttl_ms = to_ttl_ms(message.time_to_live, "time_to_live") if message.HasField("time_to_live") else None
+    target = Request(
+        to_session_id(message.session_id),
+        request_id=to_request_id(message.request_id),
+        fork=Fork(source_id, ttl_ms=ttl_ms),
+    )
+    last_seen = to_version(message.last_seen) if message.HasField("last_seen") else None
+    return Request(source_id, if_version=if_version, last_seen=last_seen, copy=True), target
+
+
+def to_listing(message: forecast_service_pb2.ListSessionsRequest) -> Listing:
+    """Which page a ListSessions call asks for."""
+    if message.page_size > LARGEST_PAGE:
+        raise InvalidRequest("page_size", f"{message.page_size} is more than {LARGEST_PAGE}")
+    token = message.page_token
+    if token and not (len(token) <= len(str(MAX_CURSOR)) and token.isascii() and token.isdigit()):
+        raise InvalidRequest("page_token", "not the next_page_token of an earlier page")
+    check_length(message.prefix, MAX_SESSION_ID_CHARACTERS, "prefix")
+    return Listing(message.prefix, int(token or "0"), message.page_size or USUAL_PAGE)
+
+
+def from_outcome(session_id: str, outcome: Outcome) -> forecast_pb2.Session:
+    """The session after a request, as its caller sees it."""
+    return _session(session_id, outcome.version, outcome.session)
+
+
+def from_summary(summary: Summary) -> forecast_pb2.Session:
+    """The session as it is listed."""
+    if summary.record is None:
+        return forecast_pb2.Session(session_id=summary.session_id)
+    snapshot, newest = summary.record.snapshot, summary.record.newest
+    info = SessionInfo(snapshot.model, snapshot.model_version, snapshot.ttl_ms, newest.last_time, snapshot.categories)
+    return _session(summary.session_id, newest.version, info)
+
+
+def _categories(categories: Mapping[str, str], field: str) -> dict[str, str]:
+    if len(categories) > MAX_CATEGORIES:
+        raise InvalidRequest(field, f"{len(categories)} categories are more than {MAX_CATEGORIES}")
+    for name, value in categories.items():
+        check_length(name, MAX_CATEGORY_CHARACTERS, f"{field}[{quoted(name)}]")
+        check_length(value, MAX_CATEGORY_CHARACTERS, f"{field}[{quoted(name)}]")
+    return dict(categories)
+
+
+def _session(session_id: str, version: Version | None, info: SessionInfo) -> forecast_pb2.Session:
+    time_to_live = Duration()
+    time_to_live.FromMilliseconds(info.ttl_ms)
+    return forecast_pb2.Session(
+        session_id=session_id,
+        model=info.model,
+        model_version=info.model_version,
+        version=from_version(version),
+        time_to_live=time_to_live,
+        last_time=from_nanoseconds(info.last_time),
+        categories=info.categories,
+    )
