@@ -1,13 +1,19 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from support.models import CATEGORIES, COVARIATES, HORIZON, LEVELS, symbol_model, write_models
 from support.proxy import Proxy
+from support.redis_process import RedisProcess
 from support.servers import ServerThread
 
 from statecast.client import AsyncClient, AsyncSession, Client
+from statecast.model import Forecaster, ModelConfig, save_model
+from statecast.service.settings import Settings
 
 MakeClient = Callable[..., Any]
 
@@ -83,3 +89,44 @@ def proxy(server: ServerThread) -> Iterator[Proxy]:
     proxy = Proxy(server.target)
     yield proxy
     proxy.stop()
+
+
+def demand() -> Forecaster:
+    """A model with two covariates and a category, whose intervals adapt, and whose forecasts depend on all of it."""
+    model = Forecaster(
+        ModelConfig(
+            name="demand",
+            version="1",
+            hidden_size=8,
+            head_size=8,
+            horizon=HORIZON,
+            quantile_levels=LEVELS,
+            window=24,
+            lags=(4, 12),
+            covariates=COVARIATES,
+            categories=CATEGORIES[:1],
+            checked_steps=(1, 3),
+            adaptation_rate=0.1,
+        )
+    )
+    for weights in model.head.parameters():  # a new head begins with what is known of the past alone
+        torch.nn.init.normal_(weights, std=0.3)
+    return model
+
+
+@pytest.fixture(scope="session")
+def knowing_server(any_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
+    """A server whose models take covariates and categories, or symbols."""
+    folder: Path = write_models(tmp_path_factory.mktemp("knowing"))
+    torch.manual_seed(0)
+    for model in (demand(), symbol_model()):
+        save_model(model, folder / model.config.name / "1")
+    thread = ServerThread(Settings(redis_url=any_redis.url, models=folder, namespace="knowing"))
+    yield thread
+    thread.stop()
+
+
+@pytest.fixture
+def knowing(make_client: MakeClient, knowing_server: ServerThread) -> Any:
+    """A client of that server."""
+    return make_client(knowing_server.target)

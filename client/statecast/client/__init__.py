@@ -1,6 +1,7 @@
 """The Python client: observe, forecast, and repeat safely. Needs grpcio, protobuf and numpy; pandas is optional."""
 
 from .aio import AsyncClient, AsyncSession
+from .ask import Observations
 from .errors import (
     AlreadyExists,
     Cancelled,
@@ -20,7 +21,7 @@ from .errors import (
     VersionMismatch,
 )
 from .sync import Client, Session
-from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
+from .types import Forecast, Gates, ModelInfo, Receipt, SessionInfo, Version
 
 __all__ = [
     "AlreadyExists",
@@ -30,9 +31,11 @@ __all__ = [
     "Client",
     "DeadlineExceeded",
     "Forecast",
+    "Gates",
     "InvalidArgument",
     "ModelInfo",
     "NotFound",
+    "Observations",
     "PermissionDenied",
     "PreconditionFailed",
     "Receipt",

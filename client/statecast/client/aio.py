@@ -1,7 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -15,10 +15,11 @@ from statecast.v1 import forecast_service_pb2
 
 from . import calls, operations
 from .aio_stream import AsyncStream, in_order
+from .ask import Ask, Observations, Time, Values
 from .calls import Method, Operation, Pause
 from .core import REPLAY_REQUESTS, SessionCore
 from .errors import Cancelled, StatecastError
-from .messages import Time, TimeToLive
+from .messages import TimeToLive
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ class AsyncClient:
 
     Every method raises `StatecastError` and its kinds, and repeats a request whose outcome is unknown, safely, until
     its time is up. `timeout_seconds` is the time for one request, all attempts together; what is cut into several
-    requests (more than 7,560 values, hundreds of sessions) has it for each.
+    requests (more than 7,560 values and covariates, hundreds of sessions) has it for each.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class AsyncClient:
         *,
         model_version: str = "",
         time_to_live: TimeToLive | None = None,
+        categories: Mapping[str, str] | None = None,
         resume_only: bool = False,
         replay_requests: int = REPLAY_REQUESTS,
     ) -> "AsyncSession":
@@ -69,50 +71,58 @@ class AsyncClient:
             model_version: Its version; empty for the newest.
             time_to_live: How long, in seconds or as a timedelta, the server keeps the session after its last
                 observation; None for the server's default.
+            categories: The session's static categories, such as {"region": "north"}: for those of the model that are
+                known. A value that the model has not seen in training counts as unknown.
             resume_only: Whether the session must exist.
-            replay_requests: How many of its last requests (and at most 10,000 of their values) to keep, to send them
+            replay_requests: How many of its last requests (and at most 10,000 of their numbers) to keep, to send them
                 again by itself should the server's Redis lose them; 0 for none.
         """
-        core = operations.new_core(session_id, model, model_version, time_to_live, resume_only, replay_requests)
+        core = operations.new_core(
+            session_id, model, model_version, time_to_live, categories, resume_only, replay_requests
+        )
         return self._new_session(core)
 
     async def observe_many(
-        self, pairs: Iterable[tuple["AsyncSession", ArrayLike]], *, timeout_seconds: float | None = None
+        self,
+        pairs: Iterable[tuple["AsyncSession", Values]],
+        *,
+        explain: bool = False,
+        timeout_seconds: float | None = None,
     ) -> list[Receipt]:
-        """Appends to many sessions at once, each session's values in the order given.
+        """Appends to many sessions at once, each session's values, or `Observations`, in the order given.
 
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
-        sessions, values = operations.split_pairs(pairs, AsyncSession, self)
-        cores = [(session._core, each) for session, each in zip(sessions, values, strict=True)]
-        operation = operations.observe_many(cores, self._timeout(timeout_seconds))
+        sessions, told = operations.split_pairs(pairs, AsyncSession, self)
+        operation = operations.observe_many(told, Ask(explain=explain), self._timeout(timeout_seconds))
         return await self._run_alone(operation, sessions, self._timeout(timeout_seconds))
 
     async def step_many(
         self,
-        pairs: Iterable[tuple["AsyncSession", ArrayLike]],
+        pairs: Iterable[tuple["AsyncSession", Values]],
         horizon: int,
         *,
         quantile_levels: Sequence[float] = (),
+        explain: bool = False,
         timeout_seconds: float | None = None,
     ) -> list[Forecast]:
-        """Appends to many sessions at once, which may be nothing, and forecasts each.
+        """Appends to many sessions at once, as `observe_many`, but it may be nothing, and forecasts each.
 
         Raises:
             SomeFailed: Some could not be carried out; its `results` tells which.
         """
-        sessions, values = operations.split_pairs(pairs, AsyncSession, self)
-        cores = [(session._core, each) for session, each in zip(sessions, values, strict=True)]
-        operation = operations.step_many(cores, horizon, quantile_levels, self._timeout(timeout_seconds))
+        sessions, told = operations.split_pairs(pairs, AsyncSession, self)
+        operation = operations.step_many(told, Ask(horizon, quantile_levels, explain), self._timeout(timeout_seconds))
         return await self._run_alone(operation, sessions, self._timeout(timeout_seconds))
 
     def stream(
         self,
-        pairs: AsyncIterable[tuple["AsyncSession", ArrayLike]] | Iterable[tuple["AsyncSession", ArrayLike]],
+        pairs: AsyncIterable[tuple["AsyncSession", Values]] | Iterable[tuple["AsyncSession", Values]],
         horizon: int = 0,
         *,
         quantile_levels: Sequence[float] = (),
+        explain: bool = False,
         timeout_seconds: float | None = None,
     ) -> AsyncIterator[tuple["AsyncSession", Forecast | Receipt | StatecastError]]:
         """Appends without end: takes sessions and values as they come, and gives results in the same order.
@@ -121,16 +131,18 @@ class AsyncClient:
         and ends nothing; after a broken connection what was not answered is sent again.
 
         Args:
-            pairs: Sessions of this client, each with its next values; may be endless.
+            pairs: Sessions of this client, each with its next values or `Observations`; may be endless.
             horizon: How many steps ahead to forecast; 0 to only append, which gives receipts.
             quantile_levels: Of the forecasts; none for the model's own.
+            explain: Whether to tell the gates of each request's last time step.
             timeout_seconds: Of each request; None for the client's.
         """
+        ask = Ask(horizon, quantile_levels, explain)
 
         def start(pair: Any) -> Coroutine[Any, Any, tuple[AsyncSession, Any]]:
             session: AsyncSession
-            (session,), (values,) = operations.split_pairs([pair], AsyncSession, self)
-            return session._forward(values, horizon, quantile_levels, timeout_seconds)
+            (session,), ((_, observed),) = operations.split_pairs([pair], AsyncSession, self)
+            return session._forward(observed, ask, timeout_seconds)
 
         return in_order(pairs, start)
 
@@ -273,23 +285,30 @@ class AsyncSession:
         self,
         values: ArrayLike,
         *,
+        covariates: ArrayLike | None = None,
         start_time: Time | None = None,
         request_id: str | None = None,
         if_version: Version | None = None,
+        explain: bool = False,
         timeout_seconds: float | None = None,
     ) -> Receipt:
         """Appends observations.
 
         Args:
             values: A number, [time], or [time, targets]; NaN or None where missing.
+            covariates: What the model's covariates were, in its order: [time, covariates], or [time] if it has one, or
+                those of a single number; NaN where not known, None if none is.
             start_time: The time of the first one, for a model with a frequency.
             request_id: An id of this request, so that it can be repeated by whoever knows the id, even from another
                 process; None for a new one.
             if_version: Append only if the session stands exactly there.
+            explain: Whether to tell what the model's gates did in the last time step.
             timeout_seconds: None for the client's.
         """
         timeout = self._client._timeout(timeout_seconds)
-        operation = operations.observe(self._core, values, start_time, request_id, if_version, timeout)
+        observed = Observations(values, covariates=covariates, start_time=start_time)
+        ask = Ask(explain=explain, request_id=request_id, if_version=if_version)
+        operation = operations.observe(self._core, observed, ask, timeout)
         return await self._client._run_alone(operation, [self], timeout)
 
     async def forecast(
@@ -297,6 +316,7 @@ class AsyncSession:
         horizon: int,
         *,
         quantile_levels: Sequence[float] = (),
+        future_covariates: ArrayLike | None = None,
         if_version: Version | None = None,
         timeout_seconds: float | None = None,
     ) -> Forecast:
@@ -305,11 +325,18 @@ class AsyncSession:
         Args:
             horizon: How many steps ahead.
             quantile_levels: Between the model's lowest and highest; none for the model's own.
+            future_covariates: What the model's covariates will be: [horizon, covariates], or [horizon] if it has one;
+                NaN where not known, None if none is.
             if_version: Forecast only if the session stands exactly there.
             timeout_seconds: None for the client's.
         """
         return await self.step(
-            (), horizon, quantile_levels=quantile_levels, if_version=if_version, timeout_seconds=timeout_seconds
+            (),
+            horizon,
+            quantile_levels=quantile_levels,
+            future_covariates=future_covariates,
+            if_version=if_version,
+            timeout_seconds=timeout_seconds,
         )
 
     async def step(
@@ -318,16 +345,21 @@ class AsyncSession:
         horizon: int,
         *,
         quantile_levels: Sequence[float] = (),
+        covariates: ArrayLike | None = None,
+        future_covariates: ArrayLike | None = None,
         start_time: Time | None = None,
         request_id: str | None = None,
         if_version: Version | None = None,
+        explain: bool = False,
         timeout_seconds: float | None = None,
     ) -> Forecast:
         """Appends observations and forecasts from there, in one request; arguments as for `observe` and `forecast`."""
         timeout = self._client._timeout(timeout_seconds)
-        operation = operations.step(
-            self._core, values, horizon, quantile_levels, start_time, request_id, if_version, timeout
+        observed = Observations(
+            values, covariates=covariates, future_covariates=future_covariates, start_time=start_time
         )
+        ask = Ask(horizon, quantile_levels, explain, request_id, if_version)
+        operation = operations.step(self._core, observed, ask, timeout)
         return await self._client._run_alone(operation, [self], timeout)
 
     async def info(self, *, timeout_seconds: float | None = None) -> SessionInfo:
@@ -364,11 +396,11 @@ class AsyncSession:
         await self._client._run_alone(operation, [self], timeout)
 
     async def _forward(
-        self, values: ArrayLike, horizon: int, quantile_levels: Sequence[float], timeout_seconds: float | None
+        self, observed: Observations, ask: Ask, timeout_seconds: float | None
     ) -> tuple["AsyncSession", Forecast | Receipt | StatecastError]:
         """One request of a stream: what came of it, be it an error."""
         timeout = self._client._timeout(timeout_seconds)
-        operation = operations.forward(self._core, values, horizon, quantile_levels, timeout)
+        operation = operations.forward(self._core, observed, ask, timeout)
         try:
             return self, await self._client._run_alone(operation, [self], timeout)
         except StatecastError as error:

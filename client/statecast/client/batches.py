@@ -16,18 +16,18 @@ from .errors import StatecastError, VersionMismatch, from_rpc_error, from_status
 from .recovery import restore
 
 MAX_REQUESTS_A_FRAME = 512
-MAX_VALUES_A_FRAME = 500_000
+MAX_NUMBERS_A_FRAME = 500_000
 
 
 def forecast(core: SessionCore, parts: Sequence[Request], timeout_seconds: float) -> Operation[Response]:
     """Sends the parts of one request one after the other; each may take `timeout_seconds`."""
-    taken, response = 0, Response()
+    taken, answers = 0, list[Response]()
     for position, part in enumerate(parts):
-        before = response.version
         if position and parts[0].HasField("if_version"):
-            part.if_version.CopyFrom(before)
+            part.if_version.CopyFrom(answers[-1].version)
         try:
             response = yield from _ask(core, part, timeout_seconds)
+            answers.append(response)
             taken += len(part.observations.values)
             core.heard(part, response)
             if response.replayed and position < len(parts) - 1:
@@ -35,7 +35,7 @@ def forecast(core: SessionCore, parts: Sequence[Request], timeout_seconds: float
         except StatecastError as error:
             error.request_id, error.values_taken = part.request_id, taken
             raise
-    return response
+    return messages.merged(parts, answers)
 
 
 def _ask(core: SessionCore, part: Request, timeout_seconds: float) -> Operation[Response]:
@@ -74,7 +74,7 @@ class Item:
     core: SessionCore
     parts: Sequence[Request]
     taken: int = 0
-    response: Response | None = None
+    answers: list[Response] = field(default_factory=list)
     error: StatecastError | None = None
 
 
@@ -110,7 +110,8 @@ class _Line:
         self.parts.popleft()
         item.core.heard(part, result)
         item.taken += len(part.observations.values)
-        item.response, item.error = result, None
+        item.answers.append(result)
+        item.error = None
 
     def refuse(self, error: StatecastError) -> None:
         """Gives up on everything that waits: sending what comes after a hole would be worse than not sending it."""
@@ -181,13 +182,13 @@ def _wanted_pause(failed: tuple[_Line, StatecastError]) -> float:
 def _frames(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
     """Cuts into frames that one message can carry."""
     frame: list[_Line] = []
-    values = 0
+    numbers = 0
     for line in lines:
-        size = len(line.parts[0][1].observations.values)
-        if frame and (len(frame) == MAX_REQUESTS_A_FRAME or values + size > MAX_VALUES_A_FRAME):
+        size = messages.size(line.parts[0][1])
+        if frame and (len(frame) == MAX_REQUESTS_A_FRAME or numbers + size > MAX_NUMBERS_A_FRAME):
             yield frame
-            frame, values = [], 0
+            frame, numbers = [], 0
         frame.append(line)
-        values += size
+        numbers += size
     if frame:
         yield frame

@@ -29,6 +29,7 @@ class SessionCore:
         memory: The last observations, in case that the server loses them.
         version: Where it stood when last heard of.
         is_open: Whether a request has succeeded: from then on the session must exist.
+        was_opened_here: Whether it was opened as `opening` says; only then can it be made anew so.
         unsettled: Requests whose outcome is unknown: for each id what was seen when it was first sent.
         is_shared: Whether others were seen to append to it.
         heard_at: When it was last heard of, on the clock of time.monotonic.
@@ -39,6 +40,7 @@ class SessionCore:
     memory: Memory = field(default_factory=lambda: Memory(REPLAY_REQUESTS))
     version: Version | None = None
     is_open: bool = False
+    was_opened_here: bool = False
     unsettled: dict[str, Version] = field(default_factory=dict)
     is_shared: bool = False
     heard_at: float = field(default_factory=time.monotonic)
@@ -51,6 +53,7 @@ class SessionCore:
         self.heard_at = time.monotonic()
         self.unsettled.pop(request.request_id, None)
         self.is_open = True
+        self.was_opened_here |= response.opened
         self.version = messages.to_version(response.version)
 
     def closed(self) -> None:
@@ -102,7 +105,7 @@ class SessionCore:
         """A request for each block; the last one forecasts."""
         if request_id and len(blocks) > 1:
             limit = messages.MAX_VALUES_A_REQUEST
-            raise invalid("request_id", f"one id goes with one request, of at most {limit} values")
+            raise invalid("request_id", f"one id goes with one request, of at most {limit} values and covariates")
         # Each has an id, also one that appends nothing: on a stream its result is known by it.
         parts = [
             Request(
@@ -114,6 +117,8 @@ class SessionCore:
         ]
         parts[-1].horizon = request.horizon
         parts[-1].quantile_levels.extend(request.quantile_levels)
+        parts[-1].future_covariates.extend(request.future_covariates)
+        parts[-1].explain = request.explain
         if self.is_shared and parts[0].observations.values and not request.HasField("if_version"):
             # A look first: the less happened since, the longer a repeat of an unknown outcome can be told from others.
             parts.insert(0, Request(session_id=self.session_id, request_id=messages.new_request_id()))

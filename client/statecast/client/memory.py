@@ -7,7 +7,7 @@ from statecast.v1 import forecast_pb2, forecast_service_pb2
 
 from .types import Version
 
-MAX_VALUES = 10_000
+MAX_NUMBERS = 10_000
 START = Version(0, 0)
 
 
@@ -16,7 +16,7 @@ class Taken:
     """Observations that the server took, under which request id, and where the session stood after them."""
 
     observations: bytes
-    values: int
+    numbers: int
     request_id: str
     after: Version
 
@@ -24,15 +24,15 @@ class Taken:
 class Memory:
     """A bounded buffer of consecutive observations.
 
-    It holds at most `max_requests` requests, and at most 10,000 values of them. Where somebody else appended in between
-    it begins anew, since what it holds must be the session's whole history from its first version on.
+    It holds at most `max_requests` requests, and at most 10,000 values and covariates of them. Where somebody else
+    appended in between it begins anew, since what it holds must be the whole history from its first version on.
     """
 
     def __init__(self, max_requests: int) -> None:
         self._max_requests = max_requests
         self._first: Version | None = None
         self._taken: deque[Taken] = deque()
-        self._values = 0
+        self._numbers = 0
 
     @property
     def first(self) -> Version | None:
@@ -62,19 +62,20 @@ class Memory:
         elif values:
             # As bytes, which do not keep the request and all that it holds in memory.
             observations = request.observations.SerializeToString()
-            self._taken.append(Taken(observations, values, request.request_id, after))
-            self._values += values
-        while len(self._taken) > self._max_requests or self._values > MAX_VALUES:
+            size = values + len(request.observations.covariates)
+            self._taken.append(Taken(observations, size, request.request_id, after))
+            self._numbers += size
+        while len(self._taken) > self._max_requests or self._numbers > MAX_NUMBERS:
             oldest = self._taken.popleft()
             self._first = oldest.after
-            self._values -= oldest.values
+            self._numbers -= oldest.numbers
         return is_alone
 
     def forget(self, now: Version | None) -> None:
         """Begins anew with a session that stands at `now`."""
         self._first = now
         self._taken.clear()
-        self._values = 0
+        self._numbers = 0
 
     def begun_at(self, version: Version) -> "Memory":
         """An empty buffer of the same size, of a session that stands at `version`."""

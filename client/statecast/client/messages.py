@@ -1,8 +1,10 @@
 """From Python values to request messages and from responses back; what cannot be right is refused by name."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
+from math import nan
 from typing import Any, TypeAlias
 from uuid import uuid4
 
@@ -13,39 +15,61 @@ from numpy.typing import ArrayLike, NDArray
 
 from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
 
+from .arrays import covariate_rows, numbers
+from .ask import Ask, Time
 from .errors import invalid
-from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
+from .types import Forecast, Gates, ModelInfo, Receipt, SessionInfo, Version
 
-Time: TypeAlias = datetime | np.datetime64
 TimeToLive: TypeAlias = timedelta | float
 
 # Whatever divides it (1 to 10, 12, 14, 15, ...) can be the number of targets of a flat list that is cut into parts.
 MAX_VALUES_A_REQUEST = 7560
-MAX_MAGNITUDE = 1e30
 _MAX_UINT32 = 2**32 - 1
 
 
-def open_options(model: str, model_version: str, time_to_live: TimeToLive | None) -> forecast_pb2.OpenOptions:
+def open_options(
+    model: str,
+    model_version: str,
+    time_to_live: TimeToLive | None,
+    categories: Mapping[str, str] | None = None,
+) -> forecast_pb2.OpenOptions:
     """How to open a session."""
     options = forecast_pb2.OpenOptions(model=text("model", model), model_version=text("model_version", model_version))
     if time_to_live is not None:
         options.time_to_live.CopyFrom(_duration("open.time_to_live", time_to_live))
+    if categories is not None:
+        if not isinstance(categories, Mapping):
+            raise invalid("open.categories", f"{categories!r} is not a mapping of names to values")
+        for name, value in categories.items():
+            options.categories[text("open.categories", name)] = text(f"open.categories[{name!r}]", value)
     return options
 
 
-def observations(values: ArrayLike, start_time: Time | None = None) -> list[forecast_pb2.Observations]:
-    """Cuts values into blocks that one request can carry; at least one block, which may be empty.
+def observations(
+    values: ArrayLike, start_time: Time | None = None, covariates: ArrayLike | None = None
+) -> list[forecast_pb2.Observations]:
+    """Cuts values, with their covariates, into blocks that one request can carry; at least one, which may be empty.
 
     Args:
         values: A number, [time] or [time, targets]; NaN or None where missing.
         start_time: The time of the first row.
+        covariates: [time, covariates], or [time] of one covariate, or [covariates] of one number; None if not known.
     """
-    array = _array(values)
+    array = numbers("observations.values", values, "targets")
     rows = array.reshape(-1, 1) if array.ndim < 2 else array
-    block = max(1, MAX_VALUES_A_REQUEST // max(1, rows.shape[1]))
     width = array.shape[1] if array.ndim == 2 else 0
+    known = np.empty((len(rows), 0))
+    if covariates is not None:
+        what = "time steps of the values"
+        known = covariate_rows("observations.covariates", covariates, len(rows), what, is_one_row=array.ndim == 0)
+        width = rows.shape[1]  # else the server might read a flat list as fewer rows, of several targets
+    block = max(1, MAX_VALUES_A_REQUEST // max(1, rows.shape[1] + known.shape[1]))
     blocks = [
-        forecast_pb2.Observations(values=rows[start : start + block].ravel().tolist(), targets=width)
+        forecast_pb2.Observations(
+            values=rows[start : start + block].ravel().tolist(),
+            targets=width,
+            covariates=known[start : start + block].ravel().tolist(),
+        )
         for start in range(0, max(1, len(rows)), block)
     ]
     if start_time is not None:
@@ -54,20 +78,27 @@ def observations(values: ArrayLike, start_time: Time | None = None) -> list[fore
 
 
 def forecast_request(
-    session_id: str,
-    horizon: int = 0,
-    quantile_levels: Sequence[float] = (),
-    if_version: Version | None = None,
+    session_id: str, ask: Ask, future_covariates: ArrayLike | None = None
 ) -> forecast_service_pb2.ForecastRequest:
     """A request that appends nothing yet."""
-    request = forecast_service_pb2.ForecastRequest(session_id=session_id, horizon=count("horizon", horizon))
+    horizon = count("horizon", ask.horizon)
+    request = forecast_service_pb2.ForecastRequest(session_id=session_id, horizon=horizon, explain=bool(ask.explain))
     try:
-        request.quantile_levels.extend(float(level) for level in quantile_levels)
+        request.quantile_levels.extend(float(level) for level in ask.quantile_levels)
     except (TypeError, ValueError) as error:
-        raise invalid("quantile_levels", f"{quantile_levels!r} is not a sequence of numbers") from error
-    if if_version is not None:
-        request.if_version.CopyFrom(version_message(if_version))
+        raise invalid("quantile_levels", f"{ask.quantile_levels!r} is not a sequence of numbers") from error
+    if future_covariates is not None:
+        ahead = covariate_rows("future_covariates", future_covariates, horizon, "steps of the horizon")
+        request.future_covariates.extend(ahead.ravel().tolist())
+    if ask.if_version is not None:
+        request.if_version.CopyFrom(version_message(ask.if_version))
     return request
+
+
+def size(request: forecast_service_pb2.ForecastRequest) -> int:
+    """How many numbers the request carries."""
+    observed = request.observations
+    return len(observed.values) + len(observed.covariates) + len(request.future_covariates)
 
 
 def fork_request(
@@ -132,15 +163,33 @@ def to_version(message: forecast_pb2.Version) -> Version:
     return Version(message.step, message.tag)
 
 
-def to_receipt(response: forecast_service_pb2.ForecastResponse) -> Receipt:
-    """The response to a request without a horizon."""
-    return Receipt(to_version(response.version), response.opened, response.replayed)
+def merged(
+    parts: Sequence[forecast_service_pb2.ForecastRequest], answers: Sequence[forecast_service_pb2.ForecastResponse]
+) -> forecast_service_pb2.ForecastResponse:
+    """The last part's answer, with the pit of all parts: NaN for one that was answered as a repetition."""
+    last = answers[-1]
+    if len(answers) > 1 and any(answer.pit for answer in answers):
+        pieces = zip(parts, answers, strict=True)
+        pit = [answer.pit or [nan] * len(part.observations.values) for part, answer in pieces]
+        last.pit[:] = list(chain.from_iterable(pit))
+    return last
+
+
+def to_receipt(response: forecast_service_pb2.ForecastResponse, targets: int = 0) -> Receipt:
+    """The response to a request without a horizon, whose values had `targets` columns, 0 if they were flat."""
+    return Receipt(
+        version=to_version(response.version),
+        opened=response.opened,
+        replayed=response.replayed,
+        pit=_pit(response, targets or 1),
+        gates=_gates(response),
+    )
 
 
 def to_forecast(response: forecast_service_pb2.ForecastResponse) -> Forecast:
     """The response to a request with a horizon."""
     message = response.forecast
-    shape = message.horizon, len(message.quantile_levels), len(message.targets)
+    shape = message.horizon, len(message.classes or message.quantile_levels), len(message.targets)
     return Forecast(
         session_id=response.session_id,
         version=to_version(response.version),
@@ -151,6 +200,26 @@ def to_forecast(response: forecast_service_pb2.ForecastResponse) -> Forecast:
         targets=tuple(message.targets),
         levels=tuple(message.quantile_levels),
         values=np.array(message.values, np.float32).reshape(shape),
+        classes=tuple(message.classes),
+        pit=_pit(response, len(message.targets)),
+        gates=_gates(response),
+    )
+
+
+def _pit(response: forecast_service_pb2.ForecastResponse, targets: int) -> NDArray[np.float32] | None:
+    return np.array(response.pit, np.float32).reshape(-1, targets) if response.pit else None
+
+
+def _gates(response: forecast_service_pb2.ForecastResponse) -> Gates | None:
+    if not response.HasField("gates"):
+        return None
+    message = response.gates
+    shape = message.layers, message.hidden_size
+    return Gates(
+        names=tuple(message.names),
+        values=np.array(message.values, np.float32).reshape(shape[0], len(message.names), shape[1]),
+        cell=np.array(message.cell, np.float32).reshape(shape) if message.cell else None,
+        hidden=np.array(message.hidden, np.float32).reshape(shape),
     )
 
 
@@ -163,6 +232,7 @@ def to_session_info(message: forecast_pb2.Session) -> SessionInfo:
         version=to_version(message.version),
         time_to_live=message.time_to_live.ToTimedelta(),
         last_time=message.last_time.ToDatetime(UTC) if message.HasField("last_time") else None,
+        categories=dict(message.categories),
     )
 
 
@@ -181,6 +251,10 @@ def to_model_info(message: model_service_pb2.Model) -> ModelInfo:
         hidden_size=message.hidden_size,
         window=message.window,
         state_bytes=message.state_bytes,
+        covariates=tuple(message.covariates),
+        categories={category.name: tuple(category.values) for category in message.categories},
+        classes=tuple(message.classes),
+        adaptive=message.adaptive,
     )
 
 
@@ -192,28 +266,6 @@ def _duration(field: str, time_to_live: TimeToLive) -> Duration:
     except (TypeError, ValueError, OverflowError) as error:
         raise invalid(field, f"{time_to_live!r} is neither seconds nor a timedelta") from error
     return duration
-
-
-def _array(values: Any) -> NDArray[np.float64]:
-    kind = getattr(getattr(values, "dtype", None), "kind", "O")
-    if kind not in "biufO":
-        raise invalid("observations.values", f"not numbers, but of type {values.dtype}")
-    try:
-        if isinstance(values, np.ma.MaskedArray):
-            values = np.ma.filled(values.astype(np.float64), np.nan)
-        array = np.asarray(values, np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise invalid("observations.values", f"not numbers: {error}") from error
-    if array.ndim > 2:
-        raise invalid("observations.values", f"expected [time] or [time, targets], got {array.ndim} dimensions")
-    if array.ndim == 2 and not array.size and len(array):
-        raise invalid("observations.values", f"{len(array)} time steps of no values")
-    wrong = np.flatnonzero(np.abs(array) > MAX_MAGNITUDE)
-    if wrong.size:
-        at = int(wrong[0])
-        problem = f"{array.flat[at]:g} is not allowed: at most {MAX_MAGNITUDE:g} in magnitude, or NaN if missing"
-        raise invalid(f"observations.values[{at}]", problem)
-    return array
 
 
 def _timestamp(time: Any) -> Timestamp:

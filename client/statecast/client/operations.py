@@ -1,23 +1,23 @@
 """What both clients say in the same words: from arguments to operations, and from outcomes to results."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
-
-from numpy.typing import ArrayLike
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from statecast.v1 import forecast_service_pb2, model_service_pb2
 
 from . import batches, calls, messages
+from .ask import Ask, Observations, Values
 from .batches import Item
 from .calls import Operation, Patience
-from .core import SessionCore
+from .core import Request, Response, SessionCore
 from .errors import DeadlineExceeded, SomeFailed, StatecastError, invalid
 from .memory import Memory
-from .messages import Time, TimeToLive
+from .messages import TimeToLive
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
 T = TypeVar("T")
 S = TypeVar("S")
+Told: TypeAlias = tuple[SessionCore, Observations]
 
 LONGEST_TIMEOUT_SECONDS = 1e6
 PAGE_SIZE = 500
@@ -49,9 +49,9 @@ def kept_waiting(session_id: str, timeout_seconds: float) -> DeadlineExceeded:
     return error
 
 
-def split_pairs(pairs: Iterable[tuple[S, ArrayLike]], kind: type[S], client: Any) -> tuple[list[S], list[ArrayLike]]:
-    """The sessions and the values of a call about many."""
-    sessions, values = [], []
+def split_pairs(pairs: Iterable[tuple[S, Values]], kind: type[S], client: Any) -> tuple[list[S], list[Told]]:
+    """The sessions of a call about many, and what each is told."""
+    sessions, told = [], []
     for pair in pairs:
         if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], kind):
             raise invalid("pairs", f"expected tuples of a session of this client and its values, got {pair!r}")
@@ -59,8 +59,8 @@ def split_pairs(pairs: Iterable[tuple[S, ArrayLike]], kind: type[S], client: Any
         if session._client is not client:
             raise invalid("pairs", f"session {session.id!r} is of another client")
         sessions.append(pair[0])
-        values.append(pair[1])
-    return sessions, values
+        told.append((session._core, pair[1] if isinstance(pair[1], Observations) else Observations(pair[1])))
+    return sessions, told
 
 
 def new_core(
@@ -68,89 +68,73 @@ def new_core(
     model: str,
     model_version: str,
     time_to_live: TimeToLive | None,
+    categories: Mapping[str, str] | None,
     resume_only: bool,
     replay_requests: int,
 ) -> SessionCore:
     """A session that its first request opens, unless it must exist already."""
-    options = messages.open_options(model, model_version, time_to_live)
+    options = messages.open_options(model, model_version, time_to_live, categories)
     memory = Memory(messages.count("replay_requests", replay_requests))
     return SessionCore(messages.text("session_id", session_id), None if resume_only else options, memory)
 
 
-def observe(
-    core: SessionCore,
-    values: ArrayLike,
-    start_time: Time | None,
-    request_id: str | None,
-    if_version: Version | None,
-    timeout_seconds: float,
-) -> Operation[Receipt]:
+def observe(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float) -> Operation[Receipt]:
     """Appends."""
-    request = messages.forecast_request(core.session_id, if_version=if_version)
-    parts = core.parts(request, messages.observations(values, start_time), request_id)
-    return messages.to_receipt((yield from batches.forecast(core, parts, timeout_seconds)))
+    parts = _parts(core, observed, ask)
+    return _to_receipt(parts, (yield from batches.forecast(core, parts, timeout_seconds)))
 
 
-def step(
-    core: SessionCore,
-    values: ArrayLike,
-    horizon: int,
-    quantile_levels: Sequence[float],
-    start_time: Time | None,
-    request_id: str | None,
-    if_version: Version | None,
-    timeout_seconds: float,
-) -> Operation[Forecast]:
+def step(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float) -> Operation[Forecast]:
     """Appends, which may be nothing, and forecasts."""
-    request = messages.forecast_request(core.session_id, _ahead(horizon), quantile_levels, if_version)
-    parts = core.parts(request, messages.observations(values, start_time), request_id)
-    return messages.to_forecast((yield from batches.forecast(core, parts, timeout_seconds)))
+    parts = _parts(core, observed, _ahead(ask))
+    return _to_forecast(parts, (yield from batches.forecast(core, parts, timeout_seconds)))
 
 
 def forward(
-    core: SessionCore,
-    values: ArrayLike,
-    horizon: int,
-    quantile_levels: Sequence[float],
-    timeout_seconds: float,
+    core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float
 ) -> Operation[Forecast | Receipt]:
     """One request of a stream: appends, and forecasts if there is a horizon."""
-    if horizon:
-        return (yield from step(core, values, horizon, quantile_levels, None, None, None, timeout_seconds))
-    return (yield from observe(core, values, None, None, None, timeout_seconds))
+    if ask.horizon:
+        return (yield from step(core, observed, ask, timeout_seconds))
+    return (yield from observe(core, observed, ask, timeout_seconds))
 
 
-def observe_many(pairs: Iterable[tuple[SessionCore, ArrayLike]], timeout_seconds: float) -> Operation[list[Receipt]]:
+def observe_many(told: Iterable[Told], ask: Ask, timeout_seconds: float) -> Operation[list[Receipt]]:
     """Appends to many sessions."""
-    return (yield from _many(pairs, 0, (), messages.to_receipt, timeout_seconds))
+    return (yield from _many(told, ask, _to_receipt, timeout_seconds))
 
 
-def step_many(
-    pairs: Iterable[tuple[SessionCore, ArrayLike]],
-    horizon: int,
-    quantile_levels: Sequence[float],
-    timeout_seconds: float,
-) -> Operation[list[Forecast]]:
+def step_many(told: Iterable[Told], ask: Ask, timeout_seconds: float) -> Operation[list[Forecast]]:
     """Appends to many sessions and forecasts each."""
-    return (yield from _many(pairs, _ahead(horizon), quantile_levels, messages.to_forecast, timeout_seconds))
+    return (yield from _many(told, _ahead(ask), _to_forecast, timeout_seconds))
 
 
 def _many(
-    pairs: Iterable[tuple[SessionCore, ArrayLike]],
-    horizon: int,
-    quantile_levels: Sequence[float],
-    convert: Callable[[forecast_service_pb2.ForecastResponse], Any],
+    told: Iterable[Told],
+    ask: Ask,
+    convert: Callable[[Sequence[Request], Response], Any],
     timeout_seconds: float,
 ) -> Operation[list[Any]]:
-    items = []
-    for core, values in pairs:
-        request = messages.forecast_request(core.session_id, horizon, quantile_levels)
-        items.append(Item(core, core.parts(request, messages.observations(values))))
+    items = [Item(core, _parts(core, observed, ask)) for core, observed in told]
     yield from batches.forecast_many(items, timeout_seconds)
-    results = [item.error or convert(item.response or forecast_service_pb2.ForecastResponse()) for item in items]
+    results = [item.error or convert(item.parts, messages.merged(item.parts, item.answers)) for item in items]
     if any(isinstance(result, StatecastError) for result in results):
         raise SomeFailed(results)
     return results
+
+
+def _parts(core: SessionCore, observed: Observations, ask: Ask) -> list[Request]:
+    request = messages.forecast_request(core.session_id, ask, observed.future_covariates)
+    blocks = messages.observations(observed.values, observed.start_time, observed.covariates)
+    return core.parts(request, blocks, ask.request_id)
+
+
+def _to_receipt(parts: Sequence[Request], response: Response) -> Receipt:
+    return messages.to_receipt(response, parts[-1].observations.targets)
+
+
+def _to_forecast(parts: Sequence[Request], response: Response) -> Forecast:
+    return messages.to_forecast(response)
 
 
 def get_session(session_id: str, timeout_seconds: float) -> Operation[SessionInfo]:
@@ -205,7 +189,7 @@ def get_model(name: str, version: str, timeout_seconds: float) -> Operation[Mode
     return messages.to_model_info(response.model)
 
 
-def _ahead(horizon: int) -> int:
-    if horizon == 0:
+def _ahead(ask: Ask) -> Ask:
+    if ask.horizon == 0:
         raise invalid("horizon", "0 steps ahead is no forecast; to only append, observe")
-    return horizon
+    return ask

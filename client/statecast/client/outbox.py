@@ -9,9 +9,10 @@ from statecast.v1 import forecast_service_pb2
 
 from .core import Request, Response
 from .errors import StatecastError, from_status
+from .messages import size
 
 MAX_REQUESTS_A_FRAME = 512
-MAX_VALUES_A_FRAME = 100_000
+MAX_NUMBERS_A_FRAME = 100_000
 
 Key: TypeAlias = tuple[str, str]
 Settle: TypeAlias = Callable[[Response | StatecastError], None]
@@ -39,12 +40,12 @@ class Outbox:
     def next_frame(self) -> forecast_service_pb2.ForecastStreamRequest | None:
         """As many requests as a frame takes; None if there are none."""
         requests: list[Request] = []
-        room = MAX_VALUES_A_FRAME
+        room = MAX_NUMBERS_A_FRAME
         while self._unsent and len(requests) < MAX_REQUESTS_A_FRAME and room > 0:
             key, request = self._unsent.popleft()
             if key in self._waiting:
                 requests.append(request)
-                room -= len(request.observations.values)
+                room -= size(request)
         return forecast_service_pb2.ForecastStreamRequest(requests=requests) if requests else None
 
     def take(self, frame: forecast_service_pb2.ForecastStreamResponse) -> None:

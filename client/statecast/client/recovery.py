@@ -24,7 +24,7 @@ def restore(core: SessionCore, lost: StatecastError, timeout_seconds: float) -> 
     missing = None if at is None else core.memory.since(at)
     if isinstance(lost, SessionRegressed):
         lost.last_seen = core.version
-    elif core.opening is None:
+    elif not core.was_opened_here:
         missing = None
     if at is None or missing is None:
         raise _beyond_repair(core, lost)

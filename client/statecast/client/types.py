@@ -1,15 +1,18 @@
 """What calls return: plain, immutable values."""
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pandas as pd
+
+S = TypeVar("S", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,24 @@ class Version:
         return f"{self.step}:{self.tag:016x}"
 
 
+@dataclass(frozen=True, eq=False)
+class Gates:
+    """What a recurrent cell's gates did in one time step: what it let in, kept and showed.
+
+    Attributes:
+        names: "input", "forget", "candidate", "output" of an LSTM; "reset", "update", "candidate" of a GRU; "candidate"
+            of a tanh RNN, which has no gates.
+        values: How open each was, 0 to 1, and the candidates, -1 to 1, float32 [layers, gates, hidden].
+        cell: The cell state after the step, float32 [layers, hidden]; None if the cell has none.
+        hidden: The hidden state after the step, float32 [layers, hidden].
+    """
+
+    names: tuple[str, ...]
+    values: NDArray[np.float32]
+    cell: NDArray[np.float32] | None
+    hidden: NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class Receipt:
     """The server's word that observations are taken and kept.
@@ -36,16 +57,23 @@ class Receipt:
         version: Where the session stands.
         opened: Whether this call opened the session.
         replayed: Whether an earlier call with the same request id had appended the observations already.
+        pit: For each value the probability that the forecast standing before it gave to lower ones (and half of that of
+            exactly this value), float32 [time, targets], or [values, 1] if they were one flat list; near 0 or 1 is
+            surprising. NaN where there was no forecast or no value, if the model does not tell, and for a part that
+            was answered as a repetition; None if all was, or nothing was appended.
+        gates: The gates in the last time step that was appended; None unless asked for, and in a repetition.
     """
 
     version: Version
     opened: bool
     replayed: bool
+    pit: NDArray[np.float32] | None = field(default=None, compare=False)
+    gates: Gates | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """Quantiles of the next time steps, in the data's own units.
+    """Quantiles of the next time steps, in the data's own units; or, of a model of symbols, their probabilities.
 
     Attributes:
         session_id: Whose forecast this is.
@@ -55,8 +83,12 @@ class Forecast:
         start_time: The time of the first step, in UTC; None if the model declares no frequency.
         frequency: The time between two steps as a pandas alias; empty if the model declares none.
         targets: The names of the targets.
-        levels: The quantile levels, in the order asked for.
-        values: float32 [horizon, levels, targets]; NaN for a target that has not had a value yet.
+        levels: The quantile levels, in the order asked for; empty if these are probabilities.
+        values: float32 [horizon, levels, targets], or [horizon, classes, targets]; NaN for a target that has not had a
+            value yet.
+        classes: The symbols whose probabilities these are; empty if these are quantiles.
+        pit: As in a Receipt, float32 [time, targets]; None if nothing was appended, or by an earlier call.
+        gates: As in a Receipt.
     """
 
     session_id: str
@@ -68,6 +100,9 @@ class Forecast:
     targets: tuple[str, ...]
     levels: tuple[float, ...]
     values: NDArray[np.float32]
+    classes: tuple[str, ...] = ()
+    pit: NDArray[np.float32] | None = None
+    gates: Gates | None = None
 
     @property
     def horizon(self) -> int:
@@ -86,8 +121,10 @@ class Forecast:
             [horizon], or [horizon, targets] of a model with several targets.
 
         Raises:
-            ValueError: The level lies outside those of the forecast.
+            ValueError: The level lies outside those of the forecast, or it is one of symbols.
         """
+        if self.classes:
+            raise ValueError(f"a forecast of symbols has no quantiles, but a probability of each: {self.classes}")
         order = sorted(range(len(self.levels)), key=self.levels.__getitem__)
         levels = [self.levels[index] for index in order]
         if not levels or not levels[0] <= level <= levels[-1]:
@@ -97,10 +134,46 @@ class Forecast:
         if levels[above] != level:
             share = (level - levels[above - 1]) / (levels[above] - levels[above - 1])
             values = (1 - share) * self.values[:, order[above - 1]] + share * values
+        return self._of_targets(values)
+
+    @property
+    def most_likely(self) -> NDArray[np.object_]:
+        """The most probable symbol of every step; None for a target that has not had a value yet.
+
+        Returns:
+            [horizon], or [horizon, targets] of a model with several targets.
+
+        Raises:
+            ValueError: This is a forecast of quantiles.
+        """
+        self._check_symbols()
+        symbols = np.array(self.classes, object)[self.values.argmax(axis=1)]
+        symbols[np.isnan(self.values).any(axis=1)] = None
+        return self._of_targets(symbols)
+
+    def probability(self, symbol: str) -> NDArray[np.float32]:
+        """How probable a symbol is in every step.
+
+        Returns:
+            [horizon], or [horizon, targets] of a model with several targets.
+
+        Raises:
+            ValueError: The model does not know the symbol, or this is a forecast of quantiles.
+        """
+        self._check_symbols()
+        if symbol not in self.classes:
+            raise ValueError(f"{symbol!r} is not among the symbols of this forecast: {self.classes}")
+        return self._of_targets(self.values[:, self.classes.index(symbol)])
+
+    def _check_symbols(self) -> None:
+        if not self.classes:
+            raise ValueError(f"a forecast of quantiles has no symbols, but a quantile of each level: {self.levels}")
+
+    def _of_targets(self, values: NDArray[S]) -> NDArray[S]:
         return values[:, 0] if len(self.targets) == 1 else values
 
     def to_pandas(self) -> "pd.DataFrame":
-        """A row for each step and a column for each level, or for each target and level if there are several targets.
+        """A row for each step and a column for each level or symbol; for each target and that if there are several.
 
         The index holds times if the model declares a frequency, else steps ahead from 1.
 
@@ -112,9 +185,10 @@ class Forecast:
         index: Any = pd.RangeIndex(1, self.horizon + 1, name="step")
         if self.start_time is not None:
             index = pd.date_range(self.start_time, periods=self.horizon, freq=self.frequency, name="time")
-        columns: Any = pd.Index(self.levels, name="level")
+        inner, name = (self.classes, "symbol") if self.classes else (self.levels, "level")
+        columns: Any = pd.Index(inner, name=name)
         if len(self.targets) > 1:
-            columns = pd.MultiIndex.from_product([self.targets, self.levels], names=["target", "level"])
+            columns = pd.MultiIndex.from_product([self.targets, inner], names=["target", name])
         return pd.DataFrame(self.values.swapaxes(1, 2).reshape(self.horizon, -1), index, columns)
 
 
@@ -129,6 +203,7 @@ class SessionInfo:
         version: Where it stands.
         time_to_live: How long it is kept after its last observation.
         last_time: The time of its last step, in UTC; None if the model declares no frequency or there is none yet.
+        categories: Its static categories, as they were given when it was opened.
     """
 
     session_id: str
@@ -137,6 +212,7 @@ class SessionInfo:
     version: Version
     time_to_live: timedelta
     last_time: datetime | None
+    categories: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -150,12 +226,16 @@ class ModelInfo:
         frequency: The time between two steps as a pandas alias; empty if only position counts.
         targets: The names of the targets.
         horizon: The longest forecast, in steps.
-        levels: The quantile levels that it emits, ascending.
+        levels: The quantile levels that it emits, ascending; empty for a model of symbols.
         cell: The recurrent cell: "lstm", "gru" or "rnn".
         layers: How many recurrent layers.
         hidden_size: The size of each layer's hidden state.
         window: How many recent time steps a session keeps as they are.
         state_bytes: The size of one session's state.
+        covariates: The names of the covariates, whose future is known, in their order.
+        categories: The static categories of a session, and the values that the model knows of each.
+        classes: The symbols that a value is one of, by number from 0; empty if values are quantities.
+        adaptive: Whether intervals adapt online, session by session, so that they hold in the long run.
     """
 
     name: str
@@ -170,3 +250,7 @@ class ModelInfo:
     hidden_size: int
     window: int
     state_bytes: int
+    covariates: tuple[str, ...] = ()
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    classes: tuple[str, ...] = ()
+    adaptive: bool = False

@@ -1,0 +1,45 @@
+"""What a call says: what was observed, and what is asked beside it."""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .types import Version
+
+Time: TypeAlias = datetime | np.datetime64
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """What one session is told, where calls about many take more than values.
+
+    Attributes:
+        values: A number, [time], or [time, targets]; NaN or None where missing.
+        covariates: What the model's covariates were, [time, covariates], or [time] if it has one; NaN where not known.
+        future_covariates: What they will be in the steps to forecast, [horizon, covariates], or [horizon].
+        start_time: The time of the first value, for a model with a frequency.
+    """
+
+    values: ArrayLike
+    _: KW_ONLY
+    covariates: ArrayLike | None = None
+    future_covariates: ArrayLike | None = None
+    start_time: Time | None = None
+
+
+Values: TypeAlias = ArrayLike | Observations
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a call asks beside appending; the attributes are the arguments of that name."""
+
+    horizon: int = 0
+    quantile_levels: Sequence[float] = ()
+    explain: bool = False
+    request_id: str | None = None
+    if_version: Version | None = None
