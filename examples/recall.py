@@ -1,0 +1,211 @@
+"""What a recurrent cell remembers: one cue, hundreds of requests later the question.
+
+    .venv/bin/python examples/recall.py
+
+A session is told one symbol a request: first the cue, A or B, then hundreds of distractors, then "?". What comes next
+is the cue again. An LSTM and a tanh RNN of the same size are trained in the same way on the same sequences, saved, and
+served; then sessions of both are asked over gRPC. Nothing but the recurrent state in Redis carries the cue from the
+first request to the last one. Guessing is right half of the time.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import torch
+from hosting import serving
+
+from statecast.client import Client, Forecast, Gates, Session, StatecastError
+from statecast.client.plotting import plot_gates
+from statecast.model import Classifier, ClassifierConfig, save_model
+from statecast.model.training.symbols import SymbolBatch, SymbolSettings, train_symbols
+
+CUES = ("A", "B")
+ASK = "?"
+DISTRACTORS = tuple("abcdefgh")
+CLASSES = (*CUES, ASK, *DISTRACTORS)
+CELLS = ("lstm", "rnn")
+PICTURE = Path("statecast-recall.png")
+
+
+@dataclass(frozen=True)
+class Task:
+    """How to train and what to ask.
+
+    Attributes:
+        longest_gap: How many distractors stand between cue and question in training, at most; from 1 on, evenly drawn.
+        updates: Batches to train each cell on, one update for each.
+        batch: Sequences in a batch.
+        hidden_size: Of either cell.
+        longest_memory: Over how many steps gates are meant to remember before training begins; an RNN has none.
+        seed: Of weights, sequences and questions.
+        gaps: The gaps to ask at, ascending.
+        sessions: How many sessions of each cell.
+    """
+
+    longest_gap: int = 200
+    updates: int = 800
+    batch: int = 64
+    hidden_size: int = 32
+    longest_memory: int = 300
+    seed: int = 0
+    gaps: tuple[int, ...] = (50, 200, 400)
+    sessions: int = 100
+
+
+def lessons(task: Task) -> Iterator[SymbolBatch]:
+    """Sequences to learn from, without end: cue, distractors, question, cue; one gap a batch."""
+    rng = np.random.default_rng(task.seed)
+    while True:
+        gap = int(rng.integers(1, task.longest_gap + 1))
+        cues = rng.integers(0, len(CUES), (task.batch, 1))
+        distractors = rng.integers(len(CUES) + 1, len(CLASSES), (task.batch, gap))
+        asks = np.full_like(cues, CLASSES.index(ASK))
+        numbers = torch.from_numpy(np.concatenate([cues, distractors, asks, cues], axis=1)).double()
+        # The answer counts ten times as much as all the rest, which is noise, together.
+        weights = torch.full(numbers.shape, 0.1 / (gap + 2))
+        weights[:, -1] = 1.0
+        yield SymbolBatch(numbers, weights)
+
+
+def train(cell: str, task: Task) -> Classifier:
+    """Trains one kind of cell; all else is the same for each."""
+    config = ClassifierConfig(
+        name=f"recall-{cell}", version="1", cell=cell, hidden_size=task.hidden_size, classes=CLASSES
+    )
+    settings = SymbolSettings(
+        seed=task.seed,
+        updates=task.updates,
+        stretch=task.longest_gap + 3,  # so that the answer's gradient reaches back to the cue
+        learning_rate=5e-3,
+        longest_memory=task.longest_memory,
+        report_every=max(1, task.updates // 4),
+    )
+    print(f"training {cell}: {config.hidden_size} units, gaps of 1 to {task.longest_gap}", flush=True)
+    return train_symbols(lessons(task), config, settings, lambda line: print(f"  {line}", flush=True))
+
+
+def ask(client: Client, model: str, task: Task) -> dict[int, float]:
+    """Tells sessions one symbol a request, asks at every gap, and returns the share of right answers by gap.
+
+    At each gap it is a copy (fork) of the session that is asked, so that the session itself goes on undisturbed.
+    """
+    rng = np.random.default_rng(task.seed + 1)
+    number = {symbol: float(index) for index, symbol in enumerate(client.model(model).classes)}
+    cues = rng.permutation([CUES[index % len(CUES)] for index in range(task.sessions)])
+    sessions = [client.session(f"{model}-{index}", model) for index in range(task.sessions)]
+    tell(client, ((session, number[cue]) for session, cue in zip(sessions, cues, strict=True)))
+    shares, told = {}, 0
+    for gap in task.gaps:
+        # Step by step for all sessions in turn, so that many requests are under way, though none holds two symbols.
+        steps = product(range(told, gap), sessions)
+        tell(client, ((session, number[str(rng.choice(DISTRACTORS))]) for _, session in steps))
+        told = gap
+        copies = [session.fork(f"{session.id}-after-{gap}") for session in sessions]
+        answers = tell(client, ((copy, number[ASK]) for copy in copies), horizon=1)
+        shares[gap] = float(np.mean([answer(each) == cue for each, cue in zip(answers, cues, strict=True)]))
+    return shares
+
+
+def tell(client: Client, pairs: Iterable[tuple[Session, float]], horizon: int = 0) -> list[Forecast]:
+    """Sends one request for each pair over a stream; the forecasts, if a horizon is given.
+
+    Raises:
+        StatecastError: One of them failed.
+    """
+    forecasts = []
+    for _, result in client.stream(pairs, horizon):
+        if isinstance(result, StatecastError):
+            raise result
+        if isinstance(result, Forecast):
+            forecasts.append(result)
+    return forecasts
+
+
+def answer(forecast: Forecast) -> str:
+    """The cue that the next symbol more probably is."""
+    return max(CUES, key=lambda cue: float(forecast.probability(cue)[0]))
+
+
+def noise(sessions: int) -> float:
+    """How far from a half the share of right guesses among so many lies, at two standard deviations."""
+    return 2 * sqrt(0.25 / sessions)
+
+
+def gates_of(client: Client, model: str, cue: str, gap: int, seed: int) -> list[Gates]:
+    """Runs one session from the cue to the question, and returns the gates of each request."""
+    distractors = np.random.default_rng(seed).choice(DISTRACTORS, gap)
+    classes = client.model(model).classes
+    session = client.session(f"{model}-explained-{cue}", model)
+    receipts = [session.observe(classes.index(str(symbol)), explain=True) for symbol in (cue, *distractors, ASK)]
+    return [receipt.gates for receipt in receipts if receipt.gates is not None]
+
+
+def explain(client: Client, model: str, gap: int, seed: int, picture: Path) -> str:
+    """Draws the gates of an LSTM's session, and tells of the unit that differs most with the cue before the question.
+
+    Sessions of both cues are given the same distractors, so that whatever differs between them is the cue's doing.
+    """
+    by_cue = {cue: gates_of(client, model, cue, gap, seed) for cue in CUES}
+    cells = {cue: np.array([each.cell[0] for each in gates if each.cell is not None]) for cue, gates in by_cue.items()}
+    unit = int(np.abs(np.tanh(cells[CUES[0]][-2]) - np.tanh(cells[CUES[1]][-2])).argmax())
+    at = by_cue[CUES[0]][0].names.index
+    entered = {cue: gates[0].values[0, at("input"), unit] for cue, gates in by_cue.items()}
+    shown = max(CUES, key=entered.__getitem__)
+    kept = [each.values[0, at("forget"), unit] for each in by_cue[shown][1:-1]]
+    plot_gates(by_cue[shown], path=picture)
+    return (
+        f"the LSTM's gates from cue {shown} (request 1) to {ASK} (request {gap + 2}): {picture}\n"
+        f"of its units, {unit} tells the cues apart best: its input gate is open by "
+        + " and ".join(f"{entered[cue]:.2f} at {cue}" for cue in CUES)
+        + f",\nits forget gate by {min(kept):.4f} or more over {gap} distractors, and its cell state is then "
+        + " and ".join(f"{cells[cue][-2, unit]:+.1f} after {cue}" for cue in CUES)
+    )
+
+
+def report(shares: dict[str, dict[int, float]], sessions: int) -> str:
+    """A table of right answers: a line for each gap, a column for each cell."""
+    lines = [f"{'requests between':>18}" + "".join(f"{cell:>8}" for cell in shares)]
+    lines += [
+        f"{gap:>18}" + "".join(f"{by_gap[gap]:>8.3f}" for by_gap in shares.values())
+        for gap in next(iter(shares.values()))
+    ]
+    chance = f"chance is 0.500, and guesses of {sessions} sessions lie within +-{noise(sessions):.3f} (95 %)"
+    return "\n".join([*lines, chance])
+
+
+def run(task: Task, models: Path, picture: Path | None = None) -> dict[str, dict[int, float]]:
+    """Trains, serves and asks every cell; the share of right answers by cell and gap."""
+    for cell in CELLS:
+        classifier = train(cell, task)
+        save_model(classifier, models / classifier.config.name / classifier.config.version)
+    with serving(models) as target, Client(target, timeout_seconds=60) as client:
+        shares = {}
+        for cell in CELLS:
+            print(f"asking {task.sessions} sessions of {cell}, one symbol a request", flush=True)
+            shares[cell] = ask(client, f"recall-{cell}", task)
+        if picture is not None:
+            print(explain(client, "recall-lstm", 100, task.seed, picture))
+    return shares
+
+
+def main() -> None:
+    """Reads the options and runs."""
+    parser = argparse.ArgumentParser(description="What an LSTM and a tanh RNN remember over hundreds of requests.")
+    parser.add_argument("--sessions", type=int, default=Task.sessions, help="sessions of each cell to ask")
+    parser.add_argument("--models", type=Path, help="where to leave the models; by default they are removed")
+    parser.add_argument("--picture", type=Path, default=PICTURE, help="where to draw the LSTM's gates")
+    arguments = parser.parse_args()
+    task = Task(sessions=arguments.sessions)
+    with tempfile.TemporaryDirectory() as folder:
+        shares = run(task, arguments.models or Path(folder), arguments.picture)
+    print(report(shares, task.sessions))
+
+
+if __name__ == "__main__":
+    main()
