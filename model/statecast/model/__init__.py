@@ -13,7 +13,7 @@ from .errors import (
     StateError,
     WeightsError,
 )
-from .files import bundled_models, load_model, save_model
+from .files import bundled_models, load_model, save_model, version_order
 from .forecaster import Forecaster, Trace
 from .frequency import Frequency
 from .state import Part, State, StateLayout
@@ -45,4 +45,5 @@ __all__ = [
     "bundled_models",
     "load_model",
     "save_model",
+    "version_order",
 ]

@@ -25,6 +25,11 @@ def bundled_models() -> Path:
     return Path(__file__).parent / "bundled"
 
 
+def version_order(version: str) -> tuple[int, int, str]:
+    """Returns what to sort versions by, oldest first: numbers, then anything else in alphabetical order."""
+    return (0, int(version), "") if version.isdecimal() else (1, 0, version)
+
+
 def save_model(model: Forecaster | Classifier, folder: Path, metrics: Mapping[str, Any] | None = None) -> None:
     """Writes a model to a folder, which is made if need be.
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from .errors import FrequencyError
 
 DAY_NS = 86_400_000_000_000
+MILLENNIUM_NS = 10_957 * DAY_NS
+MANY_STEPS = 40
 MAX_STEPS = 2**62
 MAX_STEP_NS = 100 * 366 * DAY_NS
 _WRITTEN = re.compile(r"[-+]?[A-Za-z0-9.]+(-[A-Z]+)?")
@@ -63,6 +65,14 @@ class Frequency:
         if step_ns is None and isinstance(offset, offsets.BusinessHour):
             raise FrequencyError(f"{alias!r}: business hours are not supported")
         return cls(alias, step_ns, offset)
+
+    @property
+    def usual_step_ns(self) -> int:
+        """The length of a step, of a calendar offset the mean over many."""
+        if self.step_ns is not None:
+            return self.step_ns
+        start = int(self._offset.rollforward(_timestamp(MILLENNIUM_NS)).as_unit("ns").value)
+        return (self._add_calendar(start, MANY_STEPS) - start) // MANY_STEPS
 
     def add(self, start_ns: int, steps: int) -> int:
         """Returns the time `steps` after `start_ns`; `steps` may be negative.

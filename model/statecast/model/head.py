@@ -36,6 +36,8 @@ class QuantileHead(nn.Module):
     """
 
     widths: Tensor
+    dropout = 0.0
+    """Share of hidden units that training leaves out."""
 
     def __init__(self, config: ModelConfig, naive: NaiveForecasters, known_size: int, static_size: int) -> None:
         super().__init__()
@@ -108,7 +110,8 @@ class QuantileHead(nn.Module):
         if self.known is not None:
             by_step = by_step + self.known(known)
         hidden = series.unsqueeze(1) + self.ahead(ahead) + by_step.unsqueeze(2)
-        hidden = functional.silu(self.mix(functional.silu(hidden)))
+        hidden = functional.dropout(functional.silu(hidden), self.dropout, self.training)
+        hidden = functional.dropout(functional.silu(self.mix(hidden)), self.dropout, self.training)
         emitted = self.emit(hidden)
         if not isinstance(emitted, Tensor):
             raise TypeError("emit: expected a tensor")

@@ -18,7 +18,7 @@ from torch import Tensor
 from .config import ModelConfig
 from .files import bundled_models, save_model
 from .forecaster import Forecaster
-from .loss import scaled_pinball
+from .loss import local_scale, scaled_pinball
 from .synthetic import USUAL_PERIODS, make_series
 from .validation import validate
 
@@ -107,8 +107,11 @@ def _stretches(forecaster: Forecaster, settings: Settings, rng: np.random.Genera
         ahead = torch.from_numpy(1 + np.sort(rng.choice(horizon, settings.ahead, replace=False)))
         index = start + origins[:, None] + ahead - 1
         outcomes = values[rows[:, None], index]
-        steps = ahead.expand(len(rows), -1)
-        yield scaled_pinball(forecaster, trace.context(rows, origins), steps, outcomes, spreads[rows])
+        context = trace.context(rows, origins)
+        # In no larger units than the series ranges but for wild values: what follows upon one counts as much.
+        scales = local_scale(forecaster, context).minimum(spreads[rows])
+        quantiles = forecaster.quantiles(context, ahead)
+        yield scaled_pinball(quantiles, outcomes, scales, forecaster.config.quantile_levels)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, highest: float, progress: float, done: int) -> None:

@@ -1,4 +1,4 @@
-"""The command line: statecast serve | demo | health."""
+"""The command line: statecast serve | train | evaluate | demo | health."""
 
 import asyncio
 import dataclasses
@@ -17,6 +17,7 @@ import click
 
 from statecast.service.errors import StartupError
 from statecast.service.settings import Settings
+from statecast.service.workbench import evaluate, train
 
 PREFIX = "STATECAST_"
 LONGEST_SECONDS = 1e6
@@ -193,3 +194,7 @@ def health(target: str, timeout_seconds: float) -> None:
     if (answer := ask(target, timeout_seconds)) != "SERVING":
         raise click.ClickException(answer)
     click.echo(answer)
+
+
+main.add_command(train)
+main.add_command(evaluate)

@@ -17,6 +17,7 @@ from statecast.model import (
     StreamingModel,
     bundled_models,
     load_model,
+    version_order,
 )
 from statecast.service.errors import NotFound, Reason, StartupError, Unavailable, quoted
 
@@ -103,7 +104,7 @@ class Registry:
         """Let the model be found from now on."""
         name = model.config.name
         versions = {**self._models.get(name, {}), model.config.version: model}
-        newest_first = {version: versions[version] for version in sorted(versions, key=_age, reverse=True)}
+        newest_first = {version: versions[version] for version in sorted(versions, key=version_order, reverse=True)}
         self._models = {**self._models, name: newest_first}
 
     def expect(self, is_coming: IsComing) -> None:
@@ -215,8 +216,3 @@ def _model_folders(folder: Path) -> list[Path]:
         return [path for path in version_folders(folder) if (path / "config.json").exists()]
     except OSError as error:
         raise StartupError(f"models folder {folder} cannot be read: {error.strerror}") from error
-
-
-def _age(version: str) -> tuple[int, int, str]:
-    """Numbers in numeric order, then anything else in alphabetical order."""
-    return (0, int(version), "") if version.isdecimal() else (1, 0, version)

@@ -1,0 +1,103 @@
+"""Evaluates a model on a panel, beside the baselines."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..contract import StreamingModel
+from ..errors import ConfigError
+from ..files import CONFIG_FILE, bundled_models, load_model, version_order
+from ..training.panel import Panel
+from .baselines import auto_ets, last_value, seasonal_naive
+from .levels import baseline_levels
+from .report import Report
+from .rolling import roll, truths_of
+from .scores import Outcomes
+from .windows import EvaluationError, Forecasts, Protocol
+
+USUAL_SEASON = 24
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate; None leaves it to the model. See `Protocol`.
+
+    Attributes:
+        horizon: Steps ahead.
+        windows: Forecasts of each series.
+        step: Steps from one cut-off to the next.
+        first_cutoff: Rows seen at the first cut-off.
+        season: Steps in a season.
+        auto_ets: Whether AutoETS is among the baselines.
+    """
+
+    horizon: int | None = None
+    windows: int = 10
+    step: int | None = None
+    first_cutoff: int | None = None
+    season: int | None = None
+    auto_ets: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of it: the outcomes, everyone's forecasts, the model's first, and their scores."""
+
+    outcomes: Outcomes
+    forecasts: tuple[Forecasts, ...]
+    report: Report
+
+
+def find_model(model: str, models: Path) -> StreamingModel:
+    """Loads a model by its folder, or by name or name:version from a folder of models or the bundled ones.
+
+    Raises:
+        ConfigError: There is none.
+        WeightsError: It cannot be loaded.
+    """
+    if (Path(model) / CONFIG_FILE).is_file():
+        return load_model(Path(model))
+    name, _, version = model.partition(":")
+    for folder in (models, bundled_models()):
+        versions = sorted((folder / name).glob(f"*/{CONFIG_FILE}"), key=lambda path: version_order(path.parent.name))
+        chosen = [path.parent for path in versions if version in ("", path.parent.name)]
+        if chosen:
+            return load_model(chosen[-1])
+    raise ConfigError(f"model: there is no {model!r} in {models}, nor is it a model's folder or a bundled model")
+
+
+def evaluate_model(
+    model: StreamingModel, panel: Panel, request: Request, progress: Progress = lambda *_: None
+) -> Evaluation:
+    """Streams the panel through the model and scores what it forecast.
+
+    Series that are too short for all windows are left out, and told so.
+
+    Raises:
+        EvaluationError: Model, data and request do not go together.
+    """
+    config = model.config
+    lags = getattr(config, "lags", ())
+    protocol = Protocol(
+        horizon=request.horizon or config.horizon,
+        season=request.season or (lags[0] if lags else USUAL_SEASON),
+        windows=request.windows,
+        step=request.step,
+        first_cutoff=request.first_cutoff,
+    )
+    long = tuple(series for series in panel.series if series.rows >= protocol.shortest)
+    if not long:
+        raise EvaluationError(f"no series has the {protocol.shortest} rows that {protocol.windows} windows need")
+    if len(long) < len(panel.series):
+        progress("series long enough", len(long), len(panel.series))
+    panel = replace(panel, series=long)
+    truths = truths_of(panel, protocol)
+    forecasts = [roll(model, panel, protocol, progress=lambda done, of: progress("series streamed", done, of))]
+    levels = baseline_levels(forecasts[0].levels)
+    forecasts += [seasonal_naive(truths, protocol, levels), last_value(truths, protocol, levels)]
+    if request.auto_ets:
+        told = lambda done, of: progress("AutoETS fits", done, of)  # noqa: E731
+        forecasts.append(auto_ets(truths, protocol, levels, progress=told))
+    outcomes = Outcomes.of(truths, protocol)
+    return Evaluation(outcomes, tuple(forecasts), Report.of(outcomes, forecasts))

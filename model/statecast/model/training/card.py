@@ -1,0 +1,96 @@
+"""What a trained model says about itself: metrics.json and a model card for people."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from math import isclose
+from typing import Any
+
+from ..config import ModelConfig
+from ..evaluation.report import Report
+from .module import Recipe
+from .panel import Panel
+from .train import Trained
+
+CARD_FILE = "README.md"
+_CARD = """# {name} version {version}
+
+A streaming {cell} forecaster of {targets}, for Statecast. It forecasts up to {horizon} steps{frequency} ahead.
+
+## Trained on
+{series} series, {rows:,} rows{period}.
+{findings}
+## How
+{layers} x {hidden_size} {cell}; lags {lags}; calendar: {calendar}; covariates: {covariates}; categories: {categories}.
+{updates} updates in {minutes:.1f} minutes, of which the weights after {best_update} are kept.
+Intervals {adapt}.
+
+## How well
+{validation}
+## Where it ends
+It knows what the series above are like; other series get forecasts, too, but nobody has looked at how good those are.
+Values that were never seen in training, new seasons, or a longer horizon than above need another training.
+"""
+_COLUMNS = ("sql", "mase", "wql")
+
+
+def metrics_of(panel: Panel, recipe: Recipe, trained: Trained, report: Report | None, refitted: bool) -> dict[str, Any]:
+    """What goes into metrics.json."""
+    training = {
+        **asdict(recipe),
+        "series": len(panel.series),
+        "rows": panel.rows,
+        "best_update": trained.best_update,
+        "updates_made": trained.updates,
+        "took_seconds": round(trained.took_seconds),
+        "refitted_on_all_rows": refitted,
+    }
+    return {"training": training, "validation": report.to_dict() if report else None}
+
+
+def card_of(config: ModelConfig, panel: Panel, trained: Trained, report: Report | None, period: str) -> str:
+    """The model card, in Markdown."""
+    found = "".join(f"- {line}\n" for line in panel.findings.lines())
+    return _CARD.format(
+        name=config.name,
+        version=config.version,
+        cell=config.cell.upper(),
+        targets=", ".join(config.targets),
+        horizon=config.horizon,
+        frequency=f" of {config.frequency}" if config.frequency else "",
+        series=len(panel.series),
+        rows=panel.rows,
+        period=period,
+        findings=f"\nFound in the data:\n\n{found}" if found else "",
+        layers=config.layers,
+        hidden_size=config.hidden_size,
+        lags=_listed([str(lag) for lag in config.lags]),
+        calendar=_listed(config.calendar),
+        covariates=_listed(config.covariates),
+        categories=_listed([category.name for category in config.categories]),
+        updates=trained.updates,
+        minutes=trained.took_seconds / 60,
+        best_update=trained.best_update,
+        adapt="adapt online, session by session" if config.adaptation_rate else "stay as the model emits them",
+        validation=_validation(report),
+    )
+
+
+def _validation(report: Report | None) -> str:
+    if report is None:
+        return "Not validated: no rows were held back.\n"
+    protocol = report.protocol
+    lines = [
+        f"On the last rows, held back: {protocol.windows} windows of {protocol.horizon} steps, {protocol.stride} "
+        f"apart, season {protocol.season}.\n",
+        "| | SQL | MASE | WQL | 80 % band holds |",
+        "|---|---|---|---|---|",
+    ]
+    for row in report.rows:
+        figures = " | ".join(f"{getattr(row.scores, name):.3f}" for name in _COLUMNS)
+        band = [f"{each.overall:.1%}" for each in row.scores.coverage if isclose(each.stated, 0.8)]
+        lines.append(f"| {row.scores.name} | {figures} | {_listed(band)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"

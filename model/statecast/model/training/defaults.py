@@ -1,0 +1,149 @@
+"""A model's configuration from the data it is to be trained on: horizon, lags, half-lives and calendar by frequency."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import Category, ModelConfig
+from ..errors import DataError
+from ..frequency import DAY_NS, Frequency
+from .panel import Panel
+from .periods import find_periods
+
+LEVELS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+YEAR_NS = int(365.2425 * DAY_NS)
+WEEK_NS = 7 * DAY_NS
+MONTH_NS = YEAR_NS // 12
+# A cycle can be learned once it has been seen so often.
+CYCLES_SEEN = 3
+MULTIPLES = 7
+WINDOW_PERIODS = 4
+LONGEST_WINDOW = 2688
+USUAL_SEASON, LONGEST_SEASON = 24, 1000
+ADAPTATION_RATE = 0.1
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user says of the model; None leaves it to the data.
+
+    Attributes:
+        horizon: The longest forecast, in steps.
+        lags: Candidate periods, in steps.
+        cell: "lstm", "gru" or "rnn".
+        layers: How many recurrent layers.
+        hidden_size: The size of each layer's hidden state.
+        quantile_levels: Ascending, each between 0 and 1.
+        calendar: Whether the model sees the calendar, if there is a frequency.
+        adapt: Whether intervals adapt online.
+    """
+
+    horizon: int | None = None
+    lags: tuple[int, ...] | None = None
+    cell: str = "lstm"
+    layers: int = 2
+    hidden_size: int = 128
+    quantile_levels: tuple[float, ...] = LEVELS
+    calendar: bool = True
+    adapt: bool = True
+
+
+def configure(panel: Panel, name: str, version: str, wishes: Wishes) -> ModelConfig:
+    """Builds the configuration of a model for a panel.
+
+    Raises:
+        ConfigError: Something that the user wishes is not possible.
+        DataError: The series are too short for a model.
+    """
+    lags = season_lags(panel) if wishes.lags is None else tuple(sorted(set(wishes.lags)))
+    season = lags[0] if lags else 1
+    horizon = wishes.horizon or _usual_horizon(panel, season)
+    longest = max(series.rows for series in panel.series)
+    if longest < 2 * horizon:
+        raise DataError(f"horizon: {horizon} steps need series of at least {2 * horizon}; the longest has {longest}")
+    return ModelConfig(
+        name=name,
+        version=version,
+        cell=wishes.cell,
+        layers=wishes.layers,
+        hidden_size=wishes.hidden_size,
+        head_size=wishes.hidden_size,
+        targets=panel.targets,
+        horizon=horizon,
+        quantile_levels=wishes.quantile_levels,
+        window=window_of(lags),
+        lags=lags,
+        multiples=MULTIPLES,
+        frequency=panel.frequency,
+        half_lives=_half_lives(season),
+        carry_half_lives=(1.0, 10.0),
+        error_half_lives=(max(12.0, float(season)), max(100.0, 8.0 * season)),
+        covariates=panel.covariates,
+        calendar=calendar_of(panel) if wishes.calendar else (),
+        categories=categories_of(panel),
+        checked_steps=checked_steps(horizon),
+        adaptation_rate=ADAPTATION_RATE if wishes.adapt else 0.0,
+    )
+
+
+def season_lags(panel: Panel) -> tuple[int, ...]:
+    """The seasons that the data can show: by frequency, or from the data themselves if only position counts."""
+    longest = max(series.rows for series in panel.series)
+    if not panel.frequency:
+        return find_periods([series.values[:, : len(panel.targets)] for series in panel.series])
+    step = Frequency.parse(panel.frequency).usual_step_ns
+    periods = [
+        round(period / step) for period in (DAY_NS, WEEK_NS, YEAR_NS) if period % step < step / 100 or step > DAY_NS
+    ]
+    if step > DAY_NS:
+        periods = [round(YEAR_NS / step)]
+    return tuple(
+        period for period in dict.fromkeys(periods) if 2 <= period <= min(longest / CYCLES_SEEN, LONGEST_WINDOW)
+    )
+
+
+def window_of(lags: Sequence[int]) -> int:
+    """How many recent steps a session keeps: some periods of the longest lag, as far as that stays small."""
+    longest = max(lags, default=USUAL_SEASON)
+    return max(
+        longest, min(WINDOW_PERIODS * longest, LONGEST_WINDOW), min(MULTIPLES * min(lags, default=1), LONGEST_WINDOW)
+    )
+
+
+def calendar_of(panel: Panel) -> tuple[str, ...]:
+    """The cycles of the calendar that have been seen often enough to be learned."""
+    if not panel.frequency:
+        return ()
+    step = Frequency.parse(panel.frequency).usual_step_ns
+    span = step * max(series.rows for series in panel.series)
+    cycles = {"day": DAY_NS, "week": WEEK_NS, "year": YEAR_NS}
+    return tuple(name for name, length in cycles.items() if 2 * step <= length and CYCLES_SEEN * length <= span)
+
+
+def categories_of(panel: Panel) -> tuple[Category, ...]:
+    """The static categories with all values that occur."""
+    return tuple(
+        Category(name, tuple(sorted({series.categories[at] for series in panel.series})))
+        for at, name in enumerate(panel.categories)
+    )
+
+
+def checked_steps(horizon: int) -> tuple[int, ...]:
+    """The steps ahead whose intervals adapt: the first, the last, and some between on a logarithmic scale."""
+    return tuple(sorted({1, horizon, *(4**power for power in range(1, 7) if 4**power <= horizon / 2)}))
+
+
+def _usual_horizon(panel: Panel, season: int) -> int:
+    """A season, or two of a short one; no more than a tenth of the longest series."""
+    longest = max(series.rows for series in panel.series)
+    wanted = season if season >= USUAL_SEASON else 2 * season
+    if season <= 1:
+        wanted = USUAL_SEASON
+    return int(np.clip(wanted, 1, max(1, min(longest // 10, LONGEST_SEASON))))
+
+
+def _half_lives(season: int) -> tuple[float, ...]:
+    """Of a short, a middle and a long mean; the last one's spread is the unit of everything."""
+    season = max(season, 6)
+    return (2.0, season / 2, 2.0 * season)

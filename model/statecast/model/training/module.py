@@ -1,0 +1,144 @@
+"""What Lightning trains: the forecaster under the very code that serves, with a loss at steps all along."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..contract import Future
+from ..forecaster import Forecaster
+from ..loss import scaled_pinball
+from ..state import State
+from .lanes import Stretch
+
+WARM_UP_UPDATES = 50
+FINAL_SHARE = 0.02
+# These steps ahead are always scored: what comes next is what most people ask for.
+NEXT_STEPS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        seed: Of weights, order and beginnings.
+        updates: How many updates of the weights at most.
+        learning_rate: At its highest.
+        weight_decay: Of AdamW.
+        dropout: Share of the head's hidden units that each update leaves out.
+        averaging: Decay of the moving average of the weights, which is what is kept.
+        stretch: Rows that gradients reach back.
+        origins: Forecast origins of each lane in each update.
+        ahead: Steps ahead that are scored in each update, out of the horizon.
+        unknown_share: How often the future covariates of an origin, and the category of a lane, are hidden.
+        validate_every: Updates between two validations.
+        patience: Validations without improvement after which to stop.
+    """
+
+    seed: int = 0
+    updates: int = 3000
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    dropout: float = 0.15
+    averaging: float = 0.99
+    stretch: int = 336
+    origins: int = 8
+    ahead: int = 24
+    unknown_share: float = 0.1
+    validate_every: int = 100
+    patience: int = 10
+
+
+class Carry:
+    """The lanes' sessions between two updates. A copy of the module begins without."""
+
+    def __init__(self) -> None:
+        self.state: State | None = None
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "Carry":
+        return Carry()
+
+
+class TrainingModule(lightning.LightningModule):
+    """Trains a forecaster by truncated back-propagation through time; its sessions go on from update to update."""
+
+    def __init__(self, forecaster: Forecaster, recipe: Recipe) -> None:
+        super().__init__()
+        self.forecaster, self.recipe = forecaster, recipe
+        self._carry = Carry()
+        self._rng = np.random.default_rng(recipe.seed)
+
+    def training_step(self, stretch: Stretch, _: int) -> Tensor:
+        """Reads one stretch, forecasts from some of its steps, and scores what came."""
+        forecaster, steps = self.forecaster, self.recipe.stretch
+        categories = self._partly_unknown(stretch.categories)
+        times = stretch.times
+        trace = forecaster.advance(
+            self._sessions(stretch.fresh),
+            stretch.rows[:, :steps],
+            stretch.lengths,
+            times=None if times is None else times[:, :steps],
+            categories=categories,
+        )
+        self._carry.state = trace.state.detach()
+        rows, origins, ahead = self._origins(stretch)
+        landing = origins.unsqueeze(1) + ahead - 1
+        came = stretch.rows[rows.unsqueeze(1), landing]
+        outcomes, covariates = torch.split(
+            came, [stretch.scales.shape[1], came.shape[2] - stretch.scales.shape[1]], dim=2
+        )
+        future = Future(None if times is None else times[rows.unsqueeze(1), landing], self._partly_untold(covariates))
+        quantiles = forecaster.quantiles(trace.context(rows, origins), ahead, future)
+        loss = scaled_pinball(quantiles, outcomes, stretch.scales[rows], forecaster.config.quantile_levels)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, warmed up, then down to 2 % along a cosine."""
+        recipe = self.recipe
+        optimizer = torch.optim.AdamW(self.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+        def share(update: int) -> float:
+            cosine = 0.5 + 0.5 * float(np.cos(np.pi * min(1.0, update / recipe.updates)))
+            return min(1.0, (update + 1) / WARM_UP_UPDATES) * (FINAL_SHARE + (1 - FINAL_SHARE) * cosine)
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _sessions(self, fresh: Tensor) -> State:
+        """The lanes' sessions, those that begin a series as good as new."""
+        initial = self.forecaster.initial_state(len(fresh))
+        carried = self._carry.state
+        if carried is None or carried.batch_size != len(fresh):
+            return initial
+        begin = {name: fresh.view(-1, *[1] * (part.dim() - 1)) for name, part in initial.items()}
+        return State({name: torch.where(begin[name], part, carried[name]) for name, part in initial.items()})
+
+    def _origins(self, stretch: Stretch) -> tuple[Tensor, Tensor, Tensor]:
+        """Lanes and how many of their rows stand before a forecast, int64 [N]; and the steps ahead, int64 [S]."""
+        horizon, device = self.forecaster.config.horizon, stretch.rows.device
+        rows = torch.arange(len(stretch.lengths), device=device).repeat_interleave(self.recipe.origins)
+        share = torch.from_numpy(self._rng.random(len(rows))).to(device)
+        origins = 1 + (share * (stretch.lengths[rows] - 1).clamp(min=0)).long()
+        origins = origins.minimum(stretch.lengths[rows])
+        always = [step for step in NEXT_STEPS if step <= horizon]
+        count = min(horizon, max(self.recipe.ahead, len(always)))
+        others = np.setdiff1d(np.arange(1, horizon + 1), always)
+        chosen = self._rng.choice(others, count - len(always), replace=False)
+        return rows, origins, torch.tensor(sorted([*always, *chosen.tolist()]), device=device)
+
+    def _partly_untold(self, covariates: Tensor) -> Tensor | None:
+        """Hides the future covariates of some origins, for callers may not know them either."""
+        if not covariates.shape[2]:
+            return None
+        hidden = torch.from_numpy(self._rng.random(len(covariates)) < self.recipe.unknown_share)
+        return covariates.masked_fill(hidden.to(covariates.device).view(-1, 1, 1), torch.nan)
+
+    def _partly_unknown(self, categories: Tensor) -> Tensor:
+        """Hides the categories of some lanes, for there will be new ones."""
+        hidden = torch.from_numpy(self._rng.random(categories.shape) < self.recipe.unknown_share)
+        return categories.masked_fill(hidden.to(categories.device), 0)

@@ -1,0 +1,112 @@
+"""Makes a model folder out of a panel: configuration, training, validation, card."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..config import ModelConfig
+from ..errors import ConfigError
+from ..evaluation.report import Report
+from ..evaluation.run import Request, evaluate_model
+from ..files import CONFIG_FILE, save_model
+from .card import CARD_FILE, card_of, metrics_of
+from .defaults import Wishes, configure
+from .module import Recipe
+from .panel import Panel
+from .train import Trained, hold_back, train
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model that was trained.
+
+    Attributes:
+        folder: Where it lies: <models>/<name>/<version>.
+        config: What it is.
+        report: How it does on the rows held back.
+    """
+
+    folder: Path
+    config: ModelConfig
+    report: Report
+
+
+def make_model(
+    panel: Panel,
+    name: str,
+    models: Path,
+    wishes: Wishes,
+    recipe: Recipe,
+    *,
+    validation_rows: int | None = None,
+    refit: bool = False,
+    say: Say = print,
+) -> Made:
+    """Trains a model and puts it where `statecast serve --models` finds it, as that name's next version.
+
+    Args:
+        panel: The data.
+        name: The model's name.
+        models: The folder of models.
+        wishes: What the user says of the model.
+        recipe: How to train.
+        validation_rows: How many of the last rows of each series to hold back; None for an eighth.
+        refit: Whether to train once more on all rows, as long as did best without those held back.
+        say: Told what is going on, a line at a time.
+
+    Raises:
+        ConfigError: The name or a wish is not possible.
+        DataError: The data are too short.
+        Interrupted: Ctrl-C was pressed; the same call goes on.
+    """
+    config = configure(panel, name, _next_version(models, name), wishes)
+    learned, held, protocol = hold_back(panel, config.horizon, validation_rows)
+    protocol = replace(protocol, season=config.lags[0] if config.lags else 1)
+    asked = Request(protocol.horizon, protocol.windows, protocol.step, protocol.first_cutoff, protocol.season)
+    work = models / f".{name}.training"
+    trained = train(learned, config, recipe, work / "1", validation=held, protocol=protocol)
+    report = evaluate_model(trained.forecaster, held, asked).report
+    say(f"best after {trained.best_update} of {trained.updates} updates: SQL {report.rows[0].scores.sql:.4f}")
+    if refit:
+        say(f"training once more on all rows, {trained.best_update} updates")
+        again = replace(recipe, updates=trained.best_update)
+        refitted = train(panel, config, again, work / "2", validation=None, protocol=protocol)
+        trained = replace(refitted, took_seconds=trained.took_seconds + refitted.took_seconds)
+    folder = models / name / config.version
+    _publish(folder, config, panel, recipe, trained, report, refit)
+    shutil.rmtree(work)
+    return Made(folder, config, report)
+
+
+def _next_version(models: Path, name: str) -> str:
+    taken = [int(each.name) for each in (models / name).glob("*") if each.name.isdecimal()]
+    return str(max(taken, default=0) + 1)
+
+
+def _publish(
+    folder: Path, config: ModelConfig, panel: Panel, recipe: Recipe, trained: Trained, report: Report, refitted: bool
+) -> None:
+    """Writes the whole folder under a hidden name first: a server may be looking."""
+    beside = folder.parent / f".{folder.name}.{os.getpid()}"
+    metrics = metrics_of(panel, recipe, trained, report, refitted)
+    save_model(trained.forecaster, beside, metrics)
+    (beside / CARD_FILE).write_text(card_of(config, panel, trained, report, _period(panel)), encoding="utf-8")
+    if (folder / CONFIG_FILE).exists():
+        raise ConfigError(f"version: {folder} has been made meanwhile")
+    beside.rename(folder)
+
+
+def _period(panel: Panel) -> str:
+    """From when to when, if that is known."""
+    if not panel.frequency:
+        return ""
+    times = [series.times(panel.frequency) for series in panel.series]
+    first, last = min(each[0] for each in times), max(each[-1] for each in times)
+    begin, end = (str(np.datetime64(int(each), "ns").astype("datetime64[s]")) for each in (first, last))
+    return f" every {panel.frequency}, {begin} to {end} UTC"

@@ -1,0 +1,220 @@
+"""From a panel to a model folder: trains, chooses the weights on rows held back, and says how they do."""
+
+import json
+import logging
+import shutil
+import time
+import warnings
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    OnExceptionCheckpoint,
+    TQDMProgressBar,
+)
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from ..config import ModelConfig
+from ..errors import DataError
+from ..evaluation.rolling import roll, truths_of
+from ..evaluation.scores import Outcomes, score
+from ..evaluation.windows import Protocol
+from ..forecaster import Forecaster
+from .lanes import Lanes, Stretch
+from .module import Recipe, TrainingModule
+from .panel import Panel
+
+VALIDATION_SHARE = 8
+VALIDATION_WINDOWS = 10
+# Long enough for the state to be what it is on an endless series, in the longest half-lives and lags.
+VALIDATION_CONTEXT = 3000
+FINGERPRINT_FILE, LAST, INTERRUPTED = "training.json", "last", "interrupted"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        forecaster: With the best weights.
+        best_update: After how many updates they stood.
+        updates: How many updates were made.
+        took_seconds: Of training, validations included; only this run's if it was resumed.
+    """
+
+    forecaster: Forecaster
+    best_update: int
+    updates: int
+    took_seconds: float
+
+
+class Interrupted(Exception):
+    """Training was stopped from the keyboard; the same call goes on where it was."""
+
+
+def hold_back(panel: Panel, horizon: int, rows: int | None = None) -> tuple[Panel, Panel, Protocol]:
+    """Splits the last rows of every series that is long enough off, to validate on.
+
+    Returns:
+        What to train on, what to validate on (whole series), and the windows to validate.
+
+    Raises:
+        DataError: No series is long enough.
+    """
+    longest = max(series.rows for series in panel.series)
+    held = rows or int(np.clip(longest // VALIDATION_SHARE, horizon, 2 * VALIDATION_WINDOWS * horizon))
+    if held < horizon:
+        raise DataError(f"validation_rows: {held} rows are fewer than a horizon of {horizon}")
+    step = max(horizon, held // VALIDATION_WINDOWS)
+    windows = 1 + (held - horizon) // step
+    long = tuple(series for series in panel.series if series.rows >= 2 * held)
+    if not long:
+        needs = f"{2 * held} rows, which a horizon of {horizon} steps needs"
+        raise DataError(f"no series has {needs}: half to train on, half to validate")
+    kept = tuple(series.until(series.rows - held) if series.rows >= 2 * held else series for series in panel.series)
+    seasons = Protocol(horizon=horizon, season=1, windows=windows, step=step, first_cutoff=-held)
+    return replace(panel, series=kept), replace(panel, series=long), seasons
+
+
+def train(
+    panel: Panel, config: ModelConfig, recipe: Recipe, work: Path, *, validation: Panel | None, protocol: Protocol
+) -> Trained:
+    """Trains a model.
+
+    Args:
+        panel: What to learn from.
+        config: The model.
+        recipe: How to train.
+        work: A folder for checkpoints, which is made. If it holds those of the same training, that goes on.
+        validation: Series on whose windows the best weights are chosen; None to take the last ones.
+        protocol: Those windows.
+
+    Raises:
+        Interrupted: Ctrl-C was pressed.
+    """
+    _begin(work, _fingerprint(panel, config, recipe))
+    begun = time.monotonic()
+    torch.manual_seed(recipe.seed)
+    # Intervals are checked when the model serves, not while it learns.
+    forecaster = Forecaster(replace(config, checked_steps=(), adaptation_rate=0.0))
+    forecaster.head.dropout = recipe.dropout
+    _scale_covariates(forecaster, panel)
+    module = _Validated(forecaster, recipe, validation, protocol)
+    best = ModelCheckpoint(
+        work,
+        filename="best-{step}",
+        monitor="sql" if validation else None,
+        save_last=True,
+        enable_version_counter=False,
+    )
+    trainer = _trainer(recipe, work, best, validates=validation is not None)
+    lanes = DataLoader(_Endless(Lanes(panel, config, recipe.stretch, recipe.seed)), batch_size=None)
+    resume = next((path for name in (INTERRUPTED, LAST) if (path := work / f"{name}.ckpt").exists()), None)
+    try:
+        trainer.fit(module, lanes, DataLoader(_Once()) if validation else None, ckpt_path=resume, weights_only=False)
+    except SystemExit as stop:  # how Lightning ends on Ctrl-C, once its checkpoint is written
+        raise Interrupted(f"stopped after {trainer.global_step} updates") from stop
+    saved = torch.load(best.best_model_path or work / f"{LAST}.ckpt", weights_only=False)
+    final = Forecaster(config)
+    prefix = "forecaster."
+    weights = {name.removeprefix(prefix): each for name, each in saved["state_dict"].items() if name.startswith(prefix)}
+    final.load_state_dict(weights)
+    return Trained(final.eval(), int(saved["global_step"]), trainer.global_step, time.monotonic() - begun)
+
+
+class _Validated(TrainingModule):
+    """Also forecasts the windows held back."""
+
+    def __init__(self, forecaster: Forecaster, recipe: Recipe, panel: Panel | None, protocol: Protocol) -> None:
+        super().__init__(forecaster, recipe)
+        self._panel = [panel] if panel else []
+        self._protocol = protocol
+
+    def validation_step(self, _: Any, __: int) -> None:
+        """Scores all windows in one step."""
+        for panel in self._panel:
+            forecasts = roll(self.forecaster, panel, self._protocol, context_steps=VALIDATION_CONTEXT)
+            outcomes = Outcomes.of(truths_of(panel, self._protocol), self._protocol)
+            self.log("sql", float(score(outcomes, forecasts).sql), prog_bar=True, batch_size=1)
+
+
+class _Endless(IterableDataset[Stretch]):
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+
+    def __iter__(self) -> Any:
+        return iter(self._lanes)
+
+
+class _Once(Dataset[int]):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, _: int) -> int:
+        return 0
+
+
+def _trainer(recipe: Recipe, work: Path, best: ModelCheckpoint, *, validates: bool) -> lightning.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # It cannot know that one stretch is a whole batch, and that reading it is cheap.
+    warnings.filterwarnings("ignore", message=".*(does not have many workers|Starting from v|log_every_n_steps).*")
+    callbacks: list[Callback] = [
+        EMAWeightAveraging(decay=recipe.averaging, use_buffers=False),
+        best,
+        OnExceptionCheckpoint(work, INTERRUPTED),
+        TQDMProgressBar(refresh_rate=10),
+    ]
+    if validates:
+        callbacks.append(EarlyStopping("sql", patience=recipe.patience))
+    return lightning.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_steps=recipe.updates,
+        gradient_clip_val=1.0,
+        callbacks=callbacks,
+        logger=False,
+        val_check_interval=recipe.validate_every if validates else None,
+        check_val_every_n_epoch=None if validates else 1,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        default_root_dir=work,
+    )
+
+
+def _begin(work: Path, fingerprint: dict[str, Any]) -> None:
+    """Makes the folder ready; checkpoints of another training are no use."""
+    file = work / FINGERPRINT_FILE
+    if work.exists() and not (file.exists() and json.loads(file.read_text()) == fingerprint):
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(fingerprint))
+
+
+def _fingerprint(panel: Panel, config: ModelConfig, recipe: Recipe) -> dict[str, Any]:
+    content = sha256()
+    for series in panel.series:
+        content.update(f"{series.unique_id}\n{series.start_ns}\n{series.categories}".encode())
+        content.update(np.ascontiguousarray(series.values).tobytes())
+    return {"config": config.to_dict(), "recipe": asdict(recipe), "data": content.hexdigest()}
+
+
+def _scale_covariates(forecaster: Forecaster, panel: Panel) -> None:
+    """The same value of a covariate is to mean the same everywhere, so its scale is that of all that was seen."""
+    if not panel.covariates:
+        return
+    values = np.concatenate([series.values[:, len(panel.targets) :] for series in panel.series])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a column without any value
+        centres, scales = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    forecaster.known.centres.copy_(torch.from_numpy(np.nan_to_num(centres)))
+    forecaster.known.scales.copy_(torch.from_numpy(np.where(scales > 0, scales, 1.0)))

@@ -1,0 +1,224 @@
+"""The command line of those who make models: statecast train | evaluate."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from statecast.model.training import Panel
+
+F = TypeVar("F", bound=Callable[..., Any])
+MISSING_EXTRA = "needs the packages of training: pip install 'statecast[train]'"
+
+_DATA_OPTIONS = (
+    click.option("--id", "id_column", help="Column that tells series apart; unique_id if there is one."),
+    click.option("--time", "time_column", default="ds", show_default=True, help="Column of times."),
+    click.option("--no-time", is_flag=True, help="There are no times; only position counts."),
+    click.option("--target", "targets", multiple=True, default=("y",), show_default=True,
+                 help="Column to forecast; repeat it for several."),
+    click.option("--covariate", "covariates", multiple=True, help="Column that is known ahead, such as a price."),
+    click.option("--category", "categories", multiple=True, help="Column with one text for each series."),
+    click.option("--wide", is_flag=True, help="Each column beside the time is a series of its own."),
+    click.option("--time-format", help="How times are written, as for strptime; ISO 8601 if not given."),
+    click.option("--frequency", help="Time between two rows as a pandas alias; inferred if not given."),
+    click.option("--rows", "max_rows", type=click.IntRange(min=1), help="Read only the first rows of each series."),
+    click.option("--until", help="Read only up to this time, inclusive."),
+)  # fmt: skip
+
+
+def data_options(command: F) -> F:
+    """Give a command the options that say how the data file is laid out."""
+    for option in reversed(_DATA_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _read(data: Path, options: dict[str, Any]) -> "Panel":
+    """The panel in the file; what was found on the way goes to the terminal."""
+    from statecast.model.training import Layout, read_panel
+
+    wide = options.pop("wide")
+    layout = Layout(
+        unique_id=options.pop("id_column"),
+        time=None if options.pop("no_time") else options["time_column"],
+        targets=options.pop("targets"),
+        covariates=options.pop("covariates"),
+        categories=options.pop("categories"),
+        wide=wide,
+        time_format=options.pop("time_format"),
+    )
+    del options["time_column"]
+    frequency, max_rows, until = (options.pop(name) for name in ("frequency", "max_rows", "until"))
+    panel = read_panel(data, layout, frequency=frequency, max_rows=max_rows, until=until)
+    every = f" every {panel.frequency}" if panel.frequency else ""
+    click.echo(f"{data.name}: {len(panel.series)} series, {panel.rows:,} rows{every}")
+    for line in panel.findings.lines():
+        click.echo(f"  {line}")
+    return panel
+
+
+def _guarded(work: Callable[[], None]) -> None:
+    """Errors of the data and of the wishes are messages, not tracebacks."""
+    try:
+        from statecast.model import ModelError
+        from statecast.model.training.train import Interrupted
+    except ImportError as error:
+        raise click.ClickException(f"{MISSING_EXTRA} ({error})") from error
+    try:
+        work()
+    except ModelError as error:
+        raise click.ClickException(str(error)) from error
+    except Interrupted as stop:
+        raise click.ClickException(f"{stop}; the same command goes on from there") from stop
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", "name", required=True, help="The model's name; its next version is made.")
+@click.option(
+    "--models",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="models",
+    show_default=True,
+    help="Folder of models, as of `statecast serve --models`.",
+)
+@data_options
+@click.option("--horizon", type=click.IntRange(min=1), help="Longest forecast in steps; by default about a season.")
+@click.option(
+    "--lag",
+    "lags",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Season in steps; repeat it for several. By default what frequency and data show.",
+)
+@click.option(
+    "--cell", type=click.Choice(("lstm", "gru", "rnn")), default="lstm", show_default=True, help="Recurrent cell."
+)
+@click.option("--layers", type=click.IntRange(1, 8), default=2, show_default=True, help="Recurrent layers.")
+@click.option(
+    "--hidden-size",
+    type=click.IntRange(1, 2048),
+    default=128,
+    show_default=True,
+    help="Size of each layer's hidden state.",
+)
+@click.option("--calendar/--no-calendar", default=True, show_default=True, help="Let the model see the calendar.")
+@click.option("--adapt/--no-adapt", default=True, show_default=True, help="Let intervals adapt online.")
+@click.option(
+    "--validation-rows",
+    type=click.IntRange(min=1),
+    help="Last rows of each series to choose the weights on; an eighth by default.",
+)
+@click.option("--refit", is_flag=True, help="Train once more on all rows, those held back included.")
+@click.option(
+    "--updates", type=click.IntRange(min=1), default=3000, show_default=True, help="Updates of the weights at most."
+)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=1e-6, max=1.0),
+    default=2e-3,
+    show_default=True,
+    help="Learning rate at its highest.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of weights and order.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores by default.")
+def train(data: Path, name: str, models: Path, threads: int | None, **options: Any) -> None:  # fmt: skip
+    """Train a model on DATA, a CSV or Parquet file in long format: unique_id, ds, y.
+
+    The model is picked up by a running `statecast serve` that looks into the same folder. Ctrl-C stops training; the
+    same command goes on from there.
+    """
+
+    def work() -> None:
+        import torch
+
+        from statecast.model.evaluation import summary_table
+        from statecast.model.training.defaults import Wishes
+        from statecast.model.training.module import Recipe
+        from statecast.model.training.run import make_model
+
+        if threads:
+            torch.set_num_threads(threads)
+        panel = _read(data, options)
+        options["lags"] = options["lags"] or None
+        wishes = Wishes(**{key.name: options[key.name] for key in fields(Wishes) if key.name in options})
+        recipe = Recipe(**{key.name: options[key.name] for key in fields(Recipe) if key.name in options})
+        made = make_model(
+            panel, name, models, wishes, recipe,
+            validation_rows=options["validation_rows"], refit=options["refit"], say=click.echo,
+        )  # fmt: skip
+        _show(summary_table(made.report))
+        click.echo(f"{made.config.name} version {made.config.version} is in {made.folder}")
+
+    _guarded(work)
+
+
+def _show(table: Any) -> None:
+    from rich.console import Console
+
+    Console().print(table)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--models",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="models",
+    show_default=True,
+    help="Folder of models, as of `statecast serve --models`.",
+)
+@data_options
+@click.option("--horizon", type=click.IntRange(min=1), help="Steps ahead; the model's horizon by default.")
+@click.option("--windows", type=click.IntRange(min=1), default=10, show_default=True, help="Forecasts of each series.")
+@click.option("--step", type=click.IntRange(min=1), help="Steps from one cut-off to the next; the horizon by default.")
+@click.option("--first-cutoff", type=int, help="Rows seen at the first cut-off; negative counts from the end.")
+@click.option(
+    "--season",
+    type=click.IntRange(min=1),
+    help="Season of scaled scores and of the naive forecast, in steps; the model's shortest lag by default.",
+)
+@click.option("--auto-ets", is_flag=True, help="Also AutoETS, which takes about half a second a forecast.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.json and the pictures."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores by default.")
+def evaluate(
+    model: str, data: Path, models: Path, auto_ets: bool, output: Path | None, threads: int | None, **options: Any
+) -> None:
+    """Stream DATA through MODEL and score its forecasts beside naive ones.
+
+    MODEL is a name, name:version, or a model's folder. Each series goes once through the code that serves.
+    """
+
+    def work() -> None:
+        import torch
+
+        from statecast.model.evaluation import draw_fans, draw_reliability, draw_steps, step_table, summary_table
+        from statecast.model.evaluation.run import Request, evaluate_model, find_model
+
+        if threads:
+            torch.set_num_threads(threads)
+        forecaster = find_model(model, models)
+        asked = {key: options.pop(key) for key in ("horizon", "windows", "step", "first_cutoff", "season")}
+        panel = _read(data, options)
+        done = evaluate_model(forecaster, panel, Request(**asked, auto_ets=auto_ets), progress=_progress)
+        _show(summary_table(done.report))
+        _show(step_table(done.report))
+        if output:
+            output.mkdir(parents=True, exist_ok=True)
+            done.report.write(output / "report.json")
+            draw_fans(output / "fans.png", done.outcomes, done.report, done.forecasts)
+            draw_reliability(output / "reliability.png", done.report)
+            draw_steps(output / "steps.png", done.report)
+            click.echo(f"report.json, fans.png, reliability.png and steps.png are in {output}")
+
+    _guarded(work)
+
+
+def _progress(what: str, done: int, of: int) -> None:
+    click.echo(f"\r{what}: {done} of {of}", nl=done == of, err=True)
