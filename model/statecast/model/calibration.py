@@ -6,14 +6,16 @@ towards it, in such steps that the long-run share is its level whatever the data
 and level adapts by itself, so the two sides of an interval do, too. What is judged is what was issued.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
+from math import gcd
 
 import torch
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .pit import NARROWEST, share_below
+from .pit import NARROWEST
 from .state import Part
 
 # Forecasts that wait for their outcome, for each checked step ahead.
@@ -51,13 +53,13 @@ class Adapted:
     """What came of checking forecasts against T observations.
 
     Attributes:
-        pit: Where each value lay in the forecast standing before it, NaN if there was none, float64 [B, T, D].
+        standing: The forecast standing before each value, ascending, NaN if there was none, float64 [B, T, D, Q].
         stretches: Before the first observation and after each one, float64 [B, T + 1, D, checks, Q]; None if intervals
             do not adapt, or are not checked now.
         waiting: The forecasts that wait for their outcome after each session's own observations; None likewise.
     """
 
-    pit: Tensor
+    standing: Tensor
     stretches: Tensor | None = None
     waiting: Tensor | None = None
 
@@ -104,13 +106,13 @@ class Calibrator(nn.Module):
             min(range(len(levels)), key=lambda at: abs(levels[at] - level)) for level in (0.1, 0.5, 0.9)
         )
         checked = torch.tensor(checked_steps, dtype=torch.int64)
-        strides = torch.div(checked + WAITING - 1, WAITING, rounding_mode="floor").clamp(min=LEAST_STRIDE)
+        strides = torch.tensor([_stride(ahead, config.lags) for ahead in checked_steps], dtype=torch.int64)
         sides = torch.sign(torch.arange(len(levels), dtype=torch.float64) - self.middle)
         self.register_buffer("levels", torch.tensor(levels, dtype=torch.float64), persistent=False)
         rates = config.adaptation_rate * torch.where(checked == 1, 1.0, OVERLAP).double().unsqueeze(1)
         self.register_buffer("rates", rates * sides, persistent=False)
         self.register_buffer("checked", checked, persistent=False)
-        self.register_buffer("strides", torch.where(checked == 1, 1, strides), persistent=False)
+        self.register_buffer("strides", strides, persistent=False)
         self.register_buffer("places", _places(config), persistent=False)
 
     @property
@@ -156,7 +158,7 @@ class Calibrator(nn.Module):
         due = values.new_full((*values.shape, self.later + 1, len(self.levels)), torch.nan)
         if before is None:
             self._make(due, [_every(values, lengths)], lengths, issue)
-            return Adapted(share_below(due[..., 0, :], values, self.levels))
+            return Adapted(due[..., 0, :])
         waiting = before.waiting.clone()
         asked = [self._hand_out(due, waiting, before.step, check, lengths) for check in range(1, self.later + 1)]
         beyond = self._make(due, [_every(values, lengths), *asked], lengths, issue)
@@ -165,7 +167,7 @@ class Calibrator(nn.Module):
         issued = self._stretched(beyond.quantiles, after[beyond.rows, beyond.at, :, beyond.checks])
         waiting[beyond.rows, :, beyond.checks - 1, slots % WAITING] = issued
         standing = self._stretched(due[..., 0, :], after[:, :-1, :, 0])
-        return Adapted(share_below(standing.sort(-1).values, values, self.levels), after, waiting)
+        return Adapted(standing.sort(-1).values, after, waiting)
 
     def _make(self, due: Tensor, asked: list[Tensor], lengths: Tensor, issue: Issue) -> _Made:
         """Makes forecasts for each check, of sessions as they stood [M, 2]; those whose outcome is here go to `due`.
@@ -226,6 +228,14 @@ class Calibrator(nn.Module):
 def _every(values: Tensor, lengths: Tensor) -> Tensor:
     """Each session's own observations, by session and position, int64 [M, 2]."""
     return (torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)).nonzero()
+
+
+def _stride(ahead: int, lags: Sequence[int]) -> int:
+    """Steps from one forecast that is checked to the next: few wait, and every phase of a season has its turn."""
+    if ahead == 1:
+        return 1
+    least = max(LEAST_STRIDE, -(-ahead // WAITING))
+    return next(stride for stride in count(least) if all(gcd(stride, lag) == 1 for lag in lags))
 
 
 def _places(config: ModelConfig) -> Tensor:

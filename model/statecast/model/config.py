@@ -11,7 +11,7 @@ from .errors import ConfigError
 from .frequency import Frequency
 
 CELLS = ("lstm", "gru", "rnn")
-CYCLES = ("day", "week", "year")
+CYCLES = ("day", "weekend", "week", "year")
 # Names are folders, labels of metrics and parts of messages.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 # Far beyond what is of use, and short of what would exhaust the memory before a wrong file is refused.
@@ -208,7 +208,7 @@ class ModelConfig(StoredConfig):
         carry_half_lives: Half-lives of the smoothed seasonal residuals, in observed steps.
         error_half_lives: Half-lives of the tracked absolute errors, in observed steps, ascending.
         covariates: The names of the covariates, whose future is known.
-        calendar: Which cycles of the calendar the model sees: "day", "week", "year".
+        calendar: Which cycles of the calendar the model sees: "day", "weekend", "week", "year".
         categories: The static categories of a session.
         checked_steps: The steps ahead whose intervals are checked against what comes, ascending, the first one 1; those
             between adapt with their neighbours. With none, nothing tells how surprising a value is.

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from .classifier import Classifier, ClassifierConfig
@@ -41,7 +41,8 @@ def save_model(model: Forecaster | Classifier, folder: Path, metrics: Mapping[st
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / CONFIG_FILE, model.config.to_dict())
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS_FILE)
+    # Not by `save_file`, whose files only their owner may read: a server may be someone else.
+    (folder / WEIGHTS_FILE).write_bytes(save(tensors))
     if metrics is not None:
         _write_json(folder / METRICS_FILE, metrics)
 

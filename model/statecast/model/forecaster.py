@@ -18,6 +18,7 @@ from .features import step_features, step_size
 from .head import QuantileHead, within_reach
 from .known import KnownInputs
 from .naive import NaiveForecasters, Statistics
+from .pit import share_below
 from .state import Part, State, StateLayout
 
 LARGEST_VALUE = 1e30
@@ -166,9 +167,9 @@ class Forecaster(nn.Module):
         """
         self.layout.check(state)
         taken = self._checked(state, values, lengths, times, categories)
-        values, lengths = taken.values, taken.lengths
+        lengths = taken.lengths
         with self._graph():
-            history = torch.cat([state["window"], values], dim=1)
+            history = torch.cat([state["window"], taken.values], dim=1)
             after = self.naive.observe(_statistics(state), history)
             inputs = self._inputs(after, history, taken)
             ragged = bool((lengths != inputs.shape[1]).any())
@@ -176,6 +177,7 @@ class Forecaster(nn.Module):
             output, memory = self._run(before, inputs, lengths if ragged else None)
             path = Path(history, self.config.window, output, after, taken.categories)
             adapted = self._adapt(state, taken, path)
+            pit = self._pit(adapted, taken, path)[:, : values.shape[1]]
             ends = _Ends(lengths, inputs.shape[1], ragged)
             advanced = {
                 "hidden": memory.hidden,
@@ -185,7 +187,8 @@ class Forecaster(nn.Module):
                 **self._adapted_parts(state, adapted, ends),
                 "step": state["step"] + lengths,
             }
-        return Trace(State(advanced), lengths, adapted.pit, before, inputs, self.cell, path, adapted.stretches)
+        stretches = None if adapted is None else adapted.stretches
+        return Trace(State(advanced), lengths, pit, before, inputs, self.cell, path, stretches)
 
     def context(self, state: State, categories: Tensor | None = None) -> Context:
         """Returns what `forecast` needs of sessions as they stand.
@@ -257,10 +260,10 @@ class Forecaster(nn.Module):
             categories = torch.zeros(sessions, len(self.config.categories), dtype=torch.int64, device=self.device)
         return self.known.of_sessions(categories)
 
-    def _adapt(self, state: State, taken: "_Taken", path: Path) -> Adapted:
+    def _adapt(self, state: State, taken: "_Taken", path: Path) -> Adapted | None:
         """Checks the forecasts that stood before each observation."""
         if self.training or not self.calibrator.is_on:
-            return Adapted(taken.values.new_full((), torch.nan).expand(taken.values.shape))
+            return None
 
         def issue(rows: Tensor, at: Tensor, ahead: Tensor) -> Tensor:
             parts = zip(*(torch.split(each, CHECKS_AT_ONCE) for each in (rows, at, ahead)), strict=True)
@@ -268,6 +271,15 @@ class Forecaster(nn.Module):
 
         before = Stretches(state["stretches"], state["waiting"], state["step"]) if self.calibrator.adapts else None
         return self.calibrator.observe(before, taken.values, taken.lengths, issue)
+
+    def _pit(self, adapted: Adapted | None, taken: "_Taken", path: Path) -> Tensor:
+        """Where each value lay in the forecast standing before it, just as it was given, [B, T, D]."""
+        if adapted is None:
+            return taken.values.new_full((), torch.nan).expand(taken.values.shape)
+        before = path.statistics.at(slice(None), slice(None, -1))
+        # [B, T, D, Q], as one step ahead of each of B x T sessions.
+        standing = within_reach(adapted.standing.transpose(2, 3).unsqueeze(2), before)
+        return share_below(standing.squeeze(2).transpose(2, 3), taken.values, self.calibrator.levels)
 
     def _checked_forecasts(self, taken: "_Taken", path: Path, rows: Tensor, at: Tensor, ahead: Tensor) -> Tensor:
         """Forecasts of M sessions as they stood, one step each, with what the session was told of that step."""
@@ -293,8 +305,8 @@ class Forecaster(nn.Module):
             landing[chosen] = self.known.later(times[rows[chosen], at[chosen] - 1], step)
         return landing.unsqueeze(1)
 
-    def _adapted_parts(self, state: State, adapted: Adapted, ends: "_Ends") -> dict[str, Tensor]:
-        if adapted.stretches is not None and adapted.waiting is not None:
+    def _adapted_parts(self, state: State, adapted: Adapted | None, ends: "_Ends") -> dict[str, Tensor]:
+        if adapted is not None and adapted.stretches is not None and adapted.waiting is not None:
             return {"stretches": ends.pick(adapted.stretches), "waiting": adapted.waiting}
         return {part.name: state[part.name] for part in self.calibrator.parts}
 

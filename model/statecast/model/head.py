@@ -128,13 +128,13 @@ class QuantileHead(nn.Module):
 
 
 def within_reach(quantiles: Tensor, statistics: Statistics) -> Tensor:
-    """Keeps quantiles [N, S, Q, D] where a series can be: on the side of 0 on which all its values were.
+    """Keeps quantiles [..., S, Q, D] where series [..., D] can be: on the side of 0 on which all their values were.
 
     NaN for a target that has had no value.
     """
-    never_negative = (statistics.lowest == 0)[:, None, None, :]
-    never_positive = (statistics.highest == 0)[:, None, None, :]
+    never_negative = (statistics.lowest == 0)[..., None, None, :]
+    never_positive = (statistics.highest == 0)[..., None, None, :]
     quantiles = torch.where(never_negative, quantiles.clamp(min=0), quantiles)
     quantiles = torch.where(never_positive, quantiles.clamp(max=0), quantiles)
-    known = (statistics.count > 0)[:, None, None, :]
+    known = (statistics.count > 0)[..., None, None, :]
     return torch.where(known, quantiles.clamp(-LARGEST_FLOAT32, LARGEST_FLOAT32), torch.nan)

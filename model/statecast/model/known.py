@@ -1,5 +1,6 @@
 """What is known of a time step before it comes: the calendar, the caller's covariates, the session's categories."""
 
+from functools import cached_property
 from math import pi
 
 import torch
@@ -9,7 +10,7 @@ from .config import ModelConfig
 from .frequency import DAY_NS, Frequency
 
 YEAR_NS = int(365.2425 * DAY_NS)
-WEEKDAY_OF_1970 = 3
+WEEKDAY_OF_1970, SATURDAY = 3, 5
 DAY_HARMONICS, YEAR_HARMONICS = 4, 2
 LARGEST_EMBEDDING = 16
 
@@ -27,7 +28,7 @@ class KnownInputs(nn.Module):
         super().__init__()
         self.calendar, self.covariates = config.calendar, len(config.covariates)
         self._frequency = config.frequency
-        cycles = {"day": 2 * DAY_HARMONICS, "week": 7, "year": 2 * YEAR_HARMONICS}
+        cycles = {"day": 2 * DAY_HARMONICS, "weekend": 2, "week": 7, "year": 2 * YEAR_HARMONICS}
         self.size = sum(cycles[cycle] for cycle in self.calendar) + 2 * self.covariates
         if self.covariates:
             self.register_buffer("centres", torch.zeros(self.covariates, dtype=torch.float64))
@@ -68,19 +69,32 @@ class KnownInputs(nn.Module):
 
     def later(self, times: Tensor, steps: int) -> Tensor:
         """The times `steps` after those given, int64 of the same shape."""
-        frequency = Frequency.parse(self._frequency)
-        if frequency.step_ns is not None:
-            return times + steps * frequency.step_ns
-        return torch.from_numpy(frequency.ahead(times.cpu().numpy(), steps)).to(times.device)
+        if self._grid.step_ns is not None:
+            return times + steps * self._grid.step_ns
+        return torch.from_numpy(self._grid.ahead(times.cpu().numpy(), steps)).to(times.device)
+
+    @cached_property
+    def _grid(self) -> Frequency:
+        return Frequency.parse(self._frequency)
 
 
 def _day(times: Tensor) -> Tensor:
     return _waves(times, DAY_NS, DAY_HARMONICS)
 
 
+def _weekend(times: Tensor) -> Tensor:
+    """Whether it is a weekend, and whether it was one a day before: then the day before is no example."""
+    weekday = _weekday(times)
+    return torch.stack([weekday >= SATURDAY, (weekday - 1) % 7 >= SATURDAY], dim=-1).float()
+
+
 def _week(times: Tensor) -> Tensor:
-    days = torch.div(times, DAY_NS, rounding_mode="floor")
-    return nn.functional.one_hot((days + WEEKDAY_OF_1970) % 7, 7).float()
+    return nn.functional.one_hot(_weekday(times), 7).float()
+
+
+def _weekday(times: Tensor) -> Tensor:
+    """0 on Mondays."""
+    return (torch.div(times, DAY_NS, rounding_mode="floor") + WEEKDAY_OF_1970) % 7
 
 
 def _year(times: Tensor) -> Tensor:
@@ -94,4 +108,4 @@ def _waves(times: Tensor, period: int, harmonics: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1).float()
 
 
-_CYCLES = {"day": _day, "week": _week, "year": _year}
+_CYCLES = {"day": _day, "weekend": _weekend, "week": _week, "year": _year}

@@ -7,7 +7,6 @@ import math
 import os
 import signal
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import NoneType
@@ -15,6 +14,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 
+from statecast.service.config_file import config_option
 from statecast.service.errors import StartupError
 from statecast.service.settings import Settings
 from statecast.service.workbench import evaluate, train
@@ -59,6 +59,7 @@ def setting_options(command: F) -> F:
             is_flag=hints[setting.name] is bool,
             type=_click_type(hints[setting.name], setting.metadata["click"]),
             envvar=PREFIX + setting.name.upper(),
+            allow_from_autoenv=False,
             show_envvar=True,
             show_default=setting.default not in (None, ""),
             help=setting.metadata["help"],
@@ -66,52 +67,20 @@ def setting_options(command: F) -> F:
     return command
 
 
-def _read_config(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
-    """Take the TOML file's keys as defaults, below environment and command line."""
-    if path is None:
-        return None
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise click.BadParameter(f"{path} cannot be read: {error}") from error
-    known = {setting.name for setting in dataclasses.fields(Settings)}
-    if unknown := sorted(set(values) - known):
-        raise click.BadParameter(f"{path} has keys that are no settings: {', '.join(unknown)}")
-    hints = get_type_hints(Settings)
-    for name, value in values.items():
-        if wanted := _wrong_type(hints[name], value):
-            raise click.BadParameter(f"{path}: {name} is {value!r}; expected {wanted}")
-    context.default_map = values
-    return path
-
-
-def _wrong_type(hint: Any, value: Any) -> str:
-    """What a key of the TOML file should be, if it is something else; empty if it is right."""
-    if hint is bool:
-        return "" if isinstance(value, bool) else "true or false"
-    if hint is int:
-        return "" if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
-    if hint is float:
-        return "" if isinstance(value, (int, float)) and not isinstance(value, bool) else "a number"
-    return "" if isinstance(value, str) else "text"
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="statecast")
+@click.group(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "auto_envvar_prefix": PREFIX.rstrip("_"),
+    }
+)
+@click.version_option(package_name="statecast", allow_from_autoenv=False)  # images like to set STATECAST_VERSION
 def main() -> None:
     """Forecasts with streaming state: one LSTM, many sessions, nothing lost."""
 
 
 @main.command()
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    envvar=PREFIX + "CONFIG",
-    is_eager=True,
-    expose_value=False,
-    callback=_read_config,
-    help="TOML file of settings; environment and options override it.",
-)
+@config_option(what="settings", envvar=PREFIX + "CONFIG")
 @setting_options
 def serve(**options: Any) -> None:
     """Serve forecasts over gRPC until SIGTERM or Ctrl-C.

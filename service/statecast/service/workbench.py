@@ -7,24 +7,30 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from statecast.service.config_file import config_option
+
 if TYPE_CHECKING:
+    from statecast.model.evaluation.run import Evaluation
     from statecast.model.training import Panel
 
 F = TypeVar("F", bound=Callable[..., Any])
 MISSING_EXTRA = "needs the packages of training: pip install 'statecast[train]'"
+MISSING_ETS = "--auto-ets needs statsforecast: pip install 'statecast[bench]'"
+# What the tables need; the width of a terminal counts only where there is one.
+TABLE_COLUMNS = 120
 
 _DATA_OPTIONS = (
-    click.option("--id", "id_column", help="Column that tells series apart; unique_id if there is one."),
-    click.option("--time", "time_column", default="ds", show_default=True, help="Column of times."),
+    click.option("--id", help="Column that tells series apart; unique_id if there is one."),
+    click.option("--time", default="ds", show_default=True, help="Column of times."),
     click.option("--no-time", is_flag=True, help="There are no times; only position counts."),
-    click.option("--target", "targets", multiple=True, default=("y",), show_default=True,
+    click.option("--target", multiple=True, default=("y",), show_default=True,
                  help="Column to forecast; repeat it for several."),
-    click.option("--covariate", "covariates", multiple=True, help="Column that is known ahead, such as a price."),
-    click.option("--category", "categories", multiple=True, help="Column with one text for each series."),
+    click.option("--covariate", multiple=True, help="Column that is known ahead, such as a price."),
+    click.option("--category", multiple=True, help="Column with one text for each series."),
     click.option("--wide", is_flag=True, help="Each column beside the time is a series of its own."),
     click.option("--time-format", help="How times are written, as for strptime; ISO 8601 if not given."),
     click.option("--frequency", help="Time between two rows as a pandas alias; inferred if not given."),
-    click.option("--rows", "max_rows", type=click.IntRange(min=1), help="Read only the first rows of each series."),
+    click.option("--rows", type=click.IntRange(min=1), help="Read only the first rows of each series."),
     click.option("--until", help="Read only up to this time, inclusive."),
 )  # fmt: skip
 
@@ -40,19 +46,16 @@ def _read(data: Path, options: dict[str, Any]) -> "Panel":
     """The panel in the file; what was found on the way goes to the terminal."""
     from statecast.model.training import Layout, read_panel
 
-    wide = options.pop("wide")
     layout = Layout(
-        unique_id=options.pop("id_column"),
-        time=None if options.pop("no_time") else options["time_column"],
-        targets=options.pop("targets"),
-        covariates=options.pop("covariates"),
-        categories=options.pop("categories"),
-        wide=wide,
-        time_format=options.pop("time_format"),
+        unique_id=options["id"],
+        time=None if options["no_time"] else options["time"],
+        targets=options["target"],
+        covariates=options["covariate"],
+        categories=options["category"],
+        wide=options["wide"],
+        time_format=options["time_format"],
     )
-    del options["time_column"]
-    frequency, max_rows, until = (options.pop(name) for name in ("frequency", "max_rows", "until"))
-    panel = read_panel(data, layout, frequency=frequency, max_rows=max_rows, until=until)
+    panel = read_panel(data, layout, frequency=options["frequency"], max_rows=options["rows"], until=options["until"])
     every = f" every {panel.frequency}" if panel.frequency else ""
     click.echo(f"{data.name}: {len(panel.series)} series, {panel.rows:,} rows{every}")
     for line in panel.findings.lines():
@@ -69,7 +72,7 @@ def _guarded(work: Callable[[], None]) -> None:
         raise click.ClickException(f"{MISSING_EXTRA} ({error})") from error
     try:
         work()
-    except ModelError as error:
+    except (ModelError, OSError) as error:
         raise click.ClickException(str(error)) from error
     except Interrupted as stop:
         raise click.ClickException(f"{stop}; the same command goes on from there") from stop
@@ -77,7 +80,8 @@ def _guarded(work: Callable[[], None]) -> None:
 
 @click.command()
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--model", "name", required=True, help="The model's name; its next version is made.")
+@config_option(what="options")
+@click.option("--model", required=True, help="The model's name; its next version is made.")
 @click.option(
     "--models",
     type=click.Path(file_okay=False, path_type=Path),
@@ -89,7 +93,6 @@ def _guarded(work: Callable[[], None]) -> None:
 @click.option("--horizon", type=click.IntRange(min=1), help="Longest forecast in steps; by default about a season.")
 @click.option(
     "--lag",
-    "lags",
     type=click.IntRange(min=1),
     multiple=True,
     help="Season in steps; repeat it for several. By default what frequency and data show.",
@@ -125,11 +128,14 @@ def _guarded(work: Callable[[], None]) -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights and order.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores by default.")
-def train(data: Path, name: str, models: Path, threads: int | None, **options: Any) -> None:  # fmt: skip
+def train(data: Path, model: str, models: Path, threads: int | None, **options: Any) -> None:
     """Train a model on DATA, a CSV or Parquet file in long format: unique_id, ds, y.
 
     The model is picked up by a running `statecast serve` that looks into the same folder. Ctrl-C stops training; the
     same command goes on from there.
+
+    Each option is also an environment variable (such as STATECAST_TRAIN_HORIZON) and a key of the file that --config
+    names (such as horizon).
     """
 
     def work() -> None:
@@ -143,11 +149,11 @@ def train(data: Path, name: str, models: Path, threads: int | None, **options: A
         if threads:
             torch.set_num_threads(threads)
         panel = _read(data, options)
-        options["lags"] = options["lags"] or None
-        wishes = Wishes(**{key.name: options[key.name] for key in fields(Wishes) if key.name in options})
+        wished = {**options, "lags": options["lag"] or None}
+        wishes = Wishes(**{key.name: wished[key.name] for key in fields(Wishes) if key.name in wished})
         recipe = Recipe(**{key.name: options[key.name] for key in fields(Recipe) if key.name in options})
         made = make_model(
-            panel, name, models, wishes, recipe,
+            panel, model, models, wishes, recipe,
             validation_rows=options["validation_rows"], refit=options["refit"], say=click.echo,
         )  # fmt: skip
         _show(summary_table(made.report))
@@ -159,12 +165,14 @@ def train(data: Path, name: str, models: Path, threads: int | None, **options: A
 def _show(table: Any) -> None:
     from rich.console import Console
 
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=TABLE_COLUMNS)).print(table)
 
 
 @click.command()
 @click.argument("model")
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@config_option(what="options")
 @click.option(
     "--models",
     type=click.Path(file_okay=False, path_type=Path),
@@ -193,31 +201,45 @@ def evaluate(
     """Stream DATA through MODEL and score its forecasts beside naive ones.
 
     MODEL is a name, name:version, or a model's folder. Each series goes once through the code that serves.
+
+    Each option is also an environment variable (such as STATECAST_EVALUATE_HORIZON) and a key of the file that
+    --config names (such as horizon).
     """
 
     def work() -> None:
         import torch
 
-        from statecast.model.evaluation import draw_fans, draw_reliability, draw_steps, step_table, summary_table
+        from statecast.model.evaluation import has_auto_ets, step_table, summary_table
         from statecast.model.evaluation.run import Request, evaluate_model, find_model
 
         if threads:
             torch.set_num_threads(threads)
+        if auto_ets and not has_auto_ets():
+            raise click.UsageError(MISSING_ETS)
+        if output:  # better before the work than after
+            output.mkdir(parents=True, exist_ok=True)
         forecaster = find_model(model, models)
-        asked = {key: options.pop(key) for key in ("horizon", "windows", "step", "first_cutoff", "season")}
         panel = _read(data, options)
+        asked = {key: options[key] for key in ("horizon", "windows", "step", "first_cutoff", "season")}
         done = evaluate_model(forecaster, panel, Request(**asked, auto_ets=auto_ets), progress=_progress)
+        if done.left_out:
+            click.echo(f"{done.left_out} of {len(panel.series)} series are left out: too short, or nothing before")
         _show(summary_table(done.report))
         _show(step_table(done.report))
         if output:
-            output.mkdir(parents=True, exist_ok=True)
-            done.report.write(output / "report.json")
-            draw_fans(output / "fans.png", done.outcomes, done.report, done.forecasts)
-            draw_reliability(output / "reliability.png", done.report)
-            draw_steps(output / "steps.png", done.report)
-            click.echo(f"report.json, fans.png, reliability.png and steps.png are in {output}")
+            _draw(done, output)
 
     _guarded(work)
+
+
+def _draw(done: "Evaluation", output: Path) -> None:
+    from statecast.model.evaluation import draw_fans, draw_reliability, draw_steps
+
+    done.report.write(output / "report.json")
+    draw_fans(output / "fans.png", done.outcomes, done.report, done.forecasts)
+    draw_reliability(output / "reliability.png", done.report)
+    draw_steps(output / "steps.png", done.report)
+    click.echo(f"report.json, fans.png, reliability.png and steps.png are in {output}")
 
 
 def _progress(what: str, done: int, of: int) -> None:

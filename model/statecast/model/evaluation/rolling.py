@@ -34,6 +34,13 @@ def truths_of(panel: Panel, protocol: Protocol) -> list[Truth]:
     ]
 
 
+def is_seen(series: Series, targets: Sequence[str], protocol: Protocol, context_steps: int | None = None) -> bool:
+    """Whether every target has a value before the first cut-off; without, there is nothing to forecast from."""
+    cutoff = int(protocol.cutoffs(series.rows)[0])
+    begin = 0 if context_steps is None else max(0, cutoff - context_steps)
+    return bool(np.isfinite(series.values[begin:cutoff, : len(targets)]).any(axis=0).all())
+
+
 def roll(
     model: StreamingModel,
     panel: Panel,

@@ -11,7 +11,7 @@ from ..training.panel import Panel
 from .baselines import auto_ets, last_value, seasonal_naive
 from .levels import baseline_levels
 from .report import Report
-from .rolling import roll, truths_of
+from .rolling import is_seen, roll, truths_of
 from .scores import Outcomes
 from .windows import EvaluationError, Forecasts, Protocol
 
@@ -42,11 +42,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of it: the outcomes, everyone's forecasts, the model's first, and their scores."""
+    """What came of it.
+
+    Attributes:
+        outcomes: What came after the cut-offs.
+        forecasts: Everyone's, the model's first.
+        report: Their scores.
+        left_out: How many series are too short for all windows, or have nothing before the first one.
+    """
 
     outcomes: Outcomes
     forecasts: tuple[Forecasts, ...]
     report: Report
+    left_out: int
 
 
 def find_model(model: str, models: Path) -> StreamingModel:
@@ -72,7 +80,7 @@ def evaluate_model(
 ) -> Evaluation:
     """Streams the panel through the model and scores what it forecast.
 
-    Series that are too short for all windows are left out, and told so.
+    Series that are too short for all windows, or have no value of a target before the first one, are left out.
 
     Raises:
         EvaluationError: Model, data and request do not go together.
@@ -89,9 +97,11 @@ def evaluate_model(
     long = tuple(series for series in panel.series if series.rows >= protocol.shortest)
     if not long:
         raise EvaluationError(f"no series has the {protocol.shortest} rows that {protocol.windows} windows need")
-    if len(long) < len(panel.series):
-        progress("series long enough", len(long), len(panel.series))
-    panel = replace(panel, series=long)
+    seen = tuple(series for series in long if is_seen(series, panel.targets, protocol))
+    if not seen:
+        raise EvaluationError("no series has values of every target before the first cut-off")
+    left_out = len(panel.series) - len(seen)
+    panel = replace(panel, series=seen)
     truths = truths_of(panel, protocol)
     forecasts = [roll(model, panel, protocol, progress=lambda done, of: progress("series streamed", done, of))]
     levels = baseline_levels(forecasts[0].levels)
@@ -100,4 +110,4 @@ def evaluate_model(
         told = lambda done, of: progress("AutoETS fits", done, of)  # noqa: E731
         forecasts.append(auto_ets(truths, protocol, levels, progress=told))
     outcomes = Outcomes.of(truths, protocol)
-    return Evaluation(outcomes, tuple(forecasts), Report.of(outcomes, forecasts))
+    return Evaluation(outcomes, tuple(forecasts), Report.of(outcomes, forecasts), left_out)

@@ -8,6 +8,7 @@ import numpy as np
 from ..config import Category, ModelConfig
 from ..errors import DataError
 from ..frequency import DAY_NS, Frequency
+from ..known import SATURDAY, WEEKDAY_OF_1970
 from .panel import Panel
 from .periods import find_periods
 
@@ -20,7 +21,9 @@ CYCLES_SEEN = 3
 MULTIPLES = 7
 WINDOW_PERIODS = 4
 LONGEST_WINDOW = 2688
-USUAL_SEASON, LONGEST_SEASON = 24, 1000
+USUAL_SEASON, LONG_SEASON, LONGEST_HORIZON = 24, 96, 1000
+# What a configuration takes.
+LONGEST_HALF_LIFE = 10_000.0
 ADAPTATION_RATE = 0.1
 
 
@@ -78,7 +81,7 @@ def configure(panel: Panel, name: str, version: str, wishes: Wishes) -> ModelCon
         frequency=panel.frequency,
         half_lives=_half_lives(season),
         carry_half_lives=(1.0, 10.0),
-        error_half_lives=(max(12.0, float(season)), max(100.0, 8.0 * season)),
+        error_half_lives=_error_half_lives(season),
         covariates=panel.covariates,
         calendar=calendar_of(panel) if wishes.calendar else (),
         categories=categories_of(panel),
@@ -93,11 +96,10 @@ def season_lags(panel: Panel) -> tuple[int, ...]:
     if not panel.frequency:
         return find_periods([series.values[:, : len(panel.targets)] for series in panel.series])
     step = Frequency.parse(panel.frequency).usual_step_ns
-    periods = [
-        round(period / step) for period in (DAY_NS, WEEK_NS, YEAR_NS) if period % step < step / 100 or step > DAY_NS
-    ]
+    periods = [round(period / step) for period in (DAY_NS, WEEK_NS) if period % step < step / 100]
+    # A year is no whole number of days, but of longer steps nearly.
     if step > DAY_NS:
-        periods = [round(YEAR_NS / step)]
+        periods.append(round(YEAR_NS / step))
     return tuple(
         period for period in dict.fromkeys(periods) if 2 <= period <= min(longest / CYCLES_SEEN, LONGEST_WINDOW)
     )
@@ -118,7 +120,17 @@ def calendar_of(panel: Panel) -> tuple[str, ...]:
     step = Frequency.parse(panel.frequency).usual_step_ns
     span = step * max(series.rows for series in panel.series)
     cycles = {"day": DAY_NS, "week": WEEK_NS, "year": YEAR_NS}
-    return tuple(name for name, length in cycles.items() if 2 * step <= length and CYCLES_SEEN * length <= span)
+    seen = [name for name, length in cycles.items() if 2 * step <= length and CYCLES_SEEN * length <= span]
+    if "week" not in seen and step < DAY_NS and _saw_weekend(panel):
+        seen.append("weekend")
+    return tuple(seen)
+
+
+def _saw_weekend(panel: Panel) -> bool:
+    """Whether both a weekend and working days have been seen."""
+    longest = max(panel.series, key=lambda series: series.rows)
+    weekdays = (longest.times(panel.frequency) // DAY_NS + WEEKDAY_OF_1970) % 7
+    return bool((weekdays >= SATURDAY).any() and (weekdays < SATURDAY).any())
 
 
 def categories_of(panel: Panel) -> tuple[Category, ...]:
@@ -140,10 +152,17 @@ def _usual_horizon(panel: Panel, season: int) -> int:
     wanted = season if season >= USUAL_SEASON else 2 * season
     if season <= 1:
         wanted = USUAL_SEASON
-    return int(np.clip(wanted, 1, max(1, min(longest // 10, LONGEST_SEASON))))
+    return int(np.clip(wanted, 1, max(1, min(longest // 10, LONGEST_HORIZON))))
 
 
 def _half_lives(season: int) -> tuple[float, ...]:
     """Of a short, a middle and a long mean; the last one's spread is the unit of everything."""
-    season = max(season, 6)
-    return (2.0, season / 2, 2.0 * season)
+    season = int(np.clip(season, 6, LONGEST_HALF_LIFE / 2))
+    middle = (season / 2,) if season <= LONG_SEASON else (float(LONG_SEASON) / 8, season / 2)
+    return (2.0, *middle, 2.0 * season)
+
+
+def _error_half_lives(season: int) -> tuple[float, ...]:
+    """A season and many: the errors of one alone would say more of its days than of the forecasters."""
+    short = float(np.clip(season, 12, LONGEST_HALF_LIFE / 2))
+    return (short, float(np.clip(8 * season, 100, LONGEST_HALF_LIFE)))

@@ -132,10 +132,11 @@ def scale_of(series: Series, config: ModelConfig) -> NDArray[np.float64]:
     scales = []
     for column in values.T:
         spread = _spread(column)
-        seasons = [lag for lag in config.lags if lag < len(column)] or [1]
-        error = float(np.nanmean(np.abs(column[seasons[0] :] - column[: -seasons[0]]))) if len(column) > 1 else 0.0
+        season = next((lag for lag in config.lags if lag < len(column)), 1)
+        errors = np.abs(column[season:] - column[:-season])
+        known = errors[np.isfinite(errors)]
         # A series that repeats itself exactly, or nearly, would count for everything.
-        scales.append(max(error if np.isfinite(error) else 0.0, 0.05 * spread) or 1.0)
+        scales.append(max(float(known.mean()) if len(known) else 0.0, 0.05 * spread) or 1.0)
     return np.array(scales)
 
 

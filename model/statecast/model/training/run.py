@@ -95,11 +95,14 @@ def _publish(
     """Writes the whole folder under a hidden name first: a server may be looking."""
     beside = folder.parent / f".{folder.name}.{os.getpid()}"
     metrics = metrics_of(panel, recipe, trained, report, refitted)
-    save_model(trained.forecaster, beside, metrics)
-    (beside / CARD_FILE).write_text(card_of(config, panel, trained, report, _period(panel)), encoding="utf-8")
-    if (folder / CONFIG_FILE).exists():
-        raise ConfigError(f"version: {folder} has been made meanwhile")
-    beside.rename(folder)
+    try:
+        save_model(trained.forecaster, beside, metrics)
+        (beside / CARD_FILE).write_text(card_of(config, panel, trained, report, _period(panel)), encoding="utf-8")
+        if (folder / CONFIG_FILE).exists():
+            raise ConfigError(f"version: {folder} has been made meanwhile; the same call makes the next one")
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _period(panel: Panel) -> str:

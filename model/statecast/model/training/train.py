@@ -3,8 +3,11 @@
 import json
 import logging
 import shutil
+import signal
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..config import ModelConfig
 from ..errors import DataError
-from ..evaluation.rolling import roll, truths_of
+from ..evaluation.rolling import is_seen, roll, truths_of
 from ..evaluation.scores import Outcomes, score
 from ..evaluation.windows import Protocol
 from ..forecaster import Forecaster
@@ -76,13 +79,16 @@ def hold_back(panel: Panel, horizon: int, rows: int | None = None) -> tuple[Pane
         raise DataError(f"validation_rows: {held} rows are fewer than a horizon of {horizon}")
     step = max(horizon, held // VALIDATION_WINDOWS)
     windows = 1 + (held - horizon) // step
-    long = tuple(series for series in panel.series if series.rows >= 2 * held)
+    protocol = Protocol(horizon=horizon, season=1, windows=windows, step=step, first_cutoff=-held)
+    long = [series for series in panel.series if series.rows >= 2 * held]
     if not long:
-        needs = f"{2 * held} rows, which a horizon of {horizon} steps needs"
+        needs = f"{2 * held} rows, which {held} held back for a horizon of {horizon} steps need"
         raise DataError(f"no series has {needs}: half to train on, half to validate")
+    seen = tuple(series for series in long if is_seen(series, panel.targets, protocol, VALIDATION_CONTEXT))
+    if not seen:
+        raise DataError(f"no series of {2 * held} rows has values of every target before the {held} rows held back")
     kept = tuple(series.until(series.rows - held) if series.rows >= 2 * held else series for series in panel.series)
-    seasons = Protocol(horizon=horizon, season=1, windows=windows, step=step, first_cutoff=-held)
-    return replace(panel, series=kept), replace(panel, series=long), seasons
+    return replace(panel, series=kept), replace(panel, series=seen), protocol
 
 
 def train(
@@ -108,7 +114,7 @@ def train(
     forecaster = Forecaster(replace(config, checked_steps=(), adaptation_rate=0.0))
     forecaster.head.dropout = recipe.dropout
     _scale_covariates(forecaster, panel)
-    module = _Validated(forecaster, recipe, validation, protocol)
+    module = _Validated(forecaster, recipe, _judge(validation, protocol) if validation else None)
     best = ModelCheckpoint(
         work,
         filename="best-{step}",
@@ -118,9 +124,12 @@ def train(
     )
     trainer = _trainer(recipe, work, best, validates=validation is not None)
     lanes = DataLoader(_Endless(Lanes(panel, config, recipe.stretch, recipe.seed)), batch_size=None)
-    resume = next((path for name in (INTERRUPTED, LAST) if (path := work / f"{name}.ckpt").exists()), None)
+    windows = DataLoader(_Once()) if validation else None
     try:
-        trainer.fit(module, lanes, DataLoader(_Once()) if validation else None, ckpt_path=resume, weights_only=False)
+        with _own_sigint(), warnings.catch_warnings():
+            # It cannot know that one stretch is a whole batch, that reading it is cheap, and what the folder holds.
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            trainer.fit(module, lanes, windows, ckpt_path=_newest_checkpoint(work), weights_only=False)
     except SystemExit as stop:  # how Lightning ends on Ctrl-C, once its checkpoint is written
         raise Interrupted(f"stopped after {trainer.global_step} updates") from stop
     saved = torch.load(best.best_model_path or work / f"{LAST}.ckpt", weights_only=False)
@@ -131,20 +140,33 @@ def train(
     return Trained(final.eval(), int(saved["global_step"]), trainer.global_step, time.monotonic() - begun)
 
 
-class _Validated(TrainingModule):
-    """Also forecasts the windows held back."""
+Judge = Callable[[Forecaster], float]
 
-    def __init__(self, forecaster: Forecaster, recipe: Recipe, panel: Panel | None, protocol: Protocol) -> None:
+
+def _judge(panel: Panel, protocol: Protocol) -> Judge:
+    """Says how good a forecaster is at the windows held back; lower is better."""
+    outcomes = Outcomes.of(truths_of(panel, protocol), protocol)
+
+    def judge(forecaster: Forecaster) -> float:
+        sql = float(score(outcomes, roll(forecaster, panel, protocol, context_steps=VALIDATION_CONTEXT)).sql)
+        # Where nothing varies there is nothing to choose by, and every choice is as good.
+        return sql if np.isfinite(sql) else 0.0
+
+    return judge
+
+
+class _Validated(TrainingModule):
+    """Also forecasts the windows held back, all in one step."""
+
+    def __init__(self, forecaster: Forecaster, recipe: Recipe, judge: Judge | None) -> None:
         super().__init__(forecaster, recipe)
-        self._panel = [panel] if panel else []
-        self._protocol = protocol
+        # A function, since the moving average copies the module, and must not copy the panel.
+        self._judge = judge
 
     def validation_step(self, _: Any, __: int) -> None:
-        """Scores all windows in one step."""
-        for panel in self._panel:
-            forecasts = roll(self.forecaster, panel, self._protocol, context_steps=VALIDATION_CONTEXT)
-            outcomes = Outcomes.of(truths_of(panel, self._protocol), self._protocol)
-            self.log("sql", float(score(outcomes, forecasts).sql), prog_bar=True, batch_size=1)
+        """Logs the score."""
+        if self._judge is not None:
+            self.log("sql", self._judge(self.forecaster), prog_bar=True, batch_size=1)
 
 
 class _Endless(IterableDataset[Stretch]):
@@ -166,8 +188,6 @@ class _Once(Dataset[int]):
 def _trainer(recipe: Recipe, work: Path, best: ModelCheckpoint, *, validates: bool) -> lightning.Trainer:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # It cannot know that one stretch is a whole batch, and that reading it is cheap.
-    warnings.filterwarnings("ignore", message=".*(does not have many workers|Starting from v|log_every_n_steps).*")
     callbacks: list[Callback] = [
         EMAWeightAveraging(decay=recipe.averaging, use_buffers=False),
         best,
@@ -183,7 +203,7 @@ def _trainer(recipe: Recipe, work: Path, best: ModelCheckpoint, *, validates: bo
         gradient_clip_val=1.0,
         callbacks=callbacks,
         logger=False,
-        val_check_interval=recipe.validate_every if validates else None,
+        val_check_interval=_validation_interval(recipe) if validates else None,
         check_val_every_n_epoch=None if validates else 1,
         num_sanity_val_steps=0,
         enable_model_summary=False,
@@ -191,10 +211,36 @@ def _trainer(recipe: Recipe, work: Path, best: ModelCheckpoint, *, validates: bo
     )
 
 
+def _validation_interval(recipe: Recipe) -> int:
+    """About as many updates as wished, but so that the last ones, which learn most finely, are validated, too."""
+    return recipe.updates // max(1, round(recipe.updates / recipe.validate_every))
+
+
+@contextmanager
+def _own_sigint() -> Iterator[None]:
+    """Lightning ignores Ctrl-C ever after once it was pressed."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
+
+
+def _newest_checkpoint(work: Path) -> Path | None:
+    """Where to go on, if anywhere: the process may have been killed long after it had gone on from an interruption."""
+    there = [path for name in (INTERRUPTED, LAST) if (path := work / f"{name}.ckpt").exists()]
+    return max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
 def _begin(work: Path, fingerprint: dict[str, Any]) -> None:
     """Makes the folder ready; checkpoints of another training are no use."""
     file = work / FINGERPRINT_FILE
-    if work.exists() and not (file.exists() and json.loads(file.read_text()) == fingerprint):
+    try:
+        is_same = json.loads(file.read_text()) == fingerprint
+    except (OSError, ValueError):  # none, or the machine failed while it was written
+        is_same = False
+    if work.exists() and not is_same:
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(fingerprint))
@@ -205,7 +251,9 @@ def _fingerprint(panel: Panel, config: ModelConfig, recipe: Recipe) -> dict[str,
     for series in panel.series:
         content.update(f"{series.unique_id}\n{series.start_ns}\n{series.categories}".encode())
         content.update(np.ascontiguousarray(series.values).tobytes())
-    return {"config": config.to_dict(), "recipe": asdict(recipe), "data": content.hexdigest()}
+    # Whichever version it is to become, the weights are the same.
+    described = {**config.to_dict(), "version": ""}
+    return {"config": described, "recipe": asdict(recipe), "data": content.hexdigest()}
 
 
 def _scale_covariates(forecaster: Forecaster, panel: Panel) -> None:

@@ -1,0 +1,77 @@
+"""A model beside the baselines, on a panel."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.models import tiny_model
+from support.panels import panel_of, waves
+
+from statecast.model import ConfigError, Forecaster, save_model
+from statecast.model.evaluation import SEASONAL_NAIVE, EvaluationError
+from statecast.model.evaluation.run import Request, evaluate_model, find_model
+from statecast.model.training import Series
+
+
+@pytest.fixture(scope="module")
+def model() -> Forecaster:
+    return tiny_model()
+
+
+def test_the_model_comes_first_and_seasonal_naive_is_always_there(model: Forecaster) -> None:
+    done = evaluate_model(model, panel_of(*waves(300)), Request())
+    assert [each.name for each in done.forecasts] == ["tiny 1", SEASONAL_NAIVE, "last value"]
+    assert [row.scores.name for row in done.report.rows] == [each.name for each in done.forecasts]
+    protocol = done.report.protocol
+    assert (protocol.horizon, protocol.season, protocol.windows, protocol.stride) == (6, 4, 10, 6)
+    assert done.left_out == 0
+
+
+def test_a_request_wins_over_the_model(model: Forecaster) -> None:
+    asked = Request(horizon=3, windows=2, step=7, first_cutoff=100, season=12)
+    protocol = evaluate_model(model, panel_of(*waves(300)), asked).report.protocol
+    assert (protocol.horizon, protocol.windows, protocol.step) == (3, 2, 7)
+    assert (protocol.first_cutoff, protocol.season) == (100, 12)
+
+
+def test_series_that_cannot_be_evaluated_are_left_out(model: Forecaster) -> None:
+    values = [*waves(300), np.arange(20.0), np.append(np.full(299, np.nan), 1.0)]
+    done = evaluate_model(model, panel_of(*values), Request())
+    assert done.left_out == 2
+    assert [truth.unique_id for truth in done.outcomes.truths] == ["s0", "s1", "s2"]
+    with pytest.raises(EvaluationError, match="no series has the 61 rows that 10 windows need"):
+        evaluate_model(model, panel_of(np.arange(20.0)), Request())
+    with pytest.raises(EvaluationError, match="no series has values"):
+        evaluate_model(model, panel_of(values[-1]), Request())
+
+
+def test_auto_ets_is_there_if_asked_for(model: Forecaster) -> None:
+    pytest.importorskip("statsforecast")
+    done = evaluate_model(model, panel_of(waves(80)[0]), Request(windows=2, auto_ets=True))
+    assert done.forecasts[-1].name == "AutoETS"
+
+
+def test_a_model_of_another_frequency_is_refused(model: Forecaster) -> None:
+    with pytest.raises(EvaluationError, match="frequency"):
+        evaluate_model(tiny_model("hourly"), panel_of(*waves(300)), Request())
+    # Where only position counts, times do no harm.
+    evaluate_model(model, panel_of(*waves(300), frequency="D"), Request(windows=1))
+
+
+def test_categories_are_found_by_name(model: Forecaster) -> None:
+    panel = panel_of(*waves(100))
+    series = tuple(Series(each.unique_id, None, each.values, ("x",)) for each in panel.series)
+    evaluate_model(model, replace(panel, series=series, categories=("region",)), Request(windows=1))
+
+
+def test_a_model_is_found_by_name_version_and_folder(tmp_path: Path) -> None:
+    for version in ("2", "10", "9"):
+        save_model(tiny_model("tiny", version), tmp_path / "tiny" / version)
+    assert find_model("tiny", tmp_path).config.version == "10"
+    assert find_model("tiny:2", tmp_path).config.version == "2"
+    assert find_model(str(tmp_path / "tiny" / "9"), Path("/nowhere")).config.version == "9"
+    assert find_model("base", tmp_path).config.name == "base"
+    for absent in ("nope", "tiny:3", ""):
+        with pytest.raises(ConfigError, match="model: there is no"):
+            find_model(absent, tmp_path)

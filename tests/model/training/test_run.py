@@ -1,0 +1,139 @@
+"""From a panel to a model folder that a server takes."""
+
+import json
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from support.panels import panel_of, waves
+
+from statecast.model import ConfigError, load_model, save_model
+from statecast.model.errors import DataError
+from statecast.model.training import Panel, Series
+from statecast.model.training import run as running
+from statecast.model.training.defaults import Wishes
+from statecast.model.training.module import Recipe
+from statecast.model.training.run import Made, make_model
+
+RECIPE = Recipe(updates=6, stretch=48, origins=4, ahead=8, validate_every=3)
+WISHES = Wishes(horizon=6, lags=(12,), layers=1, hidden_size=8)
+
+
+def hourly() -> Panel:
+    panel = panel_of(*waves(300), frequency="h")
+    series = tuple(Series(each.unique_id, each.start_ns, each.values, ("north",)) for each in panel.series)
+    return replace(panel, series=series, categories=("region",))
+
+
+def make(models: Path, panel: Panel | None = None, *, refit: bool = False, rows: int | None = None) -> Made:
+    said: list[str] = []
+    made = make_model(
+        panel or hourly(), "m", models, WISHES, RECIPE, validation_rows=rows, refit=refit, say=said.append
+    )
+    assert said[0].startswith("best after ")
+    assert len(said) == 1 + refit
+    return made
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(tmp_path_factory.mktemp("models"))
+
+
+def test_the_folder_is_a_model(made: Made) -> None:
+    assert names(made.folder) == {"config.json", "model.safetensors", "metrics.json", "README.md"}
+    assert made.folder.parts[-2:] == ("m", "1")
+    loaded = load_model(made.folder)
+    assert loaded.config == made.config
+    assert loaded.config.targets == ("y",)
+    trace = loaded.advance(
+        loaded.initial_state(1), torch.ones(1, 3, 1, dtype=torch.float64), times=torch.zeros(1, 3, dtype=torch.int64)
+    )
+    assert bool(trace.state["step"] == 3)
+
+
+def test_nothing_hidden_is_left(made: Made) -> None:
+    assert names(made.folder.parent) == {"1"}
+    assert names(made.folder.parents[1]) == {"m"}
+
+
+def test_a_server_of_someone_else_may_read_it(made: Made) -> None:
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in made.folder.iterdir()}
+    assert len(set(modes.values())) == 1, modes
+
+
+def test_the_metrics_tell_how_it_was_trained_and_how_it_does(made: Made) -> None:
+    metrics = json.loads((made.folder / "metrics.json").read_text())
+    training = metrics["training"]
+    assert (training["series"], training["rows"], training["updates"], training["seed"]) == (3, 900, 6, 0)
+    assert training["best_update"] in (3, 6)
+    assert training["updates_made"] == 6
+    assert training["refitted_on_all_rows"] is False
+    forecasters = metrics["validation"]["forecasters"]
+    assert [each["name"] for each in forecasters] == ["m 1", "seasonal naive", "last value"]
+    assert forecasters[0]["sql"] == pytest.approx(made.report.rows[0].scores.sql)
+    assert metrics["validation"]["protocol"]["season"] == 12
+
+
+def test_the_card_is_for_people(made: Made) -> None:
+    card = (made.folder / "README.md").read_text()
+    for text in (
+        "# m version 1",
+        "streaming LSTM forecaster of y",
+        "3 series, 900 rows every h, 2024-01-01T00:00:00 to 2024-01-13T11:00:00 UTC",
+        "lags 12; calendar: day, weekend; covariates: none; categories: region",
+        "| seasonal naive | ",
+        "adapt online",
+    ):
+        assert text in card
+    assert "{" not in card
+
+
+def test_the_next_version_is_the_next_number(tmp_path: Path) -> None:
+    for taken in ("2", "10", "new", ".11"):
+        (tmp_path / "m" / taken).mkdir(parents=True)
+    assert make(tmp_path).config.version == "11"
+    assert make(tmp_path, panel_of(*waves(300))).config.version == "12"
+
+
+def test_refit_learns_from_all_rows(tmp_path: Path) -> None:
+    made = make(tmp_path, refit=True, rows=60)
+    training = json.loads((made.folder / "metrics.json").read_text())["training"]
+    assert training["refitted_on_all_rows"] is True
+    assert training["updates_made"] == training["best_update"]
+    assert names(tmp_path) == {"m"}
+
+
+def test_what_cannot_be_trained_leaves_nothing(tmp_path: Path) -> None:
+    for panel, rows, message in (
+        (panel_of(*waves(11)), None, "horizon: 6 steps need series of at least 12"),
+        (hourly(), 5, "validation_rows: 5 rows are fewer"),
+        (hourly(), 200, "no series has 400 rows"),
+    ):
+        with pytest.raises(DataError, match=message):
+            make(tmp_path, panel, rows=rows)
+    with pytest.raises(ConfigError, match="name"):
+        make_model(hourly(), "../m", tmp_path, WISHES, RECIPE)
+    assert names(tmp_path) == set()
+
+
+def test_a_version_made_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile(*args, **options):  # type: ignore[no-untyped-def]
+        save_model(*args, **options)
+        (tmp_path / "m" / "1").mkdir()
+        (tmp_path / "m" / "1" / "config.json").write_text("{}")
+
+    monkeypatch.setattr(running, "save_model", meanwhile)
+    with pytest.raises(ConfigError, match="has been made meanwhile"):
+        make(tmp_path)
+    assert names(tmp_path / "m") == {"1"}
+    assert (tmp_path / "m" / "1" / "config.json").read_text() == "{}"
+    # Nothing is trained twice: the same call goes on from the end.
+    monkeypatch.setattr(running, "save_model", save_model)
+    assert make(tmp_path).config.version == "2"

@@ -1,0 +1,225 @@
+"""Training learns, goes on after an interruption, and stops when it is enough."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from support.panels import panel_of, waves
+
+from statecast.model import ModelConfig
+from statecast.model.errors import DataError
+from statecast.model.evaluation import Protocol
+from statecast.model.evaluation.run import Request, evaluate_model
+from statecast.model.training import Panel
+from statecast.model.training import train as training
+from statecast.model.training.module import Recipe
+from statecast.model.training.train import Interrupted, Trained, hold_back, train
+
+QUICK = Recipe(updates=24, stretch=48, origins=4, ahead=8, validate_every=12)
+# A season that is not exactly what it was, so that there is something to average.
+PANEL = panel_of(*waves(500, noise=0.8))
+CONFIG = ModelConfig(
+    name="m", version="1", targets=("y",), horizon=12, hidden_size=12, head_size=12, window=48, lags=(12,),
+    quantile_levels=(0.1, 0.3, 0.5, 0.7, 0.9), checked_steps=(1, 4, 12), adaptation_rate=0.1,
+)  # fmt: skip
+
+
+def run(work: Path, recipe: Recipe = QUICK, panel: Panel = PANEL) -> Trained:
+    learned, held, protocol = hold_back(panel, CONFIG.horizon)
+    return train(learned, CONFIG, recipe, work, validation=held, protocol=replace(protocol, season=12))
+
+
+def weights(trained: Trained) -> torch.Tensor:
+    return torch.cat([each.detach().flatten() for each in trained.forecaster.parameters()])
+
+
+class Interrupting(Callback):
+    """Presses Ctrl-C once, after so many updates."""
+
+    def __init__(self, update: int) -> None:
+        self.update = update
+
+    def on_train_batch_end(self, trainer, *_: object) -> None:  # type: ignore[no-untyped-def]
+        if trainer.global_step == self.update:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    made = training._trainer
+
+    def arrange(update: int) -> None:
+        def trainer(*args, **options):  # type: ignore[no-untyped-def]
+            trainer = made(*args, **options)
+            trainer.callbacks.insert(0, Interrupting(update))  # type: ignore[attr-defined]
+            return trainer
+
+        monkeypatch.setattr(training, "_trainer", trainer)
+
+    return arrange
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    recipe = Recipe(updates=240, stretch=60, origins=4, ahead=8, validate_every=80)
+    return run(tmp_path_factory.mktemp("learned") / "work", recipe)
+
+
+def test_it_learns(learned: Trained) -> None:
+    assert learned.updates == 240
+    assert learned.best_update in (80, 160, 240)
+    rows = evaluate_model(learned.forecaster, PANEL, Request(windows=8, season=12)).report.rows
+    assert rows[0].relative() < 0.85
+    assert rows[0].relative("mase") < 0.9
+
+
+def test_what_was_learned_does_not_fade(learned: Trained) -> None:
+    long = panel_of(*waves(21_000, noise=0.8, series=4, seed=7))
+
+    def sql(cutoff: int) -> float:
+        asked = Request(horizon=12, windows=60, step=12, first_cutoff=cutoff, season=12)
+        return float(evaluate_model(learned.forecaster, long, asked).report.rows[0].scores.sql)
+
+    assert sql(20_000) == pytest.approx(sql(1_000), rel=0.05)
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    first, same, other = (run(tmp_path / str(at), replace(QUICK, seed=seed)) for at, seed in enumerate((3, 3, 4)))
+    assert torch.equal(weights(first), weights(same))
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_the_model_adapts_although_training_does_not(learned: Trained) -> None:
+    assert learned.forecaster.config == CONFIG
+    assert not learned.forecaster.training
+    assert "stretches" in learned.forecaster.initial_state(1)
+
+
+def test_ctrl_c_stops_and_the_same_call_goes_on(tmp_path: Path, interrupt: Callable[[int], None]) -> None:
+    interrupt(17)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match="stopped after 17 updates"):
+        run(tmp_path / "work")
+    assert signal.getsignal(signal.SIGINT) is handler
+    interrupt(20)
+    with pytest.raises(Interrupted, match="stopped after 20 updates"):
+        run(tmp_path / "work")
+    interrupt(-1)
+    assert run(tmp_path / "work").updates == QUICK.updates
+
+
+def test_it_goes_on_from_the_newest_checkpoint(tmp_path: Path, interrupt: Callable[[int], None]) -> None:
+    interrupt(5)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "work")
+    interrupt(20)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "work")
+    interrupted, last = tmp_path / "work" / "interrupted.ckpt", tmp_path / "work" / "last.ckpt"
+    os.utime(last, (1000, 1000))
+    assert training._newest_checkpoint(tmp_path / "work") == interrupted
+    # As if it had gone on from an interruption, and was killed after the next validation.
+    interrupted.write_bytes(b"of long ago")
+    os.utime(interrupted, (900, 900))
+    assert training._newest_checkpoint(tmp_path / "work") == last
+    interrupt(-1)
+    assert run(tmp_path / "work").updates == QUICK.updates
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"config": 1}'])
+def test_checkpoints_of_another_training_are_no_use(
+    tmp_path: Path, interrupt: Callable[[int], None], damage: str
+) -> None:
+    interrupt(5)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "work")
+    if damage:
+        (tmp_path / "work" / "training.json").write_text(damage)
+    interrupt(6)
+    other = QUICK if damage else replace(QUICK, seed=1)
+    with pytest.raises(Interrupted, match="stopped after 6 updates"):
+        run(tmp_path / "work", other)
+    assert json.loads((tmp_path / "work" / "training.json").read_text())["recipe"]["seed"] == other.seed
+
+
+def test_whichever_version_it_becomes_the_training_is_the_same() -> None:
+    assert training._fingerprint(PANEL, CONFIG, QUICK) == training._fingerprint(
+        PANEL, replace(CONFIG, version="2"), QUICK
+    )
+    moved = panel_of(*waves(500, noise=0.8, seed=1))
+    assert training._fingerprint(PANEL, CONFIG, QUICK) != training._fingerprint(moved, CONFIG, QUICK)
+
+
+def test_it_stops_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([1.0, 0.5, 0.6, 0.7, 0.4, 0.3])
+    monkeypatch.setattr(training, "_judge", lambda *_: lambda _: next(scores))
+    trained = run(tmp_path / "work", replace(QUICK, updates=60, validate_every=4, patience=2))
+    assert (trained.best_update, trained.updates) == (8, 16)
+
+
+@pytest.mark.parametrize(("updates", "best"), [(1, 1), (5, 5), (13, 13), (25, 24)])
+def test_the_last_updates_are_validated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, updates: int, best: int
+) -> None:
+    scores = iter(range(10, 0, -1))
+    monkeypatch.setattr(training, "_judge", lambda *_: lambda _: float(next(scores)))
+    trained = run(tmp_path / "work", replace(QUICK, updates=updates))
+    assert (trained.best_update, trained.updates) == (best, updates)
+
+
+def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
+    protocol = Protocol(horizon=12, season=12)
+    trained = train(PANEL, CONFIG, QUICK, tmp_path / "work", validation=None, protocol=protocol)
+    assert (trained.best_update, trained.updates) == (24, 24)
+
+
+def test_a_series_that_never_varies_can_be_trained_on(tmp_path: Path) -> None:
+    trained = run(tmp_path / "work", replace(QUICK, updates=2), panel_of(np.full(300, 4.0)))
+    assert bool(weights(trained).isfinite().all())
+
+
+def test_covariates_are_scaled_by_what_was_seen(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    prices = np.column_stack([rng.normal(size=300), rng.normal(200, 9, 300), np.full(300, 7.0), np.full(300, np.nan)])
+    config = replace(CONFIG, covariates=("price", "flat", "none"))
+    panel = panel_of(prices, covariates=config.covariates)
+    protocol = Protocol(horizon=12, season=12)
+    made = train(panel, config, replace(QUICK, updates=2), tmp_path / "w", validation=None, protocol=protocol)
+    known = made.forecaster.known
+    assert known.centres.tolist() == pytest.approx([prices[:, 1].mean(), 7.0, 0.0])
+    assert known.scales.tolist() == pytest.approx([prices[:, 1].std(), 1.0, 1.0])
+
+
+def test_an_eighth_is_held_back() -> None:
+    values = [*waves(800, series=2), np.arange(150.0)]
+    learned, held, protocol = hold_back(panel_of(*values), 12)
+    assert [each.rows for each in learned.series] == [700, 700, 150]
+    assert [each.rows for each in held.series] == [800, 800]
+    assert (protocol.first_cutoff, protocol.windows, protocol.stride) == (-100, 8, 12)
+    # Whatever is validated was not learned from.
+    assert all(protocol.cutoffs(each.rows)[0] >= 700 for each in held.series)
+
+
+def test_what_is_held_back_can_be_chosen() -> None:
+    learned, _, protocol = hold_back(panel_of(*waves(800)), 12, 40)
+    assert learned.series[0].rows == 760
+    assert (protocol.first_cutoff, protocol.windows) == (-40, 3)
+    with pytest.raises(DataError, match="11 rows are fewer than a horizon of 12"):
+        hold_back(panel_of(*waves(800)), 12, 11)
+    with pytest.raises(DataError, match="no series has 1000 rows"):
+        hold_back(panel_of(*waves(800)), 12, 500)
+
+
+def test_a_series_with_nothing_before_what_is_held_back_is_not_validated() -> None:
+    late = np.append(np.full(720, np.nan), np.arange(80.0))
+    learned, held, _ = hold_back(panel_of(*waves(800, series=2), late), 12)
+    assert (len(learned.series), len(held.series)) == (3, 2)
+    with pytest.raises(DataError, match="no series of 200 rows has values"):
+        hold_back(panel_of(late), 12)
