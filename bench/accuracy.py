@@ -32,6 +32,7 @@ class Task:
         trained_rows: How many rows of each series a model may be trained on; negative counts from the end.
         horizon: Of the model.
         validation_rows: Rows held back of those.
+        updates: Of the weights at most.
         asked: The protocol.
         steps: Steps ahead whose errors are printed one by one.
     """
@@ -40,6 +41,7 @@ class Task:
     trained_rows: int
     horizon: int
     validation_rows: int
+    updates: int
     asked: Request
     steps: tuple[int, ...] = ()
 
@@ -52,30 +54,38 @@ def _panel(columns: pd.DataFrame, start: str, frequency: str) -> Panel:
     return Panel(tuple(series), ("y",), (), ("series",), frequency, Findings())
 
 
+def _read(folder: Path, *names: str) -> pd.DataFrame:
+    """The first of these files that is there."""
+    there = [folder / name for name in names if (folder / name).exists()]
+    if not there:
+        raise click.UsageError(f"--data: there is no {' or '.join(names)} in {folder}")
+    return pd.read_csv(there[0])
+
+
 def _ett(folder: Path) -> Panel:
-    files = [pd.read_csv(folder / f"ETTh{number}.csv").iloc[:, 1:].add_prefix(f"{number} ") for number in (1, 2)]
+    files = [_read(folder, f"ETTh{number}.csv").iloc[:, 1:].add_prefix(f"{number} ") for number in (1, 2)]
     return _panel(pd.concat(files, axis=1), "2016-07-01", "h")
 
 
 def _eia(folder: Path) -> Panel:
-    return _panel(pd.read_csv(folder / "demand.csv.gz").iloc[:, 1:], "2015-07-02", "h")
+    return _panel(_read(folder, "demand.csv", "demand.csv.gz").iloc[:, 1:], "2015-07-02", "h")
 
 
 def _speed(folder: Path) -> Panel:
     # The file tells no times; by its authors' paper it begins with this day.
-    return _panel(pd.read_csv(folder / "los_speed.csv.gz"), "2012-03-01", "5min")
+    return _panel(_read(folder, "los_speed.csv", "los_speed.csv.gz"), "2012-03-01", "5min")
 
 
 def _taxi(folder: Path) -> Panel:
-    values = pd.read_csv(folder / "realKnownCause__nyc_taxi.csv")[["value"]]
+    values = _read(folder, "nyc_taxi.csv", "realKnownCause__nyc_taxi.csv")[["value"]]
     return _panel(values, "2014-07-01", "30min")
 
 
 TASKS = {
-    "ett": Task(_ett, -3360, 168, 3360, Request(168, 20, 168, -3360, 24), (1, 24, 168)),
-    "eia": Task(_eia, -3360, 168, 3360, Request(168, 20, 168, -3360, 168), (1, 24, 168)),
-    "speed": Task(_speed, 1440, 36, 288, Request(36, 46, 12, 1440, 288), (1, 12, 36)),
-    "taxi": Task(_taxi, 5000, 5, 672, Request(5, 5316, 1, 5000, 336), (1, 5)),
+    "ett": Task(_ett, -3360, 168, 3360, 2000, Request(168, 20, 168, -3360, 24), (1, 24, 168)),
+    "eia": Task(_eia, -3360, 168, 3360, 1500, Request(168, 20, 168, -3360, 168), (1, 24, 168)),
+    "speed": Task(_speed, 1440, 36, 288, 1500, Request(36, 46, 12, 1440, 288), (1, 12, 36)),
+    "taxi": Task(_taxi, 5000, 5, 672, 1500, Request(5, 5316, 1, 5000, 336), (1, 5)),
 }
 
 
@@ -88,7 +98,7 @@ def _command(name: str, task: Task) -> None:
     @main.command(name)
     @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
     @click.option("--models", type=click.Path(file_okay=False, path_type=Path), default="models", show_default=True)
-    @click.option("--updates", default=Recipe.updates, show_default=True)
+    @click.option("--updates", default=task.updates, show_default=True)
     @click.option("--learning-rate", default=Recipe.learning_rate, show_default=True)
     @click.option("--dropout", default=Recipe.dropout, show_default=True)
     @click.option("--hidden-size", default=Wishes.hidden_size, show_default=True)

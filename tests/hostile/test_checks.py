@@ -44,6 +44,13 @@ def test_an_honest_error_is_right() -> None:
     assert not list(wrong_with_status(status(BAD, "m", info(), violation("observations.values[1]")), REQUEST))
 
 
+def test_a_session_may_be_called_like_a_class() -> None:
+    gone = status(code_pb2.NOT_FOUND, "there is no session 'ModelError'", info("SESSION_NOT_FOUND"))
+    assert not list(wrong_with_status(gone, REQUEST))
+    gone.message = "ModelError: there is no session 'a'"
+    assert list(wrong_with_status(gone, REQUEST))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
