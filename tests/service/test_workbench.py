@@ -95,8 +95,11 @@ def test_covariates_and_categories_are_in_the_model(tmp_path: Path, data: Path) 
     config = load_model(tmp_path / "m" / "1").config
     assert config.covariates == ("price",)
     assert config.categories[0].values == ("north", "south")
-    assert call("evaluate", "m", data, "--models", tmp_path, *columns, "--windows", "2").exit_code == 0
-    assert "covariates: m has price, but the data none" in refused("evaluate", "m", data, "--models", tmp_path)
+    assert call("evaluate", "m", data, "--models", tmp_path, "--windows", "2").exit_code == 0
+    other = ("--covariate", "other", "--models", tmp_path)
+    renamed = tmp_path / "renamed.csv"
+    renamed.write_text(data.read_text().replace("price", "other", 1))
+    assert "covariates: m has price, but the data other" in refused("evaluate", "m", renamed, *other)
 
 
 def test_evaluate_prints_and_writes(tmp_path: Path, data: Path, models: Path) -> None:

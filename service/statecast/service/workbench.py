@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from statecast.service.config_file import config_option
 
 if TYPE_CHECKING:
+    from statecast.model import Description
     from statecast.model.evaluation.run import Evaluation
     from statecast.model.training import Panel
 
@@ -219,7 +221,7 @@ def evaluate(
         if output:  # better before the work than after
             output.mkdir(parents=True, exist_ok=True)
         forecaster = find_model(model, models)
-        panel = _read(data, options)
+        panel = _read(data, _columns_of(forecaster.config, options))
         asked = {key: options[key] for key in ("horizon", "windows", "step", "first_cutoff", "season")}
         done = evaluate_model(forecaster, panel, Request(**asked, auto_ets=auto_ets), progress=_progress)
         if done.left_out:
@@ -230,6 +232,22 @@ def evaluate(
             _draw(done, output)
 
     _guarded(work)
+
+
+def _columns_of(config: "Description", options: dict[str, Any]) -> dict[str, Any]:
+    """The options with the columns that the model was trained on, where no others are named."""
+    named = click.get_current_context().get_parameter_source("target") is not ParameterSource.DEFAULT
+    # A single target may go by another name in every file.
+    targets = options["target"] if named or len(config.targets) == 1 else config.targets
+    if options["wide"]:
+        return options
+    return {
+        **options,
+        "target": targets,
+        "covariate": options["covariate"] or config.covariates,
+        "category": options["category"] or tuple(category.name for category in config.categories),
+        "frequency": options["frequency"] or config.frequency or None,
+    }
 
 
 def _draw(done: "Evaluation", output: Path) -> None:
