@@ -14,9 +14,10 @@ from .errors import (
     WeightsError,
 )
 from .files import bundled_models, load_model, save_model, version_order
-from .forecaster import Forecaster, Trace
+from .forecaster import Forecaster
 from .frequency import Frequency
 from .state import Part, State, StateLayout
+from .trace import Trace
 
 __all__ = [
     "Category",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .calibration import Adapted, Calibrator, Stretches
-from .cells import Gates, Memory, RecurrentLayers, run_ragged
+from .cells import Memory, RecurrentLayers, run_ragged
 from .config import ModelConfig
 from .context import Context
 from .contract import Future
@@ -20,87 +20,11 @@ from .known import KnownInputs
 from .naive import NaiveForecasters, Statistics
 from .pit import share_below
 from .state import Part, State, StateLayout
+from .trace import Ends, Path, Trace
 
 LARGEST_VALUE = 1e30
 # Forecasts that are checked against outcomes, at once: each takes some kilobytes meanwhile.
 CHECKS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What came of advancing B sessions by up to T observations each.
-
-    Attributes:
-        state: Each session after its own observations.
-        lengths: How many observations each has taken, int64 [B].
-        pit: Where each value lay in the forecast standing before it, 0 to 1; NaN where there was no forecast or no
-            value, or where intervals are not checked, float64 [B, T, D].
-    """
-
-    state: State
-    lengths: Tensor
-    pit: Tensor
-    _before: Memory
-    _inputs: Tensor
-    _layers: RecurrentLayers
-    _path: "Path"
-    _stretches: Tensor | None
-
-    def context(self, rows: Tensor, steps: Tensor) -> Context:
-        """Goes back to how sessions stood after some of their new observations.
-
-        Args:
-            rows: Which sessions, int64 [N].
-            steps: After how many of its new observations, 0 for before any, int64 [N].
-
-        Returns:
-            What `Forecaster.forecast` needs, N rows.
-
-        Raises:
-            ObservationError: A step lies beyond its session's observations.
-        """
-        if bool(((steps < 0) | (steps > self.lengths[rows])).any()):
-            raise ObservationError("steps: beyond the observations of this trace")
-        return self._path.context(rows, steps, self._stretches)
-
-    def gates(self, row: int, step: int) -> Gates:
-        """Returns what the cell's gates were in one step of one session, `step` counted from 1."""
-        if not 1 <= step <= int(self.lengths[row]):
-            raise ObservationError("step: beyond the observations of this trace")
-        cell = None if self._before.cell is None else self._before.cell[row : row + 1]
-        memory = Memory(self._before.hidden[row : row + 1], cell)
-        return self._layers.gates(self._inputs[row : row + 1, :step], memory)
-
-
-@dataclass(frozen=True)
-class Path:
-    """Where B sessions stood before each of T observations and at the end.
-
-    Attributes:
-        history: Their windows, then the observations, float64 [B, W + T, D].
-        window: The length of a window.
-        output: The recurrent layers' output, float32 [B, T + 1, H].
-        statistics: [B, T + 1, ...].
-        categories: int64 [B, S], or None.
-    """
-
-    history: Tensor
-    window: int
-    output: Tensor
-    statistics: Statistics
-    categories: Tensor | None
-
-    def context(self, rows: Tensor, steps: Tensor, stretches: Tensor | None = None) -> Context:
-        """How sessions `rows` stood after `steps` observations, both int64 [N]; stretches: [B, T + 1, ...]."""
-        return Context(
-            self.output[rows, steps],
-            self.statistics.at(rows, steps),
-            self.history,
-            rows,
-            steps + self.window,
-            None if stretches is None else stretches[rows, steps],
-            None if self.categories is None else self.categories[rows],
-        )
 
 
 class Forecaster(nn.Module):
@@ -178,7 +102,7 @@ class Forecaster(nn.Module):
             path = Path(history, self.config.window, output, after, taken.categories)
             adapted = self._adapt(state, taken, path)
             pit = self._pit(adapted, taken, path)[:, : values.shape[1]]
-            ends = _Ends(lengths, inputs.shape[1], ragged)
+            ends = Ends(lengths, inputs.shape[1], ragged)
             advanced = {
                 "hidden": memory.hidden,
                 **({} if memory.cell is None else {"cell": memory.cell}),
@@ -305,7 +229,7 @@ class Forecaster(nn.Module):
             landing[chosen] = self.known.later(times[rows[chosen], at[chosen] - 1], step)
         return landing.unsqueeze(1)
 
-    def _adapted_parts(self, state: State, adapted: Adapted | None, ends: "_Ends") -> dict[str, Tensor]:
+    def _adapted_parts(self, state: State, adapted: Adapted | None, ends: Ends) -> dict[str, Tensor]:
         if adapted is not None and adapted.stretches is not None and adapted.waiting is not None:
             return {"stretches": ends.pick(adapted.stretches), "waiting": adapted.waiting}
         return {part.name: state[part.name] for part in self.calibrator.parts}
@@ -360,32 +284,6 @@ class _Taken:
     lengths: Tensor
     times: Tensor | None
     categories: Tensor | None
-
-
-@dataclass(frozen=True)
-class _Ends:
-    """Picks what stands after each row's own length. One step leaves views, which hold on to little."""
-
-    lengths: Tensor
-    steps: int
-    ragged: bool
-
-    def statistics(self, after: Statistics) -> Statistics:
-        if self.steps == 1 and not self.ragged:
-            return after.at(slice(None), 1)
-        return after.at(torch.arange(len(self.lengths), device=self.lengths.device), self.lengths)
-
-    def pick(self, after: Tensor) -> Tensor:
-        """Out of [B, T + 1, ...]."""
-        return after[torch.arange(len(self.lengths), device=self.lengths.device), self.lengths]
-
-    def window(self, history: Tensor, size: int) -> Tensor:
-        """Cuts the last `size` values off, [B, W, D]."""
-        if not self.ragged:
-            return history[:, self.steps :] if self.steps == 1 else history[:, self.steps :].clone()
-        steps = torch.arange(size, device=history.device)
-        index = (self.lengths.unsqueeze(1) + steps).unsqueeze(2).expand(-1, -1, history.shape[2])
-        return history.gather(1, index)
 
 
 def _parts(config: ModelConfig, naive: NaiveForecasters, calibrator: Calibrator) -> Iterator[Part]:

@@ -1,0 +1,116 @@
+"""What came of advancing sessions: where they stood before each observation and at the end."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .cells import Gates, Memory, RecurrentLayers
+from .context import Context
+from .errors import ObservationError
+from .naive import Statistics
+from .state import State
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What came of advancing B sessions by up to T observations each.
+
+    Attributes:
+        state: Each session after its own observations.
+        lengths: How many observations each has taken, int64 [B].
+        pit: Where each value lay in the forecast standing before it, 0 to 1; NaN where there was no forecast or no
+            value, or where intervals are not checked, float64 [B, T, D].
+    """
+
+    state: State
+    lengths: Tensor
+    pit: Tensor
+    _before: Memory
+    _inputs: Tensor
+    _layers: RecurrentLayers
+    _path: "Path"
+    _stretches: Tensor | None
+
+    def context(self, rows: Tensor, steps: Tensor) -> Context:
+        """Goes back to how sessions stood after some of their new observations.
+
+        Args:
+            rows: Which sessions, int64 [N].
+            steps: After how many of its new observations, 0 for before any, int64 [N].
+
+        Returns:
+            What `Forecaster.forecast` needs, N rows.
+
+        Raises:
+            ObservationError: A step lies beyond its session's observations.
+        """
+        if bool(((steps < 0) | (steps > self.lengths[rows])).any()):
+            raise ObservationError("steps: beyond the observations of this trace")
+        return self._path.context(rows, steps, self._stretches)
+
+    def gates(self, row: int, step: int) -> Gates:
+        """Returns what the cell's gates were in one step of one session, `step` counted from 1."""
+        if not 1 <= step <= int(self.lengths[row]):
+            raise ObservationError("step: beyond the observations of this trace")
+        cell = None if self._before.cell is None else self._before.cell[row : row + 1]
+        memory = Memory(self._before.hidden[row : row + 1], cell)
+        return self._layers.gates(self._inputs[row : row + 1, :step], memory)
+
+
+@dataclass(frozen=True)
+class Path:
+    """Where B sessions stood before each of T observations and at the end.
+
+    Attributes:
+        history: Their windows, then the observations, float64 [B, W + T, D].
+        window: The length of a window.
+        output: The recurrent layers' output, float32 [B, T + 1, H].
+        statistics: [B, T + 1, ...].
+        categories: int64 [B, S], or None.
+    """
+
+    history: Tensor
+    window: int
+    output: Tensor
+    statistics: Statistics
+    categories: Tensor | None
+
+    def context(self, rows: Tensor, steps: Tensor, stretches: Tensor | None = None) -> Context:
+        """How sessions `rows` stood after `steps` observations, both int64 [N]; stretches: [B, T + 1, ...]."""
+        return Context(
+            self.output[rows, steps],
+            self.statistics.at(rows, steps),
+            self.history,
+            rows,
+            steps + self.window,
+            None if stretches is None else stretches[rows, steps],
+            None if self.categories is None else self.categories[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Picks what stands after each row's own length. One step leaves views, which hold on to little."""
+
+    lengths: Tensor
+    steps: int
+    ragged: bool
+
+    def statistics(self, after: Statistics) -> Statistics:
+        """Out of [B, T + 1, ...]."""
+        if self.steps == 1 and not self.ragged:
+            return after.at(slice(None), 1)
+        return after.at(torch.arange(len(self.lengths), device=self.lengths.device), self.lengths)
+
+    def pick(self, after: Tensor) -> Tensor:
+        """Out of [B, T + 1, ...]."""
+        return after[torch.arange(len(self.lengths), device=self.lengths.device), self.lengths]
+
+    def window(self, history: Tensor, size: int) -> Tensor:
+        """Cuts the last `size` values off, [B, W, D]."""
+        if not self.ragged:
+            return history[:, self.steps :] if self.steps == 1 else history[:, self.steps :].clone()
+        steps = torch.arange(size, device=history.device)
+        index = (self.lengths.unsqueeze(1) + steps).unsqueeze(2).expand(-1, -1, history.shape[2])
+        return history.gather(1, index)
