@@ -41,11 +41,6 @@ def test_by_frequency(
     assert config.checked_steps[-1] == horizon
 
 
-@pytest.mark.parametrize(("days", "multiples"), [(5, 1), (8, 2), (20, 6), (21, 7), (600, 7)])
-def test_a_mean_of_seasons_is_of_a_third_of_those_seen(days: int, multiples: int) -> None:
-    assert configure(panel_of(np.arange(24 * days) % 24.0, frequency="h"), "m", "1", Wishes()).multiples == multiples
-
-
 def test_without_times_the_data_tell() -> None:
     config = configure(panel_of(*waves(600)), "m", "1", Wishes())
     assert (config.lags, config.horizon, config.calendar, config.frequency) == ((12,), 24, (), "")

@@ -18,7 +18,7 @@ WEEK_NS = 7 * DAY_NS
 MONTH_NS = YEAR_NS // 12
 # A cycle can be learned once it has been seen so often.
 CYCLES_SEEN = 3
-MOST_MULTIPLES = 7
+MULTIPLES = 7
 WINDOW_PERIODS = 4
 LONGEST_WINDOW = 2688
 USUAL_SEASON, LONG_SEASON, LONGEST_HORIZON = 24, 96, 1000
@@ -77,7 +77,7 @@ def configure(panel: Panel, name: str, version: str, wishes: Wishes) -> ModelCon
         quantile_levels=wishes.quantile_levels,
         window=window_of(lags),
         lags=lags,
-        multiples=_multiples(longest, season),
+        multiples=MULTIPLES,
         frequency=panel.frequency,
         half_lives=_half_lives(season),
         carry_half_lives=(1.0, 10.0),
@@ -108,7 +108,7 @@ def season_lags(panel: Panel) -> tuple[int, ...]:
 def window_of(lags: Sequence[int]) -> int:
     """How many recent steps a session keeps: some periods of the longest lag, as far as that stays small."""
     longest = max(lags, default=USUAL_SEASON)
-    wanted = max(WINDOW_PERIODS * longest, MOST_MULTIPLES * min(lags, default=1))
+    wanted = max(WINDOW_PERIODS * longest, MULTIPLES * min(lags, default=1))
     return max(longest, min(wanted, LONGEST_WINDOW))
 
 
@@ -159,14 +159,6 @@ def _half_lives(season: int) -> tuple[float, ...]:
     season = int(np.clip(season, 6, LONGEST_HALF_LIFE / 2))
     middle = (season / 2,) if season <= LONG_SEASON else (float(LONG_SEASON) / 8, season / 2)
     return (2.0, *middle, 2.0 * season)
-
-
-def _multiples(longest: int, season: int) -> int:
-    """How many past seasons to average, of a series that has seen three times as many.
-
-    Of a few days a mean mixes working days and weekends, and nothing has shown yet that they differ.
-    """
-    return int(np.clip(longest // (CYCLES_SEEN * season), 1, MOST_MULTIPLES))
 
 
 def _error_half_lives(season: int) -> tuple[float, ...]:
