@@ -84,8 +84,9 @@ async def _judge(place: Place, report: Crowd, limit: int, *, sending: bool) -> N
     if not await _holds_slowly(lambda: place.streams() == 0):
         report.wrong.append(f"{place.streams()} streams are still under way")
     turned_away = max(report.count - limit, 0)
+    # How many of those that send see only that they were cut off is a matter of this client's own timing.
     told = report.turned_away[FULL] + (report.turned_away[CUT_OFF] if sending else 0)
-    if told != turned_away or report.turned_away.total() != told or report.turned_away[FULL] < turned_away / 2:
+    if told != turned_away or report.turned_away.total() != told:
         report.wrong.append(f"turned away: {report.turned_away}")
     if sending and report.answered != min(report.count, limit):
         report.wrong.append(f"{report.answered} were answered, not {min(report.count, limit)}")
