@@ -131,7 +131,7 @@ def test_sessions_show_their_categories(stub: ForecastServiceStub, session_id: s
         looked = stub.GetSession(pb.GetSessionRequest(session_id=name)).session
         assert looked.categories == CATEGORY_VALUES
         page = stub.ListSessions(pb.ListSessionsRequest(prefix=name, page_size=1000))
-        while page.next_page_token and not page.sessions:
+        while page.next_page_token and looked not in page.sessions:
             page = stub.ListSessions(
                 pb.ListSessionsRequest(prefix=name, page_size=1000, page_token=page.next_page_token)
             )
