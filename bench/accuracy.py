@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from statecast.model import StreamingModel, bundled_models, load_model
-from statecast.model.evaluation import draw_fans, draw_reliability, draw_steps, step_table, summary_table
+from statecast.model.evaluation import step_table, summary_table
 from statecast.model.evaluation.run import Evaluation, Request, evaluate_model
 from statecast.model.training import Findings, Panel, Series
 from statecast.model.training.defaults import Wishes
@@ -143,11 +143,7 @@ def _tell(task: Task, done: Evaluation, output: Path | None) -> None:
         shown = ", ".join(f"{step}: {shares[step - 1]:.2%}" for step in task.steps)
         click.echo(f"{forecasts.name}: sum of errors over sum of values at steps {shown}")
     if output:
-        output.mkdir(parents=True, exist_ok=True)
-        done.report.write(output / "report.json")
-        draw_fans(output / "fans.png", done.outcomes, done.report, done.forecasts)
-        draw_reliability(output / "reliability.png", done.report)
-        draw_steps(output / "steps.png", done.report)
+        done.write(output)
 
 
 for _name, _task in TASKS.items():

@@ -12,7 +12,6 @@ from statecast.service.config_file import config_option
 
 if TYPE_CHECKING:
     from statecast.model import Description
-    from statecast.model.evaluation.run import Evaluation
     from statecast.model.training import Panel
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,6 +34,16 @@ _DATA_OPTIONS = (
     click.option("--rows", type=click.IntRange(min=1), help="Read only the first rows of each series."),
     click.option("--until", help="Read only up to this time, inclusive."),
 )  # fmt: skip
+
+
+_models_option = click.option(
+    "--models",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="models",
+    show_default=True,
+    help="Folder of models, as of `statecast serve --models`.",
+)
+_threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores by default.")
 
 
 def data_options(command: F) -> F:
@@ -84,13 +93,7 @@ def _guarded(work: Callable[[], None]) -> None:
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @config_option(what="options")
 @click.option("--model", required=True, help="The model's name; its next version is made.")
-@click.option(
-    "--models",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="models",
-    show_default=True,
-    help="Folder of models, as of `statecast serve --models`.",
-)
+@_models_option
 @data_options
 @click.option("--horizon", type=click.IntRange(min=1), help="Longest forecast in steps; by default about a season.")
 @click.option(
@@ -129,7 +132,7 @@ def _guarded(work: Callable[[], None]) -> None:
     help="Learning rate at its highest.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights and order.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores by default.")
+@_threads_option
 def train(data: Path, model: str, models: Path, threads: int | None, **options: Any) -> None:
     """Train a model on DATA, a CSV or Parquet file in long format: unique_id, ds, y.
 
@@ -175,13 +178,7 @@ def _show(table: Any) -> None:
 @click.argument("model")
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @config_option(what="options")
-@click.option(
-    "--models",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="models",
-    show_default=True,
-    help="Folder of models, as of `statecast serve --models`.",
-)
+@_models_option
 @data_options
 @click.option("--horizon", type=click.IntRange(min=1), help="Steps ahead; the model's horizon by default.")
 @click.option("--windows", type=click.IntRange(min=1), default=10, show_default=True, help="Forecasts of each series.")
@@ -196,7 +193,7 @@ def _show(table: Any) -> None:
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.json and the pictures."
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores by default.")
+@_threads_option
 def evaluate(
     model: str, data: Path, models: Path, auto_ets: bool, output: Path | None, threads: int | None, **options: Any
 ) -> None:
@@ -229,7 +226,8 @@ def evaluate(
         _show(summary_table(done.report))
         _show(step_table(done.report))
         if output:
-            _draw(done, output)
+            done.write(output)
+            click.echo(f"report.json, fans.png, reliability.png and steps.png are in {output}")
 
     _guarded(work)
 
@@ -248,16 +246,6 @@ def _columns_of(config: "Description", options: dict[str, Any]) -> dict[str, Any
         "category": options["category"] or tuple(category.name for category in config.categories),
         "frequency": options["frequency"] or config.frequency or None,
     }
-
-
-def _draw(done: "Evaluation", output: Path) -> None:
-    from statecast.model.evaluation import draw_fans, draw_reliability, draw_steps
-
-    done.report.write(output / "report.json")
-    draw_fans(output / "fans.png", done.outcomes, done.report, done.forecasts)
-    draw_reliability(output / "reliability.png", done.report)
-    draw_steps(output / "steps.png", done.report)
-    click.echo(f"report.json, fans.png, reliability.png and steps.png are in {output}")
 
 
 def _progress(what: str, done: int, of: int) -> None:

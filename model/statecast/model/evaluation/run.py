@@ -10,6 +10,7 @@ from ..files import CONFIG_FILE, bundled_models, load_model, version_order
 from ..training.panel import Panel
 from .baselines import auto_ets, last_value, seasonal_naive
 from .levels import baseline_levels
+from .pictures import draw_fans, draw_reliability, draw_steps
 from .report import Report
 from .rolling import is_seen, roll, truths_of
 from .scores import Outcomes
@@ -55,6 +56,14 @@ class Evaluation:
     forecasts: tuple[Forecasts, ...]
     report: Report
     left_out: int
+
+    def write(self, folder: Path) -> None:
+        """Writes report.json, fans.png, reliability.png and steps.png to a folder, which is made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.report.write(folder / "report.json")
+        draw_fans(folder / "fans.png", self.outcomes, self.report, self.forecasts)
+        draw_reliability(folder / "reliability.png", self.report)
+        draw_steps(folder / "steps.png", self.report)
 
 
 def find_model(model: str, models: Path) -> StreamingModel:
