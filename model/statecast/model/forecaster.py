@@ -73,14 +73,8 @@ class Forecaster(nn.Module):
         A trace holds the statistics after every step, about 24 bytes for each naive forecaster,
         so bound the batch times the steps of one call.
 
-        Args:
-            state: B sessions.
-            values: Their next observations: the targets, then the covariates, NaN where missing, float64 [B, T, D + C].
-            lengths: How many of its T rows each session takes, int64 [B]; all of them if None.
-            times: The time of each row, nanoseconds since 1970 in UTC, int64 [B, T]; needed if the model sees the
-                calendar.
-            categories: The sessions' static categories, by position among the model's values from 1, 0 if unknown,
-                int64 [B, S]; None if all are.
+        The arguments are those of `StreamingModel.advance`: values float64 [B, T, D + C], lengths int64 [B], times
+        int64 [B, T], which a model that sees the calendar needs, and categories int64 [B, S].
 
         Returns:
             The new state, and every state in between.
