@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.request import Opening, Outcome, Request, Result
+from statecast.service.engine.standing import Standing
 from statecast.service.errors import (
     ServiceError,
 )
@@ -29,6 +30,12 @@ def one(engine: Engine, request: Request) -> Outcome:
     (result,) = engine.run({request.session_id: [request]})[request.session_id]
     assert isinstance(result, Outcome), result
     return result
+
+
+def standing(outcome: Outcome) -> Standing:
+    """Where the session stands, which has not been closed."""
+    assert outcome.standing is not None
+    return outcome.standing
 
 
 def step_of(outcome: Outcome) -> int:

@@ -30,13 +30,13 @@ IsComing = Callable[[str, str], bool]
 """Whether a model of that name and version, which is not there, will probably be there soon."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A loaded model."""
 
     forecaster: StreamingModel
 
-    @property
+    @cached_property
     def config(self) -> Description:
         """What the model takes and gives."""
         return self.forecaster.config
@@ -51,7 +51,7 @@ class Model:
         """The same as 32 bytes."""
         return bytes.fromhex(self.digest)
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, str]:
         """The labels `model` and `model_version` of metrics."""
         return self.config.name, self.config.version
@@ -61,10 +61,15 @@ class Model:
         """The time between two steps; None if only position counts."""
         return Frequency.parse(self.config.frequency) if self.config.frequency else None
 
-    @property
+    @cached_property
+    def targets(self) -> int:
+        """How many targets a time step has."""
+        return len(self.config.targets)
+
+    @cached_property
     def width(self) -> int:
         """How many numbers a time step has: the targets, then the covariates."""
-        return len(self.config.targets) + len(self.config.covariates)
+        return self.targets + len(self.config.covariates)
 
     @property
     def is_adaptive(self) -> bool:

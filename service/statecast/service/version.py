@@ -1,6 +1,7 @@
 """Where a session stands: a step count and a hash chained over every observation."""
 
-import hashlib
+import struct
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ class Version(NamedTuple):
 
 
 START = Version(0, 0)
+NAN = float("nan")
+_VALUE = struct.Struct("<d")
 
 
 def chain(version: Version, rows: NDArray[np.float64], times: list[int] | None) -> Version:
@@ -30,12 +33,19 @@ def chain(version: Version, rows: NDArray[np.float64], times: list[int] | None) 
         rows: New observations [time, targets and covariates], NaN for missing values.
         times: Each row's time in nanoseconds since the epoch; None if only position counts.
     """
-    # One bit pattern for every NaN, and for both zeros.
-    canonical = np.where(np.isnan(rows), np.nan, rows + 0.0).astype("<f8", copy=False)
-    links = [row.tobytes() for row in canonical]
+    links = _links(rows)
     if times is not None:
         links = [link + at.to_bytes(8, "little", signed=True) for link, at in zip(links, times, strict=True)]
     tag = version.tag.to_bytes(8, "little")
     for link in links:
-        tag = hashlib.blake2b(tag + link, digest_size=8).digest()
+        tag = blake2b(tag + link, digest_size=8).digest()
     return Version(version.step + len(links), int.from_bytes(tag, "little"))
+
+
+def _links(rows: NDArray[np.float64]) -> list[bytes]:
+    """The bytes of each row, with one bit pattern for every NaN, and for both zeros."""
+    if rows.size == 1:  # as almost always, and then numpy takes its time
+        value = rows.item()
+        return [_VALUE.pack(value + 0.0 if value == value else NAN)]
+    canonical = np.where(np.isnan(rows), NAN, rows + 0.0).astype("<f8", copy=False)
+    return [row.tobytes() for row in canonical]

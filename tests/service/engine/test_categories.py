@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.engines import MakeEngine, assert_close, observe, one, refused
+from support.engines import MakeEngine, assert_close, observe, one, refused, standing
 from support.models import HORIZON
 from support.shop import BEGIN, CATEGORY_VALUES, OPENING, history
 
@@ -30,7 +30,7 @@ def test_a_session_keeps_its_categories(make_engine: MakeEngine, snapshot_every:
             opening = request.opening if request.start_time else None
             one(engine_that_knows_nothing(), replace(request, opening=opening))
         outcome = one(engine_that_knows_nothing(), Request(name, horizon=HORIZON))
-        assert outcome.session.categories == categories
+        assert standing(outcome).categories == categories
         assert outcome.version == sales.version
         assert_close(forecast(outcome), sales.forecast())
 
@@ -93,7 +93,7 @@ def test_a_session_is_not_opened_again_with_other_categories(make_engine: MakeEn
         for categories in ({}, {"kind": "large"}, dict(reversed(CATEGORY_VALUES.items()))):
             again = one(replica, Request("a", Opening("shop", categories=categories)))
             assert not again.opened
-            assert again.session.categories == CATEGORY_VALUES
+            assert standing(again).categories == CATEGORY_VALUES
 
 
 def test_a_fork_inherits_categories(make_engine: MakeEngine) -> None:
@@ -102,7 +102,7 @@ def test_a_fork_inherits_categories(make_engine: MakeEngine) -> None:
     seed = one(make_engine(), Request("a", copy=True)).seed
     one(engine, Request("b", fork=Fork("a", seed)))
     outcome = one(make_engine(), replace(sales.request("b", 5, 8, horizon=HORIZON), opening=None))
-    assert outcome.session.categories == CATEGORY_VALUES
+    assert standing(outcome).categories == CATEGORY_VALUES
     assert outcome.version == sales.version
     assert_close(forecast(outcome), sales.forecast())
 
@@ -113,4 +113,4 @@ def test_a_closed_session_may_be_opened_with_others(make_engine: MakeEngine) -> 
     one(engine, Request("a", close=True))
     again = one(engine, Request("a", Opening("shop", categories={"region": "north"})))
     assert again.opened
-    assert again.session.categories == {"region": "north"}
+    assert standing(again).categories == {"region": "north"}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.engines import MakeEngine, assert_close, observe, one, refused, step_of
+from support.engines import MakeEngine, assert_close, observe, one, refused, standing, step_of
 from support.models import HORIZON, shop_model
 from support.redis_process import RedisProcess
 from support.shop import BEGIN, HOUR, OPENING, future, history
@@ -204,7 +204,7 @@ def test_times_of_any_frequency(make_engine: MakeEngine, frequency: str) -> None
         context = trace.context(torch.tensor([0]), torch.tensor([9]))
         wanted = model.forecast(context, HORIZON, Future(times[:, 9:]))[0].numpy()
     assert_close(told(outcome), wanted)
-    assert outcome.session.last_time == int(times[0, 8])
+    assert standing(outcome).last_time == int(times[0, 8])
 
 
 def test_a_record_of_another_width_is_damaged(make_engine: MakeEngine, any_redis: RedisProcess, namespace: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.engines import MakeEngine, assert_close, expected, observe, one, refused, step_of, version_of
+from support.engines import MakeEngine, assert_close, expected, observe, one, refused, standing, step_of, version_of
 from support.models import HORIZON, LEVELS, tiny_model
 from support.redis_process import RedisProcess
 
@@ -90,7 +90,7 @@ def test_other_quantile_levels_lie_between_the_models(make_engine: MakeEngine) -
     asked = one(engine, observe("a", quantile_levels=(0.5, 0.1, 0.3))).forecast
     assert own is not None
     assert asked is not None
-    assert asked.quantile_levels == (0.5, 0.1, 0.3)
+    assert asked.outline.quantile_levels == (0.5, 0.1, 0.3)
     assert_close(asked.values[:, :2], own.values[:, [1, 0]])
     assert_close(asked.values[:, 2], own.values[:, :2].mean(1))
 
@@ -325,7 +325,7 @@ def test_time(make_engine: MakeEngine) -> None:
     assert "start_time" in refused(result, InvalidRequest).message
     one(engine, observe("a", 1.0, 2.0, opening=opening, start_time=10 * hour))
     follows_on = one(engine, observe("a", 3.0))
-    assert follows_on.session.last_time == 12 * hour
+    assert standing(follows_on).last_time == 12 * hour
     after_gap = one(make_engine(), observe("a", 6.0, start_time=15 * hour))
     assert step_of(after_gap) == 6
     assert after_gap.forecast is not None

@@ -35,8 +35,8 @@ def test_probabilities_are_those_of_the_model_itself(make_engine: MakeEngine, sn
         engine = make_engine(snapshot_every=snapshot_every)
         outcome = one(engine, said(TEXT[taken]))
         assert outcome.forecast is not None
-        assert outcome.forecast.quantile_levels == ()
-        assert outcome.forecast.classes == SYMBOLS
+        assert outcome.forecast.outline.quantile_levels == ()
+        assert outcome.forecast.outline.classes == SYMBOLS
         assert outcome.forecast.values.shape == (3, len(SYMBOLS), 1)
         assert_close(outcome.forecast.values, probabilities(TEXT[: taken + 1]))
         assert outcome.pit is not None

@@ -1,11 +1,12 @@
 """Requests that come together: each for itself, and none past an earlier one of its session."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 from support.wire import OPEN, observations
 
-from statecast.service.errors import Overloaded, Reason
+from statecast.service.engine.scheduler import Ticket
+from statecast.service.errors import Overloaded, Reason, ServiceError
 from statecast.service.rpc.gate import Gate
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
@@ -16,10 +17,12 @@ def test_nothing_overtakes_what_was_turned_away(
 ) -> None:
     submit = Gate.submit
 
-    def full_for_a_moment(gate: Gate, request: Any, *others: Any) -> None:
-        if request.values.tolist() == [2.0]:
-            raise Overloaded("no room for this one", Reason.QUEUE_FULL, 0.1)
-        submit(gate, request, *others)
+    def full_for_a_moment(gate: Gate, tickets: Sequence[Ticket]) -> tuple[int, ServiceError | None]:
+        for position, ticket in enumerate(tickets):
+            if ticket.request.values.tolist() == [2.0]:
+                submit(gate, tickets[:position])
+                return position, Overloaded("no room for this one", Reason.QUEUE_FULL, 0.1)
+        return submit(gate, tickets)
 
     monkeypatch.setattr(Gate, "submit", full_for_a_moment)
     requests = [

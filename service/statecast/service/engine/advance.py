@@ -1,7 +1,7 @@
 """The tensors of a batch: states forward, forecasts out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ EXPLAINED_STEPS_AT_ONCE = 64
 """Of a session with a step to explain: what its gates did is found by going there from the beginning of the trace."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Advanced:
     """What became of one session: row `index` of `states`, and what its requests want to know, by position.
 
@@ -36,13 +36,22 @@ class Advanced:
     states: State
     index: int
     pit: NDArray[np.float64]
-    forecasts: dict[int, ForecastResult] = field(default_factory=dict)
-    gates: dict[int, Gates] = field(default_factory=dict)
+    forecasts: dict[int, ForecastResult]
+    gates: dict[int, Gates]
 
-    @property
-    def packed(self) -> bytes:
-        """The session's state as bytes."""
-        return self.model.forecaster.layout.pack(self.states.select([self.index]))[0]
+
+def pack(advanced: Sequence[Advanced]) -> list[bytes]:
+    """The states of sessions as bytes, those of one computation together."""
+    packed = [b""] * len(advanced)
+    together: dict[int, list[int]] = {}
+    for position, each in enumerate(advanced):
+        together.setdefault(id(each.states), []).append(position)
+    for positions in together.values():
+        first = advanced[positions[0]]
+        states = first.states.select([advanced[position].index for position in positions])
+        for position, state in zip(positions, first.model.forecaster.layout.pack(states), strict=True):
+            packed[position] = state
+    return packed
 
 
 def advance(jobs: list[Job], hot: HotSessions) -> dict[str, Advanced]:
@@ -68,10 +77,10 @@ def advance(jobs: list[Job], hot: HotSessions) -> dict[str, Advanced]:
         # A trace of no steps at all may have one of padding.
         pits.append(trace.pit[:, : part.values.shape[1]].cpu().numpy())
         state = trace.state
-    pit = np.concatenate(pits, axis=1)
+    pit = pits[0] if len(pits) == 1 else np.concatenate(pits, axis=1)
     return {
         job.session_id: Advanced(
-            model, state, index, pit[index, job.replayed_steps : job.steps], made[index], gates[index]
+            model, state, index, pit[index, job.loaded.replayed_steps : job.steps], made[index], gates[index]
         )
         for index, job in enumerate(jobs)
     }

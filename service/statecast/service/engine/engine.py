@@ -5,31 +5,31 @@ has moved on meanwhile is loaded again and its requests are decided anew.
 """
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 
-from statecast.service.engine.advance import Advanced, advance
-from statecast.service.engine.coverage import count_coverage
-from statecast.service.engine.hot import HotSessions, Kept
+from statecast.service.engine.advance import Advanced, advance, pack
+from statecast.service.engine.hot import HotSessions
 from statecast.service.engine.job import Job, group, needs_state
 from statecast.service.engine.loaded import Loaded, load, read
 from statecast.service.engine.plan import Answer, Plan, Planner, elsewhere
-from statecast.service.engine.request import Outcome, Request, Result, SessionInfo
+from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.standing import Seed
-from statecast.service.engine.write import Write, close_unusable, write
+from statecast.service.engine.tally import Tally
+from statecast.service.engine.write import Write, close_unusable, is_snapshot_due, write
 from statecast.service.errors import (
     Overloaded,
     PreconditionFailed,
     Reason,
     ServiceError,
-    SessionRegressed,
     Unavailable,
 )
 from statecast.service.metrics import Metrics, timed
 from statecast.service.registry import Registry
+from statecast.service.store.record import NONCE_BYTES
 from statecast.service.store.store import Store, Stored, Verdict
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class Engine:
         self._hot = hot
         self._planner = planner
         self._metrics = metrics
+        self._tally = Tally(metrics)
         self._snapshot_every = snapshot_every
 
     @property
@@ -111,37 +112,31 @@ class Engine:
             del plans[session_id]
         with timed(self._metrics.advance_seconds):
             advanced, failed = self._advance(loaded, plans, batch)
-        writes = [
-            write(session_id, loaded[session_id], plan, advanced.get(session_id), self._snapshot_every)
-            for session_id, plan in plans.items()
-            if session_id not in failed
-        ]
+        for session_id in failed:
+            del plans[session_id]
+        writes = self._writes(loaded, plans, advanced)
         with timed(self._metrics.commit_seconds):
             verdicts = self._commit(writes)
-        written = [each for each in writes if verdicts[each.session_id] is Verdict.DONE]
+        written = [session_id for session_id in writes if verdicts[session_id] is Verdict.DONE]
         try:
-            self._keep(written, plans, advanced)
+            self._keep(written, writes, plans, advanced)
         except Exception:  # what is committed is committed, and must be answered so
             log.exception("the states of %d sessions could not be kept in memory", len(written))
-            self._drop(each.session_id for each in written)
-        count_coverage(self._metrics, [advanced[each.session_id] for each in written if each.session_id in advanced])
+            self._drop(written)
+        self._tally.count([(plans[session_id], advanced.get(session_id)) for session_id in written])
         for session_id, verdict in verdicts.items():
-            if verdict is Verdict.DONE:
-                self._count(plans[session_id], advanced.get(session_id))
             if verdict is not Verdict.CONFLICT:
                 results[session_id] = _results(plans[session_id], batch[session_id], advanced.get(session_id), verdict)
         return results | failed
 
     def _load(self, batch: Requests) -> tuple[dict[str, Loaded], Results]:
         """Where each session stands, from memory or else from Redis; and the results of damaged ones."""
-        loaded = {
-            session_id: Loaded.from_hot(session) for session_id in batch if (session := self._hot.get(session_id))
-        }
+        loaded = {session_id: session for session_id in batch if (session := self._hot.get(session_id))}
         cold = [session_id for session_id in batch if session_id not in loaded]
         self._metrics.cache_hits.inc(len(loaded))
         self._metrics.cache_misses.inc(len(cold))
         results: Results = {}
-        for session_id, stored in zip(cold, self._store.load(cold), strict=True):
+        for session_id, stored in zip(cold, self._store.load(cold) if cold else [], strict=True):
             try:
                 loaded[session_id] = load(session_id, stored, self._registry)
             except (PreconditionFailed, Unavailable) as error:
@@ -158,9 +153,9 @@ class Engine:
         version, if_version = record.newest.version if record else None, requests[0].if_version
         if if_version not in (None, version):
             return [elsewhere(version, if_version) if version and if_version else error]
-        verdict = self._commit([close_unusable(session_id, stored.data, record)])[session_id]
+        verdict = self._commit({session_id: close_unusable(session_id, stored.data, record)})[session_id]
         if verdict is Verdict.DONE:
-            return [Outcome(version, SessionInfo("", "", 0, None))]
+            return [Outcome(version)]
         return [verdict if isinstance(verdict, ServiceError) else _contended()]
 
     def _advance(
@@ -182,10 +177,23 @@ class Engine:
                 failed |= _fail({job.session_id: batch[job.session_id] for job in together}, error)
         return advanced, failed
 
-    def _commit(self, writes: list[Write]) -> dict[str, Verdict | ServiceError]:
+    def _writes(
+        self, loaded: dict[str, Loaded], plans: dict[str, Plan], advanced: dict[str, Advanced]
+    ) -> dict[str, Write]:
+        """What to commit for each session."""
+        every = self._snapshot_every
+        due = [session_id for session_id in advanced if is_snapshot_due(loaded[session_id], plans[session_id], every)]
+        states = dict(zip(due, pack([advanced[session_id] for session_id in due]), strict=True))
+        nonce = os.urandom(NONCE_BYTES)  # no session is twice in a batch
+        return {
+            session_id: write(session_id, loaded[session_id], plan, states.get(session_id), nonce)
+            for session_id, plan in plans.items()
+        }
+
+    def _commit(self, writes: dict[str, Write]) -> dict[str, Verdict | ServiceError]:
         """What became of each session's commit; sessions with nothing to compare are done."""
-        verdicts: dict[str, Verdict | ServiceError] = {each.session_id: Verdict.DONE for each in writes}
-        commits = [each.commit for each in writes if each.commit]
+        verdicts: dict[str, Verdict | ServiceError] = dict.fromkeys(writes, Verdict.DONE)
+        commits = [each.commit for each in writes.values() if each.commit]
         try:
             verdicts |= self._store.commit(commits)
         except Unavailable as error:
@@ -193,31 +201,23 @@ class Engine:
             self._drop(commit.session_id for commit in commits)
         return verdicts
 
-    def _keep(self, writes: list[Write], plans: dict[str, Plan], advanced: dict[str, Advanced]) -> None:
+    def _keep(
+        self, written: list[str], writes: dict[str, Write], plans: dict[str, Plan], advanced: dict[str, Advanced]
+    ) -> None:
         """Put the states that Redis has now into memory, all of one computation at once."""
-        together: dict[int, list[Write]] = {}
-        for each in writes:
-            if plans[each.session_id].closed:
-                self._hot.drop(each.session_id)
-            elif each.session_id in advanced:
-                together.setdefault(id(advanced[each.session_id].states), []).append(each)
-        for group_ in together.values():
-            sessions = {}
-            for each in group_:
-                if standing := plans[each.session_id].standing:
-                    sessions[each.session_id] = Kept(standing, each.stamp, each.steps_since_snapshot)
-            states = advanced[group_[0].session_id].states
-            self._hot.keep(sessions, states.select([advanced[session_id].index for session_id in sessions]))
-
-    def _count(self, plan: Plan, advanced: Advanced | None) -> None:
-        answers = [decision for decision in plan.decisions if isinstance(decision, Answer)]
-        self._metrics.replayed.inc(sum(answer.replayed for answer in answers))
-        self._metrics.regressed.inc(sum(isinstance(decision, SessionRegressed) for decision in plan.decisions))
-        if plan.standing:
-            model = plan.standing.model.labels
-            self._metrics.observations.labels(*model).inc(plan.steps)
-            self._metrics.forecasts.labels(*model).inc(len(advanced.forecasts) if advanced else 0)
-            self._metrics.sessions_opened.labels(*model).inc(plan.opened)
+        together: dict[int, dict[str, Loaded]] = {}
+        for session_id in written:
+            plan, computed = plans[session_id], advanced.get(session_id)
+            if plan.closed:
+                self._hot.drop(session_id)
+            elif computed and plan.standing:
+                done = writes[session_id]
+                kept = Loaded(plan.standing, done.stamp, done.steps_since_snapshot)
+                together.setdefault(id(computed.states), {})[session_id] = kept
+        for sessions in together.values():
+            first = advanced[next(iter(sessions))]
+            rows = [advanced[session_id].index for session_id in sessions]
+            self._hot.keep(first.model, sessions, first.states.select(rows))
 
     def _drop(self, session_ids: Iterable[str]) -> None:
         for session_id in session_ids:
@@ -237,8 +237,7 @@ def _too_long(loaded: Mapping[str, Loaded], plans: Mapping[str, Plan]) -> list[s
         if room <= 0 and plan.steps:
             beyond.append(session_id)
         else:
-            replay = loaded[session_id].replay
-            room -= plan.steps + (0 if replay is None else len(replay))
+            room -= plan.steps + loaded[session_id].replayed_steps
     return beyond
 
 
@@ -278,20 +277,18 @@ def _results(
 
 def _outcome(position: int, request: Request, answer: Answer, advanced: Advanced | None) -> Outcome:
     standing = answer.standing
-    config = standing.model.config
-    info = SessionInfo(config.name, config.version, standing.ttl_ms, standing.last_time, standing.categories)
     if advanced is None:
-        return Outcome(standing.version, info, answer.opened, answer.replayed)
-    own = slice(answer.steps - answer.taken, answer.steps)
+        return Outcome(standing.version, standing, answer.opened, answer.replayed)
+    own = advanced.pit[answer.steps - answer.taken : answer.steps] if answer.taken else None
     return Outcome(
         standing.version,
-        info,
+        standing,
         answer.opened,
         answer.replayed,
         advanced.forecasts.get(position),
-        advanced.pit[own].astype(np.float32) if answer.taken else None,
+        own,
         advanced.gates.get(position),
-        Seed(standing, advanced.packed) if request.copy else None,
+        Seed(standing, pack([advanced])[0]) if request.copy else None,
     )
 
 

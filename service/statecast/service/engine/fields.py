@@ -16,18 +16,10 @@ def rows_of(model: Model, request: Request, max_steps: int) -> Rows:
     Raises:
         InvalidRequest: if they do not make whole time steps, are more than `max_steps`, or are none of the classes.
     """
-    config, values = model.config, request.values
-    targets, covariates = len(config.targets), len(config.covariates)
-    if request.width not in (0, targets):
-        raise InvalidRequest(
-            "observations.targets",
-            f"{request.width} values a time step, but {model} has {targets}: {', '.join(config.targets)}",
-        )
-    if values.size % targets:
-        raise InvalidRequest(
-            "observations.values",
-            f"{values.size} values do not make whole time steps of {targets} targets ({', '.join(config.targets)})",
-        )
+    values, targets = request.values, model.targets
+    if values.size == model.width == 1 >= request.width and not (request.covariates.size or model.config.classes):
+        return values.reshape(1, 1)  # as almost always
+    _check_width(model, request)
     steps = values.size // targets
     if steps > max_steps:
         raise InvalidRequest(
@@ -35,13 +27,26 @@ def rows_of(model: Model, request: Request, max_steps: int) -> Rows:
         )
     _check_symbols(model, values)
     _check_covariates(model, request.covariates, steps, "observations.covariates")
-    if not covariates:
+    if model.width == targets:
         return values.reshape(steps, targets)
-    rows = np.full((steps, targets + covariates), np.nan)
+    rows = np.full((steps, model.width), np.nan)
     rows[:, :targets] = values.reshape(steps, targets)
     if request.covariates.size:
-        rows[:, targets:] = request.covariates.reshape(steps, covariates)
+        rows[:, targets:] = request.covariates.reshape(steps, model.width - targets)
     return rows
+
+
+def _check_width(model: Model, request: Request) -> None:
+    targets, names = model.targets, ", ".join(model.config.targets)
+    if request.width not in (0, targets):
+        raise InvalidRequest(
+            "observations.targets", f"{request.width} values a time step, but {model} has {targets}: {names}"
+        )
+    if request.values.size % targets:
+        raise InvalidRequest(
+            "observations.values",
+            f"{request.values.size} values do not make whole time steps of {targets} targets ({names})",
+        )
 
 
 def check_forecast(model: Model, request: Request) -> None:
@@ -54,8 +59,10 @@ def check_forecast(model: Model, request: Request) -> None:
         raise InvalidRequest(
             "horizon", f"{request.horizon} is beyond the {model.config.horizon} steps that {model} forecasts"
         )
-    _check_levels(model, request)
-    _check_covariates(model, request.future_covariates, request.horizon, "future_covariates")
+    if request.quantile_levels:
+        _check_levels(model, request)
+    if request.future_covariates.size:
+        _check_covariates(model, request.future_covariates, request.horizon, "future_covariates")
 
 
 def check_categories(model: Model, opening: Opening) -> None:

@@ -1,6 +1,7 @@
 """Forecasts from within a computation: what each request asked for, of what its model gives."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from statecast.model import Future, StreamingTrace
 from statecast.service.engine.clock import times_after
 from statecast.service.engine.job import Wanted
-from statecast.service.engine.request import ForecastResult
+from statecast.service.engine.request import ForecastResult, Outline
 from statecast.service.registry import Model
 
 FORECASTS_AT_ONCE = 512
@@ -55,16 +56,20 @@ def _covariates(model: Model, wanted: Sequence[Wanted], horizon: int) -> Tensor 
 
 def _result(model: Model, wanted: Wanted, values: NDArray[np.float32]) -> ForecastResult:
     """What the request asked for out of `values` [horizon, levels or classes, targets]."""
-    config, request, last_time = model.config, wanted.request, wanted.answer.standing.last_time
+    request, last_time = wanted.request, wanted.answer.standing.last_time
     start = None
     if model.frequency and last_time is not None:
         start = model.frequency.add(last_time, 1)
     values = values[: request.horizon]
-    levels = config.quantile_levels
     if request.quantile_levels:
-        values = _at_levels(values, levels, request.quantile_levels)
-        levels = request.quantile_levels
-    return ForecastResult(start, config.frequency, levels, config.classes, config.targets, values)
+        values = _at_levels(values, model.config.quantile_levels, request.quantile_levels)
+    return ForecastResult(_outline(model, request.horizon, request.quantile_levels), start, values)
+
+
+@lru_cache(maxsize=1024)
+def _outline(model: Model, horizon: int, levels: tuple[float, ...]) -> Outline:
+    config = model.config
+    return Outline(horizon, config.frequency, levels or config.quantile_levels, config.classes, config.targets)
 
 
 def _at_levels(values: NDArray[np.float32], known: Sequence[float], wanted: Sequence[float]) -> NDArray[np.float32]:

@@ -5,34 +5,14 @@ A copy here may be stale when another replica has moved the session on; the stam
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 
 from statecast.model import State
-from statecast.service.engine.standing import Standing
+from statecast.service.engine.loaded import Loaded
 from statecast.service.registry import Model
 
 _FIRST_ROWS = 64
-
-
-class Kept(NamedTuple):
-    """A session in step with its record: the record's newest stamp, and how many steps lie behind its snapshot."""
-
-    standing: Standing
-    stamp: bytes
-    steps_since_snapshot: int
-
-
-@dataclass(frozen=True, slots=True)
-class HotSession:
-    """A session in memory; its state is in `row` of its model's pool."""
-
-    standing: Standing
-    stamp: bytes
-    steps_since_snapshot: int
-    row: int
 
 
 class StatePool:
@@ -71,30 +51,29 @@ class HotSessions:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._sessions: OrderedDict[str, HotSession] = OrderedDict()
+        self._sessions: OrderedDict[str, Loaded] = OrderedDict()
         self._pools: dict[str, StatePool] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def get(self, session_id: str) -> HotSession | None:
+    def get(self, session_id: str) -> Loaded | None:
         """The session, if it is hot."""
-        if session_id in self._sessions:
+        session = self._sessions.get(session_id)
+        if session is not None:
             self._sessions.move_to_end(session_id)
-        return self._sessions.get(session_id)
+        return session
 
     def read(self, model: Model, rows: list[int]) -> State:
         """The state of that model's sessions in `rows`."""
         return self._pool(model).read(rows)
 
-    def keep(self, sessions: Mapping[str, Kept], states: State) -> None:
-        """Keep sessions of one model and their states, a row each in the same order."""
-        if not sessions:
-            return
+    def keep(self, model: Model, sessions: Mapping[str, Loaded], states: State) -> None:
+        """Keep sessions of one model and their states, a row each in the same order; their rows are chosen here."""
+        pool = self._pool(model)
         # Out of the books while their rows are written: a failure must not leave an old state under a new stamp.
         for session_id in sessions:
             self.drop(session_id)
-        pool = self._pool(next(iter(sessions.values())).standing.model)
         rows: list[int] = []
         try:
             rows.extend(pool.claim() for _ in sessions)
@@ -103,17 +82,20 @@ class HotSessions:
             for row in rows:
                 pool.release(row)
             raise
-        for row, (session_id, session) in zip(rows, sessions.items(), strict=True):
-            self._sessions[session_id] = HotSession(*session, row)
+        for row, session in zip(rows, sessions.values(), strict=True):
+            session.row = row
+        self._sessions.update(sessions)
         while len(self._sessions) > self._capacity:
             self.drop(next(iter(self._sessions)))
 
     def drop(self, session_id: str) -> None:
         """Forget a session, if it is hot."""
-        if session := self._sessions.pop(session_id, None):
+        session = self._sessions.pop(session_id, None)
+        if session and session.standing and session.row is not None:
             self._pool(session.standing.model).release(session.row)
 
     def _pool(self, model: Model) -> StatePool:
-        if model.digest not in self._pools:
-            self._pools[model.digest] = StatePool(model)
-        return self._pools[model.digest]
+        pool = self._pools.get(model.digest)
+        if pool is None:
+            pool = self._pools[model.digest] = StatePool(model)
+        return pool

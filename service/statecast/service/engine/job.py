@@ -1,6 +1,6 @@
 """Sessions that need their states, and what is computed together."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ STEPS_A_BUCKET = 32
 """Sessions with fewer new steps than this go together; beyond, those within a factor of two."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wanted:
     """What a request wants to know: of the job at `index`, after `step` of its steps."""
 
@@ -34,7 +34,7 @@ class Wanted:
         return self.request.explain and self.answer.taken > 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job:
     """One session that needs its state: to take steps, to forecast, or both."""
 
@@ -45,21 +45,15 @@ class Job:
     requests: Sequence[Request]
 
     @property
-    def rows(self) -> NDArray[np.float64]:
-        """All steps from the loaded state on [time, targets and covariates]: those to replay, then the new ones."""
+    def rows(self) -> list[NDArray[np.float64]]:
+        """All steps from the loaded state on, each part [time, targets and covariates]: what to replay comes first."""
         parts = [] if self.loaded.replay is None else [self.loaded.replay]
-        parts += [entry.rows for entry in self.plan.entries]
-        return np.concatenate(parts) if parts else np.empty((0, self.model.width))
-
-    @property
-    def replayed_steps(self) -> int:
-        """How many of `rows` the session had taken before."""
-        return 0 if self.loaded.replay is None else len(self.loaded.replay)
+        return parts + [entry.rows for entry in self.plan.entries]
 
     @property
     def steps(self) -> int:
         """How many `rows` there are."""
-        return self.replayed_steps + self.plan.steps
+        return self.loaded.replayed_steps + self.plan.steps
 
     @property
     def last_time(self) -> int:
@@ -71,13 +65,14 @@ class Job:
         """The session's categories as the model counts them."""
         return self.model.category_indices(self.plan.standing.categories if self.plan.standing else {})
 
-    def wanted(self, index: int) -> Iterator[Wanted]:
+    def wanted(self, index: int) -> list[Wanted]:
         """What its requests want to know; the job itself is at `index`."""
-        for position, (request, decision) in enumerate(zip(self.requests, self.plan.decisions, strict=True)):
-            if isinstance(decision, Answer):
-                each = Wanted(index, position, self.replayed_steps + decision.steps, decision, request)
-                if request.horizon or each.is_explained:
-                    yield each
+        replayed = self.loaded.replayed_steps
+        return [
+            Wanted(index, position, replayed + decision.steps, decision, request)
+            for position, (request, decision) in enumerate(zip(self.requests, self.plan.decisions, strict=True))
+            if isinstance(decision, Answer) and (request.horizon or (request.explain and decision.taken))
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +94,8 @@ class Inputs:
     @staticmethod
     def of(jobs: Sequence[Job], model: Model) -> "Inputs":
         """The steps of all jobs, in order."""
-        rows = [job.rows for job in jobs]
-        lengths = np.array([len(each) for each in rows])
-        values = np.full((len(jobs), lengths.max(), model.width), np.nan)
-        for padded, each in zip(values, rows, strict=True):
-            padded[: len(each)] = each
+        lengths = np.array([job.steps for job in jobs])
+        values = _padded([part for job in jobs for part in job.rows], lengths, model.width)
         times, device = None, model.forecaster.device
         if model.frequency:
             lasts = np.array([job.last_time for job in jobs], np.int64)
@@ -123,17 +115,26 @@ class Inputs:
         return Inputs(values, lengths, None if self.times is None else self.times[:, stretch], self.categories)
 
 
+def _padded(parts: Sequence[NDArray[np.float64]], lengths: NDArray[np.int64], width: int) -> NDArray[np.float64]:
+    """The steps of all jobs, [jobs, most steps, width], from parts of them in order; NaN where a job has no more."""
+    joined = np.concatenate(parts) if parts else np.empty((0, width))
+    most = lengths.max()
+    if (lengths == most).all():
+        return joined.reshape(len(lengths), most, width)
+    values = np.full((len(lengths), most, width), np.nan)
+    values[np.arange(most) < lengths[:, None]] = joined
+    return values
+
+
 def needs_state(plan: Plan, requests: Sequence[Request]) -> bool:
     """Whether the session's state has to be computed at all."""
     if plan.closed or plan.standing is None:
         return False
-    return (
-        plan.opened
-        or bool(plan.entries)
-        or any(
-            isinstance(decision, Answer) and (request.horizon or request.copy)
-            for request, decision in zip(requests, plan.decisions, strict=True)
-        )
+    if plan.opened or plan.entries:
+        return True
+    return any(
+        isinstance(decision, Answer) and (request.horizon or request.copy)
+        for request, decision in zip(requests, plan.decisions, strict=True)
     )
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statecast.service.engine.clock import times_up_to
-from statecast.service.engine.hot import HotSession
 from statecast.service.engine.standing import Standing
 from statecast.service.errors import PreconditionFailed, Reason, quoted
 from statecast.service.registry import Model, Registry
@@ -23,7 +22,7 @@ class Gone:
     version: Version
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Loaded:
     """A session before a batch; `standing` is None if it does not exist, and `gone` tells why if that can be told.
 
@@ -32,17 +31,17 @@ class Loaded:
     """
 
     standing: Standing | None = None
-    gone: Gone | None = None
     stamp: bytes = b""
     steps_since_snapshot: int = 0
     row: int | None = None
+    gone: Gone | None = None
     snapshot: bytes | None = None
     replay: NDArray[np.float64] | None = None
 
-    @staticmethod
-    def from_hot(session: HotSession) -> "Loaded":
-        """A session that is in memory."""
-        return Loaded(session.standing, None, session.stamp, session.steps_since_snapshot, session.row)
+    @property
+    def replayed_steps(self) -> int:
+        """How many steps come after the snapshot."""
+        return 0 if self.replay is None else len(self.replay)
 
 
 def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:

@@ -37,7 +37,7 @@ MAX_STEPS_A_SESSION = 49_152
 RETRY_AFTER_SECONDS = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A request that will be carried out: where the session stands after it, `steps` steps into the plan.
 
@@ -56,21 +56,17 @@ Decision = Answer | Exception
 
 @dataclass(slots=True)
 class Plan:
-    """What becomes of one session in a batch; with a seed it begins as a copy of another."""
+    """What becomes of one session in a batch, which appends `steps` time steps; with a seed it begins as a copy."""
 
     standing: Standing | None
     gone: Gone | None = None
     decisions: list[Decision] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    steps: int = 0
     opened: bool = False
     closed: bool = False
     seed: Seed | None = None
     turned_away: Overloaded | None = None
-
-    @property
-    def steps(self) -> int:
-        """How many time steps the plan appends."""
-        return sum(len(entry.rows) for entry in self.entries)
 
 
 class Planner:
@@ -132,10 +128,11 @@ class Planner:
             raise plan.turned_away
         if entry:
             plan.entries.append(entry)
+            plan.steps += len(entry.rows)
             standing = standing.after(entry)
         plan.standing = standing
         plan.opened |= opened
-        taken = len(request.values) // len(standing.model.config.targets)
+        taken = request.values.size // standing.model.targets
         return Answer(standing, plan.steps, taken, opened=opened)
 
     def _enter(self, plan: Plan, request: Request) -> Standing:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statecast.model import Gates
-from statecast.service.engine.standing import Seed
+from statecast.service.engine.standing import Seed, Standing
 from statecast.service.version import Version
 
 NOTHING: NDArray[np.float64] = np.empty(0)
@@ -48,13 +48,15 @@ class Fork:
     ttl_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """One caller's wish for one session: append `values`, then forecast `horizon` steps; or close, copy or fork it.
 
     `width` is how many values the caller says that a time step has; 0 if it does not say. `covariates` are those of the
     values' steps, `future_covariates` those of the steps to forecast; both may be empty. `last_seen` is the newest
     version that the caller was told; `deadline`, on the clock of time.monotonic, until when the answer is of use.
+    `cost` is what it will take to carry out, about (1 is one time step), and `nbytes` the memory that it and its answer
+    take, about.
     """
 
     session_id: str
@@ -75,53 +77,51 @@ class Request:
     copy: bool = False
     fork: Fork | None = None
 
+    cost: int = field(init=False)
+    nbytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        numbers = self.values.size + self.covariates.size
+        self.cost = cost(numbers, self.horizon, explain=self.explain)
+        levels = len(self.quantile_levels) or USUAL_LEVELS
+        # What comes back of each value takes half of its own memory.
+        answer = 4 * self.values.size + 4 * levels * min(self.horizon, LONGEST_HORIZON)
+        taken = 8 * (numbers + self.future_covariates.size)
+        self.nbytes = OVERHEAD_BYTES + taken + answer + (EXPLANATION_BYTES if self.explain else 0)
+
     @property
     def goes_alone(self) -> bool:
         """Whether nothing else of its session may be in the same batch."""
         return self.close or self.copy or self.fork is not None
 
-    @property
-    def cost(self) -> int:
-        """What it will take to carry out, about: 1 is one time step."""
-        return cost(self.values.size + self.covariates.size, self.horizon, explain=self.explain)
 
-    @property
-    def nbytes(self) -> int:
-        """The memory that it and its answer take, about."""
-        levels = len(self.quantile_levels) or USUAL_LEVELS
-        numbers = self.values.nbytes + self.covariates.nbytes + self.future_covariates.nbytes
-        # What comes back of each value takes half of its own memory.
-        answer = self.values.nbytes // 2 + 4 * levels * min(self.horizon, LONGEST_HORIZON)
-        return OVERHEAD_BYTES + numbers + answer + (EXPLANATION_BYTES if self.explain else 0)
+@dataclass(frozen=True, eq=False, slots=True)
+class Outline:
+    """What all forecasts of a model with the same horizon and levels have in common.
 
-
-@dataclass(frozen=True, slots=True)
-class ForecastResult:
-    """Quantiles of the next steps [horizon, levels, targets], or, if there are classes, their probabilities.
-
-    Times are in nanoseconds since the epoch; probabilities [horizon, classes, targets].
+    If there are classes, forecasts are their probabilities, and there are no levels.
     """
 
-    start_time: int | None
+    horizon: int
     frequency: str
     quantile_levels: tuple[float, ...]
     classes: tuple[str, ...]
     targets: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class ForecastResult:
+    """Quantiles of the next steps [horizon, levels, targets], or probabilities [horizon, classes, targets].
+
+    The start time is in nanoseconds since the epoch.
+    """
+
+    outline: Outline
+    start_time: int | None
     values: NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """A session as a caller sees it."""
-
-    model: str
-    model_version: str
-    ttl_ms: int
-    last_time: int | None
-    categories: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """Where the session stands after a request that succeeded, and the forecast from there.
 
@@ -130,11 +130,11 @@ class Outcome:
     """
 
     version: Version | None
-    session: SessionInfo
+    standing: Standing | None = None
     opened: bool = False
     replayed: bool = False
     forecast: ForecastResult | None = None
-    pit: NDArray[np.float32] | None = None
+    pit: NDArray[np.float64] | None = None
     gates: Gates | None = None
     seed: Seed | None = None
 

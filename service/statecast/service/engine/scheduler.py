@@ -11,12 +11,12 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from statecast.service.engine.admission import Admission
 from statecast.service.engine.request import Request, Result
-from statecast.service.errors import Reason, Unavailable
+from statecast.service.errors import Overloaded, Reason, ServiceError, Unavailable
 
 LONGEST_BATCH_SECONDS = 0.2
 """About: whoever comes next waits for the batch that is under way."""
@@ -85,19 +85,35 @@ class Scheduler:
             Overloaded: if the queue is full, or the caller's share of it, or too long for the request's deadline.
             Unavailable: if the server is shutting down.
         """
+        _, error = self.submit_all([ticket])
+        if error:
+            raise error
+
+    def submit_all(self, tickets: Sequence[Ticket]) -> tuple[int, ServiceError | None]:
+        """Queue requests in order until one is turned away, so that a frame of them comes into one batch.
+
+        Returns:
+            How many have been queued, and if not all, why, as `submit` raises it.
+        """
         with self._changed:
             if self._closed:
-                raise Unavailable("the server is shutting down", Reason.DRAINING, RETRY_AFTER_SECONDS)
-            request = ticket.request
-            self._books.check(ticket.caller, request.cost, request.deadline)
-            self._books.enter(ticket.caller, request, self._given)
-            session_id = ticket.request.session_id
-            if session_id not in self._lines:
-                self._lines[session_id] = deque()
-                if session_id not in self._busy:
-                    self._give_turn(session_id, ticket.caller)
-            self._lines[session_id].append(ticket)
+                return 0, Unavailable("the server is shutting down", Reason.DRAINING, RETRY_AFTER_SECONDS)
+            for position, ticket in enumerate(tickets):
+                request = ticket.request
+                try:
+                    self._books.check(ticket.caller, request.cost, request.deadline)
+                except Overloaded as error:
+                    self._changed.notify()
+                    return position, error
+                self._books.enter(ticket.caller, request, self._given)
+                line = self._lines.get(request.session_id)
+                if line is None:
+                    line = self._lines[request.session_id] = deque()
+                    if request.session_id not in self._busy:
+                        self._give_turn(request.session_id, ticket.caller)
+                line.append(ticket)
             self._changed.notify()
+        return len(tickets), None
 
     def check(self, caller: str, cost: int, deadline: float | None) -> None:
         """Whether a request of about that cost would be queued, before more work is put into it.
@@ -166,8 +182,8 @@ class Scheduler:
             caller = self._books.callers[name]
             self._given = given
             session_id = caller.ready.popleft()
-            taken = self._take_from(session_id, most - batch.cost, batch.late)
-            cost = sum(ticket.request.cost for ticket in taken)
+            taken = self._take_from(session_id, most - batch.cost, batch.late, batch.taken_at)
+            cost = taken[0].request.cost if len(taken) == 1 else sum(ticket.request.cost for ticket in taken)
             batch.cost += cost
             caller.given = given + cost
             if caller.ready:
@@ -178,19 +194,19 @@ class Scheduler:
         batch.is_full = bool(self._turns and batch.sessions)
         return batch
 
-    def _take_from(self, session_id: str, room: int, late: list[Ticket]) -> list[Ticket]:
+    def _take_from(self, session_id: str, room: int, late: list[Ticket], now: float) -> list[Ticket]:
         """As many of the session's next requests as fit, at least one; some go alone."""
         line = self._lines[session_id]
         taken: list[Ticket] = []
-        now = time.monotonic()
         while line and not (taken and (room <= 0 or taken[-1].request.goes_alone or line[0].request.goes_alone)):
             ticket = line.popleft()
-            self._books.leave(ticket.caller, ticket.request)
-            if ticket.request.deadline is not None and ticket.request.deadline <= now:
+            request = ticket.request
+            self._books.leave(ticket.caller, request)
+            if request.deadline is not None and request.deadline <= now:
                 late.append(ticket)
             elif ticket.wanted():
                 taken.append(ticket)
-                room -= ticket.request.cost
+                room -= request.cost
         if not line:
             del self._lines[session_id]
         return taken

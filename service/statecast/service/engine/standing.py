@@ -8,7 +8,7 @@ from statecast.service.store.record import REMEMBERED_REQUESTS, REMEMBERED_VERSI
 from statecast.service.version import START, Version
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Standing:
     """A session's model, version, categories, the requests that it remembers and the last versions that it stood at."""
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from statecast.service.engine.advance import Advanced
 from statecast.service.engine.loaded import Loaded
 from statecast.service.engine.plan import Plan
 from statecast.service.engine.standing import Standing
@@ -14,32 +13,46 @@ from statecast.service.store.record import (
     encode_entry,
     encode_snapshot,
     new_stamp,
+    stamp_of,
     trace_ms,
 )
 from statecast.service.store.store import Commit, Operation
 from statecast.service.version import START, Version
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Write:
     """One session's commit (None: nothing to write or compare), and what its record carries afterwards."""
 
-    session_id: str
     commit: Commit | None
     stamp: bytes
     steps_since_snapshot: int
 
 
-def write(session_id: str, loaded: Loaded, plan: Plan, advanced: Advanced | None, snapshot_every: int) -> Write:
-    """What to commit for the session, given what it came from and what the plan appends."""
+def is_snapshot_due(loaded: Loaded, plan: Plan, snapshot_every: int) -> bool:
+    """Whether the session's whole state is to be written this time."""
+    if not plan.entries and not plan.opened:
+        return False
+    return plan.opened or loaded.steps_since_snapshot + plan.steps >= snapshot_every
+
+
+def write(session_id: str, loaded: Loaded, plan: Plan, state: bytes | None, nonce: bytes) -> Write:
+    """What to commit for the session, given what it came from and what the plan appends.
+
+    Args:
+        session_id: Its id.
+        loaded: What it came from.
+        plan: What it appends.
+        state: Its whole state, if a snapshot is due.
+        nonce: Random bytes that no other commit to the session has.
+    """
     if plan.closed and loaded.standing:
-        return Write(session_id, _close(session_id, loaded.stamp, loaded.standing), b"", 0)
-    if advanced is None or plan.standing is None or not (plan.entries or plan.opened):
+        return Write(_close(session_id, loaded.stamp, loaded.standing), b"", 0)
+    if plan.standing is None or not (plan.entries or plan.opened):
         return _compare(session_id, loaded)
-    steps = loaded.steps_since_snapshot + plan.steps
-    if plan.opened or steps >= snapshot_every:
-        return _replace(session_id, loaded, plan.standing, advanced)
-    return _append(session_id, loaded, plan, plan.standing.ttl_ms, steps)
+    if state is not None:
+        return _replace(session_id, loaded, plan.standing, state, nonce)
+    return _append(session_id, loaded, plan, plan.standing.ttl_ms, nonce)
 
 
 def close_unusable(session_id: str, data: bytes, record: Record | None) -> Write:
@@ -47,7 +60,7 @@ def close_unusable(session_id: str, data: bytes, record: Record | None) -> Write
     stamp = data[-STAMP_BYTES:]
     at = (record.newest.version, record.snapshot.ttl_ms) if record else (START, LONGEST_TRACE_MS)
     trace = _trace(*at)
-    return Write(session_id, _replace_by_trace(session_id, stamp, trace, expires=record is not None), b"", 0)
+    return Write(_replace_by_trace(session_id, stamp, trace, expires=record is not None), b"", 0)
 
 
 def _close(session_id: str, stamp: bytes, standing: Standing) -> Commit:
@@ -70,17 +83,17 @@ def _compare(session_id: str, loaded: Loaded) -> Write:
     commit = None
     if loaded.row is not None and loaded.standing:
         commit = Commit(session_id, Operation.CHECK, loaded.stamp, trace_ms=trace_ms(loaded.standing.ttl_ms))
-    return Write(session_id, commit, loaded.stamp, loaded.steps_since_snapshot)
+    return Write(commit, loaded.stamp, loaded.steps_since_snapshot)
 
 
-def _replace(session_id: str, loaded: Loaded, standing: Standing, advanced: Advanced) -> Write:
+def _replace(session_id: str, loaded: Loaded, standing: Standing, state: bytes, nonce: bytes) -> Write:
     model = standing.model
     snapshot = Snapshot(
         model.config.name,
         model.config.version,
         model.digest_bytes,
         model.width,
-        advanced.packed,
+        state,
         standing.version,
         standing.last_time,
         standing.ttl_ms,
@@ -88,20 +101,18 @@ def _replace(session_id: str, loaded: Loaded, standing: Standing, advanced: Adva
         standing.lineage,
         standing.categories,
     )
-    stamp = new_stamp(standing.version)
+    stamp = stamp_of(nonce, standing.version)
     payload = encode_snapshot(session_id, snapshot, stamp)
     trace = trace_ms(standing.ttl_ms)
     # The record that is replaced may be the trace of a session that is gone, which is no reason not to.
     own_trace = trace if loaded.standing else 0
     commit = Commit(session_id, Operation.REPLACE, loaded.stamp, payload, standing.ttl_ms + trace, own_trace)
-    return Write(session_id, commit, stamp, 0)
+    return Write(commit, stamp, 0)
 
 
-def _append(session_id: str, loaded: Loaded, plan: Plan, ttl_ms: int, steps: int) -> Write:
-    stamps = [new_stamp(entry.version) for entry in plan.entries]
-    payload = b"".join(
-        encode_entry(session_id, entry, stamp) for entry, stamp in zip(plan.entries, stamps, strict=True)
-    )
+def _append(session_id: str, loaded: Loaded, plan: Plan, ttl_ms: int, nonce: bytes) -> Write:
+    """Entries of one commit may share their nonce: what decides is the last stamp of a record."""
+    payload = b"".join([encode_entry(session_id, entry, stamp_of(nonce, entry.version)) for entry in plan.entries])
     trace = trace_ms(ttl_ms)
     commit = Commit(session_id, Operation.APPEND, loaded.stamp, payload, ttl_ms + trace, trace)
-    return Write(session_id, commit, stamps[-1], steps)
+    return Write(commit, payload[-STAMP_BYTES:], loaded.steps_since_snapshot + plan.steps)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from statecast.service.engine.request import Fork, Outcome, Request
 from statecast.service.errors import NotFound
-from statecast.service.rpc import forecasts, sessions
+from statecast.service.rpc import forecasts, sessions, wire
 from statecast.service.rpc.frames import MAX_ANSWER_BYTES, Frame, check_size
 from statecast.service.rpc.gate import Call, Context, Gate
 from statecast.service.rpc.scalars import from_version, to_session_id
@@ -24,28 +24,33 @@ class ForecastService(ForecastServiceServicer):
         self._streams = streams
         self._catalog = catalog
 
-    async def Forecast(self, request: pb.ForecastRequest, context: Context) -> pb.ForecastResponse:
+    async def Forecast(self, request: pb.ForecastRequest, context: Context) -> bytes:  # type: ignore[override]
         call = Call.of(context).within(forecasts.to_timeout(request))
         self._gate.check(call, forecasts.cost_of(request))
-        asked = forecasts.to_request(request)
-        return forecasts.to_response(asked, await self._gate.ask(asked, call))
+        asked = forecasts.to_request(request, call.deadline)
+        return wire.response(asked, await self._gate.ask(asked, call))
 
-    async def ForecastMany(self, request: pb.ForecastManyRequest, context: Context) -> pb.ForecastManyResponse:
-        check_size(len(request.requests))
-        results: dict[int, pb.ForecastResult] = {}
+    async def ForecastMany(self, request: pb.ForecastManyRequest, context: Context) -> bytes:  # type: ignore[override]
+        count = len(request.requests)
+        check_size(count)
+        results: list[bytes] = [b""] * count
         complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        missing = count
 
-        def emit(position: int, result: pb.ForecastResult, nbytes: int) -> None:
+        def emit(position: int, result: bytes, nbytes: int) -> None:
+            nonlocal missing
             results[position] = result
-            if len(results) == len(request.requests) and not complete.done():
+            missing -= 1
+            if not missing and not complete.done():
                 complete.set_result(None)
 
         frame = Frame(self._gate, Call.of(context), emit, lambda: not complete.done(), MAX_ANSWER_BYTES)
         for position, message in enumerate(request.requests):
-            frame.submit(position, message)
-        if request.requests:
+            frame.add(position, message)
+        frame.flush()
+        if count:
             await complete
-        return pb.ForecastManyResponse(results=[results[position] for position in range(len(results))])
+        return wire.results(results)
 
     async def ForecastStream(  # type: ignore[override]  # a coroutine that reads and writes by itself
         self, request_iterator: AsyncIterator[pb.ForecastStreamRequest], context: Context

@@ -1,11 +1,10 @@
-"""Between the messages of a Forecast call and the engine's request and outcome."""
+"""From the message of a Forecast call to the engine's request."""
 
-from statecast.model import Gates
-from statecast.service.engine.request import ForecastResult, Outcome, Request, cost
+from collections.abc import Sequence
+
+from statecast.service.engine.request import NOTHING, Request, cost
 from statecast.service.errors import InvalidRequest
 from statecast.service.rpc.scalars import (
-    from_nanoseconds,
-    from_version,
     to_nanoseconds,
     to_numbers,
     to_request_id,
@@ -14,34 +13,39 @@ from statecast.service.rpc.scalars import (
     to_version,
 )
 from statecast.service.rpc.sessions import to_opening
-from statecast.v1 import forecast_pb2
-from statecast.v1.forecast_service_pb2 import ForecastRequest, ForecastResponse
+from statecast.v1.forecast_service_pb2 import ForecastRequest
 
 MAX_QUANTILE_LEVELS = 128
 LONGEST_TIMEOUT_SECONDS = 86_400 * 365
 
 
-def to_request(message: ForecastRequest) -> Request:
-    """The request of a Forecast call.
+def to_request(message: ForecastRequest, deadline: float | None = None) -> Request:
+    """The request of a Forecast call, to be answered until `deadline` on the clock of time.monotonic.
 
     Raises:
         InvalidRequest: naming the field that is wrong.
     """
-    observations = message.observations
+    observations, levels, future = message.observations, message.quantile_levels, message.future_covariates
+    has = message.HasField
     return Request(
         session_id=to_session_id(message.session_id),
-        opening=to_opening(message.open, "open") if message.HasField("open") else None,
+        opening=to_opening(message.open, "open") if has("open") else None,
         values=to_numbers(observations.values, "observations.values"),
         covariates=to_numbers(observations.covariates, "observations.covariates"),
         width=observations.targets,
-        start_time=_start_time(observations),
+        start_time=(
+            to_nanoseconds(observations.start_time, "observations.start_time")
+            if observations.HasField("start_time")
+            else None
+        ),
         horizon=message.horizon,
-        quantile_levels=_quantile_levels(message),
-        future_covariates=to_numbers(message.future_covariates, "future_covariates"),
+        quantile_levels=_quantile_levels(levels) if levels else (),
+        future_covariates=to_numbers(future, "future_covariates") if future else NOTHING,
         explain=message.explain,
         request_id=to_request_id(message.request_id),
-        if_version=to_version(message.if_version) if message.HasField("if_version") else None,
-        last_seen=to_version(message.last_seen) if message.HasField("last_seen") else None,
+        if_version=to_version(message.if_version) if has("if_version") else None,
+        last_seen=to_version(message.last_seen) if has("last_seen") else None,
+        deadline=deadline,
     )
 
 
@@ -61,52 +65,7 @@ def to_timeout(message: ForecastRequest) -> float | None:
     return seconds
 
 
-def to_response(request: Request, outcome: Outcome) -> ForecastResponse:
-    """The response of a Forecast call."""
-    return ForecastResponse(
-        session_id=request.session_id,
-        request_id=request.request_id.decode(),
-        version=from_version(outcome.version),
-        opened=outcome.opened,
-        replayed=outcome.replayed,
-        forecast=_forecast(outcome.forecast) if outcome.forecast else None,
-        pit=None if outcome.pit is None else outcome.pit.ravel(),
-        gates=_gates(outcome.gates) if outcome.gates else None,
-    )
-
-
-def _start_time(observations: forecast_pb2.Observations) -> int | None:
-    if not observations.HasField("start_time"):
-        return None
-    return to_nanoseconds(observations.start_time, "observations.start_time")
-
-
-def _quantile_levels(message: ForecastRequest) -> tuple[float, ...]:
-    levels = tuple(message.quantile_levels)
+def _quantile_levels(levels: Sequence[float]) -> tuple[float, ...]:
     if len(levels) > MAX_QUANTILE_LEVELS:
         raise InvalidRequest("quantile_levels", f"{len(levels)} levels are more than {MAX_QUANTILE_LEVELS}")
-    return levels
-
-
-def _forecast(forecast: ForecastResult) -> forecast_pb2.Forecast:
-    return forecast_pb2.Forecast(
-        start_time=from_nanoseconds(forecast.start_time),
-        horizon=len(forecast.values),
-        quantile_levels=forecast.quantile_levels,
-        targets=forecast.targets,
-        values=forecast.values.ravel(),
-        frequency=forecast.frequency,
-        classes=forecast.classes,
-    )
-
-
-def _gates(gates: Gates) -> forecast_pb2.Gates:
-    layers, _, hidden_size = gates.values.shape
-    return forecast_pb2.Gates(
-        names=gates.names,
-        layers=layers,
-        hidden_size=hidden_size,
-        values=gates.values.flatten().tolist(),
-        cell=None if gates.cell is None else gates.cell.flatten().tolist(),
-        hidden=gates.hidden.flatten().tolist(),
-    )
+    return tuple(levels)

@@ -7,8 +7,9 @@ from functools import partial
 from google.rpc import status_pb2
 
 from statecast.service.engine.request import Outcome, Request, Result
+from statecast.service.engine.scheduler import Ticket
 from statecast.service.errors import InvalidRequest, Overloaded, Reason
-from statecast.service.rpc import forecasts
+from statecast.service.rpc import forecasts, wire
 from statecast.service.rpc.gate import Call, Gate
 from statecast.service.rpc.status import to_status
 from statecast.v1 import forecast_service_pb2 as pb
@@ -17,8 +18,8 @@ MAX_REQUESTS_A_FRAME = 4096
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Of all the answers to one frame together, about."""
 
-Emit = Callable[[int, pb.ForecastResult, int], None]
-"""Takes the result of the request at a position of its frame, and the memory that the request was counted with."""
+Emit = Callable[[int, bytes, int], None]
+"""Takes the ForecastResult of the request at a position of its frame, and the memory that was counted for it."""
 
 
 def check_size(requests: int) -> None:
@@ -28,7 +29,7 @@ def check_size(requests: int) -> None:
 
 
 class Frame:
-    """Queues the requests of one frame and emits a result for each, as they come, in the event loop.
+    """Queues the requests of one frame together and emits a result for each, as they come, in the event loop.
 
     Once a request is turned away, so are all that come after it: none may overtake an earlier one of its session, and a
     server that has no room for them should not have much work with them either.
@@ -53,25 +54,49 @@ class Frame:
         self._max_bytes = max_bytes
         self._turned_away: status_pb2.Status | None = None
         self._bytes = 0
+        self._tickets: list[tuple[int, Ticket]] = []
 
-    def submit(self, position: int, message: pb.ForecastRequest) -> int:
-        """Queue a request, or emit at once why it is not taken; the memory that it takes, about."""
-        if self._turned_away is not None:
-            self._emit(position, _failed(message, self._turned_away), 0)
-            return 0
-        try:
-            call = self._call.within(forecasts.to_timeout(message))
-            self._gate.check(call, forecasts.cost_of(message))
-            request = forecasts.to_request(message)
-            self._claim_room(request)
-            self._gate.submit(request, call, partial(self._resolve, position, message, request), self._wanted)
-        except Exception as error:  # one broken request must not take its frame with it
-            status = to_status(error)
-            if isinstance(error, Overloaded):
-                self._turned_away = status
-            self._emit(position, _failed(message, status), 0)
-            return 0
-        return request.nbytes
+    def add(self, position: int, message: pb.ForecastRequest) -> int:
+        """Take a request, to be queued with those that follow; the memory that it takes, about.
+
+        One that is wrong, or that there is no room for, is answered at once and takes none.
+        """
+        if self._turned_away is None:
+            try:
+                if not self._tickets:  # turning a frame away should be less work than taking it
+                    self._gate.check(self._call, forecasts.cost_of(message))
+                request = forecasts.to_request(message, self._call.until(forecasts.to_timeout(message)))
+                self._claim_room(request)
+            except Exception as error:  # one broken request must not take its frame with it
+                status = self._status_of(error)
+            else:
+                resolve = partial(self._resolve, position, request)
+                self._tickets.append((position, Ticket(request, resolve, self._wanted, self._call.caller)))
+                return request.nbytes
+        else:
+            status = self._turned_away
+        self._emit(position, _failed(message.session_id, message.request_id, status), 0)
+        return 0
+
+    def flush(self) -> None:
+        """Queue what has been taken."""
+        tickets, self._tickets = self._tickets, []
+        if not tickets:
+            return
+        taken, error = self._gate.submit([ticket for _, ticket in tickets])
+        if error is None:
+            return
+        status = self._status_of(error)
+        for position, ticket in tickets[taken:]:
+            request = ticket.request
+            failed = _failed(request.session_id, request.request_id.decode(), status)
+            self._emit(position, failed, request.nbytes)
+
+    def _status_of(self, error: Exception) -> status_pb2.Status:
+        status = to_status(error)
+        if isinstance(error, Overloaded):
+            self._turned_away = status
+        return status
 
     def _claim_room(self, request: Request) -> None:
         self._bytes += request.nbytes
@@ -82,17 +107,17 @@ class Frame:
                 retry_after_seconds=0.0,
             )
 
-    def _resolve(self, position: int, message: pb.ForecastRequest, request: Request, result: Result) -> None:
+    def _resolve(self, position: int, request: Request, result: Result) -> None:
         if not self._wanted():
             return
         try:
             if not isinstance(result, Outcome):
                 raise result
-            answer = pb.ForecastResult(response=forecasts.to_response(request, result))
+            answer = wire.succeeded(wire.response(request, result))
         except Exception as error:
-            answer = _failed(message, to_status(error))
+            answer = _failed(request.session_id, request.request_id.decode(), to_status(error))
         self._emit(position, answer, request.nbytes)
 
 
-def _failed(message: pb.ForecastRequest, status: status_pb2.Status) -> pb.ForecastResult:
-    return pb.ForecastResult(status=status, session_id=message.session_id, request_id=message.request_id)
+def _failed(session_id: str, request_id: str, status: status_pb2.Status) -> bytes:
+    return pb.ForecastResult(status=status, session_id=session_id, request_id=request_id).SerializeToString()

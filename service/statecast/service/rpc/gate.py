@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -12,7 +12,7 @@ import grpc.aio
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.scheduler import Scheduler, Ticket
 from statecast.service.engine.worker import Delivery
-from statecast.service.errors import Overloaded
+from statecast.service.errors import Overloaded, ServiceError
 from statecast.service.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,14 @@ class Call:
 
     def within(self, seconds: float | None) -> "Call":
         """The same for a request that must be answered within so many seconds."""
+        return self if seconds is None else Call(self.caller, self.until(seconds))
+
+    def until(self, seconds: float | None) -> float | None:
+        """The deadline of a request that must be answered within so many seconds."""
         if seconds is None:
-            return self
+            return self.deadline
         deadline = time.monotonic() + seconds
-        return Call(self.caller, deadline if self.deadline is None else min(deadline, self.deadline))
+        return deadline if self.deadline is None else min(deadline, self.deadline)
 
 
 class Gate:
@@ -57,7 +61,7 @@ class Gate:
         try:
             self._scheduler.check(call.caller, cost, call.deadline)
         except Overloaded as error:
-            self._metrics.rejected.labels(error.reason).inc()
+            self._count(error, 1)
             raise
 
     async def ask(self, request: Request, call: Call) -> Outcome:
@@ -76,34 +80,30 @@ class Gate:
             else:
                 future.set_exception(result)
 
-        self.submit(request, call, resolve, lambda: not future.done())
+        if request.deadline is None:
+            request.deadline = call.deadline
+        _, error = self.submit([Ticket(request, resolve, lambda: not future.done(), call.caller)])
+        if error:
+            raise error
         return await future
 
-    def submit(
-        self, request: Request, call: Call, resolve: Callable[[Result], None], wanted: Callable[[], bool]
-    ) -> None:
-        """Queue the request; `resolve` gets its result, in the event loop.
+    def submit(self, tickets: Sequence[Ticket]) -> tuple[int, ServiceError | None]:
+        """Queue requests in order until one is turned away; each ticket is resolved in the event loop.
 
-        Args:
-            request: What to do.
-            call: Who asks, and until when.
-            resolve: Takes the result.
-            wanted: Asked from any thread: whether somebody still waits.
-
-        Raises:
-            ServiceError: if the request is not taken.
+        Returns:
+            How many have been queued, and if not all, why.
         """
-        if call.deadline is not None:
-            request = replace(request, deadline=call.deadline)
-        try:
-            self._scheduler.submit(Ticket(request, resolve, wanted, call.caller))
-        except Overloaded as error:
-            self._metrics.rejected.labels(error.reason).inc()
-            raise
+        taken, error = self._scheduler.submit_all(tickets)
+        if isinstance(error, Overloaded):
+            self._count(error, len(tickets) - taken)
+        return taken, error
 
     def deliver(self, results: Delivery) -> None:
         """Hand a batch's results to the event loop; called from the engine's thread."""
         self._loop.call_soon_threadsafe(_resolve_all, results)
+
+    def _count(self, error: Overloaded, requests: int) -> None:
+        self._metrics.rejected.labels(error.reason).inc(requests)
 
 
 def _resolve_all(results: Delivery) -> None:

@@ -1,9 +1,8 @@
 """Fields that many messages have: names, numbers, times, versions; one that cannot be right is refused by name."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.internal.containers import RepeatedScalarFieldContainer
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ MAX_SESSION_ID_CHARACTERS = 256
 MAX_REQUEST_ID_BYTES = 64
 MAX_MODEL_NAME_CHARACTERS = 256
 MAX_MAGNITUDE = 1e30
+FEW_NUMBERS = 16
 START_TIME_SECONDS = (-9_214_560_000, 9_214_646_400)
 """From the beginning of 1678 up to that of 2262: what a signed 64-bit number of nanoseconds can hold."""
 TIME_TO_LIVE_SECONDS = (1, 10 * 365 * 86_400)
@@ -53,18 +53,21 @@ def check_length(text: str, most: int, field: str) -> None:
         raise InvalidRequest(field, f"{len(text)} characters are more than {most}")
 
 
-def to_numbers(numbers: Sequence[float], field: str) -> NDArray[np.float64]:
+def to_numbers(numbers: "RepeatedScalarFieldContainer[float]", field: str) -> NDArray[np.float64]:
     """Values of observations or covariates, if all are missing or of an ordinary size."""
     if not numbers:
         return NOTHING
-    values = np.array(numbers, np.float64)
-    wrong = np.flatnonzero(np.abs(values) > MAX_MAGNITUDE)
-    if wrong.size:
-        at = int(wrong[0])
-        raise InvalidRequest(
-            f"{field}[{at}]",
-            f"{values[at]:g} is not allowed: at most {MAX_MAGNITUDE:g} in magnitude, or NaN if missing",
-        )
+    listed = numbers[:]
+    values = np.array(listed)
+    # Of a few values Python sees sooner than numpy that none is too large.
+    if len(listed) > FEW_NUMBERS:
+        listed = values[abs(values) > MAX_MAGNITUDE].tolist()
+    for value in listed:
+        if abs(value) > MAX_MAGNITUDE:
+            raise InvalidRequest(
+                f"{field}[{int(np.flatnonzero(abs(values) > MAX_MAGNITUDE)[0])}]",
+                f"{value:g} is not allowed: at most {MAX_MAGNITUDE:g} in magnitude, or NaN if missing",
+            )
     return values
 
 

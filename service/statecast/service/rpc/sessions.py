@@ -1,10 +1,11 @@
 """Between messages about sessions and the engine's requests and outcomes."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from google.protobuf.duration_pb2 import Duration
 
-from statecast.service.engine.request import Fork, Opening, Outcome, Request, SessionInfo
+from statecast.service.engine.request import Fork, Opening, Outcome, Request
 from statecast.service.errors import InvalidRequest, quoted
 from statecast.service.rpc.scalars import (
     MAX_SESSION_ID_CHARACTERS,
@@ -29,6 +30,13 @@ MAX_CURSOR = 2**64 - 1
 
 def to_opening(options: forecast_pb2.OpenOptions, field: str) -> Opening:
     """How to open a session; `field` is where the options stand in the request."""
+    return _opening(options.SerializeToString(), field)
+
+
+@lru_cache(maxsize=4096)
+def _opening(data: bytes, field: str) -> Opening:
+    """The same from its bytes; every request may bring the options of its session along."""
+    options = forecast_pb2.OpenOptions.FromString(data)
     return Opening(
         to_model_name(options.model, f"{field}.model"),
         to_model_name(options.model_version, f"{field}.model_version"),
@@ -70,8 +78,13 @@ def to_listing(message: forecast_service_pb2.ListSessionsRequest) -> Listing:
 
 
 def from_outcome(session_id: str, outcome: Outcome) -> forecast_pb2.Session:
-    """The session after a request, as its caller sees it."""
-    return _session(session_id, outcome.version, outcome.session)
+    """The session after a request that has not closed it, as its caller sees it."""
+    if outcome.standing is None:
+        raise ValueError(f"session {session_id!r} is gone")
+    standing = outcome.standing
+    return _session(
+        session_id, standing.model.labels, outcome.version, standing.ttl_ms, standing.last_time, standing.categories
+    )
 
 
 def from_summary(summary: Summary) -> forecast_pb2.Session:
@@ -79,8 +92,8 @@ def from_summary(summary: Summary) -> forecast_pb2.Session:
     if summary.record is None:
         return forecast_pb2.Session(session_id=summary.session_id)
     snapshot, newest = summary.record.snapshot, summary.record.newest
-    info = SessionInfo(snapshot.model, snapshot.model_version, snapshot.ttl_ms, newest.last_time, snapshot.categories)
-    return _session(summary.session_id, newest.version, info)
+    model = snapshot.model, snapshot.model_version
+    return _session(summary.session_id, model, newest.version, snapshot.ttl_ms, newest.last_time, snapshot.categories)
 
 
 def _categories(categories: Mapping[str, str], field: str) -> dict[str, str]:
@@ -92,15 +105,22 @@ def _categories(categories: Mapping[str, str], field: str) -> dict[str, str]:
     return dict(categories)
 
 
-def _session(session_id: str, version: Version | None, info: SessionInfo) -> forecast_pb2.Session:
+def _session(
+    session_id: str,
+    model: tuple[str, str],
+    version: Version | None,
+    ttl_ms: int,
+    last_time: int | None,
+    categories: Mapping[str, str],
+) -> forecast_pb2.Session:
     time_to_live = Duration()
-    time_to_live.FromMilliseconds(info.ttl_ms)
+    time_to_live.FromMilliseconds(ttl_ms)
     return forecast_pb2.Session(
         session_id=session_id,
-        model=info.model,
-        model_version=info.model_version,
+        model=model[0],
+        model_version=model[1],
         version=from_version(version),
         time_to_live=time_to_live,
-        last_time=from_nanoseconds(info.last_time),
-        categories=info.categories,
+        last_time=from_nanoseconds(last_time),
+        categories=categories,
     )

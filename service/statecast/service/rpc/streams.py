@@ -7,9 +7,9 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from statecast.service.errors import InvalidRequest, Overloaded, Reason, Unavailable
+from statecast.service.rpc import wire
 from statecast.service.rpc.frames import Frame, check_size
 from statecast.service.rpc.gate import Call, Context, Gate
-from statecast.v1 import forecast_service_pb2 as pb
 
 MAX_REQUESTS_UNDER_WAY = 2048
 MAX_BYTES_UNDER_WAY = 4 * 1024 * 1024
@@ -63,7 +63,7 @@ class _Stream:
         self._gate = gate
         self._context = context
         self._call = Call.of(context)
-        self._results: deque[tuple[pb.ForecastResult, int]] = deque()
+        self._results: deque[tuple[bytes, int]] = deque()
         self._requests_under_way = self._bytes_under_way = 0
         self._has_results, self._has_room = asyncio.Event(), asyncio.Event()
         self._is_reading, self._is_over = True, False
@@ -101,19 +101,25 @@ class _Stream:
                     raise InvalidRequest("requests", f"a frame of a stream may have {MAX_FRAME_BYTES // 2**20} MiB")
                 frame = Frame(self._gate, self._call, self._emit, lambda: not self._is_over)
                 for position, request in enumerate(message.requests):
-                    await self._await_room()
+                    if not self._has_room_now():
+                        frame.flush()
+                        await self._await_room()
                     self._requests_under_way += 1
-                    self._bytes_under_way += frame.submit(position, request)
+                    self._bytes_under_way += frame.add(position, request)
+                frame.flush()
         finally:
             self._is_reading = False
             self._has_results.set()
 
+    def _has_room_now(self) -> bool:
+        return self._requests_under_way < MAX_REQUESTS_UNDER_WAY and self._bytes_under_way < MAX_BYTES_UNDER_WAY
+
     async def _await_room(self) -> None:
-        while self._requests_under_way >= MAX_REQUESTS_UNDER_WAY or self._bytes_under_way >= MAX_BYTES_UNDER_WAY:
+        while not self._has_room_now():
             self._has_room.clear()
             await self._has_room.wait()
 
-    def _emit(self, position: int, result: pb.ForecastResult, nbytes: int) -> None:
+    def _emit(self, position: int, result: bytes, nbytes: int) -> None:
         self._results.append((result, nbytes))
         self._has_results.set()
 
@@ -124,12 +130,12 @@ class _Stream:
             while self._results:
                 frame = self._next_frame()
                 # Returns only when the transport has room for it, so an idle reader holds everything up.
-                await self._context.write(pb.ForecastStreamResponse(results=[result for result, _ in frame]))
+                await self._context.write(wire.results([result for result, _ in frame]))
                 self._requests_under_way -= len(frame)
                 self._bytes_under_way -= sum(nbytes for _, nbytes in frame)
                 self._has_room.set()
 
-    def _next_frame(self) -> list[tuple[pb.ForecastResult, int]]:
+    def _next_frame(self) -> list[tuple[bytes, int]]:
         frame = [self._results.popleft()]
         room = MAX_RESULT_BYTES_A_FRAME - frame[0][1]
         while self._results and len(frame) < MAX_RESULTS_A_FRAME and self._results[0][1] <= room:

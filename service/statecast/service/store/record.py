@@ -27,6 +27,7 @@ from statecast.service.version import Version
 FORMAT = 3
 MAGIC = b"SCST"
 STAMP_BYTES = 16
+NONCE_BYTES = 8
 REMEMBERED_REQUESTS = 16
 """How many request ids a session remembers."""
 REMEMBERED_VERSIONS = REMEMBERED_REQUESTS + 1
@@ -50,7 +51,7 @@ class DamagedRecord(Exception):
     """The bytes are not a record of this session; the message says where they break."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestMark:
     """A request that appended to the session: its id and a digest of what it appended."""
 
@@ -58,7 +59,7 @@ class RequestMark:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """One commit: the rows [time, targets and covariates] it appended and where the session stood after it."""
 
@@ -102,7 +103,12 @@ class Record:
 
 def new_stamp(version: Version) -> bytes:
     """A stamp that no other commit carries, for a session that stands at `version`."""
-    return os.urandom(8) + version.tag.to_bytes(8, "little")
+    return stamp_of(os.urandom(NONCE_BYTES), version)
+
+
+def stamp_of(nonce: bytes, version: Version) -> bytes:
+    """The same of a random nonce."""
+    return nonce + version.tag.to_bytes(8, "little")
 
 
 def trace_ms(ttl_ms: int) -> int:
@@ -136,22 +142,15 @@ def encode_snapshot(session_id: str, snapshot: Snapshot, stamp: bytes) -> bytes:
 
 def encode_entry(session_id: str, entry: Entry, stamp: bytes) -> bytes:
     """The bytes to append to a record for one more commit."""
-    timed = entry.last_time is not None
-    body = b"".join(
-        (
-            _TIME.pack(entry.last_time) if entry.last_time is not None else b"",
-            entry.mark.request_id + entry.mark.digest if entry.mark else b"",
-            entry.rows.astype("<f8", copy=False).tobytes(),
-            stamp,
-        )
-    )
-    id_bytes = len(entry.mark.request_id) if entry.mark else 0
-
-    def header(checksum: int) -> bytes:
-        size = _ENTRY.size + len(body)
-        return _ENTRY.pack(size, checksum, len(entry.rows), id_bytes, _TIMED if timed else 0)
-
-    return header(_checksum(session_id, header(0), body)) + body
+    mark, time, flags = b"", b"", 0
+    if entry.mark:
+        mark = entry.mark.request_id + entry.mark.digest
+    if entry.last_time is not None:
+        time, flags = _TIME.pack(entry.last_time), _TIMED
+    body = time + mark + entry.rows.astype("<f8", copy=False).tobytes() + stamp
+    size, id_bytes = _ENTRY.size + len(body), len(entry.mark.request_id) if entry.mark else 0
+    checksum = _checksum(session_id, _ENTRY.pack(size, 0, len(entry.rows), id_bytes, flags), body)
+    return _ENTRY.pack(size, checksum, len(entry.rows), id_bytes, flags) + body
 
 
 def decode(session_id: str, data: bytes) -> Record:

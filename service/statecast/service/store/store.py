@@ -43,7 +43,7 @@ class Verdict(Enum):
     NOT_A_RECORD = -1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Commit:
     """One session's part of a batch's commit.
 

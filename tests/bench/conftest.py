@@ -1,0 +1,6 @@
+"""The benchmark is not installed: it runs from the root of the repository."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2]))
