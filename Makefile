@@ -1,8 +1,8 @@
-# make demo | test | check | proto | serve | torture | mutants -- each makes its own virtual environment in .venv first.
+# make demo | test | check | proto | serve | torture | mutants | bench -- each makes its own virtual environment in .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check proto serve torture mutants clean
+.PHONY: demo test check proto serve torture mutants bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/server
@@ -22,6 +22,10 @@ torture: .venv/dev
 # Seeded bugs, one after the other: prints which test catches each.
 mutants: .venv/dev
 	cd tests && ../$(BIN)/python -m mutants $(ARGS)
+
+# Beside peers and floors: prints tables and writes bench-results.md. Ten minutes; make bench QUICK=1 takes two.
+bench: .venv/server
+	$(BIN)/python -m bench.compare $(if $(QUICK),--quick) $(ARGS)
 
 check: .venv/dev
 	$(BIN)/ruff check .

@@ -79,7 +79,7 @@ async def run(settings: Settings, load_models: LoadModels = load_registry) -> No
 
 
 def _rarely_collect_garbage() -> None:
-    """What has been loaded stays, and requests make no cycles: looking for garbage all the time costs a fifth of them."""
+    """What is loaded stays, and requests make no cycles: looking for garbage all the time costs a fifth of a step."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
