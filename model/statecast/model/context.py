@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .naive import Statistics
+from .state import State
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,15 @@ class Context:
     ends: Tensor
     stretches: Tensor | None
     categories: Tensor | None = None
+
+    @staticmethod
+    def of(state: State, categories: Tensor | None) -> "Context":
+        """Sessions as they stand."""
+        window = state["window"]
+        rows = torch.arange(len(window), device=window.device)
+        ends = torch.full_like(rows, window.shape[1])
+        statistics = Statistics.of(state)
+        return Context(state["hidden"][:, -1], statistics, window, rows, ends, state.get("stretches"), categories)
 
     @property
     def size(self) -> int:

@@ -88,7 +88,7 @@ class Forecaster(nn.Module):
         lengths = taken.lengths
         with self._graph():
             history = torch.cat([state["window"], taken.values], dim=1)
-            after = self.naive.observe(_statistics(state), history)
+            after = self.naive.observe(Statistics.of(state), history)
             inputs = self._inputs(after, history, taken)
             ragged = bool((lengths != inputs.shape[1]).any())
             before = Memory(state["hidden"], state.get("cell"))
@@ -115,12 +115,7 @@ class Forecaster(nn.Module):
             StateError: The state is not one of this model's.
         """
         self.layout.check(state)
-        window = state["window"]
-        rows = torch.arange(len(window), device=window.device)
-        ends = torch.full_like(rows, self.config.window)
-        return Context(
-            state["hidden"][:, -1], _statistics(state), window, rows, ends, state.get("stretches"), categories
-        )
+        return Context.of(state, categories)
 
     def forecast(self, context: Context, horizon: int, future: Future | None = None) -> Tensor:
         """Forecasts every step from 1 to the horizon.
@@ -145,8 +140,10 @@ class Forecaster(nn.Module):
         steps = torch.arange(1, horizon + 1, device=self.device)
         quantiles = self.quantiles(context, steps, future)
         with self._graph():
-            stretched = self.calibrator.stretch(quantiles, context.stretches, steps)
-            return within_reach(stretched, context.statistics).float()
+            if context.stretches is not None:
+                quantiles = self.calibrator.stretch(quantiles, context.stretches, steps)
+                quantiles = within_reach(quantiles, context.statistics)
+            return quantiles.float().contiguous()
 
     def quantiles(self, context: Context, steps: Tensor, future: Future | None = None) -> Tensor:
         """Forecasts chosen steps, int64 [S] or [N, S], in full precision and before intervals are adapted.
@@ -289,10 +286,6 @@ def _parts(config: ModelConfig, naive: NaiveForecasters, calibrator: Calibrator)
     yield from naive.parts
     yield from calibrator.parts
     yield Part("step", (), "int64")
-
-
-def _statistics(state: State) -> Statistics:
-    return Statistics(*(state[field.name] for field in fields(Statistics)))
 
 
 def _named(statistics: Statistics) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch.nn import functional
 from .config import ModelConfig
 from .context import Context
 from .features import (
+    Units,
     compress,
     error_ratios,
     log_errors,
@@ -23,6 +24,7 @@ from .naive import NaiveForecasters, Statistics
 DEVIATIONS_PER_ERROR = 1.2533
 LARGEST_LOG_WIDTH = 8.0
 LARGEST_SHIFT = 30.0
+LEAST_LOG_WEIGHT = -60.0
 SMALLEST_UNIT = 1e-9
 LARGEST_FLOAT32 = 3.4e38
 
@@ -81,21 +83,17 @@ class QuantileHead(nn.Module):
         ratios = error_ratios(naive, statistics, units)
         candidates = naive.ahead(statistics, context.history, context.rows, context.ends, steps)
         offsets = torch.where(candidates.known, candidates.values - units.centre[:, None, :, None], 0.0)
-        ratio = offsets / units.scale[:, None, :, None]
         series = self._series(context.output, standing_features(naive, statistics, units, ratios), static)
-        emitted = self._emit(series, compress(ratio), steps, known)
-        errors = log_errors(ratios).mean(-1)
-        trust = self.trust * errors.unsqueeze(1)
-        logits = (emitted[..., : naive.size] - trust).masked_fill(~candidates.known, -1e9)
-        gates = torch.softmax(logits, dim=-1).double()
-        # A geometric mean over the memories: the longer one is the last to get over a wild value.
-        unit = (gates * torch.exp(errors.double()).unsqueeze(1)).sum(-1) + SMALLEST_UNIT
-        unit = unit * units.scale.unsqueeze(1)
-        shift = emitted[..., naive.size].clamp(-LARGEST_SHIFT, LARGEST_SHIFT).double()
-        centre = (gates * offsets).sum(-1) + shift * unit + units.centre.unsqueeze(1)
-        places = self._places(emitted[..., naive.size + 1 :])
-        quantiles = centre.unsqueeze(2) + unit.unsqueeze(2) * places.movedim(-1, 2)
-        return within_reach(quantiles, statistics)
+        emitted = self._emit(series, compress(offsets / units.scale[:, None, :, None]), steps, known)
+        errors = log_errors(ratios).mean(-1).movedim(-1, 0).unsqueeze(2)
+        quantiles = self._quantiles(
+            emitted,
+            offsets.movedim(-1, 0).contiguous(),
+            candidates.known.movedim(-1, 0).contiguous(),
+            errors,
+            Units(units.centre.unsqueeze(1), units.scale.unsqueeze(1)),
+        )
+        return within_reach(quantiles.movedim(0, 2), statistics)
 
     def _series(self, output: Tensor, standing: Tensor, static: Tensor) -> Tensor:
         """What is the same for every step ahead, [N, D, size]."""
@@ -105,26 +103,43 @@ class QuantileHead(nn.Module):
         return series
 
     def _emit(self, series: Tensor, ahead: Tensor, steps: Tensor, known: Tensor) -> Tensor:
-        """Runs the learned layers, [N, S, D, F + Q]."""
+        """Runs the learned layers, [F + Q, N, S, D]: everything after them runs along what it emits."""
         by_step = self.steps[steps - 1]
         if self.known is not None:
             by_step = by_step + self.known(known)
-        hidden = series.unsqueeze(1) + self.ahead(ahead) + by_step.unsqueeze(2)
-        hidden = functional.dropout(functional.silu(hidden), self.dropout, self.training)
-        hidden = functional.dropout(functional.silu(self.mix(hidden)), self.dropout, self.training)
-        emitted = self.emit(hidden)
-        if not isinstance(emitted, Tensor):
-            raise TypeError("emit: expected a tensor")
-        return emitted
+        in_place = not torch.is_grad_enabled()
+        hidden = self.ahead(ahead)
+        hidden += series.unsqueeze(1)
+        hidden += by_step.unsqueeze(2)
+        hidden = functional.dropout(functional.silu(hidden, in_place), self.dropout, self.training)
+        hidden = functional.dropout(functional.silu(self.mix(hidden), in_place), self.dropout, self.training)
+        emitted = torch.addmm(self.emit.bias.unsqueeze(1), self.emit.weight, hidden.view(-1, self.size).t())
+        return emitted.view(len(emitted), *hidden.shape[:-1])
 
-    def _places(self, logs: Tensor) -> Tensor:
-        """Turns log widths [..., Q - 1] into the quantiles' places around 0, float64 [..., Q]."""
-        logs = logs.clamp(-LARGEST_LOG_WIDTH, LARGEST_LOG_WIDTH)
-        widths = (torch.exp(logs) * self.widths).double()
-        below, above = widths[..., : self.anchor], widths[..., self.anchor :]
-        down = -below.flip(-1).cumsum(-1).flip(-1)
-        middle = widths.new_zeros(*widths.shape[:-1], 1)
-        return torch.cat([down, middle, above.cumsum(-1)], dim=-1)
+    def _quantiles(self, emitted: Tensor, offsets: Tensor, known: Tensor, errors: Tensor, units: Units) -> Tensor:
+        """What the learned layers make of the forecasters, float64 [Q, N, S, D].
+
+        Args:
+            emitted: What the learned layers say, [F + Q, N, S, D].
+            offsets: How far from the series' centre each forecaster's forecast lies, float64 [F, N, S, D].
+            known: Whether it has one, bool [F, N, S, D].
+            errors: The logarithms of the forecasters' errors, [F, N, 1, D].
+            units: Those of the series, [N, 1, D].
+        """
+        count = len(offsets)
+        logits = (emitted[:count] - self.trust * errors).masked_fill(~known, -1e9)
+        # Not `softmax`, which takes its time over so few; exponentials below the smallest float32 take longer still.
+        weights = torch.exp((logits - logits.detach().amax(0)).clamp(min=LEAST_LOG_WEIGHT)).double()
+        gates = weights / weights.sum(0)
+        # A geometric mean over the memories: the longer one is the last to get over a wild value.
+        unit = ((gates * torch.exp(errors.double())).sum(0) + SMALLEST_UNIT) * units.scale
+        shift = emitted[count].clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
+        centre = (gates * offsets).sum(0) + shift * unit + units.centre
+        logs = emitted[count + 1 :].clamp(-LARGEST_LOG_WIDTH, LARGEST_LOG_WIDTH)
+        widths = torch.exp(logs) * self.widths.view(-1, 1, 1, 1)
+        below, above = widths[: self.anchor], widths[self.anchor :]
+        down = -below.flip(0).cumsum(0).flip(0)
+        return centre + unit * torch.cat([down, torch.zeros_like(widths[:1]), above.cumsum(0)])
 
 
 def within_reach(quantiles: Tensor, statistics: Statistics) -> Tensor:
@@ -132,9 +147,7 @@ def within_reach(quantiles: Tensor, statistics: Statistics) -> Tensor:
 
     NaN for a target that has had no value.
     """
-    never_negative = (statistics.lowest == 0)[..., None, None, :]
-    never_positive = (statistics.highest == 0)[..., None, None, :]
-    quantiles = torch.where(never_negative, quantiles.clamp(min=0), quantiles)
-    quantiles = torch.where(never_positive, quantiles.clamp(max=0), quantiles)
+    highest = torch.where(statistics.highest == 0, 0.0, LARGEST_FLOAT32)[..., None, None, :]
+    lowest = torch.where(statistics.lowest == 0, 0.0, -LARGEST_FLOAT32)[..., None, None, :]
     known = (statistics.count > 0)[..., None, None, :]
-    return torch.where(known, quantiles.clamp(-LARGEST_FLOAT32, LARGEST_FLOAT32), torch.nan)
+    return quantiles.clamp(lowest, highest).masked_fill(~known, torch.nan)

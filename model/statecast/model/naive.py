@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .config import ModelConfig
 from .scan import decayed_sums, decayed_weights, log_decays, mean_ages
 from .seasonal import Seasonal, look_up, period_offsets, read_all, read_rows
-from .state import Part
+from .state import Part, State
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Statistics:
     carries: Tensor
     error_counts: Tensor
     errors: Tensor
+
+    @staticmethod
+    def of(state: State) -> "Statistics":
+        """Those among the parts of a state, [B, ...]."""
+        return Statistics(*(state[field.name] for field in fields(Statistics)))
 
     def at(self, *index: Tensor | slice | int | None) -> "Statistics":
         """Picks from the leading dimensions."""

@@ -1,0 +1,283 @@
+"""What a load asks: every load opens its connection and gives one call for each of its callers."""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from statecast.client import AsyncClient
+from statecast.service.settings import Settings
+from statecast.v1 import forecast_pb2
+from statecast.v1 import forecast_service_pb2 as pb
+
+from .loop import Call, Done, Measured, Pace, closed_loop
+from .names import USUAL
+from .sizes import HORIZON
+from .usage import Watched
+
+_SERVICE = "/statecast.v1.ForecastService/"
+_OPENED_AT_ONCE = 1024
+_FIRST_TIME = Timestamp(seconds=1_700_006_400)
+_NUMBERS = count(1)
+"""A request's number makes its id and its value."""
+
+
+class LoadFailed(Exception):
+    """A request of a frame was not carried out; the message is the server's."""
+
+
+class Load(Protocol):
+    """A load: callers who ask again and again."""
+
+    def open(self) -> AbstractAsyncContextManager[Sequence[Call]]:
+        """One call for each caller, each good for any number of requests."""
+        ...
+
+
+def run(load: Load, pace: Pace, watched: Watched) -> Measured:
+    """Makes a load in this process, and measures."""
+
+    async def measure() -> Measured:
+        async with load.open() as calls:
+            return await closed_loop(calls, pace, watched)
+
+    return asyncio.run(measure())
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """The same bytes again and again, one caller for each message.
+
+    Attributes:
+        target: Host and port.
+        method: "/service/method".
+        messages: What each caller sends.
+        first: What each caller sends before, once; none if empty.
+        is_stream: Whether each caller has a stream of its own, on which a message is answered by a message.
+    """
+
+    target: str
+    method: str
+    messages: tuple[bytes, ...]
+    first: tuple[bytes, ...] = ()
+    is_stream: bool = False
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Sequence[Call]]:
+        """Sends the first messages."""
+        async with channel_to(self.target) as channel:
+            if self.is_stream:
+                yield [_on_stream(channel.stream_stream(self.method)(), each) for each in self.messages]
+                return
+            method: Any = channel.unary_unary(self.method)
+            for message in self.first:
+                await method(message, wait_for_ready=True)
+            yield [_alone(method, message) for message in self.messages]
+
+
+def _alone(method: Any, message: bytes) -> Call:
+    async def call() -> Done:
+        return Done(1, len(message) + len(await method(message)))
+
+    return call
+
+
+def _on_stream(stream: Any, message: bytes) -> Call:
+    async def call() -> Done:
+        await stream.write(message)
+        return Done(1, len(message) + len(await stream.read()))
+
+    return call
+
+
+@dataclass(frozen=True)
+class Unary:
+    """Forecast calls: one caller for each session, `values` observations a call, answers not parsed.
+
+    Attributes:
+        target: Host and port.
+        name: What the sessions' names begin with.
+        sessions: How many.
+        model: Their model.
+        values: Observations in a call.
+    """
+
+    target: str
+    name: str
+    sessions: int
+    model: str
+    values: int = 1
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Sequence[Call]]:
+        """Opens the sessions."""
+        names = session_names(self.name, self.sessions)
+        async with channel_to(self.target) as channel:
+            await open_sessions(channel, names, self.model)
+            yield [forecast_call(channel, name, self.values) for name in names]
+
+
+def forecast_call(channel: grpc.aio.Channel, session: str, values: int = 1) -> Call:
+    """A Forecast call that appends so many values to a session that exists, and asks for a forecast."""
+    method: Any = channel.unary_unary(_SERVICE + "Forecast")
+    request = _request(session, HORIZON, values)
+
+    async def call() -> Done:
+        _renew(request)
+        message = request.SerializeToString()
+        return Done(values, len(message) + len(await method(message)))
+
+    return call
+
+
+@dataclass(frozen=True)
+class Client:
+    """The Python client for asyncio: a task for each session, which awaits its step with a forecast."""
+
+    target: str
+    name: str
+    sessions: int
+    model: str
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Sequence[Call]]:
+        """Opens the sessions."""
+        os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112
+        names = session_names(self.name, self.sessions)
+        async with channel_to(self.target) as channel:
+            await open_sessions(channel, names, self.model)
+        async with AsyncClient(self.target, timeout_seconds=60) as client:
+            yield [self._caller(client, name) for name in names]
+
+    def _caller(self, client: AsyncClient, name: str) -> Call:
+        session = client.session(name, self.model)
+
+        async def call() -> Done:
+            await session.step(float(next(_NUMBERS) % 97), HORIZON)
+            return Done(1, 0)
+
+        return call
+
+
+@dataclass(frozen=True)
+class Frames:
+    """ForecastMany calls with one value for each of `size` sessions.
+
+    Attributes:
+        target: Host and port.
+        name: What the sessions' names begin with.
+        groups: How many callers.
+        size: Sessions in a frame.
+        model: Their model.
+        horizon: Steps to forecast, 0 to only observe.
+        population: Draw each frame from so many sessions, which exist; 0 gives each caller sessions of its own.
+    """
+
+    target: str
+    name: str
+    groups: int
+    size: int
+    model: str
+    horizon: int = HORIZON
+    population: int = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Sequence[Call]]:
+        """Opens the callers' own sessions."""
+        names = session_names(self.name, self.groups * self.size)
+        async with channel_to(self.target) as channel:
+            if not self.population:
+                await open_sessions(channel, names, self.model)
+            method: Any = channel.unary_unary(_SERVICE + "ForecastMany")
+            yield [self._caller(method, names[at :: self.groups], at) for at in range(self.groups)]
+
+    def _caller(self, method: Any, names: Sequence[str], seed: int) -> Call:
+        frame = pb.ForecastManyRequest(requests=[_request(name, self.horizon) for name in names])
+        requests, rng = list(frame.requests), random.Random(seed)
+
+        async def call() -> Done:
+            drawn = rng.sample(range(self.population), self.size) if self.population else ()
+            for request, number in zip(requests, drawn, strict=False):
+                request.session_id = f"{self.name}-{number}"
+            for request in requests:
+                _renew(request)
+            message = frame.SerializeToString()
+            answer = await method(message)
+            check_frame(answer)
+            return Done(self.size, len(message) + len(answer))
+
+        return call
+
+
+def session_names(prefix: str, sessions: int) -> list[str]:
+    """The names of so many sessions."""
+    return [f"{prefix}-{number}" for number in range(sessions)]
+
+
+async def open_sessions(channel: grpc.aio.Channel, names: Sequence[str], model: str) -> None:
+    """Opens sessions, each another way towards its next snapshot, as are those that have been there for long.
+
+    Otherwise all would be rewritten in full at the same moment, within a measurement or just not.
+    """
+    method: Any = channel.unary_unary(_SERVICE + "ForecastMany")
+    for at in range(0, len(names), _OPENED_AT_ONCE):
+        part = names[at : at + _OPENED_AT_ONCE]
+        check_frame(await method(_opening(part, model)))
+        if len(part) > 1:
+            check_frame(await method(_ageing(part)))
+
+
+def _opening(names: Sequence[str], model: str) -> bytes:
+    """A frame that opens sessions, each with one observation."""
+    frame = pb.ForecastManyRequest(requests=[_request(name, 0) for name in names])
+    for request in frame.requests:
+        request.open.model = model
+        if model == USUAL:
+            request.observations.start_time.CopyFrom(_FIRST_TIME)
+        _renew(request)
+    return frame.SerializeToString()
+
+
+def _ageing(names: Sequence[str]) -> bytes:
+    """A frame that brings the first session no further, the next one by one step, and so on up to a snapshot."""
+    steps = [at % Settings.snapshot_every for at in range(len(names))]
+    requests = [_request(name, 0, count) for name, count in zip(names, steps, strict=True) if count]
+    for request in requests:
+        _renew(request)
+    return pb.ForecastManyRequest(requests=requests).SerializeToString()
+
+
+def check_frame(answer: bytes) -> None:
+    """Makes sure that every request of a frame has succeeded.
+
+    Raises:
+        LoadFailed: if one has not.
+    """
+    for result in pb.ForecastManyResponse.FromString(answer).results:
+        if not result.HasField("response"):
+            raise LoadFailed(result.status.message)
+
+
+def channel_to(target: str) -> grpc.aio.Channel:
+    """A connection whose messages may be as large as they come."""
+    return grpc.aio.insecure_channel(target, [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)])
+
+
+def _request(session: str, horizon: int, values: int = 1) -> pb.ForecastRequest:
+    observations = forecast_pb2.Observations(values=[float(at % 97) for at in range(values)])
+    return pb.ForecastRequest(session_id=session, observations=observations, horizon=horizon)
+
+
+def _renew(request: pb.ForecastRequest) -> None:
+    """Another id, so that it is no repetition, and another value."""
+    number = next(_NUMBERS)
+    request.request_id = f"{number:08x}"
+    request.observations.values[0] = float(number % 97)

@@ -1,0 +1,51 @@
+"""The models that are served, with random weights: what a forecast costs does not depend on what they are."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from statecast.model import Forecaster, ModelConfig, save_model
+from statecast.model.training import Findings, Panel, Series
+from statecast.model.training.defaults import Wishes, configure
+
+from .names import PLAIN, USUAL
+from .sizes import HORIZON
+
+_YEARS_OF_HOURS = 4 * 8766
+_LEVELS = tuple(tenth / 10 for tenth in range(1, 10))
+
+
+def plain_config(hidden_size: int = 128) -> ModelConfig:
+    """The LSTM that the peers serve as well, 1 -> hidden x 2 layers, with as little around it as there can be."""
+    return ModelConfig(
+        name=PLAIN,
+        version="1",
+        layers=2,
+        hidden_size=hidden_size,
+        head_size=64,
+        horizon=HORIZON,
+        quantile_levels=_LEVELS,
+        window=1,
+        lags=(),
+        multiples=1,
+        half_lives=(24.0,),
+        carry_half_lives=(1.0,),
+        error_half_lives=(24.0,),
+        checked_steps=(),
+    )
+
+
+def usual_config() -> ModelConfig:
+    """What `statecast train` makes of hourly data by default: lags of a day and a week, calendar, checked intervals."""
+    hours = np.zeros((_YEARS_OF_HOURS, 1))
+    panel = Panel((Series("hourly", 0, hours),), ("value",), (), (), "h", Findings())
+    return configure(panel, USUAL, "1", Wishes(horizon=HORIZON))
+
+
+def write_models(folder: Path, *configs: ModelConfig) -> Path:
+    """A models folder with a model of each configuration."""
+    torch.manual_seed(0)
+    for config in configs:
+        save_model(Forecaster(config), folder / config.name / config.version)
+    return folder

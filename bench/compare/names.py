@@ -1,0 +1,13 @@
+"""What systems, modes and models are called in the findings."""
+
+OURS = "statecast"
+ECHO, HANDWRITTEN, TRITON = "echo", "handwritten", "triton"
+
+PLAIN, USUAL = "bench", "usual"
+"""The models."""
+
+UNARY, STREAM = "unary", "stream"
+CLIENT = "AsyncClient"
+FRAMES, OBSERVE = "frames", "frames, observe only"
+COLD, WARM = "frames, any session", "frames, same sessions"
+CATCH_UP = "catch-up"

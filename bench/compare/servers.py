@@ -1,0 +1,141 @@
+"""The server that is measured, `statecast serve`, as a process of its own with an embedded Redis."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import redis
+
+from statecast.service.demo.process import new_folder
+from statecast.service.health import ask
+from statecast.service.store.embedded import EmbeddedRedis
+
+from .usage import Watched
+
+START_SECONDS = 120.0
+STOP_SECONDS = 15.0
+_PORT = re.compile(r"serving gRPC on [^ ]*:(\d+)")
+
+
+class ServerFailed(Exception):
+    """A server did not start; the message is what it said."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A server that serves.
+
+    Attributes:
+        target: Host and port.
+        watched: Its processes and files.
+        redis_url: Where its Redis is.
+        start_seconds: From the start of its process until it reported SERVING.
+    """
+
+    target: str
+    watched: Watched
+    redis_url: str
+    start_seconds: float
+
+
+@contextmanager
+def serve(models: Path, default_model: str) -> Iterator[Serving]:
+    """`statecast serve` with these models, and an append-only file that is not rewritten, so that it can be counted.
+
+    Raises:
+        ServerFailed: with what the server said.
+    """
+    with new_folder() as name:
+        folder = Path(name)
+        embedded = EmbeddedRedis(folder / "data")
+        command = [sys.executable, "-m", "statecast.service", "serve", "--device", "cpu", "--drain-seconds", "0"]
+        command += ["--data-dir", str(embedded.folder), "--port", "0", "--metrics-port", "0"]
+        command += ["--models", str(models), "--default-model", default_model]
+        started = time.perf_counter()
+        with process(command, folder / "server.log") as server:
+            try:
+                target = f"127.0.0.1:{_await_port(server, folder / 'server.log')}"
+                _await_serving(server, target)
+                seconds = time.perf_counter() - started
+                watched = watch(server.pid, embedded)
+                yield Serving(target, watched, embedded.url, seconds)
+                stop(server)
+            finally:
+                embedded.stop()
+
+
+@contextmanager
+def private_redis() -> Iterator[EmbeddedRedis]:
+    """A Redis as the server has it, alone, with an append-only file that is not rewritten."""
+    with new_folder() as folder:
+        embedded = EmbeddedRedis(Path(folder))
+        embedded.start()
+        try:
+            yield embedded
+        finally:
+            embedded.stop()
+
+
+def watch(server: int, embedded: EmbeddedRedis) -> Watched:
+    """What to watch of a server with this Redis, whose append-only file is not rewritten from now on."""
+    with redis.Redis.from_url(embedded.url) as client:
+        client.config_set("auto-aof-rewrite-percentage", 0)
+    pid = int((embedded.folder / "redis.pid").read_text())
+    folder = embedded.folder / "appendonlydir"  # before Redis 7 it is a file beside others that do not grow
+    return Watched(server, pid, folder if folder.exists() else embedded.folder)
+
+
+@contextmanager
+def process(command: list[str], log: Path, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process with one thread for each computation; killed with its descendants if still there at the end."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STATECAST_")}
+    environment |= {"OMP_NUM_THREADS": "1"} | variables
+    with log.open("wb") as output:
+        started = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+        )
+    try:
+        yield started
+    finally:
+        _kill(started)
+
+
+def stop(server: "subprocess.Popen[bytes]") -> None:
+    """Ask a process to end, and give it time to."""
+    server.terminate()
+    try:
+        server.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _kill(started: "subprocess.Popen[bytes]") -> None:
+    if started.poll() is None:
+        for child in psutil.Process(started.pid).children(recursive=True):
+            child.kill()
+        started.kill()
+    started.wait()
+
+
+def _await_port(server: "subprocess.Popen[bytes]", log: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while not (found := _PORT.search(log.read_text())):
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise ServerFailed(log.read_text().strip())
+        time.sleep(0.02)
+    return found[1]
+
+
+def _await_serving(server: "subprocess.Popen[bytes]", target: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while (said := ask(target, timeout_seconds=1.0)) != "SERVING":
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise ServerFailed(said)
+        time.sleep(0.02)

@@ -1,0 +1,86 @@
+"""What a run should find, and whether it did."""
+
+import statistics
+from dataclasses import dataclass
+
+from .findings import Findings
+from .loop import Measured
+from .names import CATCH_UP, CLIENT, ECHO, FRAMES, HANDWRITTEN, OBSERVE, TRITON, UNARY
+from .sizes import FRAME_SESSIONS
+
+
+@dataclass(frozen=True)
+class Target:
+    """A number and what it should be; None if it was not measured."""
+
+    what: str
+    found: float | None
+    bound: float
+    is_upper: bool
+
+    @property
+    def is_reached(self) -> bool | None:
+        """Whether it is what it should be; None if it was not measured."""
+        if self.found is None:
+            return None
+        return self.found <= self.bound if self.is_upper else self.found >= self.bound
+
+
+def targets(findings: Findings) -> list[Target]:
+    """All targets, with what was found."""
+    return [*_requests(findings), *_frames(findings), *_alone(findings)]
+
+
+def _requests(findings: Findings) -> list[Target]:
+    unary, triton = findings.ours(UNARY, 64), findings.of(TRITON, UNARY, 256)
+    alone, triton_alone = findings.ours(UNARY, 1), findings.of(TRITON, UNARY, 1)
+    client = findings.ours(CLIENT, 256)
+    return [
+        _at_most("unary 64: server CPU, of echo's", _cpu_ratio(unary, findings.of(ECHO, UNARY, 64)), 1.35),
+        _at_most("unary 64: server CPU, of handwritten's", _cpu_ratio(unary, findings.of(HANDWRITTEN, UNARY, 64)), 0.4),
+        _at_most(
+            "unary 1: p50, of Triton's", alone.p50_ms / triton_alone.p50_ms if alone and triton_alone else None, 1.0
+        ),
+        _at_least("AsyncClient 256: answers/s, of Triton's at 256", _rate_ratio(client, triton), 2.0),
+    ]
+
+
+def _frames(findings: Findings) -> list[Target]:
+    frames, triton = findings.ours(FRAMES, FRAME_SESSIONS), findings.of(TRITON, UNARY, 256)
+    observe = findings.ours(OBSERVE, FRAME_SESSIONS)
+    return [
+        _at_least(
+            "frames of 256: how many times less server CPU than Triton's at 256", _cpu_ratio(triton, frames), 7.0
+        ),
+        _at_least("frames of 256: answers/s", frames.rate if frames else None, 25_000),
+        _at_least("observe only: answers/s, of those with forecasts", _rate_ratio(observe, frames), 1.5),
+        _at_most("frames of 256: Redis CPU, us an observation", frames.redis_us if frames else None, 12),
+        _at_most("frames of 256: append-only file, bytes an observation", frames.aof_bytes if frames else None, 150),
+    ]
+
+
+def _alone(findings: Findings) -> list[Target]:
+    catch_up, history = findings.ours(CATCH_UP, 1), findings.history
+    steps = history.steps if history else 1_000_000
+    starts = statistics.median(findings.start_seconds) if findings.start_seconds else None
+    return [
+        _at_least("catch-up: observations/s", catch_up.rate if catch_up else None, 60_000),
+        _at_most(f"server CPU at step {steps:,}, of that at step 10", history.ratio if history else None, 1.1),
+        _at_most("start to SERVING, s", starts, 5.0),
+    ]
+
+
+def _at_most(what: str, found: float | None, bound: float) -> Target:
+    return Target(what, found, bound, is_upper=True)
+
+
+def _at_least(what: str, found: float | None, bound: float) -> Target:
+    return Target(what, found, bound, is_upper=False)
+
+
+def _cpu_ratio(one: Measured | None, other: Measured | None) -> float | None:
+    return one.server_us / other.server_us if one and other else None
+
+
+def _rate_ratio(one: Measured | None, other: Measured | None) -> float | None:
+    return one.rate / other.rate if one and other else None
