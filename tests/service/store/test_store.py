@@ -77,12 +77,23 @@ def test_a_record_that_exists_is_not_created_again(store: Store) -> None:
     assert store.commit([create]) == {"a": Verdict.CONFLICT}
 
 
-def test_every_write_renews_the_time_to_live(store: Store, every_redis: RedisProcess, namespace: str) -> None:
+def test_a_write_renews_the_time_to_live(store: Store, every_redis: RedisProcess, namespace: str) -> None:
     put(store, "a", STAMPS[1], ttl_ms=10_000)
     key = f"{namespace}:default:a"
-    assert 0 < every_redis.client.pttl(key) <= 10_000
+    assert 10_000 < every_redis.client.pttl(key) <= 10_625
     store.commit([Commit("a", Operation.APPEND, STAMPS[1], STAMPS[2], 90_000)])
-    assert every_redis.client.pttl(key) > 10_000
+    assert every_redis.client.pttl(key) > 90_000
+
+
+@pytest.mark.parametrize(("left_ms", "is_renewed"), [(16_500, False), (15_500, True)])
+def test_the_time_to_live_is_renewed_when_no_more_than_that_is_left(
+    store: Store, every_redis: RedisProcess, namespace: str, left_ms: int, is_renewed: bool
+) -> None:
+    put(store, "a", STAMPS[1])
+    key = f"{namespace}:default:a"
+    every_redis.client.pexpire(key, left_ms)
+    store.commit([Commit("a", Operation.APPEND, STAMPS[1], STAMPS[2], 16_000)])
+    assert (every_redis.client.pttl(key) > left_ms) is is_renewed
 
 
 def test_an_expired_session_takes_nothing_but_a_new_one_in_its_place(
@@ -91,9 +102,9 @@ def test_an_expired_session_takes_nothing_but_a_new_one_in_its_place(
     put(store, "a", STAMPS[1], ttl_ms=10_000)
     (stored,) = store.load(["a"])
     assert stored is not None
-    assert 0 < stored.remaining_ms <= 10_000
+    assert 0 < stored.remaining_ms <= 10_625
     for operation in (Operation.CHECK, Operation.APPEND, Operation.REPLACE, Operation.CLOSE):
-        late = Commit("a", operation, STAMPS[1], STAMPS[2], 90_000, trace_ms=10_000)
+        late = Commit("a", operation, STAMPS[1], STAMPS[2], 90_000, trace_ms=11_000)
         assert store.commit([late]) == {"a": Verdict.CONFLICT}
     assert store.commit([Commit("a", Operation.CHECK, STAMPS[1], trace_ms=1_000)]) == {"a": Verdict.DONE}
     anew = Commit("a", Operation.REPLACE, STAMPS[1], b"anew" + STAMPS[2], 90_000)

@@ -3,19 +3,24 @@
 --
 -- KEYS  one record each
 -- ARGV  five for each key: operation, expected stamp ('' = the key must not exist), payload, how long Redis keeps the
---       key in ms, and its trace in ms: a session has expired when its key has no longer than that to live (0 = never)
+--       key at least in ms, and its trace in ms: a session has expired when its key has no longer than that to live (0 =
+--       never)
 -- reply for each key: 1 done, 2 done but its time to live was not renewed, 0 conflict, -1 the key does not hold a string,
 --       or the error that kept it as it was
-local function carry_out(key, operation, payload, lifetime)
+--
+-- A time to live is set a sixteenth longer than asked for, and renewed once that is used up: renewing it at every commit
+-- would write as much to the append-only file as the commit itself.
+local function carry_out(key, operation, payload, lifetime, trace, left)
+  local longer = lifetime + math.floor((lifetime - trace) / 16)
   if operation == 'append' then
     -- First, since a full Redis refuses only what comes before a script's first write.
     local reply = redis.pcall('APPEND', key, payload)
     if type(reply) == 'table' then
       return reply
     end
-    return type(redis.pcall('PEXPIRE', key, lifetime)) == 'table' and 2 or 1
+    return left < lifetime and type(redis.pcall('PEXPIRE', key, longer)) == 'table' and 2 or 1
   elseif operation == 'replace' then
-    return redis.pcall('SET', key, payload, 'PX', lifetime)
+    return redis.pcall('SET', key, payload, 'PX', longer)
   elseif operation == 'close' then
     local reply = redis.pcall('DEL', key) -- first, so that a full Redis takes the trace in its place
     if type(reply) == 'table' then
@@ -25,24 +30,18 @@ local function carry_out(key, operation, payload, lifetime)
   end -- 'check' is done by the comparison
 end
 
-local function has_expired(key, trace)
-  if trace == 0 then
-    return false
-  end
-  local left = redis.call('PTTL', key)
-  return left >= 0 and left <= trace
-end
-
 local replies = {}
 for i, key in ipairs(KEYS) do
   local operation, expected, payload, lifetime, trace = unpack(ARGV, 5 * i - 4, 5 * i)
+  lifetime, trace = tonumber(lifetime), tonumber(trace)
   local stamp = redis.pcall('GETRANGE', key, -16, -1)
+  local left = redis.call('PTTL', key)
   if type(stamp) == 'table' then
     replies[i] = -1
-  elseif stamp ~= expected or has_expired(key, tonumber(trace)) then
+  elseif stamp ~= expected or (trace > 0 and left >= 0 and left <= trace) then
     replies[i] = 0
   else
-    local reply = carry_out(key, operation, payload, lifetime)
+    local reply = carry_out(key, operation, payload, lifetime, trace, left)
     if type(reply) == 'table' and reply.err then
       replies[i] = reply.err
     else
