@@ -14,10 +14,11 @@ from statecast.model import Forecaster, Frequency, State
 from statecast.model.config import Category
 from statecast.model.contract import Future
 
-START_NS = {"": 0, "h": -7_200_000_000_000, "MS": -31_536_000_000_000_000}
+START_NS = {"": 0, "12h": 0, "h": -7_200_000_000_000, "MS": -31_536_000_000_000_000}
 KINDS: dict[str, dict[str, Any]] = {
     "": {},
     "h": {"frequency": "h", "calendar": ("day", "week"), "covariates": ("price",)},
+    "weekend": {"frequency": "12h", "calendar": ("day", "weekend"), "lags": (2, 3), "window": 17, "multiples": 7},
     "MS": {
         "frequency": "MS",
         "calendar": ("year",),

@@ -79,13 +79,14 @@ def log_errors(ratios: Tensor) -> Tensor:
     return torch.log(ratios + ERROR_SHARE).float()
 
 
-def step_features(naive: NaiveForecasters, after: Statistics, history: Tensor) -> Tensor:
+def step_features(naive: NaiveForecasters, after: Statistics, history: Tensor, times: Tensor | None) -> Tensor:
     """What the recurrent layers see of each observation.
 
     Args:
         naive: The forecasters.
         after: The statistics before the first observation and after each one, [B, T + 1, ...].
         history: The window and the observations, float64 [B, W + T, D].
+        times: When the observations are, int64 [B, T]; None if the model does not see the calendar.
 
     Returns:
         float32 [B, T, D * step_size(naive)].
@@ -96,7 +97,7 @@ def step_features(naive: NaiveForecasters, after: Statistics, history: Tensor) -
     units = units_of(naive, after)
     seen = ~values.isnan()
     steps = torch.where(seen & ~before.isnan(), values - before, 0.0) / units.scale.unsqueeze(-1)
-    ahead, ahead_known = naive.periods_before_next(history)
+    ahead, ahead_known = naive.periods_before_next(history, times)
     errors = log_errors(_recent_ratios(naive, after, units))
     features = torch.cat(
         [

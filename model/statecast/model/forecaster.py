@@ -88,7 +88,7 @@ class Forecaster(nn.Module):
         lengths = taken.lengths
         with self._graph():
             history = torch.cat([state["window"], taken.values], dim=1)
-            after = self.naive.observe(Statistics.of(state), history)
+            after = self.naive.observe(Statistics.of(state), history, taken.times)
             inputs = self._inputs(after, history, taken)
             ragged = bool((lengths != inputs.shape[1]).any())
             before = Memory(state["hidden"], state.get("cell"))
@@ -155,14 +155,14 @@ class Forecaster(nn.Module):
         with self._graph():
             known = self.known.of_steps(future.times, future.covariates, steps.shape)
             static = self._static(context.categories, context.size)
-            quantiles = self.head(self.naive, context, steps, known, static)
+            quantiles = self.head(self.naive, context, steps, future.times, known, static)
         if not isinstance(quantiles, Tensor):
             raise TypeError("head: expected a tensor")
         return quantiles
 
     def _inputs(self, after: Statistics, history: Tensor, taken: "_Taken") -> Tensor:
         """What the recurrent layers see of each observation, float32 [B, T, I]."""
-        parts = [step_features(self.naive, after, history)]
+        parts = [step_features(self.naive, after, history, taken.times)]
         batch, steps = taken.values.shape[:2]
         parts.append(self.known.of_steps(taken.times, taken.covariates, torch.Size((batch, steps))))
         parts.append(self._static(taken.categories, batch).unsqueeze(1).expand(-1, steps, -1))

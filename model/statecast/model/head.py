@@ -64,7 +64,13 @@ class QuantileHead(nn.Module):
         self.register_buffer("widths", torch.tensor(widths), persistent=False)
 
     def forward(
-        self, naive: NaiveForecasters, context: Context, steps: Tensor, known: Tensor, static: Tensor
+        self,
+        naive: NaiveForecasters,
+        context: Context,
+        steps: Tensor,
+        times: Tensor | None,
+        known: Tensor,
+        static: Tensor,
     ) -> Tensor:
         """Forecasts.
 
@@ -72,6 +78,7 @@ class QuantileHead(nn.Module):
             naive: The naive forecasters.
             context: N sessions.
             steps: Which steps ahead, from 1, int64 [N, S].
+            times: When those are, int64 [N, S]; None if the model does not see the calendar.
             known: What is known of those steps, float32 [N, S, K].
             static: What is known of the sessions, float32 [N, C].
 
@@ -81,7 +88,7 @@ class QuantileHead(nn.Module):
         statistics = context.statistics
         units = units_of(naive, statistics)
         ratios = error_ratios(naive, statistics, units)
-        candidates = naive.ahead(statistics, context.history, context.rows, context.ends, steps)
+        candidates = naive.ahead(statistics, context.history, context.rows, context.ends, steps, times)
         offsets = torch.where(candidates.known, candidates.values - units.centre[:, None, :, None], 0.0)
         series = self._series(context.output, standing_features(naive, statistics, units, ratios), static)
         emitted = self._emit(series, compress(offsets / units.scale[:, None, :, None]), steps, known)

@@ -84,16 +84,16 @@ def _day(times: Tensor) -> Tensor:
 
 def _weekend(times: Tensor) -> Tensor:
     """Whether it is a weekend, and whether it was one a day before: then the day before is no example."""
-    weekday = _weekday(times)
+    weekday = weekday_of(times)
     return torch.stack([weekday >= SATURDAY, (weekday - 1) % 7 >= SATURDAY], dim=-1).float()
 
 
 def _week(times: Tensor) -> Tensor:
-    return nn.functional.one_hot(_weekday(times), 7).float()
+    return nn.functional.one_hot(weekday_of(times), 7).float()
 
 
-def _weekday(times: Tensor) -> Tensor:
-    """0 on Mondays."""
+def weekday_of(times: Tensor) -> Tensor:
+    """0 on Mondays, int64 of the same shape."""
     return (torch.div(times, DAY_NS, rounding_mode="floor") + WEEKDAY_OF_1970) % 7
 
 

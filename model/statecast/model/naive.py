@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .scan import decayed_sums, decayed_weights, log_decays, mean_ages
-from .seasonal import Seasonal, look_up, period_offsets, read_all, read_rows
+from .seasonal import DaysAlike, Seasonal, look_up, period_offsets, read_all, read_rows
 from .state import Part, State
 
 
@@ -87,7 +87,7 @@ class NaiveForecasters(nn.Module):
 
     A trend is drawn through two neighbouring exponential means, whose mean ages are known. For the
     lags: the last period; the mean of the last periods; and that mean plus its own smoothed
-    residual, for each carry half-life.
+    residual, for each carry half-life. Where days are told apart, periods are those of days alike.
     """
 
     mean_decay: Tensor
@@ -106,6 +106,7 @@ class NaiveForecasters(nn.Module):
         # The level forecasters and each lag's last period: enough to tell a series' kind.
         self.judges = 2 * self.means + self.lags
         offsets, reachable = period_offsets(config)
+        self.days = DaysAlike(config)
         self.register_buffer("mean_decay", log_decays(config.half_lives), persistent=False)
         self.register_buffer("carry_decay", log_decays(config.carry_half_lives), persistent=False)
         self.register_buffer("error_decay", log_decays(config.error_half_lives), persistent=False)
@@ -128,13 +129,14 @@ class NaiveForecasters(nn.Module):
             Part("errors", (d, f, self.memories), "float64"),
         )
 
-    def observe(self, before: Statistics, history: Tensor) -> Statistics:
+    def observe(self, before: Statistics, history: Tensor, times: Tensor | None) -> Statistics:
         """Takes observations in.
 
         Args:
             before: The statistics before the first one, [B, ...].
             history: The window before them, then the observations, NaN where missing, float64
                 [B, W + T, D].
+            times: When the observations are, int64 [B, T]; None if the model does not see the calendar.
 
         Returns:
             The statistics before the first observation and after each one, [B, T + 1, ...].
@@ -147,7 +149,8 @@ class NaiveForecasters(nn.Module):
         lowest = torch.cat([before.lowest.unsqueeze(1), zeroed], dim=1).cummin(1).values
         highest = torch.cat([before.highest.unsqueeze(1), zeroed], dim=1).cummax(1).values
         means = self._mean(before, zeroed, seen, count.unsqueeze(-1))
-        seasonal = look_up(read_all(history, self._positions(history)), self.reachable[0])
+        periods = read_all(history, self._positions(history))
+        seasonal = look_up(periods, self.reachable[0], self.days.of_steps(times, 0))
         carries, carry_counts = self._carry(before, values, seasonal)
         past = slice(None), slice(0, -1)
         levels = self._levels(last[past], count[past], means[past], carries[past], carry_counts[past])
@@ -241,7 +244,15 @@ class NaiveForecasters(nn.Module):
         slopes = (levels.means[..., :-1] - levels.means[..., 1:]) / (ages[..., 1:] - ages[..., :-1])
         return levels.means[..., :-1] + slopes * (ages[..., :-1] + steps.unsqueeze(-1))
 
-    def ahead(self, statistics: Statistics, history: Tensor, rows: Tensor, ends: Tensor, steps: Tensor) -> Candidates:
+    def ahead(
+        self,
+        statistics: Statistics,
+        history: Tensor,
+        rows: Tensor,
+        ends: Tensor,
+        steps: Tensor,
+        times: Tensor | None,
+    ) -> Candidates:
         """Forecasts some steps ahead.
 
         Args:
@@ -250,6 +261,7 @@ class NaiveForecasters(nn.Module):
             rows: Which of them each of the N is, int64 [N].
             ends: How many of its values lie before the next step, int64 [N].
             steps: Which steps ahead, from 1, int64 [N, S].
+            times: When those are, int64 [N, S]; None if the model does not see the calendar.
 
         Returns:
             The forecasts, [N, S, D, F].
@@ -257,15 +269,20 @@ class NaiveForecasters(nn.Module):
         chosen = steps - 1
         positions = ends.view(-1, 1, 1, 1) + self.offsets[chosen]
         periods = read_rows(history, rows, positions)
-        seasonal = look_up(periods, self.reachable[chosen].unsqueeze(2))
+        seasonal = look_up(periods, self.reachable[chosen].unsqueeze(2), self.days.of_steps(times, chosen))
         levels = self.levels(statistics.at(slice(None), None))
         return self.candidates(levels, seasonal, steps.double().unsqueeze(-1))
 
-    def periods_before_next(self, history: Tensor) -> tuple[Tensor, Tensor]:
-        """One period before the step after each observation: values, 0 where missing, and known, [B, T, D, K]."""
-        values = read_all(history, self._positions(history)[..., 0] + 1)
-        known = ~values.isnan()
-        return torch.where(known, values, 0.0), known
+    def periods_before_next(self, history: Tensor, times: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The last period before the step after each observation: values, 0 where missing, and known, [B, T, D, K].
+
+        That is one period before, or where days are told apart the last one of a day alike.
+        """
+        alike = self.days.after(times)
+        positions = self._positions(history) + 1
+        reach = 1 if alike is None else positions.shape[2]
+        seasonal = look_up(read_all(history, positions[..., :reach]), self.reachable[0, :, :reach], alike)
+        return seasonal.single, seasonal.known
 
     def _positions(self, history: Tensor) -> Tensor:
         """Where the past periods of each observation lie, int64 [T, K, multiples]."""
