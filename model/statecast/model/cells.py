@@ -141,9 +141,10 @@ class RecurrentLayers(nn.Module):
 
 
 def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    enter, keep, candidate, show = gates.chunk(4, dim=1)
-    enter, keep, candidate, show = torch.sigmoid(enter), torch.sigmoid(keep), torch.tanh(candidate), torch.sigmoid(show)
-    cell = keep * cell + enter * candidate
+    # The sigmoid of the candidate's part is not used, but one call costs less than three.
+    enter, keep, _, show = torch.sigmoid(gates).chunk(4, dim=1)
+    candidate = torch.tanh(gates[:, 2 * cell.shape[1] : 3 * cell.shape[1]])
+    cell = torch.addcmul(keep * cell, enter, candidate)
     return show * torch.tanh(cell), cell, (enter, keep, candidate, show)
 
 

@@ -90,7 +90,7 @@ class Forecaster(nn.Module):
             history = torch.cat([state["window"], taken.values], dim=1)
             after = self.naive.observe(Statistics.of(state), history, taken.times)
             inputs = self._inputs(after, history, taken)
-            ragged = bool((lengths != inputs.shape[1]).any())
+            ragged = not taken.is_even
             before = Memory(state["hidden"], state.get("cell"))
             output, memory = self._run(before, inputs, lengths if ragged else None)
             path = Path(history, self.config.window, output, after, taken.categories)
@@ -106,7 +106,7 @@ class Forecaster(nn.Module):
                 "step": state["step"] + lengths,
             }
         stretches = None if adapted is None else adapted.stretches
-        return Trace(State(advanced), lengths, pit, before, inputs, self.cell, path, stretches)
+        return Trace(State(advanced, self.layout), lengths, pit, before, inputs, self.cell, path, stretches)
 
     def context(self, state: State, categories: Tensor | None = None) -> Context:
         """Returns what `forecast` needs of sessions as they stand.
@@ -244,21 +244,23 @@ class Forecaster(nn.Module):
         # NaN compares as false, so this lets missing values through.
         if bool((values.abs() > LARGEST_VALUE).any()):
             raise ObservationError(f"values: must lie within {LARGEST_VALUE:g} or be missing")
-        steps = values.shape[1]
+        steps, is_even = values.shape[1], lengths is None
         if lengths is None:
             lengths = torch.full((batch,), steps, dtype=torch.int64, device=values.device)
         elif lengths.shape != (batch,) or lengths.dtype != torch.int64:
             raise ObservationError(f"lengths: expected int64 of shape [{batch}]")
         elif bool(((lengths < 0) | (lengths > steps)).any()):
             raise ObservationError(f"lengths: expected 0 to {steps}")
+        else:
+            is_even = bool((lengths == steps).all())
         times = times if self.config.calendar else None
         if self.config.calendar and (times is None or times.shape != values.shape[:2] or times.dtype != torch.int64):
             raise ObservationError(f"times: expected int64 of shape {list(values.shape[:2])}")
         if steps == 0:
-            values = values.new_full((batch, 1, width), torch.nan)
+            values, is_even = values.new_full((batch, 1, width), torch.nan), False
             times = None if times is None else times.new_zeros(batch, 1)
         targets, covariates = torch.split(values, [len(self.config.targets), len(self.config.covariates)], dim=2)
-        return _Taken(targets, covariates if self.config.covariates else None, lengths, times, categories)
+        return _Taken(targets, covariates if self.config.covariates else None, lengths, is_even, times, categories)
 
     @contextmanager
     def _graph(self) -> Iterator[None]:
@@ -268,11 +270,12 @@ class Forecaster(nn.Module):
 
 @dataclass(frozen=True)
 class _Taken:
-    """Observations that have been checked: targets [B, T, D], covariates [B, T, C]."""
+    """Observations that have been checked: targets [B, T, D], covariates [B, T, C]; even if every session takes T."""
 
     values: Tensor
     covariates: Tensor | None
     lengths: Tensor
+    is_even: bool
     times: Tensor | None
     categories: Tensor | None
 

@@ -94,6 +94,7 @@ class NaiveForecasters(nn.Module):
     carry_decay: Tensor
     error_decay: Tensor
     one_step: Tensor
+    needed: Tensor
     offsets: Tensor
     reachable: Tensor
 
@@ -111,6 +112,9 @@ class NaiveForecasters(nn.Module):
         self.register_buffer("carry_decay", log_decays(config.carry_half_lives), persistent=False)
         self.register_buffer("error_decay", log_decays(config.error_half_lives), persistent=False)
         self.register_buffer("one_step", torch.ones((), dtype=torch.float64), persistent=False)
+        # A trend needs a second value.
+        needed = torch.tensor([0.0] * (1 + self.means) + [1.0] * (self.means - 1))
+        self.register_buffer("needed", needed, persistent=False)
         self.register_buffer("offsets", offsets, persistent=False)
         self.register_buffer("reachable", reachable, persistent=False)
 
@@ -146,11 +150,13 @@ class NaiveForecasters(nn.Module):
         last = _carried_forward(before.last, values, seen)
         count = _counted(before.count, seen)
         zeroed = values.nan_to_num()
-        lowest = torch.cat([before.lowest.unsqueeze(1), zeroed], dim=1).cummin(1).values
-        highest = torch.cat([before.highest.unsqueeze(1), zeroed], dim=1).cummax(1).values
+        lowest, highest = _extremes(before.lowest, before.highest, zeroed)
         means = self._mean(before, zeroed, seen, count.unsqueeze(-1))
-        periods = read_all(history, self._positions(history))
-        seasonal = look_up(periods, self.reachable[0], self.days.of_steps(times, 0))
+        if self.lags:
+            periods = read_all(history, self._positions(history))
+            seasonal = look_up(periods, self.reachable[0], self.days.of_steps(times, 0))
+        else:
+            seasonal = Seasonal.none(values)
         carries, carry_counts = self._carry(before, values, seasonal)
         past = slice(None), slice(0, -1)
         levels = self._levels(last[past], count[past], means[past], carries[past], carry_counts[past])
@@ -163,7 +169,10 @@ class NaiveForecasters(nn.Module):
         Each is followed as a distance from where it was before, so that a series that does not move leaves it where it
         is to the last bit, however the observations are cut.
         """
-        first = values.gather(1, seen.to(torch.uint8).argmax(1, keepdim=True)).squeeze(1).unsqueeze(-1)
+        if values.shape[1] == 1:
+            first = values.movedim(1, 2)
+        else:
+            first = values.gather(1, seen.to(torch.uint8).argmax(1, keepdim=True)).movedim(1, 2)
         start = torch.where((before.count > 0).unsqueeze(-1), before.means, first)
         distances = torch.where(seen.unsqueeze(-1), values.unsqueeze(-1) - start.unsqueeze(1), 0.0)
         moved = decayed_sums(torch.zeros_like(start), distances, count, self.mean_decay)
@@ -172,6 +181,9 @@ class NaiveForecasters(nn.Module):
 
     def _carry(self, before: Statistics, values: Tensor, seasonal: Seasonal) -> tuple[Tensor, Tensor]:
         """Smooths the residuals of the seasonal means; sums [B, T + 1, D, K, R] and counts [B, T + 1, D, K]."""
+        if not self.lags:
+            nothing = before.carries.unsqueeze(1).expand(-1, values.shape[1] + 1, -1, -1, -1)
+            return nothing, nothing[..., 0]
         values = values.unsqueeze(-1)
         judged = seasonal.known & ~values.isnan()
         residuals = torch.where(judged, values - seasonal.mean, 0.0)
@@ -194,8 +206,9 @@ class NaiveForecasters(nn.Module):
         return statistics.error_counts[..., start : start + self.lags]
 
     def _levels(self, last: Tensor, count: Tensor, means: Tensor, carries: Tensor, carry_counts: Tensor) -> Levels:
-        weights = decayed_weights(carry_counts.unsqueeze(-1), self.carry_decay)
-        return Levels(last.nan_to_num(), count, means, carries / weights, carry_counts > 0)
+        if self.lags:
+            carries = carries / decayed_weights(carry_counts.unsqueeze(-1), self.carry_decay)
+        return Levels(last.nan_to_num(), count, means, carries, carry_counts > 0)
 
     def levels(self, statistics: Statistics) -> Levels:
         """Returns what the forecasters start from, for statistics of shape [...]."""
@@ -222,21 +235,17 @@ class NaiveForecasters(nn.Module):
         """
         lead = seasonal.mean.shape[:-1]
         count = levels.count.unsqueeze(-1)
-        carried = (seasonal.mean.unsqueeze(-1) + levels.carries).transpose(-1, -2).flatten(-2)
-        values = torch.cat(
-            [
-                levels.last.unsqueeze(-1).expand(*lead, 1),
-                levels.means.expand(*lead, self.means),
-                self._trends(levels, steps).expand(*lead, self.means - 1),
-                seasonal.single,
-                seasonal.mean,
-                carried,
-            ],
-            dim=-1,
-        )
-        known = [(count > 0).expand(*lead, 1 + self.means), (count > 1).expand(*lead, self.means - 1)]
-        known += [seasonal.known, seasonal.known, *[seasonal.known & levels.carried] * self.carries]
-        return Candidates(values, torch.cat(known, dim=-1))
+        values = [
+            levels.last.unsqueeze(-1).expand(*lead, 1),
+            levels.means.expand(*lead, self.means),
+            self._trends(levels, steps).expand(*lead, self.means - 1),
+        ]
+        known = [(count > self.needed).expand(*lead, 2 * self.means)]
+        if self.lags:
+            carried = (seasonal.mean.unsqueeze(-1) + levels.carries).transpose(-1, -2).flatten(-2)
+            values += [seasonal.single, seasonal.mean, carried]
+            known += [seasonal.known, seasonal.known, *[seasonal.known & levels.carried] * self.carries]
+        return Candidates(torch.cat(values, dim=-1), torch.cat(known, dim=-1))
 
     def _trends(self, levels: Levels, steps: Tensor) -> Tensor:
         """Draws a line through each pair of neighbouring means, [..., D, M - 1]."""
@@ -266,10 +275,13 @@ class NaiveForecasters(nn.Module):
         Returns:
             The forecasts, [N, S, D, F].
         """
-        chosen = steps - 1
-        positions = ends.view(-1, 1, 1, 1) + self.offsets[chosen]
-        periods = read_rows(history, rows, positions)
-        seasonal = look_up(periods, self.reachable[chosen].unsqueeze(2), self.days.of_steps(times, chosen))
+        if self.lags:
+            chosen = steps - 1
+            positions = ends.view(-1, 1, 1, 1) + self.offsets[chosen]
+            periods = read_rows(history, rows, positions)
+            seasonal = look_up(periods, self.reachable[chosen].unsqueeze(2), self.days.of_steps(times, chosen))
+        else:
+            seasonal = Seasonal.none(history.new_empty(*steps.shape, self.targets))
         levels = self.levels(statistics.at(slice(None), None))
         return self.candidates(levels, seasonal, steps.double().unsqueeze(-1))
 
@@ -278,6 +290,9 @@ class NaiveForecasters(nn.Module):
 
         That is one period before, or where days are told apart the last one of a day alike.
         """
+        if not self.lags:
+            nothing = Seasonal.none(history[:, self.window :])
+            return nothing.single, nothing.known
         alike = self.days.after(times)
         positions = self._positions(history) + 1
         reach = 1 if alike is None else positions.shape[2]
@@ -297,7 +312,15 @@ def _repeat(values: Tensor, times: int) -> Tensor:
 def _counted(before: Tensor, seen: Tensor) -> Tensor:
     """Counts on from `before` [B, ...] over seen [B, T, ...]; gives [B, T + 1, ...]."""
     first = before.unsqueeze(1)
-    return torch.cat([first, first + seen.to(torch.float64).cumsum(1)], dim=1)
+    return torch.cat([first, first + (seen if seen.shape[1] == 1 else seen.cumsum(1))], dim=1)
+
+
+def _extremes(lowest: Tensor, highest: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest value so far, from those before [B, D] and values [B, T, D]; both [B, T + 1, D]."""
+    lowest, highest = lowest.unsqueeze(1), highest.unsqueeze(1)
+    if values.shape[1] == 1:
+        return torch.cat([lowest, lowest.minimum(values)], 1), torch.cat([highest, highest.maximum(values)], 1)
+    return torch.cat([lowest, values], 1).cummin(1).values, torch.cat([highest, values], 1).cummax(1).values
 
 
 def _carried_forward(before: Tensor, values: Tensor, seen: Tensor) -> Tensor:

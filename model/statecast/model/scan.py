@@ -31,11 +31,14 @@ def decayed_sums(initial: Tensor, terms: Tensor, counts: Tensor, log_decay: Tens
     Returns:
         The sums before the first step and after each one, float64 [B, T + 1, ...].
     """
+    if terms.shape[1] == 1:
+        kept = torch.exp((counts[:, 1] - counts[:, 0]) * log_decay)
+        return torch.stack([initial, torch.addcmul(terms[:, 0], kept, initial)], dim=1)
     pieces = [initial.unsqueeze(1)]
     for start in range(0, terms.shape[1], CHUNK_STEPS):
         stop = min(start + CHUNK_STEPS, terms.shape[1])
         kept = torch.exp((counts[:, start + 1 : stop + 1] - counts[:, start : start + 1]) * log_decay)
-        grown = torch.cumsum(terms[:, start:stop] / kept, dim=1) if stop - start > 1 else terms[:, start:stop] / kept
+        grown = torch.cumsum(terms[:, start:stop] / kept, dim=1)
         pieces.append(kept * (pieces[-1][:, -1:] + grown))
     return torch.cat(pieces, dim=1)
 

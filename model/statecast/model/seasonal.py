@@ -24,6 +24,12 @@ class Seasonal:
     mean: Tensor
     known: Tensor
 
+    @staticmethod
+    def none(values: Tensor) -> "Seasonal":
+        """Of values [..., D] and no lags."""
+        nothing = values.unsqueeze(-1)[..., :0]
+        return Seasonal(nothing, nothing, nothing.bool())
+
 
 def period_offsets(config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Where the past periods of each step ahead lie, counted from the next step.

@@ -41,8 +41,10 @@ class Part:
 class State(Mapping[str, Tensor]):
     """States of a batch of sessions: named tensors, each batch-first."""
 
-    def __init__(self, parts: Mapping[str, Tensor]) -> None:
+    def __init__(self, parts: Mapping[str, Tensor], layout: "StateLayout | None" = None) -> None:
+        """Holds the parts; whoever names a layout vouches that they are that layout's."""
         self._parts = MappingProxyType(dict(parts))
+        self.layout = layout
 
     def __getitem__(self, name: str) -> Tensor:
         return self._parts[name]
@@ -74,20 +76,21 @@ class State(Mapping[str, Tensor]):
             raise StateError("states: expected at least one")
         if any(set(state) != set(states[0]) for state in states):
             raise StateError("states: their parts differ")
-        return cls({name: torch.cat([state[name] for state in states]) for name in states[0]})
+        layout = states[0].layout if all(state.layout is states[0].layout for state in states) else None
+        return cls({name: torch.cat([state[name] for state in states]) for name in states[0]}, layout)
 
     def select(self, index: Tensor | Sequence[int]) -> "State":
         """Picks sessions by position; index: int64 [N]."""
         index = torch.as_tensor(index, dtype=torch.int64, device=next(iter(self.values())).device)
-        return State({name: part.index_select(0, index) for name, part in self.items()})
+        return State({name: part.index_select(0, index) for name, part in self.items()}, self.layout)
 
     def to(self, device: torch.device | str) -> "State":
         """Moves every part to a device."""
-        return State({name: part.to(device) for name, part in self.items()})
+        return State({name: part.to(device) for name, part in self.items()}, self.layout)
 
     def detach(self) -> "State":
         """Cuts the graph, for truncated backpropagation through time."""
-        return State({name: part.detach() for name, part in self.items()})
+        return State({name: part.detach() for name, part in self.items()}, self.layout)
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,14 @@ class StateLayout:
                     device=device,
                 )
                 for part in self.parts
-            }
+            },
+            self,
         )
 
     def check(self, state: State) -> None:
         """Raises StateError if the state's parts, shapes or dtypes are not this layout's."""
+        if state.layout is self:
+            return
         if set(state) != {part.name for part in self.parts}:
             raise StateError(f"state: expected the parts {[part.name for part in self.parts]}, got {list(state)}")
         for part in self.parts:
@@ -168,5 +174,6 @@ class StateLayout:
             {
                 part.name: column.contiguous().view(-1).view(part.torch_dtype).view(len(rows), *part.shape).to(device)
                 for part, column in zip(self.parts, columns, strict=True)
-            }
+            },
+            self,
         )

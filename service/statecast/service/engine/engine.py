@@ -217,7 +217,8 @@ class Engine:
         for sessions in together.values():
             first = advanced[next(iter(sessions))]
             rows = [advanced[session_id].index for session_id in sessions]
-            self._hot.keep(first.model, sessions, first.states.select(rows))
+            all_in_order = rows == list(range(first.states.batch_size))
+            self._hot.keep(first.model, sessions, first.states if all_in_order else first.states.select(rows))
 
     def _drop(self, session_ids: Iterable[str]) -> None:
         for session_id in session_ids:

@@ -81,13 +81,13 @@ class Inputs:
 
     Attributes:
         values: Targets and covariates, float64 [batch, time, targets and covariates].
-        lengths: How many steps each job has, int64 [batch].
+        lengths: How many steps each job has, int64 [batch]; None if all have the same.
         times: int64 [batch, time]; None if the model declares no frequency.
         categories: int64 [batch, categories]; None if the model has none.
     """
 
     values: Tensor
-    lengths: Tensor
+    lengths: Tensor | None
     times: Tensor | None
     categories: Tensor | None
 
@@ -102,16 +102,18 @@ class Inputs:
             times = torch.from_numpy(times_of_all(lasts, lengths, model.frequency)).to(device)
         return Inputs(
             torch.from_numpy(values).to(device),
-            torch.from_numpy(lengths).to(device),
+            None if (lengths == lengths[0]).all() else torch.from_numpy(lengths).to(device),
             times,
             torch.tensor([job.categories for job in jobs], device=device) if model.config.categories else None,
         )
 
     def part(self, start: int, steps: int) -> "Inputs":
         """So many of the steps."""
+        if start == 0 and steps >= self.values.shape[1]:
+            return self
         stretch = slice(start, start + steps)
         values = self.values[:, stretch]
-        lengths = (self.lengths - start).clamp(0, values.shape[1])
+        lengths = None if self.lengths is None else (self.lengths - start).clamp(0, values.shape[1])
         return Inputs(values, lengths, None if self.times is None else self.times[:, stretch], self.categories)
 
 
