@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -20,6 +19,7 @@ from .calls import Method, Operation, Pause
 from .core import REPLAY_REQUESTS, SessionCore
 from .errors import Cancelled, StatecastError
 from .messages import TimeToLive
+from .turns import SessionLock, Turn
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class AsyncClient:
         self._timeout_seconds = operations.check_timeout(timeout_seconds)
         self._closed = False
         # One for each session that is in use, however many objects there are of it.
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, SessionLock] = WeakValueDictionary()
         self._target, self._credentials = operations.check_target(target), credentials
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[Method, Any] = {}
@@ -184,7 +184,7 @@ class AsyncClient:
         await self.close()
 
     def _new_session(self, core: SessionCore) -> "AsyncSession":
-        return AsyncSession(self, core, self._locks.setdefault(core.session_id, asyncio.Lock()))
+        return AsyncSession(self, core, self._locks.setdefault(core.session_id, SessionLock()))
 
     def _connect(self) -> grpc.aio.Channel:
         if self._channel is None:  # made here, not by the constructor, which may run before the loop does
@@ -226,14 +226,7 @@ class AsyncClient:
 
         A session remembers the last requests only: while the outcome of one is unknown, others must not push it out.
         """
-        async with AsyncExitStack() as stack:
-            locks = {session.id: session._lock for session in sessions}
-            try:
-                async with asyncio.timeout(timeout_seconds):
-                    for session_id in sorted(locks):  # one order for all, so that two calls cannot wait for each other
-                        await stack.enter_async_context(locks[session_id])
-            except TimeoutError as error:
-                raise operations.kept_waiting(session_id, timeout_seconds) from error
+        async with Turn({session.id: session._lock for session in sessions}, timeout_seconds):
             return await self._run(operation)
 
     async def _run(self, operation: Operation[T]) -> T:
@@ -268,7 +261,7 @@ class AsyncClient:
 class AsyncSession:
     """One sequence of observations, whose state the server keeps. Made by `AsyncClient.session`."""
 
-    def __init__(self, client: AsyncClient, core: SessionCore, lock: asyncio.Lock) -> None:
+    def __init__(self, client: AsyncClient, core: SessionCore, lock: SessionLock) -> None:
         self._client, self._core, self._lock = client, core, lock
 
     @property

@@ -8,19 +8,27 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 import grpc.aio
 
 from .core import Request, Response
 from .errors import Cancelled, DeadlineExceeded, StatecastError, Unavailable, from_rpc_error
-from .outbox import Outbox
+from .outbox import Key, Outbox
 
 R = TypeVar("R")
 WINDOW = 256
 """How many requests without end may be under way."""
 _END = object()
+
+
+class _Waiting(NamedTuple):
+    """Who waits for an answer, and until when, on the loop's clock."""
+
+    answer: "asyncio.Future[Response]"
+    until: float
+    timeout_seconds: float
 
 
 class AsyncStream:
@@ -30,6 +38,8 @@ class AsyncStream:
         self._open_call = open_call
         self._outbox = Outbox()
         self._has_requests = asyncio.Event()
+        self._waiting: dict[Key, _Waiting] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -41,22 +51,41 @@ class AsyncStream:
         """
         if self._is_closed:
             raise StatecastError("the client is closed")
-        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Response] = loop.create_future()
         key = self._outbox.put(request, timeout_seconds, partial(_resolve, answer))
+        until = loop.time() + timeout_seconds
+        self._waiting[key] = _Waiting(answer, until, timeout_seconds)
+        if self._timer is None or until < self._timer.when():
+            self._wake_at(until)
         self._has_requests.set()
         if self._task is None:
             self._task = asyncio.ensure_future(self._run())
         try:
-            async with asyncio.timeout(timeout_seconds):
-                return await answer
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"no answer within {timeout_seconds:g} s") from error
+            return await answer
         finally:
             self._outbox.forget(key)
+            del self._waiting[key]
+
+    def _wake_at(self, until: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(until, self._give_up)
+
+    def _give_up(self) -> None:
+        """Tells those whose time is up. One timer for all: one for each answer would cost more than the answer."""
+        self._timer, now = None, asyncio.get_running_loop().time()
+        for waiting in self._waiting.values():
+            if waiting.until <= now:
+                _resolve(waiting.answer, DeadlineExceeded(f"no answer within {waiting.timeout_seconds:g} s"))
+        if left := [waiting.until for waiting in self._waiting.values() if waiting.until > now]:
+            self._wake_at(min(left))
 
     async def close(self) -> None:
         """Ends the stream; whoever still waits is told."""
         self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):

@@ -102,28 +102,21 @@ class SessionCore:
     def parts(
         self, request: Request, blocks: Sequence[forecast_pb2.Observations], request_id: str | None = None
     ) -> list[Request]:
-        """A request for each block; the last one forecasts."""
+        """A request for each block; the last one, which is `request`, forecasts."""
         if request_id and len(blocks) > 1:
             limit = messages.MAX_VALUES_A_REQUEST
             raise invalid("request_id", f"one id goes with one request, of at most {limit} values and covariates")
         # Each has an id, also one that appends nothing: on a stream its result is known by it.
-        parts = [
-            Request(
-                session_id=self.session_id,
-                observations=block,
-                request_id=messages.text("request_id", request_id or messages.new_request_id()),
-            )
-            for block in blocks
-        ]
-        parts[-1].horizon = request.horizon
-        parts[-1].quantile_levels.extend(request.quantile_levels)
-        parts[-1].future_covariates.extend(request.future_covariates)
-        parts[-1].explain = request.explain
-        if self.is_shared and parts[0].observations.values and not request.HasField("if_version"):
+        parts = [Request(session_id=self.session_id) for _ in blocks[1:]] + [request]
+        for part, block in zip(parts, blocks, strict=True):
+            part.observations.CopyFrom(block)
+            part.request_id = messages.text("request_id", request_id) if request_id else messages.new_request_id()
+        if self.is_shared and blocks[0].values and not request.HasField("if_version"):
             # A look first: the less happened since, the longer a repeat of an unknown outcome can be told from others.
             parts.insert(0, Request(session_id=self.session_id, request_id=messages.new_request_id()))
-        if request.HasField("if_version"):
+        if len(parts) > 1 and request.HasField("if_version"):
             parts[0].if_version.CopyFrom(request.if_version)
+            request.ClearField("if_version")
         if self.opening is not None and not self.is_open:
             parts[0].open.CopyFrom(self.opening)
         return parts

@@ -1,12 +1,12 @@
 """From Python values to request messages and from responses back; what cannot be right is refused by name."""
 
 import operator
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from math import nan
 from typing import Any, TypeAlias
-from uuid import uuid4
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
 
-from .arrays import covariate_rows, numbers
+from . import wire
+from .arrays import MAX_MAGNITUDE, covariate_rows, numbers
 from .ask import Ask, Time
 from .errors import invalid
 from .types import Forecast, Gates, ModelInfo, Receipt, SessionInfo, Version
@@ -25,6 +26,8 @@ TimeToLive: TypeAlias = timedelta | float
 # Whatever divides it (1 to 10, 12, 14, 15, ...) can be the number of targets of a flat list that is cut into parts.
 MAX_VALUES_A_REQUEST = 7560
 _MAX_UINT32 = 2**32 - 1
+# A session remembers its last 16 requests only: among so few these never meet their like.
+REQUEST_ID_BYTES = 8
 
 
 def open_options(
@@ -55,6 +58,11 @@ def observations(
         start_time: The time of the first row.
         covariates: [time, covariates], or [time] of one covariate, or [covariates] of one number; None if not known.
     """
+    if isinstance(values, float | int) and covariates is None and not abs(values) > MAX_MAGNITUDE:
+        blocks = [forecast_pb2.Observations(values=[float(values)])]  # the usual step, without an array
+        if start_time is not None:
+            blocks[0].start_time.CopyFrom(_timestamp(start_time))
+        return blocks
     array = numbers("observations.values", values, "targets")
     rows = array.reshape(-1, 1) if array.ndim < 2 else array
     width = array.shape[1] if array.ndim == 2 else 0
@@ -83,10 +91,11 @@ def forecast_request(
     """A request that appends nothing yet."""
     horizon = count("horizon", ask.horizon)
     request = forecast_service_pb2.ForecastRequest(session_id=session_id, horizon=horizon, explain=bool(ask.explain))
-    try:
-        request.quantile_levels.extend(float(level) for level in ask.quantile_levels)
-    except (TypeError, ValueError) as error:
-        raise invalid("quantile_levels", f"{ask.quantile_levels!r} is not a sequence of numbers") from error
+    if not isinstance(ask.quantile_levels, tuple) or ask.quantile_levels:
+        try:
+            request.quantile_levels.extend(float(level) for level in ask.quantile_levels)
+        except (TypeError, ValueError) as error:
+            raise invalid("quantile_levels", f"{ask.quantile_levels!r} is not a sequence of numbers") from error
     if future_covariates is not None:
         ahead = covariate_rows("future_covariates", future_covariates, horizon, "steps of the horizon")
         request.future_covariates.extend(ahead.ravel().tolist())
@@ -123,7 +132,7 @@ def fork_request(
 
 def new_request_id() -> str:
     """A request id that nobody has used."""
-    return uuid4().hex
+    return os.urandom(REQUEST_ID_BYTES).hex()
 
 
 def count(field: str, value: int) -> int:
@@ -199,7 +208,7 @@ def to_forecast(response: forecast_service_pb2.ForecastResponse) -> Forecast:
         frequency=message.frequency,
         targets=tuple(message.targets),
         levels=tuple(message.quantile_levels),
-        values=np.array(message.values, np.float32).reshape(shape),
+        values=wire.floats(message, forecast_pb2.Forecast.VALUES_FIELD_NUMBER).reshape(shape),
         classes=tuple(message.classes),
         pit=_pit(response, len(message.targets)),
         gates=_gates(response),
@@ -207,7 +216,9 @@ def to_forecast(response: forecast_service_pb2.ForecastResponse) -> Forecast:
 
 
 def _pit(response: forecast_service_pb2.ForecastResponse, targets: int) -> NDArray[np.float32] | None:
-    return np.array(response.pit, np.float32).reshape(-1, targets) if response.pit else None
+    if not response.pit:
+        return None
+    return wire.floats(response, forecast_service_pb2.ForecastResponse.PIT_FIELD_NUMBER).reshape(-1, targets)
 
 
 def _gates(response: forecast_service_pb2.ForecastResponse) -> Gates | None:

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TypeAlias
 
 from statecast.v1 import forecast_service_pb2
@@ -27,7 +26,8 @@ class Outbox:
 
     def put(self, request: Request, timeout_seconds: float, settle: Settle) -> Key:
         """Takes a request to send; `settle` gets its result. No two requests under way may have the same key."""
-        request.timeout.FromTimedelta(timedelta(seconds=timeout_seconds))
+        seconds = int(timeout_seconds)
+        request.timeout.seconds, request.timeout.nanos = seconds, int((timeout_seconds - seconds) * 1e9)
         key = (request.session_id, request.request_id)
         self._waiting[key] = settle
         self._unsent.append((key, request))
