@@ -61,7 +61,10 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> Forecaster |
     config = _read_config(folder / CONFIG_FILE)
     model = Forecaster(config) if isinstance(config, ModelConfig) else Classifier(config)
     model.load_state_dict(_read_weights(folder / WEIGHTS_FILE, model.state_dict()))
-    return model.to(device).eval()
+    model.to(device).eval()
+    if isinstance(model, Forecaster):
+        model.seal()
+    return model
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

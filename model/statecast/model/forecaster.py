@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .calibration import Adapted, Calibrator, Stretches
+from .captured import Captured
 from .cells import Memory, RecurrentLayers, run_ragged
 from .config import ModelConfig
 from .context import Context
@@ -44,6 +46,12 @@ class Forecaster(nn.Module):
         self.head = QuantileHead(config, self.naive, self.known.size, self.known.static_size)
         self.calibrator = Calibrator(config)
         self.layout = StateLayout(tuple(_parts(config, self.naive, self.calibrator)))
+        self._captured: Captured | None = None
+
+    def seal(self) -> None:
+        """Declares the weights final, which makes single steps and forecasts faster."""
+        self.eval().requires_grad_(False)
+        self._captured = Captured()
 
     @property
     def device(self) -> torch.device:
@@ -87,12 +95,8 @@ class Forecaster(nn.Module):
         taken = self._checked(state, values, lengths, times, categories)
         lengths = taken.lengths
         with self._graph():
-            history = torch.cat([state["window"], taken.values], dim=1)
-            after = self.naive.observe(Statistics.of(state), history, taken.times)
-            inputs = self._inputs(after, history, taken)
-            ragged = not taken.is_even
-            before = Memory(state["hidden"], state.get("cell"))
-            output, memory = self._run(before, inputs, lengths if ragged else None)
+            before, ragged = Memory(state["hidden"], state.get("cell")), not taken.is_even
+            history, inputs, output, memory, after = self._observed(state, before, taken)
             path = Path(history, self.config.window, output, after, taken.categories)
             adapted = self._adapt(state, taken, path)
             pit = self._pit(adapted, taken, path)[:, : values.shape[1]]
@@ -152,20 +156,83 @@ class Forecaster(nn.Module):
             float64 [N, S, Q, D].
         """
         steps, future = steps.expand(context.size, -1), future or Future()
+        arguments: tuple[Any, ...] = (
+            context.output, context.history, context.rows, context.ends, context.categories, steps, future.times,
+            future.covariates, *context.statistics.parts,
+        )  # fmt: skip
         with self._graph():
-            known = self.known.of_steps(future.times, future.covariates, steps.shape)
-            static = self._static(context.categories, context.size)
-            quantiles = self.head(self.naive, context, steps, future.times, known, static)
-        if not isinstance(quantiles, Tensor):
-            raise TypeError("head: expected a tensor")
-        return quantiles
+            if self._captured is None or self.training:
+                return self._head(*arguments)[0]
+            return self._captured.run(("head", steps.shape[1]), self._head, arguments)[0]
 
-    def _inputs(self, after: Statistics, history: Tensor, taken: "_Taken") -> Tensor:
+    def _head(
+        self,
+        output: Tensor,
+        history: Tensor,
+        rows: Tensor,
+        ends: Tensor,
+        categories: Tensor | None,
+        steps: Tensor,
+        times: Tensor | None,
+        covariates: Tensor | None,
+        *statistics: Tensor,
+    ) -> tuple[Tensor]:
+        """The same from tensors alone."""
+        context = Context(output, Statistics(*statistics), history, rows, ends, None, categories)
+        known = self.known.of_steps(times, covariates, steps.shape)
+        static = self._static(categories, steps.shape[0])
+        quantiles: Tensor = self.head(self.naive, context, steps, times, known, static)
+        return (quantiles,)
+
+    def _observed(
+        self, state: State, before: Memory, taken: "_Taken"
+    ) -> tuple[Tensor, Tensor, Tensor, Memory, Statistics]:
+        """The windows and the observations, what the recurrent layers see, say and remember, and the statistics."""
+        arguments: tuple[Any, ...] = (
+            state["window"], before.hidden, before.cell, taken.values, taken.covariates, taken.times, taken.categories,
+            *Statistics.of(state).parts,
+        )  # fmt: skip
+        if self._captured is None or self.training or taken.values.shape[1] > 1 or not taken.is_even:
+            results = self._observe(*arguments, lengths=None if taken.is_even else taken.lengths)
+        else:
+            results = self._captured.run("observe", self._observe, arguments)
+        history, inputs, output, hidden, *others = results
+        cell = None if before.cell is None else others.pop(0)
+        return history, inputs, output, Memory(hidden, cell), Statistics(*others)
+
+    def _observe(
+        self,
+        window: Tensor,
+        hidden: Tensor,
+        cell: Tensor | None,
+        values: Tensor,
+        covariates: Tensor | None,
+        times: Tensor | None,
+        categories: Tensor | None,
+        *statistics: Tensor,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The same from tensors alone, and as tensors."""
+        history = torch.cat([window, values], dim=1)
+        after = self.naive.observe(Statistics(*statistics), history, times)
+        inputs = self._inputs(after, history, covariates, times, categories)
+        output, memory = self._run(Memory(hidden, cell), inputs, lengths)
+        remembered = [memory.hidden] if memory.cell is None else [memory.hidden, memory.cell]
+        return (history, inputs, output, *remembered, *after.parts)
+
+    def _inputs(
+        self,
+        after: Statistics,
+        history: Tensor,
+        covariates: Tensor | None,
+        times: Tensor | None,
+        categories: Tensor | None,
+    ) -> Tensor:
         """What the recurrent layers see of each observation, float32 [B, T, I]."""
-        parts = [step_features(self.naive, after, history, taken.times)]
-        batch, steps = taken.values.shape[:2]
-        parts.append(self.known.of_steps(taken.times, taken.covariates, torch.Size((batch, steps))))
-        parts.append(self._static(taken.categories, batch).unsqueeze(1).expand(-1, steps, -1))
+        parts = [step_features(self.naive, after, history, times)]
+        batch, steps = history.shape[0], parts[0].shape[1]
+        parts.append(self.known.of_steps(times, covariates, (batch, steps)))
+        parts.append(self._static(categories, batch).unsqueeze(1).expand(-1, steps, -1))
         return torch.cat(parts, dim=-1)
 
     def _static(self, categories: Tensor | None, sessions: int) -> Tensor:

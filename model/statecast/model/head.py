@@ -121,7 +121,7 @@ class QuantileHead(nn.Module):
         hidden = functional.dropout(functional.silu(hidden, in_place), self.dropout, self.training)
         hidden = functional.dropout(functional.silu(self.mix(hidden), in_place), self.dropout, self.training)
         emitted = torch.addmm(self.emit.bias.unsqueeze(1), self.emit.weight, hidden.view(-1, self.size).t())
-        return emitted.view(len(emitted), *hidden.shape[:-1])
+        return emitted.view(emitted.shape[0], *hidden.shape[:-1])
 
     def _quantiles(self, emitted: Tensor, offsets: Tensor, known: Tensor, errors: Tensor, units: Units) -> Tensor:
         """What the learned layers make of the forecasters, float64 [Q, N, S, D].
@@ -133,7 +133,7 @@ class QuantileHead(nn.Module):
             errors: The logarithms of the forecasters' errors, [F, N, 1, D].
             units: Those of the series, [N, 1, D].
         """
-        count = len(offsets)
+        count = offsets.shape[0]
         logits = (emitted[:count] - self.trust * errors).masked_fill(~known, -1e9)
         # Not `softmax`, which takes its time over so few; exponentials below the smallest float32 take longer still.
         weights = torch.exp((logits - logits.detach().amax(0)).clamp(min=LEAST_LOG_WEIGHT)).double()

@@ -1,5 +1,6 @@
 """What is known of a time step before it comes: the calendar, the caller's covariates, the session's categories."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from math import pi
 
@@ -39,7 +40,7 @@ class KnownInputs(nn.Module):
         self.embeddings = nn.ModuleList(nn.Embedding(count, size) for count, size in pairs)
         self.static_size = sum(sizes)
 
-    def of_steps(self, times: Tensor | None, covariates: Tensor | None, shape: torch.Size) -> Tensor:
+    def of_steps(self, times: Tensor | None, covariates: Tensor | None, shape: Sequence[int]) -> Tensor:
         """What is known of time steps.
 
         Args:

@@ -45,6 +45,11 @@ class Statistics:
         """Those among the parts of a state, [B, ...]."""
         return Statistics(*(state[field.name] for field in fields(Statistics)))
 
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """All of them, in order."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
     def at(self, *index: Tensor | slice | int | None) -> "Statistics":
         """Picks from the leading dimensions."""
         return Statistics(*(getattr(self, field.name)[index] for field in fields(self)))

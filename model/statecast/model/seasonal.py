@@ -123,7 +123,7 @@ def look_up(periods: Tensor, reachable: Tensor, alike: Tensor | None) -> Seasona
 def read_all(history: Tensor, positions: Tensor) -> Tensor:
     """Reads every row of history [B, S, D] at the same positions [T, ...]: [B, T, D, ...]."""
     values = history.index_select(1, positions.flatten())
-    return values.view(len(history), *positions.shape, history.shape[2]).movedim(-1, 2)
+    return values.view(history.shape[0], *positions.shape, history.shape[2]).movedim(-1, 2)
 
 
 def read_rows(history: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
