@@ -1,6 +1,7 @@
 """The engine's thread: batch after batch, until the scheduler is closed and empty."""
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -38,6 +39,7 @@ class Worker:
             while (batch := self._scheduler.take()) is not None:
                 self._deliver(self._carry_out(batch))
                 self._scheduler.done(batch)
+                time.sleep(0)
         finally:
             self._threads.shutdown(wait=False)
 
