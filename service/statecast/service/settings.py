@@ -48,7 +48,7 @@ class Settings:
         max=315_360_000,
     )
     snapshot_every: int = _option(
-        64,
+        128,
         "After how many observations a session's record is rewritten in full; 1 writes every one.",
         min=1,
     )
