@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from statecast.model import Forecaster, ModelConfig
-from statecast.model.calibration import WAITING, Calibrator
+from statecast.model import Forecaster, ModelConfig, State
+from statecast.model.calibration import BLOCK, LARGEST_LATER, LARGEST_STRETCH, WAITING, Calibrator
 from statecast.model.pit import share_below
 
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -75,8 +75,9 @@ def test_the_two_sides_adapt_apart(random_model: Make, ahead: int) -> None:
 
 def test_an_upper_miss_moves_the_upper_quantiles_alone(random_model: Make) -> None:
     model = make(random_model, 0.1)
-    calm = rows(np.random.default_rng(5).normal(50, 1, 200))
+    calm = rows(np.random.default_rng(5).normal(50, 1, 50 * BLOCK - 1))
     before = model.advance(model.initial_state(1), calm).state
+    before = State({**before, "misses": torch.zeros_like(before["misses"])})
     after = model.advance(before, rows(np.array([500.0]))).state
     moved = (after["stretches"] - before["stretches"])[0, 0, 0]
     assert bool((moved[-2:] > 0).all())
@@ -85,6 +86,26 @@ def test_an_upper_miss_moves_the_upper_quantiles_alone(random_model: Make) -> No
     # On average they stand still: 9 in 10 times 0.1 and once 0.9.
     assert float(moved[-1]) == pytest.approx(0.1 * 0.9, abs=1e-12)
     assert float(moved[0]) == pytest.approx(-0.1 * 0.1, abs=1e-12)
+
+
+def test_further_ahead_a_miss_moves_all_levels_together(random_model: Make) -> None:
+    model = make(random_model, 0.1)
+    calm = rows(np.random.default_rng(5).normal(50, 1, 50 * BLOCK))
+    before = model.advance(model.initial_state(1), calm).state
+    after = model.advance(before, rows(np.full(LATER, 500.0))).state
+    moved = (after["stretches"] - before["stretches"])[0, 0, 2]
+    assert bool((moved[[0, 1, 3, 4]] > 0).all())
+    # The upper ones, which it lay beyond, a little more.
+    assert bool((moved[3:] > moved[:2].max()).all())
+    assert float(moved[2]) == 0
+
+
+def test_further_ahead_quantiles_are_stretched_less_far(random_model: Make) -> None:
+    model = make(random_model, 0.5)
+    growing = rows(np.random.default_rng(12).normal(size=400) * np.logspace(0, 25, 400))
+    stretches = model.advance(model.initial_state(1), growing).state["stretches"][0, 0]
+    assert float(stretches[0].max()) == LARGEST_STRETCH
+    assert float(stretches[1:].max()) == LARGEST_LATER
 
 
 def test_switched_off_it_leaves_forecasts_and_state_alone(random_model: Make) -> None:
@@ -118,14 +139,16 @@ def test_no_outcome_is_used_before_it_comes(random_model: Make) -> None:
 def test_a_later_step_adapts_only_once_its_outcome_is_there(random_model: Make) -> None:
     model = make(random_model, 0.3)
     values = rows(np.random.default_rng(8).normal(50, 1, 60))
-    state, last = model.initial_state(1), None
+    state = model.initial_state(1)
+    judged = False
     for step in range(1, 61):
-        state = model.advance(state, values[:, step - 1 : step]).state
-        stretch = state["stretches"][0, 0, 2]
-        moved = bool(stretch.any()) if last is None else not torch.equal(stretch, last)
-        # One forecast in five is checked, and counts once its step has come.
-        assert moved == (step > LATER and (step - LATER) % 5 == 0), step
-        last = stretch
+        before, state = state, model.advance(state, values[:, step - 1 : step]).state
+        # One forecast in five is checked, and counts once its step has come; quantiles move after every block.
+        judged |= step > LATER and (step - LATER) % 5 == 0
+        moved = not torch.equal(state["stretches"][0, 0, 2], before["stretches"][0, 0, 2])
+        assert bool(state["misses"][0, 0, 2].any()) == (judged and step % BLOCK > 0), step
+        assert moved == (judged and step % BLOCK == 0), step
+        judged &= step % BLOCK > 0
 
 
 @pytest.mark.parametrize("lags", [(), (4,), (5, 12), (24, 168), (2, 3, 5, 7, 11)])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from statecast.model import ConfigError, Forecaster, ModelError, WeightsError, load_model, save_model
+from statecast.model.state import StateLayout
 
 Make = Callable[..., Forecaster]
 
@@ -50,6 +52,21 @@ def test_the_digest_changes_with_any_weight_or_key(random_model: Make) -> None:
     with torch.no_grad():
         model.head.trust.add_(1e-6)
     assert model.digest != digest
+
+
+def test_the_digest_changes_with_the_layout_of_the_state(random_model: Make) -> None:
+    model = random_model()
+    first, *others = model.layout.parts
+    digests = {model.digest}
+    for changed in (
+        replace(first, name="other"),
+        replace(first, shape=(*first.shape, 1)),
+        replace(first, dtype="float64"),
+    ):
+        model.layout = StateLayout((changed, *others))
+        digests.add(model.digest)
+    model.layout = StateLayout((first, *reversed(others)))
+    assert len({*digests, model.digest}) == 5
 
 
 def rewrite_config(folder: Path, change: Callable[[dict[str, object]], object]) -> None:

@@ -3,32 +3,44 @@
 Adaptive conformal inference (Gibbs and Candès, 2021) in the form of quantile tracking (Angelopoulos, Candès and
 Tibshirani, 2023): after each outcome a quantile moves away from the median if the outcome lay beyond it, else a little
 towards it, in such steps that the long-run share is its level whatever the data do. Every session, checked step ahead
-and level adapts by itself, so the two sides of an interval do, too. What is judged is what was issued.
+and level adapts by itself, so the two sides of an interval do, too; further ahead, where outcomes are few, all levels
+also move together by the mean of what each one missed. What is judged is what was issued.
+
+Misses are summed up and move quantiles once every BLOCK steps of a session, so that many observations at once need few
+steps one after the other, and any split of them still does the same.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import gcd
+from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .pit import NARROWEST
 from .state import Part
 
 # Forecasts that wait for their outcome, for each checked step ahead.
 WAITING = 8
 # One forecast in so many is checked, but for one step ahead, where all are: those in between would tell the same.
 LEAST_STRIDE = 4
-# So close to a quantile, in widths of the 80 % interval, an outcome counts as partly beyond it. It keeps rounding from
-# making a difference.
+# Steps of a session from one move of its quantiles to the next.
+BLOCK = 4
+# So close to a quantile, in widths of the 80 % interval of a normal distribution, an outcome counts as partly beyond.
+# It keeps rounding from making a difference.
 SOFTNESS = 0.05
-# Errors of forecasts that overlap say much the same, so each of them weighs less.
-OVERLAP = 0.4
-# Logarithms of the least and the largest factor.
-LEAST_STRETCH, LARGEST_STRETCH = -3.0, 1.5
+# How much of a miss further ahead than one step moves its own level. The mean of all levels' misses moves each of them
+# as well, the more the more seldom such forecasts are checked.
+OWN_SHARE, COMMON_SHARE = 0.3, 1.2
+# Logarithms of the least and the largest factor; further ahead than one step, where it takes long to get back from too
+# large a one, not so large.
+LEAST_STRETCH, LARGEST_STRETCH, LARGEST_LATER = -3.0, 1.5, 1.1
+# A quantile no farther from the median, as a share of that, is not judged: the distance is rounding, or 0.
+ROUNDING = 1e-12
+# Farther away, in units of the above, nothing differs.
+FARTHEST = 1e30
 
 Issue = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -39,13 +51,37 @@ class Stretches:
 
     Attributes:
         stretches: Logarithms of the factors of each quantile's distance from the median, float64 [B, D, checks, Q].
+        misses: Sums of misses since they last moved, of the same shape.
         waiting: The forecasts that wait for their outcome, as issued, float64 [B, D, checks - 1, WAITING, Q].
         step: How many observations each session has taken, int64 [B].
     """
 
     stretches: Tensor
+    misses: Tensor
     waiting: Tensor
     step: Tensor
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The stretches of B sessions before and after each of T observations.
+
+    Attributes:
+        stretches: float64 [B, N, D, checks, Q].
+        index: Which of them held after so many observations, int64 [B, T + 1].
+    """
+
+    stretches: Tensor
+    index: Tensor
+
+    def at(self, rows: Tensor, steps: Tensor) -> Tensor:
+        """Those of sessions `rows` after `steps` observations, both int64 [M]: [M, D, checks, Q]."""
+        return self.stretches[rows, self.index[rows, steps]]
+
+    def one_ahead(self) -> Tensor:
+        """Those of one step ahead before each observation, [B, T, D, Q]."""
+        stretches = self.stretches[:, :, :, 0]
+        return stretches.gather(1, self.index[:, :-1, None, None].expand(-1, -1, *stretches.shape[2:]))
 
 
 @dataclass(frozen=True)
@@ -54,63 +90,63 @@ class Adapted:
 
     Attributes:
         standing: The forecast standing before each value, ascending, NaN if there was none, float64 [B, T, D, Q].
-        stretches: Before the first observation and after each one, float64 [B, T + 1, D, checks, Q]; None if intervals
-            do not adapt, or are not checked now.
-        waiting: The forecasts that wait for their outcome after each session's own observations; None likewise.
+        blocks: The stretches meanwhile; None if intervals do not adapt, or are not checked now.
+        after: How intervals have adapted after each session's own observations; None likewise.
     """
 
     standing: Tensor
-    stretches: Tensor | None = None
-    waiting: Tensor | None = None
+    blocks: Blocks | None = None
+    after: Stretches | None = None
 
 
 @dataclass(frozen=True)
 class _Made:
-    """M forecasts as the model emits them, of sessions `rows` as they stood after `at` of T observations.
+    """M forecasts further ahead than one step, of sessions `rows` as they stood after `at` of T observations.
 
     Attributes:
-        quantiles: float64 [M, D, Q].
+        quantiles: As the model emits them, float64 [M, D, Q].
         rows: int64 [M].
         at: int64 [M].
         checks: Which of the checked steps ahead each one is of, int64 [M].
-        lands: The observation that each one is of, int64 [M].
+        slots: Where each one waits, int64 [M].
     """
 
     quantiles: Tensor
     rows: Tensor
     at: Tensor
     checks: Tensor
-    lands: Tensor
-
-    def where(self, chosen: Tensor) -> "_Made":
-        """Those that are chosen, bool [M]."""
-        return _Made(*(each[chosen] for each in (self.quantiles, self.rows, self.at, self.checks, self.lands)))
+    slots: Tensor
 
 
 class Calibrator(nn.Module):
     """Stretches quantiles away from the median; nothing here is learned in training."""
 
     levels: Tensor
-    rates: Tensor
+    sides: Tensor
+    tails: Tensor
+    sharpness: Tensor
+    starts: Tensor
+    own: Tensor
+    common: Tensor
+    least: Tensor
+    largest: Tensor
+    first: Tensor
     checked: Tensor
     strides: Tensor
     places: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        levels = config.quantile_levels
         checked_steps = config.checked_steps if config.adaptation_rate else config.checked_steps[:1]
         self.is_on, self.adapts = bool(checked_steps), config.adaptation_rate > 0
         self.targets, self.later = len(config.targets), max(0, len(checked_steps) - 1)
-        self.low, self.middle, self.high = (
-            min(range(len(levels)), key=lambda at: abs(levels[at] - level)) for level in (0.1, 0.5, 0.9)
-        )
+        self.middle = min(range(len(config.quantile_levels)), key=lambda at: abs(config.quantile_levels[at] - 0.5))
         checked = torch.tensor(checked_steps, dtype=torch.int64)
         strides = torch.tensor([_stride(ahead, config.lags) for ahead in checked_steps], dtype=torch.int64)
-        sides = torch.sign(torch.arange(len(levels), dtype=torch.float64) - self.middle)
-        self.register_buffer("levels", torch.tensor(levels, dtype=torch.float64), persistent=False)
-        rates = config.adaptation_rate * torch.where(checked == 1, 1.0, OVERLAP).double().unsqueeze(1)
-        self.register_buffer("rates", rates * sides, persistent=False)
+        of_checks = _of_checks(config.adaptation_rate, checked, strides)
+        for name, buffer in {**_of_levels(config.quantile_levels, self.middle), **of_checks}.items():
+            self.register_buffer(name, buffer, persistent=False)
+        self.common = self.common * self.sides.abs()  # the median stays
         self.register_buffer("checked", checked, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
         self.register_buffer("places", _places(config), persistent=False)
@@ -121,6 +157,7 @@ class Calibrator(nn.Module):
         levels = len(self.levels)
         if self.adapts:
             yield Part("stretches", (self.targets, self.later + 1, levels), "float64")
+            yield Part("misses", (self.targets, self.later + 1, levels), "float64")
             yield Part("waiting", (self.targets, self.later, WAITING, levels), "float64")
 
     def stretch(self, quantiles: Tensor, stretches: Tensor | None, steps: Tensor) -> Tensor:
@@ -145,79 +182,142 @@ class Calibrator(nn.Module):
         # Putting quantiles in order makes none worse (Chernozhukov et al., 2010).
         return self._stretched(quantiles.transpose(2, 3), between).sort(-1).values.transpose(2, 3)
 
-    def observe(self, before: Stretches | None, values: Tensor, lengths: Tensor, issue: Issue) -> Adapted:
+    def observe(
+        self, before: Stretches | None, standing: Tensor, values: Tensor, lengths: Tensor, issue: Issue
+    ) -> Adapted:
         """Checks forecasts against values.
 
         Args:
             before: How intervals have adapted so far; None if they do not.
+            standing: The forecast standing before each value as the model emits it, float64 [B, T, D, Q].
             values: What comes, NaN where missing, float64 [B, T, D].
             lengths: How many of them are each session's own, int64 [B].
             issue: Makes forecasts as the model emits them, float64 [M, Q, D], of sessions [M] as they stood after some
                 of these observations [M], some steps ahead [M].
         """
-        due = values.new_full((*values.shape, self.later + 1, len(self.levels)), torch.nan)
+        own = torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)
+        standing = torch.where(own[..., None, None], standing, torch.nan)
         if before is None:
-            self._make(due, [_every(values, lengths)], lengths, issue)
-            return Adapted(due[..., 0, :])
-        waiting = before.waiting.clone()
-        asked = [self._hand_out(due, waiting, before.step, check, lengths) for check in range(1, self.later + 1)]
-        beyond = self._make(due, [_every(values, lengths), *asked], lengths, issue)
-        after = self._track(before.stretches, values, due)
-        slots = torch.div(before.step[beyond.rows] + beyond.at, self.strides[beyond.checks], rounding_mode="floor")
-        issued = self._stretched(beyond.quantiles, after[beyond.rows, beyond.at, :, beyond.checks])
-        waiting[beyond.rows, :, beyond.checks - 1, slots % WAITING] = issued
-        standing = self._stretched(due[..., 0, :], after[:, :-1, :, 0])
-        return Adapted(standing.sort(-1).values, after, waiting)
+            return Adapted(standing)
+        due = values.new_full((*values.shape, self.later + 1, len(self.levels)), torch.nan)
+        due[..., 0, :] = self._told_apart(standing)
+        stands = before.step.unsqueeze(1) + torch.arange(1, values.shape[1] + 1, device=values.device)
+        waiting = self._hand_out(due, before, own, stands)
+        beyond = self._make(due, own, stands, issue)
+        track = self._track_one if values.shape[1] == 1 else self._track
+        blocks, misses = track(before, due, values, own)
+        if beyond is not None:
+            issued = blocks.stretches[beyond.rows, blocks.index[beyond.rows, beyond.at], :, beyond.checks]
+            waiting[beyond.rows, :, beyond.checks - 1, beyond.slots] = self._stretched(beyond.quantiles, issued)
+        rows = torch.arange(len(values), device=values.device)
+        after = Stretches(blocks.at(rows, lengths), misses, waiting, before.step + lengths)
+        return Adapted(self._stretched(standing, blocks.one_ahead()).sort(-1).values, blocks, after)
 
-    def _make(self, due: Tensor, asked: list[Tensor], lengths: Tensor, issue: Issue) -> _Made:
-        """Makes forecasts for each check, of sessions as they stood [M, 2]; those whose outcome is here go to `due`.
+    def _hand_out(self, due: Tensor, before: Stretches, own: Tensor, stands: Tensor) -> Tensor:
+        """Moves waiting forecasts whose outcome comes into `due`; returns those that go on waiting.
+
+        Args:
+            due: [B, T, D, checks, Q].
+            before: How intervals have adapted so far.
+            own: Which observations are a session's own, bool [B, T].
+            stands: How many observations a session has taken with each one, int64 [B, T].
+        """
+        # Where the session stood when the value that brings it to `stands` was forecast.
+        issued, strides = stands.unsqueeze(2) - self.checked[1:], self.strides[1:]
+        came = (issued % strides == 0) & (issued > 0) & (issued <= before.step.view(-1, 1, 1)) & own.unsqueeze(2)
+        rows, at, later = came.nonzero().unbind(1)
+        waiting = before.waiting.clone()
+        if len(rows):
+            slots = issued[rows, at, later] // strides[later] % WAITING
+            due[rows, at, :, later + 1] = waiting[rows, :, later, slots]
+            waiting[rows, :, later, slots] = 0.0
+        return waiting
+
+    def _make(self, due: Tensor, own: Tensor, stands: Tensor, issue: Issue) -> _Made | None:
+        """Makes the forecasts that are to be checked; returns those whose outcome is not here yet. As `_hand_out`."""
+        strides = self.strides[1:]
+        rows, at, later = ((stands.unsqueeze(2) % strides == 0) & own.unsqueeze(2)).nonzero().unbind(1)
+        if not len(rows):
+            return None
+        ahead = self.checked[later + 1]
+        quantiles = self._told_apart(issue(rows, at + 1, ahead).transpose(1, 2))
+        lands = (at + ahead).clamp(max=own.shape[1] - 1)
+        here = (at + ahead == lands) & own[rows, lands]
+        due[rows[here], lands[here], :, later[here] + 1] = quantiles[here]
+        slots = stands[rows, at] // strides[later] % WAITING
+        return _Made(*(each[~here] for each in (quantiles, rows, at + 1, later + 1, slots)))
+
+    def _track(self, before: Stretches, due: Tensor, values: Tensor, own: Tensor) -> tuple[Blocks, Tensor]:
+        """Moves quantiles block by block; also gives the sums of misses since then, [B, D, checks, Q]."""
+        index, issued, due, values = self._laid_out(before.step, due, values)
+        count = _blocks(own.shape[1])
+        reach = self._reach(due, values).view(len(due), count, BLOCK, *due.shape[2:])
+        judged = ~reach.isnan()
+        tails, reach = (judged * self.tails).sum(2), torch.where(judged, reach, -torch.inf)
+        tails[:, 0] -= before.misses
+        issued = issued.view(len(due), count, BLOCK, 1, self.later + 1, 1).expand(reach.shape)
+        stretches = before.stretches.new_zeros(len(due), count + 2, *before.stretches.shape[1:])
+        stretches[:, 1] = before.stretches
+        misses = torch.zeros_like(stretches[:, 1:])
+        parts = zip(issued.unbind(1), reach.unbind(1), tails.unbind(1), misses.unbind(1), strict=False)
+        into, now = stretches.unbind(1)[2:], before.stretches
+        for (where, towards, tail, missed), moved in zip(parts, into, strict=True):
+            beyond = self._beyond(towards, stretches.gather(1, where))
+            now = self._moved(now, torch.sub(beyond.sum(1), tail, out=missed), moved)
+        rows = torch.arange(len(due), device=due.device)
+        return Blocks(stretches, index), misses[rows, index[rows, own.sum(1)] - 1]
+
+    def _track_one(self, before: Stretches, due: Tensor, values: Tensor, own: Tensor) -> tuple[Blocks, Tensor]:
+        """The same for one observation, which may end a block."""
+        # All that was issued before has been stretched already, but what stood one step ahead.
+        beyond = self._beyond(self._reach(due, values)[:, 0], before.stretches * self.first)
+        misses = before.misses + (beyond - self.tails).nan_to_num_(0.0)
+        ends = (own & ((before.step + 1) % BLOCK == 0).unsqueeze(1)).view(-1, 1, 1, 1)
+        moved = torch.where(ends, self._moved(before.stretches, misses), before.stretches)
+        index = torch.arange(2, device=due.device).expand(len(due), -1)
+        return Blocks(torch.stack([before.stretches, moved], dim=1), index), misses.masked_fill_(ends, 0.0)
+
+    def _beyond(self, reach: Tensor, stretches: Tensor) -> Tensor:
+        """How far outcomes count as beyond each quantile, 0 to 1, of the shape of `reach`."""
+        return torch.addcmul(self.starts, reach, torch.exp(-stretches)).clamp_(0, 1)
+
+    def _moved(self, stretches: Tensor, misses: Tensor, out: Tensor | None = None) -> Tensor:
+        """Where misses move stretches, all [B, D, checks, Q]."""
+        moved = torch.addcmul(stretches, self.own, misses).addcmul_(self.common, misses.mean(-1, keepdim=True))
+        return torch.clamp(moved, self.least, self.largest, out=out)
+
+    def _reach(self, due: Tensor, values: Tensor) -> Tensor:
+        """How far outcomes lie from the median towards each quantile, in units of what counts as partly beyond it.
+
+        NaN if there is nothing to judge, [B, P, D, checks, Q].
+        """
+        middle = due[..., self.middle : self.middle + 1]
+        towards, distances = (values[..., None, None] - middle) * self.sides, (due - middle) * self.sides
+        reach = torch.where(distances > 0, towards / distances * self.sharpness, torch.nan)
+        return reach.clamp(-FARTHEST, FARTHEST)
+
+    def _told_apart(self, quantiles: Tensor) -> Tensor:
+        """Puts quantiles [..., Q] on the median that only rounding tells from it; they are not judged."""
+        middle = quantiles[..., self.middle : self.middle + 1]
+        return torch.where((quantiles - middle).abs() > ROUNDING * middle.abs(), quantiles, middle)
+
+    def _laid_out(self, step: Tensor, due: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Puts observations where they lie in their blocks, so that several sessions' blocks go together.
 
         Returns:
-            The others.
+            Which block's stretches held after so many observations, int64 [B, T + 1]; which were those of each forecast
+            that is judged, 0 if it has been stretched already, int64 [B, P, checks]; `due` [B, P, ...]; and `values`.
         """
-        checks = torch.cat([torch.full((len(each),), check, device=due.device) for check, each in enumerate(asked)])
-        rows, at = torch.cat(asked).unbind(1)
-        ahead = self.checked[checks]
-        made = _Made(issue(rows, at, ahead).transpose(1, 2), rows, at, checks, at + ahead - 1)
-        inside = made.lands < lengths[rows]
-        here = made.where(inside)
-        due[here.rows, here.lands, :, here.checks] = here.quantiles
-        return made.where(~inside)
-
-    def _hand_out(self, due: Tensor, waiting: Tensor, start: Tensor, check: int, lengths: Tensor) -> Tensor:
-        """Moves waiting forecasts whose outcome comes into `due`; returns when new ones are to be made, [M, 2]."""
-        ahead, stride = int(self.checked[check]), int(self.strides[check])
-        ats = torch.arange(due.shape[1], device=due.device)
-        own = ats < lengths.unsqueeze(1)
-        stands = start.unsqueeze(1) + ats + 1
-        # Where the session stood when the value that brings it to `stands` was forecast.
-        issued = stands - ahead
-        rows, at = (own & (issued % stride == 0) & (issued > 0) & (issued <= start.unsqueeze(1))).nonzero().unbind(1)
-        slots = torch.div(issued[rows, at], stride, rounding_mode="floor") % WAITING
-        due[rows, at, :, check] = waiting[rows, :, check - 1, slots]
-        waiting[rows, :, check - 1, slots] = 0.0
-        rows, at = (own & (stands % stride == 0)).nonzero().unbind(1)
-        return torch.stack([rows, at + 1], dim=1)
-
-    def _track(self, stretches: Tensor, values: Tensor, due: Tensor) -> Tensor:
-        """Moves each quantile after each outcome; gives [B, T + 1, D, checks, Q]."""
-        middle = due[..., self.middle : self.middle + 1]
-        distances, outcomes = due - middle, values.unsqueeze(-1).unsqueeze(-1) - middle
-        beyond, none = 1 - self.levels, torch.zeros_like(stretches[:, :, 0])
-        after = [stretches]
-        for at in range(values.shape[1]):
-            # What was issued before these observations has been stretched already.
-            begun = [at, *(at + 1 - ahead for ahead in self.checked.tolist()[1:])]
-            issued = [
-                after[begin][:, :, check] if begin > 0 or check == 0 else none for check, begin in enumerate(begun)
-            ]
-            quantiles = distances[:, at] * torch.stack(issued, dim=2).exp()
-            width = quantiles[..., self.high] - quantiles[..., self.low]
-            soft = SOFTNESS * width.clamp(min=NARROWEST).unsqueeze(-1)
-            above = ((outcomes[:, at] - quantiles) / soft + 0.5).clamp(0, 1)
-            moves = ((above - beyond) * self.rates).nan_to_num(0.0)
-            after.append((after[-1] + moves).clamp(LEAST_STRETCH, LARGEST_STRETCH))
-        return torch.stack(after, dim=1)
+        steps, offset = values.shape[1], (step % BLOCK).unsqueeze(1)
+        at = torch.arange(steps + 1, device=due.device)
+        index = (offset + at) // BLOCK + 1
+        begun = at[1:, None] - self.checked
+        issued = index[:, begun.clamp(min=0)] * ((begun > 0) | (self.checked == 1))
+        places = torch.arange(_blocks(steps) * BLOCK, device=due.device) - offset
+        outside, places = (places < 0) | (places >= steps), places.clamp(0, steps - 1)
+        rows = torch.arange(len(step), device=due.device).unsqueeze(1)
+        values = values[rows, places].masked_fill_(outside.unsqueeze(2), torch.nan)
+        return index, issued[rows, places], due[rows, places], values
 
     def _stretched(self, quantiles: Tensor, stretches: Tensor) -> Tensor:
         """Stretches quantiles [..., Q], which may put neighbours out of order."""
@@ -225,9 +325,42 @@ class Calibrator(nn.Module):
         return middle + (quantiles - middle) * stretches.exp()
 
 
-def _every(values: Tensor, lengths: Tensor) -> Tensor:
-    """Each session's own observations, by session and position, int64 [M, 2]."""
-    return (torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)).nonzero()
+def _of_levels(levels: Sequence[float], middle: int) -> dict[str, Tensor]:
+    """What differs from level to level, float64 [Q].
+
+    Returns:
+        The levels; on which side of the median each one is, -1, 0 or 1; what share of outcomes should lie beyond it;
+        how often the stretch in which they count as partly beyond fits between the median and it; and how far beyond
+        an outcome on the median counts, below 0.
+    """
+    tensor, normal = torch.tensor(levels, dtype=torch.float64), NormalDist()
+    sides = torch.sign(torch.arange(len(levels), dtype=torch.float64) - middle)
+    places = torch.tensor([abs(normal.inv_cdf(level)) for level in levels], dtype=torch.float64)
+    sharpness = places / (SOFTNESS * 2 * normal.inv_cdf(0.9))
+    tails = torch.where(sides > 0, 1 - tensor, tensor)
+    return {"levels": tensor, "sides": sides, "tails": tails, "sharpness": sharpness, "starts": 0.5 - sharpness}
+
+
+def _of_checks(rate: float, checked: Tensor, strides: Tensor) -> dict[str, Tensor]:
+    """What differs from one checked step ahead to another, float64 [checks, 1].
+
+    Returns:
+        Whether it is the first one, 1 or 0; how much a miss moves its own level, and how much the mean of all levels'
+        misses moves each of them; and the least and the largest stretch.
+    """
+    first = (checked == 1).double().unsqueeze(1)
+    return {
+        "first": first,
+        "own": rate * torch.full_like(first, OWN_SHARE).masked_fill(first > 0, 1.0),
+        "common": rate * COMMON_SHARE * (1 - first) * strides.double().sqrt().unsqueeze(1),
+        "least": torch.full_like(first, LEAST_STRETCH),
+        "largest": torch.full_like(first, LARGEST_LATER).masked_fill(first > 0, LARGEST_STRETCH),
+    }
+
+
+def _blocks(steps: int) -> int:
+    """In how many blocks so many steps lie at most, wherever they begin."""
+    return (steps + 2 * BLOCK - 2) // BLOCK
 
 
 def _stride(ahead: int, lags: Sequence[int]) -> int:

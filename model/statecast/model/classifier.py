@@ -165,8 +165,8 @@ class Classifier(nn.Module):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over configuration and weights as they are now, in hexadecimal."""
-        return digest_of(self.config, self.state_dict())
+        """SHA-256 over configuration, state layout and weights as they are now, in hexadecimal."""
+        return digest_of(self.config, self.layout, self.state_dict())
 
     def initial_state(self, batch_size: int) -> State:
         """Returns the state of sessions that have seen nothing."""

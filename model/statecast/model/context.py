@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .naive import Statistics
+from .naive import Candidates, Statistics
 from .state import State
 
 
@@ -21,6 +21,7 @@ class Context:
         ends: How many of its values lie before the next step, int64 [N].
         stretches: How its intervals have adapted, float64 [N, D, checks, Q]; None if they do not.
         categories: Its static categories, int64 [N, S]; None if all are unknown.
+        said: What the naive forecasters say of the steps asked for, [N, S, D, F], if that is known already.
     """
 
     output: Tensor
@@ -30,15 +31,16 @@ class Context:
     ends: Tensor
     stretches: Tensor | None
     categories: Tensor | None = None
+    said: Candidates | None = None
 
     @staticmethod
-    def of(state: State, categories: Tensor | None) -> "Context":
+    def of(state: State, categories: Tensor | None, said: Candidates | None = None) -> "Context":
         """Sessions as they stand."""
         window = state["window"]
         rows = torch.arange(len(window), device=window.device)
         ends = torch.full_like(rows, window.shape[1])
         statistics = Statistics.of(state)
-        return Context(state["hidden"][:, -1], statistics, window, rows, ends, state.get("stretches"), categories)
+        return Context(state["hidden"][:, -1], statistics, window, rows, ends, state.get("stretches"), categories, said)
 
     @property
     def size(self) -> int:

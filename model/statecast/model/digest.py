@@ -1,4 +1,4 @@
-"""A model's identity: the same for the same configuration and weights, wherever they lie."""
+"""A model's identity: the same for the same configuration, weights and layout of its state, wherever they lie."""
 
 import json
 from collections.abc import Mapping
@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from .config import StoredConfig
+from .state import StateLayout
 
 
-def digest_of(config: StoredConfig, tensors: Mapping[str, Tensor]) -> str:
-    """Returns SHA-256 in hexadecimal over the canonical configuration and all tensors by name."""
+def digest_of(config: StoredConfig, layout: StateLayout, tensors: Mapping[str, Tensor]) -> str:
+    """Returns SHA-256 in hexadecimal over the canonical configuration, the parts of a state and all tensors by name."""
     digest = sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    for part in layout.parts:
+        digest.update(f"\n{part.name} {part.dtype} {list(part.shape)}\n".encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())

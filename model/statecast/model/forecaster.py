@@ -19,7 +19,7 @@ from .errors import ObservationError
 from .features import step_features, step_size
 from .head import QuantileHead, within_reach
 from .known import KnownInputs
-from .naive import NaiveForecasters, Statistics
+from .naive import Candidates, NaiveForecasters, Statistics
 from .pit import share_below
 from .state import Part, State, StateLayout
 from .trace import Ends, Path, Trace
@@ -60,8 +60,8 @@ class Forecaster(nn.Module):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over configuration and weights as they are now, in hexadecimal; a millisecond or more."""
-        return digest_of(self.config, self.state_dict())
+        """SHA-256 over configuration, state layout and weights as they are, in hexadecimal; a millisecond or more."""
+        return digest_of(self.config, self.layout, self.state_dict())
 
     def initial_state(self, batch_size: int) -> State:
         """Returns the state of sessions that have seen nothing."""
@@ -96,8 +96,8 @@ class Forecaster(nn.Module):
         lengths = taken.lengths
         with self._graph():
             before, ragged = Memory(state["hidden"], state.get("cell")), not taken.is_even
-            history, inputs, output, memory, after = self._observed(state, before, taken)
-            path = Path(history, self.config.window, output, after, taken.categories)
+            history, inputs, output, memory, after, said = self._observed(state, before, taken)
+            path = Path(history, self.config.window, output, after, said, taken.categories)
             adapted = self._adapt(state, taken, path)
             pit = self._pit(adapted, taken, path)[:, : values.shape[1]]
             ends = Ends(lengths, inputs.shape[1], ragged)
@@ -106,11 +106,11 @@ class Forecaster(nn.Module):
                 **({} if memory.cell is None else {"cell": memory.cell}),
                 "window": ends.window(history, self.config.window),
                 **_named(ends.statistics(after)),
-                **self._adapted_parts(state, adapted, ends),
+                **self._adapted_parts(state, adapted),
                 "step": state["step"] + lengths,
             }
-        stretches = None if adapted is None else adapted.stretches
-        return Trace(State(advanced, self.layout), lengths, pit, before, inputs, self.cell, path, stretches)
+        blocks = None if adapted is None else adapted.blocks
+        return Trace(State(advanced, self.layout), lengths, pit, before, inputs, self.cell, path, blocks)
 
     def context(self, state: State, categories: Tensor | None = None) -> Context:
         """Returns what `forecast` needs of sessions as they stand.
@@ -158,7 +158,7 @@ class Forecaster(nn.Module):
         steps, future = steps.expand(context.size, -1), future or Future()
         arguments: tuple[Any, ...] = (
             context.output, context.history, context.rows, context.ends, context.categories, steps, future.times,
-            future.covariates, *context.statistics.parts,
+            future.covariates, *(context.said.parts if context.said else (None, None)), *context.statistics.parts,
         )  # fmt: skip
         with self._graph():
             if self._captured is None or self.training:
@@ -175,10 +175,13 @@ class Forecaster(nn.Module):
         steps: Tensor,
         times: Tensor | None,
         covariates: Tensor | None,
+        said: Tensor | None,
+        said_known: Tensor | None,
         *statistics: Tensor,
     ) -> tuple[Tensor]:
         """The same from tensors alone."""
-        context = Context(output, Statistics(*statistics), history, rows, ends, None, categories)
+        candidates = None if said is None or said_known is None else Candidates(said, said_known)
+        context = Context(output, Statistics(*statistics), history, rows, ends, None, categories, candidates)
         known = self.known.of_steps(times, covariates, steps.shape)
         static = self._static(categories, steps.shape[0])
         quantiles: Tensor = self.head(self.naive, context, steps, times, known, static)
@@ -186,8 +189,11 @@ class Forecaster(nn.Module):
 
     def _observed(
         self, state: State, before: Memory, taken: "_Taken"
-    ) -> tuple[Tensor, Tensor, Tensor, Memory, Statistics]:
-        """The windows and the observations, what the recurrent layers see, say and remember, and the statistics."""
+    ) -> tuple[Tensor, Tensor, Tensor, Memory, Statistics, Candidates]:
+        """The windows and the observations; what the recurrent layers see, say and remember; and what was told naively.
+
+        The last is the naive forecasters' statistics, and what they said of each observation.
+        """
         arguments: tuple[Any, ...] = (
             state["window"], before.hidden, before.cell, taken.values, taken.covariates, taken.times, taken.categories,
             *Statistics.of(state).parts,
@@ -198,7 +204,7 @@ class Forecaster(nn.Module):
             results = self._captured.run("observe", self._observe, arguments)
         history, inputs, output, hidden, *others = results
         cell = None if before.cell is None else others.pop(0)
-        return history, inputs, output, Memory(hidden, cell), Statistics(*others)
+        return history, inputs, output, Memory(hidden, cell), Statistics(*others[:-2]), Candidates(*others[-2:])
 
     def _observe(
         self,
@@ -214,11 +220,11 @@ class Forecaster(nn.Module):
     ) -> tuple[Tensor, ...]:
         """The same from tensors alone, and as tensors."""
         history = torch.cat([window, values], dim=1)
-        after = self.naive.observe(Statistics(*statistics), history, times)
+        after, said = self.naive.observe(Statistics(*statistics), history, times)
         inputs = self._inputs(after, history, covariates, times, categories)
         output, memory = self._run(Memory(hidden, cell), inputs, lengths)
         remembered = [memory.hidden] if memory.cell is None else [memory.hidden, memory.cell]
-        return (history, inputs, output, *remembered, *after.parts)
+        return (history, inputs, output, *remembered, *after.parts, *said.parts)
 
     def _inputs(
         self,
@@ -251,8 +257,24 @@ class Forecaster(nn.Module):
             parts = zip(*(torch.split(each, CHECKS_AT_ONCE) for each in (rows, at, ahead)), strict=True)
             return torch.cat([self._checked_forecasts(taken, path, *part) for part in parts])
 
-        before = Stretches(state["stretches"], state["waiting"], state["step"]) if self.calibrator.adapts else None
-        return self.calibrator.observe(before, taken.values, taken.lengths, issue)
+        before = None
+        if self.calibrator.adapts:
+            before = Stretches(state["stretches"], state["misses"], state["waiting"], state["step"])
+        return self.calibrator.observe(before, self._standing(state, taken, path), taken.values, taken.lengths, issue)
+
+    def _standing(self, state: State, taken: "_Taken", path: Path) -> Tensor:
+        """The forecast standing before each observation, with what was told of it; float64 [B, T, D, Q]."""
+        batch, steps = taken.values.shape[:2]
+        size = max(1, CHECKS_AT_ONCE // max(1, batch))
+        parts = []
+        for start in range(0, steps, size):
+            piece = slice(start, min(start + size, steps))
+            context = Context.of(state, taken.categories, path.said) if steps == 1 else path.before(piece)
+            told = (each if each is None else each[:, piece].flatten(0, 1).unsqueeze(1) for each in taken.told)
+            ahead = torch.ones(1, dtype=torch.int64, device=self.device)
+            quantiles = self.quantiles(context, ahead, Future(*told))[:, 0]
+            parts.append(quantiles.transpose(1, 2).reshape(batch, piece.stop - piece.start, *quantiles.shape[:0:-1]))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def _pit(self, adapted: Adapted | None, taken: "_Taken", path: Path) -> Tensor:
         """Where each value lay in the forecast standing before it, just as it was given, [B, T, D]."""
@@ -264,32 +286,23 @@ class Forecaster(nn.Module):
         return share_below(standing.squeeze(2).transpose(2, 3), taken.values, self.calibrator.levels)
 
     def _checked_forecasts(self, taken: "_Taken", path: Path, rows: Tensor, at: Tensor, ahead: Tensor) -> Tensor:
-        """Forecasts of M sessions as they stood, one step each, with what the session was told of that step."""
-        lands = at + ahead - 1
-        told = lands < taken.lengths[rows]
-        lands = torch.where(told, lands, 0)
-        covariates = None
-        if taken.covariates is not None:
-            # The outcome's own covariates come with it; those further ahead nobody has told yet.
-            told = (told & (ahead == 1)).unsqueeze(1)
-            covariates = torch.where(told, taken.covariates[rows, lands], torch.nan).unsqueeze(1)
+        """Forecasts of M sessions as they stood, one step each; nobody has told yet what is known of that step."""
         times = self._times_ahead(taken.times, rows, at, ahead)
-        return self.quantiles(path.context(rows, at), ahead.unsqueeze(1), Future(times, covariates))[:, 0]
+        return self.quantiles(path.context(rows, at), ahead.unsqueeze(1), Future(times))[:, 0]
 
     def _times_ahead(self, times: Tensor | None, rows: Tensor, at: Tensor, ahead: Tensor) -> Tensor | None:
         """The times of the steps `ahead` of sessions that stood after `at` of their observations, int64 [M, 1]."""
         if times is None:
             return None
-        # Only forecasts of the very next observation may stand before the first one.
-        landing = times[rows, at.clamp(max=times.shape[1] - 1)]
+        landing = times[rows, at - 1]
         for step in self.config.checked_steps[1:]:
             chosen = ahead == step
-            landing[chosen] = self.known.later(times[rows[chosen], at[chosen] - 1], step)
+            landing[chosen] = self.known.later(landing[chosen], step)
         return landing.unsqueeze(1)
 
-    def _adapted_parts(self, state: State, adapted: Adapted | None, ends: Ends) -> dict[str, Tensor]:
-        if adapted is not None and adapted.stretches is not None and adapted.waiting is not None:
-            return {"stretches": ends.pick(adapted.stretches), "waiting": adapted.waiting}
+    def _adapted_parts(self, state: State, adapted: Adapted | None) -> dict[str, Tensor]:
+        if adapted is not None and adapted.after is not None:
+            return {part.name: getattr(adapted.after, part.name) for part in self.calibrator.parts}
         return {part.name: state[part.name] for part in self.calibrator.parts}
 
     def _run(self, before: Memory, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Memory]:
@@ -345,6 +358,11 @@ class _Taken:
     is_even: bool
     times: Tensor | None
     categories: Tensor | None
+
+    @property
+    def told(self) -> tuple[Tensor | None, Tensor | None]:
+        """Times and covariates."""
+        return self.times, self.covariates
 
 
 def _parts(config: ModelConfig, naive: NaiveForecasters, calibrator: Calibrator) -> Iterator[Part]:

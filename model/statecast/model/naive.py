@@ -54,6 +54,10 @@ class Statistics:
         """Picks from the leading dimensions."""
         return Statistics(*(getattr(self, field.name)[index] for field in fields(self)))
 
+    def flat(self) -> "Statistics":
+        """Makes one of batch and time."""
+        return Statistics(*(getattr(self, field.name).flatten(0, 1) for field in fields(self)))
+
 
 @dataclass(frozen=True)
 class Levels:
@@ -85,6 +89,15 @@ class Candidates:
 
     values: Tensor
     known: Tensor
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """Both, in order."""
+        return self.values, self.known
+
+    def piece(self, piece: slice) -> "Candidates":
+        """Out of [B, T, D, F], as one step ahead of each of N sessions, [N, 1, D, F]."""
+        return Candidates(*(each[:, piece].flatten(0, 1).unsqueeze(1) for each in (self.values, self.known)))
 
 
 class NaiveForecasters(nn.Module):
@@ -138,7 +151,7 @@ class NaiveForecasters(nn.Module):
             Part("errors", (d, f, self.memories), "float64"),
         )
 
-    def observe(self, before: Statistics, history: Tensor, times: Tensor | None) -> Statistics:
+    def observe(self, before: Statistics, history: Tensor, times: Tensor | None) -> tuple[Statistics, Candidates]:
         """Takes observations in.
 
         Args:
@@ -148,7 +161,8 @@ class NaiveForecasters(nn.Module):
             times: When the observations are, int64 [B, T]; None if the model does not see the calendar.
 
         Returns:
-            The statistics before the first observation and after each one, [B, T + 1, ...].
+            The statistics before the first observation and after each one, [B, T + 1, ...]; and what each forecaster
+            said of each one, [B, T, D, F].
         """
         values = history[:, self.window :]
         seen = ~values.isnan()
@@ -165,8 +179,9 @@ class NaiveForecasters(nn.Module):
         carries, carry_counts = self._carry(before, values, seasonal)
         past = slice(None), slice(0, -1)
         levels = self._levels(last[past], count[past], means[past], carries[past], carry_counts[past])
-        errors, error_counts = self._judge(before, values, self.candidates(levels, seasonal, self.one_step))
-        return Statistics(last, count, lowest, highest, means, carries, error_counts, errors)
+        said = self.candidates(levels, seasonal, self.one_step)
+        errors, error_counts = self._judge(before, values, said)
+        return Statistics(last, count, lowest, highest, means, carries, error_counts, errors), said
 
     def _mean(self, before: Statistics, values: Tensor, seen: Tensor, count: Tensor) -> Tensor:
         """The exponential means, [B, T + 1, D, M].

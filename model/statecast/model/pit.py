@@ -1,5 +1,7 @@
 """Where a value lies in the distribution that quantiles describe: the probability integral transform."""
 
+from math import log
+
 import torch
 from torch import Tensor
 
@@ -20,24 +22,32 @@ def share_below(quantiles: Tensor, values: Tensor, levels: Tensor) -> Tensor:
     Returns:
         float64 [...], 0 to 1; NaN where a quantile or the value is.
     """
-    count = len(levels)
-    value = values.unsqueeze(-1)
-    upto, under = (quantiles <= value).sum(-1), (quantiles < value).sum(-1)
-    above = upto.clamp(1, count - 1)
-    low, high = _pick(quantiles, above - 1), _pick(quantiles, above)
-    level_low, level_high = levels[above - 1], levels[above]
-    width = (high - low).clamp(min=NARROWEST)
-    inside = level_low + (level_high - level_low) * ((values - low) / width).clamp(0, 1)
-    fall = (level_high / level_low).log() * ((low - values) / width).clamp(0, _MOST_WIDTHS)
-    rise = ((1 - level_low) / (1 - level_high)).log() * ((values - high) / width).clamp(0, _MOST_WIDTHS)
-    share = torch.where(upto == 0, levels[0] * torch.exp(-fall), inside)
-    share = torch.where(under == count, 1 - (1 - levels[-1]) * torch.exp(-rise), share)
-    # Where several quantiles are equal to the value, it has a probability of its own.
-    start = torch.where(under > 0, levels[under.clamp(max=count - 1)], 0.0)
-    stop = torch.where(upto < count, levels[(upto - 1).clamp(min=0)], 1.0)
-    share = torch.where(upto - under > 1, (start + stop) / 2, share)
-    return share.masked_fill(values.isnan() | quantiles.isnan().any(-1), torch.nan)
+    value, lows = values.unsqueeze(-1), quantiles[..., :-1]
+    past = (value - lows) / (quantiles[..., 1:] - lows).clamp(min=NARROWEST)
+    # Between the two quantiles that a value lies between; where it has not come so far yet, nothing.
+    inside = torch.addcmul(levels[:-1], levels.diff(), past.clamp(0, 1)).masked_fill(past <= 0, 0.0).amax(-1)
+    lowest, low = levels[:2].tolist()
+    high, highest = levels[-2:].tolist()
+    fall = torch.exp(log(low / lowest) * past[..., 0].clamp(-_MOST_WIDTHS, 0))
+    rise = (past[..., -1] - 1).clamp(0, _MOST_WIDTHS)
+    above = 1 - (1 - highest) * torch.exp(log((1 - highest) / (1 - high)) * rise)
+    share = torch.where(rise > 0, above, torch.maximum(lowest * fall, inside))
+    equal = quantiles == value
+    if bool((equal.sum(-1) > 1).any()):
+        return _halved(share, equal, levels)
+    return share
 
 
-def _pick(quantiles: Tensor, index: Tensor) -> Tensor:
-    return quantiles.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+def _halved(share: Tensor, equal: Tensor, levels: Tensor) -> Tensor:
+    """Where several quantiles are equal to the value, it has a probability of its own: half of that, and what is lower.
+
+    Args:
+        share: For all others, [...].
+        equal: Which quantiles are equal to the value, bool [..., Q].
+        levels: Of the quantiles, [Q].
+    """
+    first = equal.to(torch.uint8).argmax(-1)
+    last = first + equal.sum(-1) - 1
+    start = torch.where(first > 0, levels[first], 0.0)
+    stop = torch.where(last < len(levels) - 1, levels[last.clamp(min=0)], 1.0)
+    return torch.where(last > first, (start + stop) / 2, share)

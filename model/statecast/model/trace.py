@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .calibration import Blocks
 from .cells import Gates, Memory, RecurrentLayers
 from .context import Context
 from .errors import ObservationError
-from .naive import Statistics
+from .naive import Candidates, Statistics
 from .state import State
 
 
@@ -30,7 +31,7 @@ class Trace:
     _inputs: Tensor
     _layers: RecurrentLayers
     _path: "Path"
-    _stretches: Tensor | None
+    _blocks: Blocks | None
 
     def context(self, rows: Tensor, steps: Tensor) -> Context:
         """Goes back to how sessions stood after some of their new observations.
@@ -49,7 +50,8 @@ class Trace:
             return Context.of(self.state, self._path.categories)  # as almost always, and nothing needs to be picked
         if bool(((steps < 0) | (steps > self.lengths[rows])).any()):
             raise ObservationError("steps: beyond the observations of this trace")
-        return self._path.context(rows, steps, self._stretches)
+        stretches = None if self._blocks is None else self._blocks.at(rows, steps)
+        return self._path.context(rows, steps, stretches)
 
     def gates(self, row: int, step: int) -> Gates:
         """Returns what the cell's gates were in one step of one session, `step` counted from 1."""
@@ -69,6 +71,7 @@ class Path:
         window: The length of a window.
         output: The recurrent layers' output, float32 [B, T + 1, H].
         statistics: [B, T + 1, ...].
+        said: What the naive forecasters said of each observation, [B, T, D, F].
         categories: int64 [B, S], or None.
     """
 
@@ -76,18 +79,31 @@ class Path:
     window: int
     output: Tensor
     statistics: Statistics
+    said: Candidates
     categories: Tensor | None
 
     def context(self, rows: Tensor, steps: Tensor, stretches: Tensor | None = None) -> Context:
-        """How sessions `rows` stood after `steps` observations, both int64 [N]; stretches: [B, T + 1, ...]."""
+        """How sessions `rows` stood after `steps` observations, both int64 [N]; stretches: [N, ...]."""
         return Context(
             self.output[rows, steps],
             self.statistics.at(rows, steps),
             self.history,
             rows,
             steps + self.window,
-            None if stretches is None else stretches[rows, steps],
+            stretches,
             None if self.categories is None else self.categories[rows],
+        )
+
+    def before(self, piece: slice) -> Context:
+        """How every session stood before each observation of a piece, by session, to forecast that one."""
+        output = self.output[:, piece]
+        batch, steps = output.shape[:2]
+        at = torch.arange(self.window + piece.start, self.window + piece.stop, device=output.device).repeat(batch)
+        rows = torch.arange(batch, device=output.device).repeat_interleave(steps)
+        categories = None if self.categories is None else self.categories[rows]
+        statistics = self.statistics.at(slice(None), piece).flat()
+        return Context(
+            output.flatten(0, 1), statistics, self.history, rows, at, None, categories, self.said.piece(piece)
         )
 
 

@@ -43,7 +43,7 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """The digest of configuration and weights, in hexadecimal."""
+        """The digest of configuration, state layout and weights, in hexadecimal."""
         return self.forecaster.digest
 
     @cached_property
