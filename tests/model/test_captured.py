@@ -1,6 +1,8 @@
 """A sealed model does to the last bit what it did before, whatever the batch in which it was recorded."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from support.models import shop_model, tiny_model
 
 from statecast.model import Forecaster, Future, State, StreamingModel, bundled_models, load_model
+from statecast.model.captured import MOST_RECORDED, SEEN_BEFORE, Captured
 
 HOUR_NS = 3_600_000_000_000
 MODELS: dict[str, Callable[[], StreamingModel]] = {
@@ -82,3 +85,19 @@ def test_a_model_that_learns_is_not_sealed() -> None:
     model.train()
     trace = model.advance(model.initial_state(2), torch.ones(2, 1, len(model.config.targets), dtype=torch.float64))
     assert trace.state["hidden"].requires_grad
+
+
+def test_not_everything_is_recorded() -> None:
+    captured, calls = Captured(), Counter[int]()
+
+    def double(values: torch.Tensor, key: int) -> tuple[torch.Tensor]:
+        calls[key] += 1
+        return (2 * values,)
+
+    for _ in range(5):
+        for key in range(2 * MOST_RECORDED):
+            (doubled,) = captured.run(key, partial(double, key=key), [torch.tensor([3.0])])
+            assert doubled.tolist() == [6.0]
+    recorded = [key for key, count in calls.items() if count == SEEN_BEFORE]
+    assert len(recorded) == MOST_RECORDED
+    assert all(count == 5 for key, count in calls.items() if key not in recorded)

@@ -6,6 +6,7 @@ of `torch.compile`, which would need a C++ compiler where the service runs.
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -14,29 +15,48 @@ from torch import Tensor
 
 Function = Callable[..., tuple[Tensor, ...]]
 
+SEEN_BEFORE, MOST_SEEN, MOST_RECORDED = 3, 1000, 24
+
 
 class Captured:
     """What functions do, by the key under which each is run.
 
     A function may branch on nothing but what its key tells, and be of any size of batch, the first dimension of all its
-    arguments. What it uses beside them must not change.
+    arguments. What it uses beside them must not change. Recording takes some tenths of a second and megabytes, so it is
+    done for what comes again and again, and not for ever more keys.
     """
 
     def __init__(self) -> None:
         self._recorded: dict[Hashable, Any] = {}
+        self._seen: Counter[Hashable] = Counter()
 
     def run(self, key: Hashable, function: Function, arguments: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """The function's results for arguments, some of which may be missing."""
-        given = [each for each in arguments if each is not None]
         missing = tuple(each is None for each in arguments)
         recorded = self._recorded.get((key, missing))
         if recorded is None:
-            recorded = self._recorded[key, missing] = _record(function, given, missing)
-        results: tuple[Tensor, ...] = recorded(*given)
+            if not (_has_rows(arguments) and self._is_worth_it((key, missing))):
+                return function(*arguments)
+            recorded = self._recorded[key, missing] = _record(function, arguments)
+        results: tuple[Tensor, ...] = recorded(*(each for each in arguments if each is not None))
         return results
 
+    def _is_worth_it(self, key: Hashable) -> bool:
+        if len(self._recorded) == MOST_RECORDED:
+            return False
+        if len(self._seen) > MOST_SEEN:
+            self._seen.clear()
+        self._seen[key] += 1
+        return self._seen[key] >= SEEN_BEFORE
 
-def _record(function: Function, given: Sequence[Tensor], missing: Sequence[bool]) -> Any:
+
+def _has_rows(arguments: Sequence[Tensor | None]) -> bool:
+    return all(each is None or each.shape[0] > 0 for each in arguments)
+
+
+def _record(function: Function, arguments: Sequence[Tensor | None]) -> Any:
+    missing = [each is None for each in arguments]
+
     def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
         left = iter(tensors)
         return function(*(None if is_missing else next(left) for is_missing in missing))
@@ -45,5 +65,5 @@ def _record(function: Function, given: Sequence[Tensor], missing: Sequence[bool]
         # That it is deprecated, and that branches are recorded as they are taken.
         warnings.simplefilter("ignore")
         # A dimension of 1 could be taken for one that is always 1.
-        examples = tuple(torch.cat([each, each]) for each in given)
+        examples = tuple(torch.cat([each, each]) for each in arguments if each is not None)
         return torch.jit.trace(flat, examples, check_trace=False)  # type: ignore[no-untyped-call]
