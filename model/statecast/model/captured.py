@@ -8,6 +8,7 @@ of `torch.compile`, which would need a C++ compiler where the service runs.
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from threading import Lock
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 Function = Callable[..., tuple[Tensor, ...]]
 
+_RECORDING = Lock()  # what is done about warnings is done to all threads
 SEEN_BEFORE, MOST_SEEN, MOST_RECORDED = 3, 1000, 24
 
 
@@ -61,7 +63,7 @@ def _record(function: Function, arguments: Sequence[Tensor | None]) -> Any:
         left = iter(tensors)
         return function(*(None if is_missing else next(left) for is_missing in missing))
 
-    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+    with _RECORDING, torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         # That it is deprecated, and that branches are recorded as they are taken.
         warnings.simplefilter("ignore")
         # A dimension of 1 could be taken for one that is always 1.

@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,12 +114,13 @@ async def serving(settings: Settings, load_models: LoadModels = load_registry) -
             watcher = Watcher(settings.models, registry, metrics, device, settings.models_poll_seconds)
             watcher.start()
             stack.push_async_callback(watcher.stop)
-        store, catalog = stack.enter_context(_stores(settings))
+        stores, catalog = stack.enter_context(_stores(settings))
         scheduler = Scheduler(_limits(settings))
         metrics.watch_queue(lambda: scheduler.queued_requests)
         gate = Gate(scheduler, metrics)
-        worker = Worker(scheduler, _engine(settings, registry, store, metrics), metrics, gate.deliver)
-        engine = asyncio.wrap_future(worker.start())
+        engines = _engines(settings, registry, stores, metrics)
+        worker = Worker(scheduler, engines, metrics, gate.deliver)
+        engine = asyncio.ensure_future(_all(worker.start()))
         stack.push_async_callback(_stop_engine, scheduler, engine)
         streams = Streams(gate, settings.max_streams)
         service = ForecastService(gate, streams, catalog)
@@ -159,8 +161,8 @@ def _limits(settings: Settings) -> BatchLimits:
 
 
 @contextmanager
-def _stores(settings: Settings) -> Iterator[tuple[Store, Catalog]]:
-    """The engine's store and the listings', with a Redis of our own if no other is named."""
+def _stores(settings: Settings) -> Iterator[tuple[list[Store], Catalog]]:
+    """The engines' stores and the listings', with a Redis of our own if no other is named."""
     embedded = None
     url = settings.redis_url
     if not url:
@@ -176,7 +178,7 @@ def _stores(settings: Settings) -> Iterator[tuple[Store, Catalog]]:
             redact(url),
         )
         catalog = Catalog(Store(client, settings.namespace))
-        yield Store(client, settings.namespace), catalog
+        yield [Store(client, settings.namespace) for _ in range(settings.engine_threads)], catalog
         catalog.close()
     finally:
         client.close()
@@ -184,10 +186,16 @@ def _stores(settings: Settings) -> Iterator[tuple[Store, Catalog]]:
             embedded.stop()
 
 
-def _engine(settings: Settings, registry: Registry, store: Store, metrics: Metrics) -> Engine:
+def _engines(settings: Settings, registry: Registry, stores: Sequence[Store], metrics: Metrics) -> list[Engine]:
     planner = Planner(registry, settings.session_ttl_seconds * 1000, settings.max_observations)
     hot = HotSessions(settings.cache_sessions)
-    return Engine(registry, store, hot, planner, metrics, snapshot_every=settings.snapshot_every)
+    every = settings.snapshot_every
+    return [Engine(registry, store, hot, planner, metrics, snapshot_every=every) for store in stores]
+
+
+async def _all(threads: "Sequence[Future[None]]") -> None:
+    """Until all of them end, or one fails."""
+    await asyncio.gather(*map(asyncio.wrap_future, threads))
 
 
 async def _stop_engine(scheduler: Scheduler, engine: "asyncio.Future[None]") -> None:

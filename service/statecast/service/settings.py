@@ -41,6 +41,9 @@ class Settings:
     default_model: str = _option("base", "The model of sessions whose caller names none.")
     device: str = _option("auto", "Where models run; auto is cuda if there is one.", choices=("auto", "cpu", "cuda"))
     threads: int = _option(1, "CPU threads of one batch's computation.", min=1)
+    engine_threads: int = _option(
+        2, "How many batches may be under way at once, if more wait than one can hold.", min=1, max=64
+    )
     session_ttl_seconds: int = _option(
         30 * 86_400,
         "How long a session is kept after its last observation.",

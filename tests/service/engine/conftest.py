@@ -36,10 +36,12 @@ def make_engine(registry: Registry, any_redis: RedisProcess, namespace: str) -> 
         redis: RedisProcess = any_redis,
         registry: Registry = registry,
         timeout_seconds: float = 2.0,
+        hot: HotSessions | None = None,
     ) -> Engine:
         store = Store(connect(redis.url, timeout_seconds), namespace)
         planner = Planner(registry, default_ttl_ms=60_000, max_steps=1000)
-        return Engine(registry, store, HotSessions(capacity), planner, Metrics(), snapshot_every=snapshot_every)
+        kept = HotSessions(capacity) if hot is None else hot
+        return Engine(registry, store, kept, planner, Metrics(), snapshot_every=snapshot_every)
 
     return make
 

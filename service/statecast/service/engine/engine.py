@@ -79,6 +79,7 @@ class Engine:
             self._drop(batch)  # what they left in memory may be half done
             raise
         finally:
+            self._hot.let_go(batch)
             self._metrics.cached_sessions.set(len(self._hot))
 
     def _carry_out(self, batch: Requests) -> Results:

@@ -4,7 +4,9 @@ A copy here may be stale when another replica has moved the session on; the stam
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from threading import RLock
 
 import torch
 
@@ -47,52 +49,70 @@ class StatePool:
 
 
 class HotSessions:
-    """The sessions kept in memory, the least recently used of more than `capacity` dropped."""
+    """The sessions kept in memory, the least recently used of more than `capacity` dropped. For any thread.
+
+    A session that is in a batch stays until the batch is over, so that its row is not given to another meanwhile.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._sessions: OrderedDict[str, Loaded] = OrderedDict()
         self._pools: dict[str, StatePool] = {}
+        self._in_batches: set[str] = set()
+        self._lock = RLock()
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def get(self, session_id: str) -> Loaded | None:
-        """The session, if it is hot."""
-        session = self._sessions.get(session_id)
-        if session is not None:
-            self._sessions.move_to_end(session_id)
-        return session
+        """The session, if it is hot, for a batch that ends with `let_go`."""
+        with self._lock:
+            session = self._sessions.get(session_id)
+            if session is not None:
+                self._sessions.move_to_end(session_id)
+                self._in_batches.add(session_id)
+            return session
+
+    def let_go(self, session_ids: Iterable[str]) -> None:
+        """These sessions are not in a batch any more."""
+        with self._lock:
+            self._in_batches.difference_update(session_ids)
 
     def read(self, model: Model, rows: list[int]) -> State:
         """The state of that model's sessions in `rows`."""
-        return self._pool(model).read(rows)
+        with self._lock:
+            return self._pool(model).read(rows)
 
     def keep(self, model: Model, sessions: Mapping[str, Loaded], states: State) -> None:
         """Keep sessions of one model and their states, a row each in the same order; their rows are chosen here."""
-        pool = self._pool(model)
-        # Out of the books while their rows are written: a failure must not leave an old state under a new stamp.
-        for session_id in sessions:
-            self.drop(session_id)
-        rows: list[int] = []
-        try:
-            rows.extend(pool.claim() for _ in sessions)
-            pool.write(rows, states)
-        except BaseException:
-            for row in rows:
-                pool.release(row)
-            raise
-        for row, session in zip(rows, sessions.values(), strict=True):
-            session.row = row
-        self._sessions.update(sessions)
-        while len(self._sessions) > self._capacity:
-            self.drop(next(iter(self._sessions)))
+        with self._lock:
+            pool = self._pool(model)
+            # Out of the books while their rows are written: a failure must not leave an old state under a new stamp.
+            for session_id in sessions:
+                self.drop(session_id)
+            rows: list[int] = []
+            try:
+                rows.extend(pool.claim() for _ in sessions)
+                pool.write(rows, states)
+            except BaseException:
+                for row in rows:
+                    pool.release(row)
+                raise
+            for row, session in zip(rows, sessions.values(), strict=True):
+                session.row = row
+            self._sessions.update(sessions)
+            excess = len(self._sessions) - self._capacity
+            if excess > 0:
+                idle = (session_id for session_id in self._sessions if session_id not in self._in_batches)
+                for session_id in list(islice(idle, excess)):
+                    self.drop(session_id)
 
     def drop(self, session_id: str) -> None:
         """Forget a session, if it is hot."""
-        session = self._sessions.pop(session_id, None)
-        if session and session.standing and session.row is not None:
-            self._pool(session.standing.model).release(session.row)
+        with self._lock:
+            session = self._sessions.pop(session_id, None)
+            if session and session.standing and session.row is not None:
+                self._pool(session.standing.model).release(session.row)
 
     def _pool(self, model: Model) -> StatePool:
         pool = self._pools.get(model.digest)

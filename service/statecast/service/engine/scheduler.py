@@ -70,8 +70,12 @@ class Scheduler:
         self._ties = itertools.count()
         self._given = 0  # to whoever had the last turn: a newcomer begins there, not at nothing
         self._busy: set[str] = set()
+        self._ready = 0  # sessions whose turn can come
+        self._under_way = 0  # batches
         self._closed = False
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)  # for whoever takes any batch
+        self._filled = threading.Condition(lock)  # for whoever takes only full ones
 
     @property
     def queued_requests(self) -> int:
@@ -103,7 +107,7 @@ class Scheduler:
                 try:
                     self._books.check(ticket.caller, request.cost, request.deadline)
                 except Overloaded as error:
-                    self._changed.notify()
+                    self._tell()
                     return position, error
                 self._books.enter(ticket.caller, request, self._given)
                 line = self._lines.get(request.session_id)
@@ -112,7 +116,7 @@ class Scheduler:
                     if request.session_id not in self._busy:
                         self._give_turn(request.session_id, ticket.caller)
                 line.append(ticket)
-            self._changed.notify()
+            self._tell()
         return len(tickets), None
 
     def check(self, caller: str, cost: int, deadline: float | None) -> None:
@@ -124,20 +128,26 @@ class Scheduler:
         with self._changed:
             self._books.check(caller, cost, deadline)
 
-    def take(self) -> Batch | None:
+    def take(self, *, only_full: bool = False) -> Batch | None:
         """The next batch, as soon as there is one; None once the scheduler is closed and empty.
 
         Every batch must be given back with `done`.
+
+        Args:
+            only_full: Wait until as many sessions wait as a batch may hold, and end as soon as the scheduler is closed.
         """
         with self._changed:
             while True:
-                batch = self._form_batch()
+                may_take = not only_full or self._ready >= self._limits.sessions
+                batch = self._form_batch() if may_take else Batch()
                 if batch.sessions or batch.late:
-                    self._books.under_way_until = batch.taken_at + self._books.pace.seconds(batch.cost)
+                    self._under_way += 1
+                    until = batch.taken_at + self._books.pace.seconds(batch.cost)
+                    self._books.under_way_until = max(self._books.under_way_until, until)
                     return batch
-                if self._closed and not self._lines:
+                if self._closed and (only_full or not self._lines):
                     return None
-                self._changed.wait()
+                (self._filled if only_full else self._changed).wait()
 
     def done(self, batch: Batch) -> None:
         """The sessions of `batch` may be batched again."""
@@ -146,10 +156,12 @@ class Scheduler:
                 self._busy.discard(session_id)
                 if session_id in self._lines:
                     self._give_turn(session_id, self._lines[session_id][0].caller)
-            self._books.under_way_until = 0.0
-            if batch.is_full:
-                self._books.pace.note(time.monotonic() - batch.taken_at, batch.cost)
-            self._changed.notify_all()
+            if batch.is_full:  # those under way at the same time share the time that they take
+                self._books.pace.note((time.monotonic() - batch.taken_at) / self._under_way, batch.cost)
+            self._under_way -= 1
+            if not self._under_way:
+                self._books.under_way_until = 0.0
+            self._tell()
 
     def take_all(self) -> list[Ticket]:
         """Everything that waits, in no order, to be answered without being carried out."""
@@ -157,19 +169,27 @@ class Scheduler:
             tickets = [ticket for line in self._lines.values() for ticket in line]
             self._lines.clear()
             self._turns.clear()
+            self._ready = 0
             self._books.clear()
-            self._changed.notify_all()
+            self._tell()
             return tickets
 
     def close(self) -> None:
         """Take no more requests; those that wait are still served."""
         with self._changed:
             self._closed = True
-            self._changed.notify_all()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wakes whoever may have something to do now."""
+        self._changed.notify_all()
+        if self._ready >= self._limits.sessions or self._closed:
+            self._filled.notify_all()
 
     def _give_turn(self, session_id: str, name: str) -> None:
         caller = self._books.callers[name]
         caller.ready.append(session_id)
+        self._ready += 1
         if len(caller.ready) == 1:
             caller.given = max(caller.given, self._given)
             heapq.heappush(self._turns, (caller.given, next(self._ties), name))
@@ -182,6 +202,7 @@ class Scheduler:
             caller = self._books.callers[name]
             self._given = given
             session_id = caller.ready.popleft()
+            self._ready -= 1
             taken = self._take_from(session_id, most - batch.cost, batch.late, batch.taken_at)
             cost = taken[0].request.cost if len(taken) == 1 else sum(ticket.request.cost for ticket in taken)
             batch.cost += cost

@@ -1,8 +1,8 @@
-"""The engine's thread: batch after batch, until the scheduler is closed and empty."""
+"""The engines' threads: batch after batch, until the scheduler is closed and empty."""
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from statecast.service.engine.engine import Engine, Results
@@ -21,29 +21,36 @@ LOST_RETRY_SECONDS = 0.2
 
 
 class Worker:
-    """Runs the engine in a thread of its own."""
+    """Runs engines, each in a thread of its own.
 
-    def __init__(self, scheduler: Scheduler, engine: Engine, metrics: Metrics, deliver: Deliver) -> None:
+    The first one takes a batch whenever it can, the others when a whole batch waits meanwhile: then one computes while
+    another commits. Where less waits, more threads would only make more and smaller batches.
+    """
+
+    def __init__(self, scheduler: Scheduler, engines: Sequence[Engine], metrics: Metrics, deliver: Deliver) -> None:
         self._scheduler = scheduler
-        self._engine = engine
+        self._engines = engines
         self._metrics = metrics
         self._deliver = deliver
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._threads = ThreadPoolExecutor(len(engines), thread_name_prefix="engine")
 
-    def start(self) -> "Future[None]":
-        """Start; the future ends when the thread does, with the failure that ended it."""
-        return self._threads.submit(self._work)
+    def start(self) -> "list[Future[None]]":
+        """Start; each future ends when its thread does, with the failure that ended it."""
+        return [
+            self._threads.submit(self._work, engine, only_full=position > 0)
+            for position, engine in enumerate(self._engines)
+        ]
 
-    def _work(self) -> None:
+    def _work(self, engine: Engine, *, only_full: bool) -> None:
         try:
-            while (batch := self._scheduler.take()) is not None:
-                self._deliver(self._carry_out(batch))
+            while (batch := self._scheduler.take(only_full=only_full)) is not None:
+                self._deliver(self._carry_out(engine, batch))
                 self._scheduler.done(batch)
-                time.sleep(0)
+                time.sleep(0)  # to the event loop, so that what has come meanwhile is in the next batch
         finally:
             self._threads.shutdown(wait=False)
 
-    def _carry_out(self, batch: Batch) -> Delivery:
+    def _carry_out(self, engine: Engine, batch: Batch) -> Delivery:
         for tickets in batch.sessions.values():
             for ticket in tickets:
                 self._metrics.queue_seconds.observe(batch.taken_at - ticket.queued_at)
@@ -51,7 +58,7 @@ class Worker:
             session_id: [ticket.request for ticket in tickets] for session_id, tickets in batch.sessions.items()
         }
         try:
-            results: Results = self._engine.run(requests) if requests else {}
+            results: Results = engine.run(requests) if requests else {}
         except Exception as error:
             log.exception("a batch of %d sessions failed", len(requests))
             results = {session_id: [error] * len(tickets) for session_id, tickets in batch.sessions.items()}
@@ -60,7 +67,7 @@ class Worker:
             for session_id, tickets in batch.sessions.items()
             for pair in zip(tickets, results[session_id], strict=True)
         ]
-        return delivery + self._late(batch) + self._stranded()
+        return delivery + self._late(batch) + self._stranded(engine)
 
     def _late(self, batch: Batch) -> Delivery:
         """Those whose callers have no time left; their work would be for nobody."""
@@ -68,9 +75,9 @@ class Worker:
         error = DeadlinePassed("the deadline passed in the queue; nothing was appended", Reason.DEADLINE_PASSED)
         return [(ticket, error) for ticket in batch.late]
 
-    def _stranded(self) -> Delivery:
+    def _stranded(self, engine: Engine) -> Delivery:
         """Once Redis is lost everything that waits is told so, instead of waiting for one time-out after the other."""
-        if not self._engine.store_is_lost:
+        if not engine.store_is_lost:
             return []
         error = Unavailable(
             "Redis cannot be used now; nothing was appended. Send the same request again.",
