@@ -51,7 +51,7 @@ def test_a_closed_session_is_said_to_be_closed_until_it_is_opened_anew(
 def test_an_expired_session_is_said_to_have_expired(stub: ForecastServiceStub, session_id: str) -> None:
     options = forecast_pb2.OpenOptions(model="tiny", time_to_live=Duration(seconds=1))
     seen = observe(stub, session_id, 1, 2, open=options).version
-    time.sleep(1.1)
+    time.sleep(1.3)
     request = pb.ForecastRequest(session_id=session_id, observations=observations(3))
     code, status = failure(lambda: stub.Forecast(request))
     assert (code, reason(status)) == (grpc.StatusCode.NOT_FOUND, "SESSION_EXPIRED")
@@ -61,7 +61,7 @@ def test_an_expired_session_is_said_to_have_expired(stub: ForecastServiceStub, s
     anew = observe(stub, session_id, 3, open=options)
     assert anew.opened
     assert anew.version.step == 1
-    time.sleep(2.2)
+    time.sleep(2.6)
     code, status = failure(lambda: look(stub, session_id))
     assert (code, reason(status)) == (grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND")
 
