@@ -154,6 +154,15 @@ async def test_who_waits_when_the_client_closes_is_told(proxy: Proxy, session_id
         await asyncio.wait_for(task, 15)
 
 
+async def test_who_asks_in_the_moment_of_closing_is_told(server: ServerThread, session_id: str) -> None:
+    client = AsyncClient(server.target)
+    task = asyncio.ensure_future(client.session(session_id, "tiny").observe(1.0))
+    await asyncio.sleep(0)  # it has asked, and the stream has not begun
+    await client.close()
+    with pytest.raises(StatecastError, match="closed"):
+        await asyncio.wait_for(task, 15)
+
+
 def test_what_came_before_a_source_broke_is_told(client: Any, session_id: str) -> None:
     session = client.session(session_id, "tiny")
 

@@ -90,6 +90,7 @@ class AsyncStream:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        self._outbox.fail(partial(Cancelled, "the client is closed"))  # also where the task had not even begun
 
     async def _run(self) -> None:
         call = self._open_call()
