@@ -11,6 +11,7 @@ from support.redis_process import RedisProcess
 from statecast.model import Forecaster, State
 from statecast.service.engine.hot import StatePool
 from statecast.service.engine.request import Opening, Outcome, Request
+from statecast.service.engine.tally import Tally
 from statecast.service.errors import (
     InvalidRequest,
     Overloaded,
@@ -41,6 +42,19 @@ def test_a_session_that_cannot_be_read_can_be_closed(
     assert one(engine, Request("b", close=True)).version is None
     for name in "ab":
         assert one(engine, observe(name, 1.0)).opened
+
+
+def test_what_is_committed_is_answered_so_even_if_it_cannot_be_counted(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(tally: Tally, done: object) -> None:
+        raise MemoryError
+
+    engine = make_engine()
+    with monkeypatch.context() as patch:
+        patch.setattr(Tally, "count", broken)
+        assert one(engine, observe("a", 1.0)).version == version_of([1.0])
+    assert one(engine, observe("a", 2.0)).version == version_of([1.0, 2.0])
 
 
 def test_nothing_is_decided_on_a_copy_that_could_not_be_compared(

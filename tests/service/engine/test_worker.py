@@ -1,6 +1,7 @@
 """Several engines in threads of their own, over the same sessions."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
@@ -8,15 +9,17 @@ from functools import partial
 
 import pytest
 import torch
-from support.engines import MakeEngine, assert_close, expected, observe, one
+from support.engines import MakeEngine, assert_close, expected, observe, one, version_of
+from support.redis_process import RedisProcess
 
 from statecast.service.engine.advance import Advanced, advance
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.hot import HotSessions
 from statecast.service.engine.job import Job
-from statecast.service.engine.request import Outcome, Result
+from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.scheduler import BatchLimits, Scheduler, Ticket
 from statecast.service.engine.worker import Delivery, Worker
+from statecast.service.errors import DeadlinePassed
 from statecast.service.metrics import Metrics
 
 FULL = 4
@@ -72,6 +75,34 @@ def test_nobody_sleeps_while_a_request_waits(make_engine: MakeEngine) -> None:
             answered = threading.Event()
             scheduler.submit(Ticket(observe("a", float(number)), partial(_note, answered)))
             assert answered.wait(10)
+
+
+def test_what_an_engine_knows_of_an_outage_that_is_over_strands_nobody(
+    make_engine: MakeEngine, own_redis: RedisProcess
+) -> None:
+    engine = make_engine(redis=own_redis)
+    one(engine, observe("a", 1.0))
+    scheduler = Scheduler(BatchLimits())
+    worker = Worker(scheduler, [engine], Metrics(), deliver)
+
+    def delivered(*requests: Request) -> list[Result]:
+        """What came of the first request's batch, the others waiting meanwhile."""
+        scheduler.submit(Ticket(requests[0], lambda result: None))
+        batch = scheduler.take()
+        assert batch is not None
+        for request in requests[1:]:
+            scheduler.submit(Ticket(request, lambda result: None))
+        results = [result for _, result in worker._carry_out(engine, batch)]
+        scheduler.done(batch)
+        return results
+
+    own_redis.kill()
+    assert len(delivered(observe("a", 2.0), observe("b", 1.0))) == 2
+    own_redis.start()
+    (result,) = delivered(observe("a", 2.0, deadline=time.monotonic()), observe("b", 1.0))  # asks nothing of Redis
+    assert isinstance(result, DeadlinePassed)
+    assert one(engine, observe("a", 2.0)).version == version_of([1.0, 2.0])
+    worker._threads.shutdown()
 
 
 def test_a_session_in_a_batch_is_not_overwritten(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,23 @@ def test_a_foreign_key_is_left_alone(store: Store, every_redis: RedisProcess, na
     assert verdicts == {"a": Verdict.NOT_A_RECORD, "b": Verdict.DONE}
 
 
+def test_a_redis_turned_replica_costs_only_its_own_connection(every_redis: RedisProcess, namespace: str) -> None:
+    client = connect(every_redis.url, 2.0)
+    store = Store(client, namespace)
+    put(store, "a", STAMPS[1])
+    busy = client.connection_pool.get_connection()  # another engine's, in the middle of something
+    busy.send_command("PING")  # type: ignore[no-untyped-call]
+    every_redis.client.replicaof("127.0.0.1", "1")
+    try:
+        (problem,) = store.commit([Commit("a", Operation.APPEND, STAMPS[1], STAMPS[2], 60_000)]).values()
+    finally:
+        every_redis.client.replicaof("NO", "ONE")
+    assert isinstance(problem, Unavailable)
+    assert busy.read_response() == b"PONG"
+    client.connection_pool.release(busy)
+    assert store.commit([Commit("a", Operation.APPEND, STAMPS[1], STAMPS[2], 60_000)]) == {"a": Verdict.DONE}
+
+
 def test_a_forgotten_script_is_sent_again(store: Store, every_redis: RedisProcess) -> None:
     put(store, "a", STAMPS[1])
     every_redis.client.script_flush()

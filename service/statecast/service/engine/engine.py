@@ -63,16 +63,18 @@ class Engine:
         self._metrics = metrics
         self._tally = Tally(metrics)
         self._snapshot_every = snapshot_every
+        self._store_is_lost = False
 
     @property
     def store_is_lost(self) -> bool:
-        """Whether Redis did not answer when it was last asked."""
-        return self._store.is_lost
+        """Whether Redis did not answer in the batch that was carried out last."""
+        return self._store_is_lost
 
     @torch.inference_mode()
     def run(self, batch: Requests) -> Results:
         """Carry out the requests of each session, in order; every request gets a result."""
         self._metrics.batch_sessions.observe(len(batch))
+        self._store_is_lost = False
         try:
             return self._carry_out(batch)
         except BaseException:
@@ -103,6 +105,7 @@ class Engine:
             with timed(self._metrics.load_seconds):
                 loaded, results = self._load(batch)
         except Unavailable as error:
+            self._store_is_lost = True
             return _fail(batch, error)
         plans = {
             session_id: self._planner.plan(session.standing, batch[session_id], session.gone)
@@ -124,7 +127,7 @@ class Engine:
         except Exception:  # what is committed is committed, and must be answered so
             log.exception("the states of %d sessions could not be kept in memory", len(written))
             self._drop(written)
-        self._tally.count([(plans[session_id], advanced.get(session_id)) for session_id in written])
+        self._count(written, plans, advanced)
         for session_id, verdict in verdicts.items():
             if verdict is not Verdict.CONFLICT:
                 results[session_id] = _results(plans[session_id], batch[session_id], advanced.get(session_id), verdict)
@@ -198,6 +201,7 @@ class Engine:
         try:
             verdicts |= self._store.commit(commits)
         except Unavailable as error:
+            self._store_is_lost = True
             verdicts |= {commit.session_id: error for commit in commits}
             self._drop(commit.session_id for commit in commits)
         return verdicts
@@ -220,6 +224,12 @@ class Engine:
             rows = [advanced[session_id].index for session_id in sessions]
             all_in_order = rows == list(range(first.states.batch_size))
             self._hot.keep(first.model, sessions, first.states if all_in_order else first.states.select(rows))
+
+    def _count(self, written: list[str], plans: dict[str, Plan], advanced: dict[str, Advanced]) -> None:
+        try:
+            self._tally.count([(plans[session_id], advanced.get(session_id)) for session_id in written])
+        except Exception:  # counters are not worth an answer that is wrong about what is committed
+            log.exception("a batch of %d sessions could not be counted", len(written))
 
     def _drop(self, session_ids: Iterable[str]) -> None:
         for session_id in session_ids:

@@ -67,7 +67,8 @@ class Worker:
             for session_id, tickets in batch.sessions.items()
             for pair in zip(tickets, results[session_id], strict=True)
         ]
-        return delivery + self._late(batch) + self._stranded(engine)
+        is_lost = requests and engine.store_is_lost
+        return delivery + self._late(batch) + (self._stranded() if is_lost else [])
 
     def _late(self, batch: Batch) -> Delivery:
         """Those whose callers have no time left; their work would be for nobody."""
@@ -75,10 +76,8 @@ class Worker:
         error = DeadlinePassed("the deadline passed in the queue; nothing was appended", Reason.DEADLINE_PASSED)
         return [(ticket, error) for ticket in batch.late]
 
-    def _stranded(self, engine: Engine) -> Delivery:
+    def _stranded(self) -> Delivery:
         """Once Redis is lost everything that waits is told so, instead of waiting for one time-out after the other."""
-        if not engine.store_is_lost:
-            return []
         error = Unavailable(
             "Redis cannot be used now; nothing was appended. Send the same request again.",
             Reason.STORE_UNREACHABLE,

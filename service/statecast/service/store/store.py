@@ -105,11 +105,6 @@ class Store:
         self._prefix = f"{namespace}:{TENANT}:"
         self._load, self._commit = client.register_script(LOAD_SCRIPT), client.register_script(COMMIT_SCRIPT)
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether Redis did not answer when it was last asked."""
-        return self._lost
-
     def load(self, session_ids: Sequence[str]) -> list[Stored | None]:
         """Each session's record, None where there is none.
 
@@ -154,7 +149,7 @@ class Store:
         self._note(None)
         if any(isinstance(reply, bytes) and b"READONLY" in reply for reply in replies):
             # After a failover the old primary still answers on this connection; the next one asks for the address anew.
-            self._redis.connection_pool.disconnect()
+            self._redis.connection_pool.disconnect(inuse_connections=False)
         return {commit.session_id: _verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
 
     def scan(self, prefix: str, cursor: int, count: int) -> tuple[list[str], int]:
