@@ -1,7 +1,9 @@
 """A sealed model does to the last bit what it did before, whatever the batch in which it was recorded."""
 
+import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from support.models import shop_model, tiny_model
 
+import statecast.model.captured as captured_module
 from statecast.model import Forecaster, Future, State, StreamingModel, bundled_models, load_model
 from statecast.model.captured import MOST_RECORDED, SEEN_BEFORE, Captured
 
@@ -85,6 +88,35 @@ def test_a_model_that_learns_is_not_sealed() -> None:
     model.train()
     trace = model.advance(model.initial_state(2), torch.ones(2, 1, len(model.config.targets), dtype=torch.float64))
     assert trace.state["hidden"].requires_grad
+
+
+def test_two_threads_record_together_no_more_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = Captured()
+    threads, recorded = 4, list[object]()
+    together = threading.Barrier(threads)
+    record = captured_module._record
+    monkeypatch.setattr(captured_module, "SEEN_BEFORE", 1)
+    is_worth_it = Captured._is_worth_it
+
+    def all_at_once(captured: Captured, key: Hashable) -> bool:
+        found = is_worth_it(captured, key)
+        together.wait(20)
+        return found
+
+    def noted(*arguments: Any) -> Any:
+        recorded.append(arguments)
+        return record(*arguments)
+
+    monkeypatch.setattr(Captured, "_is_worth_it", all_at_once)
+    monkeypatch.setattr(captured_module, "_record", noted)
+
+    def double() -> float:
+        (doubled,) = captured.run("double", lambda values: (2 * values,), [torch.tensor([3.0])])
+        return doubled.item()
+
+    with ThreadPoolExecutor(threads) as pool:
+        assert [each.result(60) for each in [pool.submit(double) for _ in range(threads)]] == [6.0] * threads
+    assert len(recorded) == 1
 
 
 def test_not_everything_is_recorded() -> None:

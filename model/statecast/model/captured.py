@@ -39,17 +39,23 @@ class Captured:
         if recorded is None:
             if not (_has_rows(arguments) and self._is_worth_it((key, missing))):
                 return function(*arguments)
-            recorded = self._recorded[key, missing] = _record(function, arguments)
+            recorded = self._record((key, missing), function, arguments)
         results: tuple[Tensor, ...] = recorded(*(each for each in arguments if each is not None))
         return results
 
     def _is_worth_it(self, key: Hashable) -> bool:
-        if len(self._recorded) == MOST_RECORDED:
+        if len(self._recorded) >= MOST_RECORDED:
             return False
         if len(self._seen) > MOST_SEEN:
             self._seen.clear()
         self._seen[key] += 1
         return self._seen[key] >= SEEN_BEFORE
+
+    def _record(self, key: Hashable, function: Function, arguments: Sequence[Tensor | None]) -> Any:
+        with _RECORDING:  # another thread may have had the same thought
+            if key not in self._recorded:
+                self._recorded[key] = _record(function, arguments)
+            return self._recorded[key]
 
 
 def _has_rows(arguments: Sequence[Tensor | None]) -> bool:
@@ -63,7 +69,7 @@ def _record(function: Function, arguments: Sequence[Tensor | None]) -> Any:
         left = iter(tensors)
         return function(*(None if is_missing else next(left) for is_missing in missing))
 
-    with _RECORDING, torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         # That it is deprecated, and that branches are recorded as they are taken.
         warnings.simplefilter("ignore")
         # A dimension of 1 could be taken for one that is always 1.
