@@ -49,7 +49,7 @@ SERVICES = (
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
 )
 ENGINE_STOP_SECONDS = 10.0
-GARBAGE_THRESHOLDS = 20_000, 50, 100
+GARBAGE_THRESHOLDS = 2_000, 50, 100
 """New objects before the young are looked through, and how often that is before older ones are."""
 
 
@@ -80,7 +80,7 @@ async def run(settings: Settings, load_models: LoadModels = load_registry) -> No
 
 
 def _rarely_collect_garbage() -> None:
-    """What is loaded stays, and requests make no cycles: looking for garbage all the time costs a fifth of a step."""
+    """What is loaded stays, and requests leave few cycles: looking for garbage all the time costs a fifth of a step."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)

@@ -13,6 +13,7 @@ from support.models import HORIZON
 from support.redis_process import RedisProcess
 from support.wire import OPEN, detail, failure, observations, reason
 
+from statecast.service.rpc import sessions
 from statecast.v1 import forecast_pb2
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
@@ -28,6 +29,17 @@ def observe(stub: ForecastServiceStub, session_id: str, *values: float, **others
 
 def look(stub: ForecastServiceStub, session_id: str) -> forecast_pb2.Session:
     return stub.GetSession(pb.GetSessionRequest(session_id=session_id)).session
+
+
+def test_options_of_any_length_are_read_and_only_short_ones_remembered() -> None:
+    unknown = b"\xfa\x3f" + b"\x80\x08" + 1024 * b"x"  # a field that nobody knows, number 127
+    for _ in range(2):
+        options = forecast_pb2.OpenOptions.FromString(forecast_pb2.OpenOptions(model="a").SerializeToString() + unknown)
+        before = sessions._remembered.cache_info()
+        assert sessions.to_opening(options, "open").model == "a"
+        assert sessions._remembered.cache_info() == before
+    sessions.to_opening(forecast_pb2.OpenOptions(model="a"), "open")
+    assert sessions._remembered.cache_info() != before
 
 
 def test_a_closed_session_is_said_to_be_closed_until_it_is_opened_anew(

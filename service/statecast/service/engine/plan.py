@@ -89,7 +89,7 @@ class Planner:
             try:
                 decision: Decision = self._decide(plan, request)
             except ServiceError as error:
-                decision = error
+                decision = error.with_traceback(None)  # which would hold this plan, which holds the error
             except Exception as error:  # a defect, but that of one request
                 log.exception("a request could not be decided")
                 decision = error

@@ -111,12 +111,16 @@ class Frame:
         if not self._wanted():
             return
         try:
-            if not isinstance(result, Outcome):
-                raise result
-            answer = wire.succeeded(wire.response(request, result))
-        except Exception as error:
-            answer = _failed(request.session_id, request.request_id.decode(), to_status(error))
+            answer = _answer(request, result)
+        except Exception as error:  # a defect of ours; somebody waits all the same
+            answer = _answer(request, error)
         self._emit(position, answer, request.nbytes)
+
+
+def _answer(request: Request, result: Result) -> bytes:
+    if isinstance(result, Outcome):
+        return wire.succeeded(wire.response(request, result))
+    return _failed(request.session_id, request.request_id.decode(), to_status(result))
 
 
 def _failed(session_id: str, request_id: str, status: status_pb2.Status) -> bytes:

@@ -70,22 +70,29 @@ class Gate:
         Raises:
             ServiceError: if it cannot be; anything else is a defect of this server.
         """
-        future: asyncio.Future[Outcome] = self._loop.create_future()
+        answer = self._queue(request, call)
+        try:
+            return await answer
+        finally:  # it holds the error, whose traceback holds this frame
+            del answer
+
+    def _queue(self, request: Request, call: Call) -> "asyncio.Future[Outcome]":
+        answer: asyncio.Future[Outcome] = self._loop.create_future()
 
         def resolve(result: Result) -> None:
-            if future.done():  # its caller has gone
+            if answer.done():  # its caller has gone
                 return
             if isinstance(result, Outcome):
-                future.set_result(result)
+                answer.set_result(result)
             else:
-                future.set_exception(result)
+                answer.set_exception(result)
 
         if request.deadline is None:
             request.deadline = call.deadline
-        _, error = self.submit([Ticket(request, resolve, lambda: not future.done(), call.caller)])
+        _, error = self.submit([Ticket(request, resolve, lambda: not answer.done(), call.caller)])
         if error:
-            raise error
-        return await future
+            answer.set_exception(error)
+        return answer
 
     def submit(self, tickets: Sequence[Ticket]) -> tuple[int, ServiceError | None]:
         """Queue requests in order until one is turned away; each ticket is resolved in the event loop.

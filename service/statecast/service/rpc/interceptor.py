@@ -83,10 +83,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except Exception as error:
                 code = code_of(error)
                 status = to_status(error)
-                await context.abort(code, status.message, ((DETAILS_KEY, status.SerializeToString()),))
+            else:
+                return response
             finally:
                 count(code, start)
-            return response
+            del request  # the call keeps how it was aborted, and with that this frame, until garbage is looked for
+            return await context.abort(code, status.message, ((DETAILS_KEY, status.SerializeToString()),))
 
         return call
 

@@ -25,17 +25,18 @@ from statecast.v1 import forecast_pb2, forecast_service_pb2
 MAX_CATEGORIES = 100
 MAX_CATEGORY_CHARACTERS = 256
 USUAL_PAGE, LARGEST_PAGE = 100, 1000
+LONGEST_REMEMBERED = 1024
+"""Bytes of options; they may hold fields that nobody knows, of any length."""
 MAX_CURSOR = 2**64 - 1
 
 
 def to_opening(options: forecast_pb2.OpenOptions, field: str) -> Opening:
     """How to open a session; `field` is where the options stand in the request."""
-    return _opening(options.SerializeToString(), field)
+    data = options.SerializeToString()
+    return _remembered(data, field) if len(data) <= LONGEST_REMEMBERED else _opening(data, field)
 
 
-@lru_cache(maxsize=4096)
 def _opening(data: bytes, field: str) -> Opening:
-    """The same from its bytes; every request may bring the options of its session along."""
     options = forecast_pb2.OpenOptions.FromString(data)
     return Opening(
         to_model_name(options.model, f"{field}.model"),
@@ -44,6 +45,10 @@ def _opening(data: bytes, field: str) -> Opening:
         _categories(options.categories, f"{field}.categories"),
         field,
     )
+
+
+_remembered = lru_cache(maxsize=4096)(_opening)
+"""Every request may bring the options of its session along."""
 
 
 def to_closing(message: forecast_service_pb2.CloseSessionRequest) -> Request:
