@@ -5,21 +5,19 @@ import gc
 import logging
 import os
 import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
 import torch
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
+from statecast.service.edge.fronts import Fronts
+from statecast.service.edge.inside import inside
+from statecast.service.edge.transport import GARBAGE_THRESHOLDS, Place, Transport
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.hot import HotSessions
 from statecast.service.engine.plan import Planner
@@ -30,7 +28,7 @@ from statecast.service.metrics import Metrics, expose
 from statecast.service.registry import Registry, load_registry
 from statecast.service.rpc.forecast_service import ForecastService
 from statecast.service.rpc.gate import Gate
-from statecast.service.rpc.interceptor import CallInterceptor
+from statecast.service.rpc.methods import Method, Methods
 from statecast.service.rpc.model_service import ModelService
 from statecast.service.rpc.streams import Streams
 from statecast.service.settings import Settings, default_data_dir
@@ -38,21 +36,12 @@ from statecast.service.store.catalog import Catalog
 from statecast.service.store.embedded import EmbeddedRedis
 from statecast.service.store.store import Store, connect, redact, require_durable
 from statecast.service.watcher import Watcher
-from statecast.v1 import forecast_service_pb2, model_service_pb2
 from statecast.v1.forecast_service_pb2_grpc import add_ForecastServiceServicer_to_server
 from statecast.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 
 log = logging.getLogger(__name__)
 
-SERVICES = (
-    forecast_service_pb2.DESCRIPTOR.services_by_name["ForecastService"].full_name,
-    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
-)
 ENGINE_STOP_SECONDS = 10.0
-GARBAGE_THRESHOLDS = 2_000, 50, 100
-"""New objects before the young are looked through, and how often that is before older ones are."""
-
-
 LoadModels = Callable[[Path | None, str, torch.device], Registry]
 """From the models folder, the default model's name and the device to the models to serve."""
 
@@ -80,7 +69,7 @@ async def run(settings: Settings, load_models: LoadModels = load_registry) -> No
 
 
 def _rarely_collect_garbage() -> None:
-    """What is loaded stays, and requests leave few cycles: looking for garbage all the time costs a fifth of a step."""
+    """What is loaded stays."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
@@ -92,8 +81,7 @@ class Running:
 
     port: int
     metrics_port: int
-    grpc_server: grpc.aio.Server
-    health: health.aio.HealthServicer
+    edge: Transport | Fronts
     streams: Streams
     engine: "asyncio.Future[None]"
 
@@ -123,25 +111,23 @@ async def serving(settings: Settings, load_models: LoadModels = load_registry) -
         engine = asyncio.ensure_future(_all(worker.start()))
         stack.push_async_callback(_stop_engine, scheduler, engine)
         streams = Streams(gate, settings.max_streams)
-        service = ForecastService(gate, streams, catalog)
-        server, health_servicer = _grpc_server(settings, service, ModelService(registry), metrics)
-        port = _bind(server, settings)
-        await server.start()
-        stack.push_async_callback(server.stop, 0)
-        for name in ("", *SERVICES):
-            await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving gRPC on %s:%d, metrics on %s:%d", settings.host, port, settings.metrics_host, metrics_port)
+        edge = _edge(settings, _methods(ForecastService(gate, streams, catalog), ModelService(registry), metrics))
+        stack.push_async_callback(edge.stop, 0.0)
+        await edge.start()
+        log.info(
+            "serving gRPC on %s:%d, metrics on %s:%d", settings.host, edge.port, settings.metrics_host, metrics_port
+        )
         log.info("models: %s; ready in %.1f s", ", ".join(map(str, registry)), time.perf_counter() - started)
-        yield Running(port, metrics_port, server, health_servicer, streams, engine)
+        yield Running(edge.port, metrics_port, edge, streams, engine)
 
 
 async def _drain(running: Running, settings: Settings) -> None:
     """Tell balancers, give them a moment, then let the calls in flight finish."""
     log.info("shutting down")
-    await running.health.enter_graceful_shutdown()
+    await running.edge.leave()
     await asyncio.sleep(settings.drain_seconds)
     running.streams.leave()
-    await running.grpc_server.stop(settings.grace_seconds)
+    await running.edge.stop(settings.grace_seconds)
 
 
 def _device(settings: Settings) -> torch.device:
@@ -206,45 +192,16 @@ async def _stop_engine(scheduler: Scheduler, engine: "asyncio.Future[None]") -> 
         log.error("the engine did not stop within %g s", ENGINE_STOP_SECONDS)
 
 
-def _grpc_server(
-    settings: Settings, forecasts: ForecastService, models: ModelService, metrics: Metrics
-) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
-    server = grpc.aio.server(
-        interceptors=[CallInterceptor(metrics)],
-        options=[
-            ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a helper
-            ("grpc.max_receive_message_length", settings.max_message_mib * 1024 * 1024),
-            ("grpc.max_send_message_length", -1),
-            # A burst of calls waits its turn to be admitted or turned away; beyond, the transport drops them.
-            ("grpc.server.max_pending_requests", 100_000),
-            ("grpc.server.max_pending_requests_hard_limit", 200_000),
-            # Clients may ask every other second whether the server is still there.
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
-            ("grpc.http2.max_ping_strikes", 0),
-            ("grpc.keepalive_permit_without_calls", 1),
-            # Callers that have vanished give back what they hold.
-            ("grpc.keepalive_time_ms", 20_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
-            ("grpc.http2.ping_timeout_ms", 10_000),
-        ],
-    )
-    add_ForecastServiceServicer_to_server(forecasts, server)
-    add_ModelServiceServicer_to_server(models, server)
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    return server, health_servicer
+def _methods(forecasts: ForecastService, models: ModelService, metrics: Metrics) -> Mapping[str, Method]:
+    methods = Methods(metrics)
+    add_ForecastServiceServicer_to_server(forecasts, methods)  # type: ignore[arg-type]  # it takes them as servers do
+    add_ModelServiceServicer_to_server(models, methods)  # type: ignore[arg-type]
+    return methods.by_path
 
 
-def _bind(server: grpc.aio.Server, settings: Settings) -> int:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    try:
-        socket.getaddrinfo(settings.host or None, settings.port)
-        return server.add_insecure_port(f"{host}:{settings.port}")
-    except OSError as error:
-        raise StartupError(f"host {settings.host!r} is not an address: {error.strerror}") from error
-    except RuntimeError as error:
-        raise StartupError(f"port {host}:{settings.port} cannot be had: is another server running there?") from error
+def _edge(settings: Settings, methods: Mapping[str, Method]) -> Transport | Fronts:
+    place = Place(settings.host, settings.port, settings.max_message_mib * 1024 * 1024)
+    return Fronts(place, methods, settings.workers) if settings.workers else inside(place, methods)
 
 
 @contextmanager

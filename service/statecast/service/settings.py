@@ -22,6 +22,9 @@ class Settings:
 
     host: str = _option("127.0.0.1", "Address to serve gRPC on; 0.0.0.0 for all.")
     port: int = _option(50051, "Port to serve gRPC on; 0 for any free one.", min=0, max=65535)
+    workers: int = _option(
+        0, "How many processes speak gRPC for the engine's; 0 for none, it does so itself.", min=0, max=256
+    )
     metrics_host: str = _option("127.0.0.1", "Address to serve Prometheus metrics on; 0.0.0.0 for all.")
     metrics_port: int = _option(9464, "Port to serve Prometheus metrics on, under /metrics.", min=0, max=65535)
     redis_url: str = _option(

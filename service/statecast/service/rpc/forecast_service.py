@@ -8,7 +8,8 @@ from statecast.service.engine.request import Fork, Outcome, Request
 from statecast.service.errors import NotFound
 from statecast.service.rpc import forecasts, sessions, wire
 from statecast.service.rpc.frames import MAX_ANSWER_BYTES, Frame, check_size
-from statecast.service.rpc.gate import Call, Context, Gate
+from statecast.service.rpc.gate import Call, Gate
+from statecast.service.rpc.methods import Context, StreamContext
 from statecast.service.rpc.scalars import from_version, to_session_id
 from statecast.service.rpc.streams import Streams
 from statecast.service.store.catalog import Catalog
@@ -53,7 +54,7 @@ class ForecastService(ForecastServiceServicer):
         return wire.results(results)
 
     async def ForecastStream(  # type: ignore[override]  # a coroutine that reads and writes by itself
-        self, request_iterator: AsyncIterator[pb.ForecastStreamRequest], context: Context
+        self, request_iterator: AsyncIterator[pb.ForecastStreamRequest], context: StreamContext
     ) -> None:
         await self._streams.serve(context)
 

@@ -5,19 +5,15 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-
-import grpc.aio
 
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.scheduler import Scheduler, Ticket
 from statecast.service.engine.worker import Delivery
 from statecast.service.errors import Overloaded, ServiceError
 from statecast.service.metrics import Metrics
+from statecast.service.rpc.methods import Context
 
 log = logging.getLogger(__name__)
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,11 @@
 """statecast.v1.ModelService: what is loaded."""
 
-from typing import Any, TypeAlias
-
-import grpc.aio
-
 from statecast.service.registry import Registry
+from statecast.service.rpc.methods import Context
 from statecast.service.rpc.models import from_model
 from statecast.service.rpc.scalars import to_model_name
 from statecast.v1 import model_service_pb2 as pb
 from statecast.v1.model_service_pb2_grpc import ModelServiceServicer
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ModelService(ModelServiceServicer):

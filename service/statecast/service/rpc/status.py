@@ -27,7 +27,6 @@ from statecast.v1 import forecast_pb2
 
 log = logging.getLogger(__name__)
 
-DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "statecast"
 LONGEST_MESSAGE = 1000
 CODES: dict[type[ServiceError], grpc.StatusCode] = {

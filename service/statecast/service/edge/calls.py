@@ -1,0 +1,101 @@
+"""Calls that come over a link from a process that speaks gRPC: each is answered as if it had come directly."""
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import grpc.aio
+from google.rpc import status_pb2
+
+from statecast.service.edge.link import CALL_HEADER, READ_AHEAD, Kind, Link
+from statecast.service.rpc.methods import Method
+
+
+class Calls:
+    """All calls under way over one link."""
+
+    def __init__(self, methods: Sequence[Method], link: Link) -> None:
+        self._methods = methods
+        self._link = link
+        self._under_way: dict[int, tuple[asyncio.Task[None], _Context]] = {}
+
+    def received(self, kind: int, number: int, body: bytes) -> None:
+        """Take what the link has received about a call."""
+        if kind == Kind.CALL:
+            self._begin(number, body)
+        elif (found := self._under_way.get(number)) is not None:  # else it has ended meanwhile
+            task, context = found
+            if kind == Kind.CANCEL:
+                task.cancel()
+            elif isinstance(context, _Stream):
+                context.received(kind, body)
+
+    def cancel(self) -> None:
+        """Nobody waits for any of them any more."""
+        for task, _ in self._under_way.values():
+            task.cancel()
+
+    def _begin(self, number: int, body: bytes) -> None:
+        method_number, deadline, length = CALL_HEADER.unpack_from(body)
+        start = CALL_HEADER.size + length
+        peer, method = body[CALL_HEADER.size : start].decode(), self._methods[method_number]
+        if method.is_stream:
+            context: _Context = _Stream(peer, deadline, self._link, number, method)
+            task = asyncio.ensure_future(self._answer(number, method, None, context))
+        else:
+            context = _Context(peer, deadline)
+            task = asyncio.ensure_future(self._answer(number, method, method.decode(body[start:]), context))
+        self._under_way[number] = task, context
+        task.add_done_callback(lambda _: self._under_way.pop(number))
+
+    async def _answer(self, number: int, method: Method, request: Any, context: "_Context") -> None:
+        answered = await method.answer(request, context)
+        if isinstance(answered, status_pb2.Status):
+            self._link.send(Kind.STATUS, number, answered.SerializeToString())
+        else:
+            self._link.send(Kind.ANSWER, number, answered)
+
+
+class _Context:
+    """A call as its method sees it; see rpc.methods.Context."""
+
+    def __init__(self, peer: str, deadline: float) -> None:
+        self._peer = peer
+        self._deadline = deadline
+
+    def peer(self) -> str:
+        return self._peer
+
+    def time_remaining(self) -> float | None:
+        return None if self._deadline == math.inf else max(0.0, self._deadline - time.monotonic())
+
+
+class _Stream(_Context):
+    """A call with messages in both directions; see rpc.methods.StreamContext."""
+
+    def __init__(self, peer: str, deadline: float, link: Link, number: int, method: Method) -> None:
+        super().__init__(peer, deadline)
+        self._link = link
+        self._number = number
+        self._decode = method.decode
+        self._incoming: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(READ_AHEAD)
+
+    async def read(self) -> Any:
+        message = await self._incoming.get()
+        if message is None:
+            return grpc.aio.EOF
+        self._link.send(Kind.TAKEN, self._number)
+        return self._decode(message)
+
+    async def write(self, message: bytes) -> None:
+        await self._room.acquire()
+        self._link.send(Kind.MESSAGE, self._number, message)
+
+    def received(self, kind: int, body: bytes) -> None:
+        if kind == Kind.TAKEN:
+            self._room.release()
+        else:
+            self._incoming.put_nowait(body if kind == Kind.MESSAGE else None)

@@ -1,0 +1,199 @@
+"""A process that speaks gRPC for the engine's process: python -m statecast.service.edge.front DESCRIPTOR.
+
+It takes calls and passes their bytes on, over the socket of that file descriptor, without looking into them. It ends
+when the engine's process does, or is silent for too long: then its callers should go to another server.
+"""
+
+import asyncio
+import gc
+import itertools
+import json
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import grpc.aio
+from google.rpc import status_pb2
+
+from statecast.service.edge.link import CALL_HEADER, READ_AHEAD, Kind, Link
+from statecast.service.edge.transport import GARBAGE_THRESHOLDS, Handler, Place, Transport, refuse
+from statecast.service.errors import StartupError
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+ASK_SECONDS, SILENT_SECONDS = 1.0, 5.0
+"""How often to ask the engine's process whether it is there, and how long it may be silent."""
+_LARGEST_NUMBER = 2**32 - 1
+
+
+class Front:
+    """One end of the link, with the calls that are under way over it."""
+
+    def __init__(self) -> None:
+        self._link = Link(self._received, lambda: os._exit(0))
+        self._calls: dict[int, _Unary | _Stream] = {}
+        self._numbers = itertools.cycle(range(_LARGEST_NUMBER))
+        self._transport: Transport | None = None
+        self._heard_at = time.monotonic()
+        self._told: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+
+    async def run(self, descriptor: int) -> None:
+        """Serve until told to stop."""
+        loop = asyncio.get_running_loop()
+        await loop.create_unix_connection(lambda: self._link, sock=socket.socket(fileno=descriptor))
+        watch = asyncio.ensure_future(self._watch())
+        kind = None
+        while kind != Kind.STOP:
+            kind, body = await self._told.get()
+            if kind == Kind.HELLO:
+                self._link.send(Kind.READY, 0, (await self._start(json.loads(body))).encode())
+            elif kind == Kind.LEAVE and self._transport is not None:
+                await self._transport.leave()
+            elif kind == Kind.STOP and self._transport is not None:
+                await self._transport.stop(json.loads(body))
+        watch.cancel()
+
+    async def _start(self, hello: dict[str, Any]) -> str:
+        """Why it does not serve; empty if it does."""
+        handlers = {
+            path: self._stream(number) if is_stream else self._unary(number)
+            for number, (path, is_stream) in enumerate(hello["methods"])
+        }
+        try:
+            self._transport = Transport(Place(**hello["place"]), handlers)
+        except StartupError as error:
+            return str(error)
+        await self._transport.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
+        return ""
+
+    async def _watch(self) -> None:
+        while time.monotonic() - self._heard_at < SILENT_SECONDS:
+            self._link.send(Kind.ARE_YOU_THERE)
+            await asyncio.sleep(ASK_SECONDS)
+        os._exit(1)
+
+    def _received(self, kind: int, number: int, body: bytes) -> None:
+        if kind in (Kind.HELLO, Kind.LEAVE, Kind.STOP):
+            self._told.put_nowait((kind, body))
+        elif kind == Kind.HERE_I_AM:
+            self._heard_at = time.monotonic()
+        elif (call := self._calls.get(number)) is not None:  # else its caller has gone
+            call.received(kind, body)
+
+    def _unary(self, method: int) -> Handler:
+        async def call(request: bytes, context: Context) -> bytes:
+            await self._link.room()
+            number = next(self._numbers)
+            unary = self._calls[number] = _Unary()
+            try:
+                self._call(number, method, context, request)
+                del request  # it may be large, and the answer may take its time
+                answer = await unary.answer
+            except asyncio.CancelledError:
+                self._link.send(Kind.CANCEL, number)
+                raise
+            finally:
+                del self._calls[number]
+            if isinstance(answer, status_pb2.Status):
+                await refuse(context, answer)
+            return answer
+
+        return grpc.unary_unary_rpc_method_handler(call)
+
+    def _stream(self, method: int) -> Handler:
+        async def call(request_iterator: object, context: Context) -> None:
+            number = next(self._numbers)
+            stream = self._calls[number] = _Stream(context, lambda kind, body: self._link.send(kind, number, body))
+            self._call(number, method, context, b"")
+            try:
+                status = await stream.carry()
+            except BaseException:
+                self._link.send(Kind.CANCEL, number)
+                raise
+            finally:
+                del self._calls[number]
+            if status is not None:
+                await refuse(context, status)
+
+        return grpc.stream_stream_rpc_method_handler(call)
+
+    def _call(self, number: int, method: int, context: Context, request: bytes) -> None:
+        peer, remaining = context.peer().encode(), context.time_remaining()
+        deadline = math.inf if remaining is None else time.monotonic() + remaining
+        self._link.send(Kind.CALL, number, CALL_HEADER.pack(method, deadline, len(peer)), peer, request)
+
+
+class _Unary:
+    """A call that waits for its answer."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[bytes | status_pb2.Status] = asyncio.get_running_loop().create_future()
+
+    def received(self, kind: int, body: bytes) -> None:
+        if not self.answer.done():
+            self.answer.set_result(status_pb2.Status.FromString(body) if kind == Kind.STATUS else body)
+
+
+class _Stream:
+    """A call with messages in both directions, in each of which the other end has a say in how many."""
+
+    def __init__(self, context: Context, send: Callable[[Kind, bytes], None]) -> None:
+        self._context = context
+        self._send = send
+        self._incoming: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+        self._room = asyncio.Semaphore(READ_AHEAD)
+
+    def received(self, kind: int, body: bytes) -> None:
+        if kind == Kind.TAKEN:
+            self._room.release()
+        else:
+            self._incoming.put_nowait((kind, body))
+
+    async def carry(self) -> status_pb2.Status | None:
+        """To its end; how it failed, or None."""
+        reader = asyncio.ensure_future(self._read())
+        try:
+            while True:
+                kind, body = await self._incoming.get()
+                if kind != Kind.MESSAGE:
+                    return status_pb2.Status.FromString(body) if kind == Kind.STATUS else None
+                await self._context.write(body)
+                self._send(Kind.TAKEN, b"")
+        finally:
+            reader.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await reader
+
+    async def _read(self) -> None:
+        while True:
+            await self._room.acquire()
+            message = await self._context.read()
+            if message is grpc.aio.EOF:
+                self._send(Kind.END, b"")
+                return
+            self._send(Kind.MESSAGE, message)
+
+
+async def _serve(descriptor: int) -> None:
+    await Front().run(descriptor)
+
+
+def main() -> NoReturn:
+    """Serve for the process at the other end of a socket, which decides when this one ends."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    asyncio.run(_serve(int(sys.argv[1])))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

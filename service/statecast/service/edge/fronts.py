@@ -1,0 +1,151 @@
+"""Processes that speak gRPC for this one, so that it has its time, and Python's lock, for the engine."""
+
+import asyncio
+import dataclasses
+import json
+import logging
+import socket
+import sys
+from collections.abc import Mapping
+
+from statecast.service.edge.calls import Calls
+from statecast.service.edge.link import Kind, Link
+from statecast.service.edge.transport import Place, check
+from statecast.service.errors import StartupError
+from statecast.service.rpc.methods import Method
+
+log = logging.getLogger(__name__)
+
+READY_SECONDS = 30.0
+AGAIN_SECONDS = 1.0
+"""How long to wait before a process that has ended is replaced."""
+STOP_SECONDS = 5.0
+"""How long to wait, beyond the time given to the calls in flight, before a process is killed."""
+
+
+class Fronts:
+    """So many processes, which share a port; one that ends is replaced."""
+
+    def __init__(self, place: Place, methods: Mapping[str, Method], count: int) -> None:
+        """Look whether the place can be had.
+
+        Raises:
+            StartupError: if it cannot.
+        """
+        self.port = check(place)
+        self._place = dataclasses.replace(place, port=self.port, is_shared=count > 1)
+        self._methods = methods
+        self._count = count
+        self._running: set[_Front] = set()
+        self._keepers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start all of them; they serve from now on.
+
+        Raises:
+            StartupError: if one cannot.
+        """
+        fronts = [_Front(self._place, self._methods) for _ in range(self._count)]
+        self._running.update(fronts)
+        try:
+            await asyncio.gather(*(front.start() for front in fronts))
+        except BaseException:
+            await self.stop(0.0)
+            raise
+        self._keepers = [asyncio.ensure_future(self._keep(front)) for front in fronts]
+
+    async def leave(self) -> None:
+        """Let them say NOT_SERVING, and go on; whichever ends now is not replaced."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        for front in self._running:
+            front.leave()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Take no more calls, give those in flight some time, and end."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*(front.stop(grace_seconds) for front in self._running))
+        self._running.clear()
+
+    async def _keep(self, front: "_Front") -> None:
+        while True:
+            status = await front.ended()
+            log.error("a process that speaks gRPC has ended with status %d; its callers have to call again", status)
+            self._running.discard(front)
+            await asyncio.sleep(AGAIN_SECONDS)
+            front = _Front(self._place, self._methods)
+            self._running.add(front)
+            try:
+                await front.start()
+            except StartupError as error:
+                log.error("it cannot be replaced yet: %s", error)
+                await front.stop(0.0)
+
+
+class _Front:
+    """One process, from this end."""
+
+    def __init__(self, place: Place, methods: Mapping[str, Method]) -> None:
+        hello = {
+            "place": dataclasses.asdict(place),
+            "methods": [(path, method.is_stream) for path, method in methods.items()],
+        }
+        self._hello = json.dumps(hello).encode()
+        self._process: asyncio.subprocess.Process | None = None
+        self._ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._link = Link(self._received, self._lost)
+        self._calls = Calls(list(methods.values()), self._link)
+
+    async def start(self) -> None:
+        """Start it; it serves from now on.
+
+        Raises:
+            StartupError: if it cannot.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "statecast.service.edge.front", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        await asyncio.get_running_loop().create_unix_connection(lambda: self._link, sock=ours)
+        self._link.send(Kind.HELLO, 0, self._hello)
+        try:
+            problem = await asyncio.wait_for(asyncio.shield(self._ready), READY_SECONDS)
+        except TimeoutError:
+            problem = "a process that is to speak gRPC does not start"
+        if problem:
+            raise StartupError(problem)
+
+    async def ended(self) -> int:
+        """Its exit status, once it has one."""
+        return await self._process.wait() if self._process else 0
+
+    def leave(self) -> None:
+        self._link.send(Kind.LEAVE)
+
+    async def stop(self, grace_seconds: float) -> None:
+        self._link.send(Kind.STOP, 0, json.dumps(grace_seconds).encode())
+        try:
+            await asyncio.wait_for(self.ended(), grace_seconds + STOP_SECONDS)
+        except TimeoutError:
+            log.warning("a process that speaks gRPC did not stop in time, and is killed")
+            if self._process is not None:
+                self._process.kill()
+                await self._process.wait()
+        self._link.close()
+
+    def _received(self, kind: int, number: int, body: bytes) -> None:
+        if kind == Kind.ARE_YOU_THERE:
+            self._link.send(Kind.HERE_I_AM)
+        elif kind != Kind.READY:
+            self._calls.received(kind, number, body)
+        elif not self._ready.done():
+            self._ready.set_result(body.decode())
+
+    def _lost(self) -> None:
+        if not self._ready.done():
+            self._ready.set_result("a process that is to speak gRPC has ended")
+        self._calls.cancel()

@@ -1,0 +1,130 @@
+"""The gRPC server: it knows where to listen, health and reflection, and not what its methods do."""
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import grpc.aio
+from google.rpc import status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from statecast.service.errors import StartupError
+from statecast.v1 import forecast_service_pb2, model_service_pb2
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+SERVICES = (
+    forecast_service_pb2.DESCRIPTOR.services_by_name["ForecastService"].full_name,
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
+DETAILS_KEY = "grpc-status-details-bin"
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+GARBAGE_THRESHOLDS = 2_000, 50, 100
+"""New objects before the young are looked through, and how often that is before older ones are; see `gc.set_threshold`.
+
+Requests leave few cycles, and looking for them as often as Python does by itself costs a fifth of a step.
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to listen: port 0 is any free one; one that is shared takes what comes to it in turns with others."""
+
+    host: str
+    port: int
+    max_message_bytes: int
+    is_shared: bool = False
+
+
+class Transport:
+    """A gRPC server with these methods, by path; created in the event loop that it is to run in."""
+
+    def __init__(self, place: Place, handlers: Mapping[str, Handler]) -> None:
+        """Listen, but answer nothing yet.
+
+        Raises:
+            StartupError: if the place cannot be had.
+        """
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", int(place.is_shared)),  # a second server on the port is a mistake, not a helper
+                ("grpc.max_receive_message_length", place.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                # A burst of calls waits its turn to be admitted or turned away; beyond, the transport drops them.
+                ("grpc.server.max_pending_requests", 100_000),
+                ("grpc.server.max_pending_requests_hard_limit", 200_000),
+                # Clients may ask every other second whether the server is still there.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+                ("grpc.http2.max_ping_strikes", 0),
+                ("grpc.keepalive_permit_without_calls", 1),
+                # Callers that have vanished give back what they hold.
+                ("grpc.keepalive_time_ms", 20_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.http2.ping_timeout_ms", 10_000),
+            ],
+        )
+        self._server.add_generic_rpc_handlers((_Handlers(handlers),))
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        try:
+            self.port = self._server.add_insecure_port(address(place.host, place.port))
+        except RuntimeError as error:
+            raise taken(place) from error
+
+    async def start(self) -> None:
+        """Answer, and say so to whoever asks for its health."""
+        await self._server.start()
+        for name in ("", *SERVICES):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def leave(self) -> None:
+        """Go on answering, but say NOT_SERVING."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Take no more calls, and give those in flight some time."""
+        await self._server.stop(grace_seconds)
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    def __init__(self, by_path: Mapping[str, Handler]) -> None:
+        self._by_path = by_path
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
+        return self._by_path.get(handler_call_details.method)
+
+
+def check(place: Place) -> int:
+    """The port to listen on, which is free just now.
+
+    Raises:
+        StartupError: if it is not, or the host is none.
+    """
+    try:
+        family, _, _, _, where = socket.getaddrinfo(place.host or None, place.port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise StartupError(f"host {place.host!r} is not an address: {error.strerror}") from error
+    try:
+        with socket.create_server(where[:2], family=family) as probe:
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise taken(place) from error
+
+
+def taken(place: Place) -> StartupError:
+    """Why there is no server."""
+    return StartupError(f"port {address(place.host, place.port)} cannot be had: is another server running there?")
+
+
+def address(host: str, port: int) -> str:
+    """As gRPC writes it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def refuse(context: "grpc.aio.ServicerContext[Any, Any]", status: status_pb2.Status) -> NoReturn:
+    """End a call with a status and its details."""
+    await context.abort(CODES[status.code], status.message, ((DETAILS_KEY, status.SerializeToString()),))

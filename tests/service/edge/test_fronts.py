@@ -1,0 +1,167 @@
+"""Processes that speak gRPC for the engine's: they come and go, and nothing that was acknowledged does."""
+
+import signal
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from support import WAIT_SECONDS, await_true
+from support.redis_process import RedisProcess
+from support.servers import ServerProcess, ServerThread
+from support.wire import OPEN, observations
+
+from statecast.client import Client
+from statecast.service.settings import Settings
+from statecast.v1 import forecast_service_pb2 as pb
+from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
+
+WORKERS = 2
+
+
+@pytest.fixture
+def server(any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerProcess]:
+    arguments = ("--redis-url", any_redis.url, "--namespace", "shared", "--models", str(models_folder))
+    server = ServerProcess(*arguments, "--workers", str(WORKERS))
+    yield server
+    server.process.send_signal(signal.SIGCONT)
+    assert server.stop() == 0, server.log
+    assert "Traceback" not in server.log
+
+
+def fronts(server: ServerProcess) -> list[psutil.Process]:
+    """The processes that speak gRPC."""
+    children = psutil.Process(server.process.pid).children()
+    return [child for child in children if "statecast.service.edge.front" in child.cmdline()]
+
+
+def ask(target: str, session_id: str, value: float) -> pb.ForecastResponse:
+    """One observation, over a connection of its own."""
+    with grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        request = pb.ForecastRequest(session_id=session_id, open=OPEN, observations=observations(value))
+        return ForecastServiceStub(channel).Forecast(request, timeout=20, wait_for_ready=True)
+
+
+def test_connections_are_spread_and_counted_together(server: ServerProcess, session_id: str) -> None:
+    target, calls = server.target, 40
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: ask(target, f"{session_id}-{number}", 1.0), range(calls)))
+    assert all(answer.version.step == 1 for answer in answers)
+    assert len(fronts(server)) == WORKERS
+    held = [grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1), ("n", at)]) for at in range(32)]
+    for channel in held:
+        grpc.channel_ready_future(channel).result(20)
+    connections = [
+        sum(each.status == psutil.CONN_ESTABLISHED for each in front.net_connections("tcp")) for front in fronts(server)
+    ]
+    assert sum(connections) >= len(held)
+    assert all(connections)
+    for channel in held:
+        channel.close()
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics") as response:
+        lines = response.read().decode().splitlines()
+    labels = 'grpc_code="OK",grpc_method="Forecast",grpc_service="statecast.v1.ForecastService",grpc_type="unary"'
+    assert f"grpc_server_handled_total{{{labels}}} {calls}.0" in lines
+
+
+def test_one_that_is_killed_is_replaced_and_its_callers_go_on(server: ServerProcess, session_id: str) -> None:
+    with Client(server.target) as client:
+        session = client.session(session_id, "tiny")
+        for step in range(1, 31):
+            if step % 10 == 0:
+                killed = fronts(server)
+                for front in killed:
+                    front.kill()
+            assert session.observe(float(step)).version.step == step
+    await_true(lambda: len(fronts(server)) == WORKERS)
+    assert "has ended with status -9" in server.log
+    assert not {front.pid for front in killed} & {front.pid for front in fronts(server)}
+
+
+def test_they_end_with_the_engine(any_redis: RedisProcess, models_folder: Path, session_id: str) -> None:
+    arguments = ("--redis-url", any_redis.url, "--namespace", "shared", "--models", str(models_folder))
+    server = ServerProcess(*arguments, "--workers", str(WORKERS))
+    assert ask(server.target, session_id, 1.0).version.step == 1
+    left = fronts(server)
+    for front in left:
+        front.terminate()  # as a supervisor does that signals all; they wait for the engine to end them
+    assert ask(server.target, session_id, 2.0).version.step == 2
+    server.kill()
+    await_true(lambda: not any(front.is_running() and front.status() != psutil.STATUS_ZOMBIE for front in left))
+
+
+def test_an_engine_that_hangs_is_left_by_its_callers(server: ServerProcess, session_id: str) -> None:
+    assert ask(server.target, session_id, 1.0).version.step == 1
+    before = fronts(server)
+    server.process.send_signal(signal.SIGSTOP)
+    stopped = time.monotonic()
+    await_true(lambda: all(front.status() == psutil.STATUS_ZOMBIE for front in before))
+    assert time.monotonic() - stopped < 15
+    server.process.send_signal(signal.SIGCONT)
+    assert ask(server.target, session_id, 2.0).version.step == 2
+
+
+def test_what_nobody_waits_for_any_more_is_not_carried_out(
+    any_redis: RedisProcess, models_folder: Path, session_id: str
+) -> None:
+    settings = Settings(redis_url=any_redis.url, namespace="shared", models=models_folder, workers=1)
+    server = ServerThread(settings)
+    with grpc.insecure_channel(server.target) as channel:
+        stub = ForecastServiceStub(channel)
+        any_redis.pause()
+        try:
+            calls = []
+            for value in range(20):
+                request = pb.ForecastRequest(
+                    session_id=session_id, open=OPEN, observations=observations(value), request_id=str(value)
+                )
+                calls.append(stub.Forecast.future(request, timeout=20))
+                time.sleep(0.02)
+            for call in calls[1::2]:
+                call.cancel()
+            time.sleep(0.2)
+        finally:
+            any_redis.resume()
+        steps = [call.result().version.step for call in calls[::2]]
+    server.stop()
+    assert steps == list(range(1, 11))
+
+
+def test_a_port_that_is_taken_is_refused(any_redis: RedisProcess, models_folder: Path) -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        arguments = ("--redis-url", any_redis.url, "--models", str(models_folder), "--workers", "2")
+        server = ServerProcess(*arguments, port=port)
+        assert server.process.wait(WAIT_SECONDS) == 1
+    assert f"port 127.0.0.1:{port} cannot be had" in server.log
+    first = ServerProcess(*arguments)
+    second = ServerProcess(*arguments, port=first.port)
+    assert second.process.wait(WAIT_SECONDS) == 1
+    assert "cannot be had" in second.log
+    assert first.stop() == 0
+
+
+def test_asked_to_stop_they_first_say_so_and_finish_their_calls(
+    any_redis: RedisProcess, models_folder: Path, session_id: str
+) -> None:
+    arguments = ("--redis-url", any_redis.url, "--namespace", "shared", "--models", str(models_folder))
+    server = ServerProcess(*arguments, "--workers", "1", "--drain-seconds", "1")
+    with grpc.insecure_channel(server.target) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        server.process.send_signal(signal.SIGTERM)
+        await_true(
+            lambda: health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        assert ask(server.target, session_id, 1.0).version.step == 1
+    assert server.process.wait(WAIT_SECONDS) == 0
+    assert "stopped" in server.log
