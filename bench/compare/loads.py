@@ -222,7 +222,9 @@ def session_names(prefix: str, sessions: int) -> list[str]:
     return [f"{prefix}-{number}" for number in range(sessions)]
 
 
-async def open_sessions(channel: grpc.aio.Channel, names: Sequence[str], model: str) -> None:
+async def open_sessions(
+    channel: grpc.aio.Channel, names: Sequence[str], model: str, rewritten_every: int = Settings.snapshot_every
+) -> None:
     """Opens sessions, each another way towards its next snapshot, as are those that have been there for long.
 
     Otherwise all would be rewritten in full at the same moment, within a measurement or just not.
@@ -232,7 +234,7 @@ async def open_sessions(channel: grpc.aio.Channel, names: Sequence[str], model: 
         part = names[at : at + _OPENED_AT_ONCE]
         check_frame(await method(_opening(part, model)))
         if len(part) > 1:
-            check_frame(await method(_ageing(part)))
+            check_frame(await method(_ageing(part, rewritten_every)))
 
 
 def _opening(names: Sequence[str], model: str) -> bytes:
@@ -246,9 +248,9 @@ def _opening(names: Sequence[str], model: str) -> bytes:
     return frame.SerializeToString()
 
 
-def _ageing(names: Sequence[str]) -> bytes:
+def _ageing(names: Sequence[str], rewritten_every: int) -> bytes:
     """A frame that brings the first session no further, the next one by one step, and so on up to a snapshot."""
-    steps = [at % Settings.snapshot_every for at in range(len(names))]
+    steps = [at % rewritten_every for at in range(len(names))]
     requests = [_request(name, 0, count) for name, count in zip(names, steps, strict=True) if count]
     for request in requests:
         _renew(request)

@@ -6,6 +6,8 @@ import time
 
 import grpc.aio
 
+from statecast.service.engine.write import MOST_REPLAYED
+
 from .findings import History
 from .loads import channel_to, forecast_call, open_sessions, session_names
 from .loop import Measured, in_turn
@@ -61,7 +63,8 @@ def populate(target: str, name: str, sessions: int) -> float:
     async def fill() -> float:
         started = time.perf_counter()
         async with channel_to(target) as channel:
-            await open_sessions(channel, session_names(name, sessions), PLAIN)
+            # Most of them are read from Redis whenever their turn comes, and so rewritten early.
+            await open_sessions(channel, session_names(name, sessions), PLAIN, MOST_REPLAYED + 1)
         return sessions / (time.perf_counter() - started)
 
     return asyncio.run(fill())

@@ -9,6 +9,7 @@ from support.models import HORIZON, LEVELS, tiny_model
 from support.redis_process import RedisProcess
 
 from statecast.service.engine.request import Opening, Outcome, Request, Result
+from statecast.service.engine.write import MOST_REPLAYED
 from statecast.service.errors import (
     InvalidRequest,
     NotFound,
@@ -19,6 +20,7 @@ from statecast.service.errors import (
     VersionMismatch,
 )
 from statecast.service.registry import Model, Registry
+from statecast.service.store.record import decode
 from statecast.service.version import START, Version
 
 
@@ -118,6 +120,35 @@ def test_a_repetition_inside_one_batch_appends_nothing(make_engine: MakeEngine) 
     assert isinstance(second, Outcome)
     assert (first.replayed, second.replayed) == (False, True)
     assert first.version == second.version == version_of([1.0])
+
+
+@pytest.mark.parametrize(("steps", "is_rewritten"), [(MOST_REPLAYED, False), (MOST_REPLAYED + 1, True)])
+def test_what_took_long_to_read_is_written_anew(
+    make_engine: MakeEngine, any_redis: RedisProcess, namespace: str, steps: int, is_rewritten: bool
+) -> None:
+    engine = make_engine(snapshot_every=1000)
+    values = [float(step % 5) for step in range(steps + 1)]
+    for value in values[:-1]:  # the first one opens, with a snapshot
+        one(engine, observe("a", value))
+    entries = steps - 1
+    assert _entries(any_redis, namespace) == entries
+    one(make_engine(), Request("a", horizon=HORIZON))  # a look writes nothing
+    assert _entries(any_redis, namespace) == entries
+    outcome = one(make_engine(snapshot_every=1000), observe("a", values[-1]))
+    assert _entries(any_redis, namespace) == (0 if is_rewritten else entries + 1)
+    assert outcome.forecast is not None
+    assert_close(outcome.forecast.values, expected(values))
+    again = one(make_engine(), Request("a", horizon=HORIZON))
+    assert again.version == outcome.version
+    assert again.forecast is not None
+    assert_close(again.forecast.values, expected(values))
+
+
+def _entries(redis: RedisProcess, namespace: str) -> int:
+    """How many there are behind the snapshot of session a."""
+    data = redis.client.get(f"{namespace}:default:a")
+    assert isinstance(data, bytes)
+    return len(decode("a", data).entries)
 
 
 @pytest.mark.parametrize("snapshot_every", [1, 100])

@@ -19,6 +19,9 @@ from statecast.service.store.record import (
 from statecast.service.store.store import Commit, Operation
 from statecast.service.version import START, Version
 
+MOST_REPLAYED = 16
+"""A session that was read with so many steps behind its snapshot is written anew: it may have to be read soon again."""
+
 
 @dataclass(slots=True)
 class Write:
@@ -33,7 +36,8 @@ def is_snapshot_due(loaded: Loaded, plan: Plan, snapshot_every: int) -> bool:
     """Whether the session's whole state is to be written this time."""
     if not plan.entries and not plan.opened:
         return False
-    return plan.opened or loaded.steps_since_snapshot + plan.steps >= snapshot_every
+    is_far = loaded.steps_since_snapshot + plan.steps >= snapshot_every
+    return plan.opened or is_far or loaded.replayed_steps >= MOST_REPLAYED
 
 
 def write(session_id: str, loaded: Loaded, plan: Plan, state: bytes | None, nonce: bytes) -> Write:

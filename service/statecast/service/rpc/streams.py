@@ -9,14 +9,15 @@ from google.protobuf.message import DecodeError
 from statecast.service.errors import InvalidRequest, Overloaded, Reason, Unavailable
 from statecast.service.rpc import wire
 from statecast.service.rpc.frames import Frame, check_size
-from statecast.service.rpc.gate import Call, Context, Gate
+from statecast.service.rpc.gate import Call, Gate
+from statecast.service.rpc.methods import StreamContext
 
 MAX_REQUESTS_UNDER_WAY = 2048
 MAX_BYTES_UNDER_WAY = 4 * 1024 * 1024
 """Of requests of one stream that are queued or whose results were not written: beyond, no more are read."""
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 """Of requests: a stream holds one frame, besides what is under way."""
-MAX_RESULTS_A_FRAME = 512
+MAX_RESULTS_A_FRAME = 64
 MAX_RESULT_BYTES_A_FRAME = 1024 * 1024
 RETRY_AFTER_SECONDS = 0.05
 
@@ -36,7 +37,7 @@ class Streams:
         for stream in self._open:
             stream.leave()
 
-    async def serve(self, context: Context) -> None:
+    async def serve(self, context: StreamContext) -> None:
         """Carry one stream through to its end.
 
         Raises:
@@ -59,7 +60,7 @@ class Streams:
 class _Stream:
     """One stream: a task that reads, and one that writes."""
 
-    def __init__(self, gate: Gate, context: Context) -> None:
+    def __init__(self, gate: Gate, context: StreamContext) -> None:
         self._gate = gate
         self._context = context
         self._call = Call.of(context)
