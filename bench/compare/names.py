@@ -1,6 +1,6 @@
 """What systems, modes and models are called in the findings."""
 
-OURS = "statecast"
+OURS, WORKERS = "statecast", "statecast --workers 1"
 ECHO, HANDWRITTEN, TRITON = "echo", "handwritten", "triton"
 
 PLAIN, USUAL = "bench", "usual"

@@ -46,7 +46,7 @@ class Serving:
 
 
 @contextmanager
-def serve(models: Path, default_model: str) -> Iterator[Serving]:
+def serve(models: Path, default_model: str, workers: int = 0) -> Iterator[Serving]:
     """`statecast serve` with these models, and an append-only file that is not rewritten, so that it can be counted.
 
     Raises:
@@ -57,7 +57,7 @@ def serve(models: Path, default_model: str) -> Iterator[Serving]:
         embedded = EmbeddedRedis(folder / "data")
         command = [sys.executable, "-m", "statecast.service", "serve", "--device", "cpu", "--drain-seconds", "0"]
         command += ["--data-dir", str(embedded.folder), "--port", "0", "--metrics-port", "0"]
-        command += ["--models", str(models), "--default-model", default_model]
+        command += ["--models", str(models), "--default-model", default_model, "--workers", str(workers)]
         started = time.perf_counter()
         with process(command, folder / "server.log") as server:
             try:

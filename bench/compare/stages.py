@@ -14,7 +14,22 @@ from .findings import Findings, Key, Population
 from .loads import Client, Frames, Load, Unary
 from .loop import Measured, Pace
 from .models import plain_config, usual_config, write_models
-from .names import CATCH_UP, CLIENT, COLD, ECHO, FRAMES, HANDWRITTEN, OBSERVE, OURS, PLAIN, STREAM, TRITON, UNARY, USUAL
+from .names import (
+    CATCH_UP,
+    CLIENT,
+    COLD,
+    ECHO,
+    FRAMES,
+    HANDWRITTEN,
+    OBSERVE,
+    OURS,
+    PLAIN,
+    STREAM,
+    TRITON,
+    UNARY,
+    USUAL,
+    WORKERS,
+)
 from .names import WARM as WARM_MODE
 from .peers import PeerFailed, Start, echo, environment, handwritten, triton
 from .servers import Serving, serve
@@ -48,6 +63,7 @@ class Bench:
             HANDWRITTEN: lambda: self._peer(HANDWRITTEN, handwritten(interpreter)),
             TRITON: lambda: self._peer(TRITON, triton(interpreter)),
             OURS: self.ours,
+            "workers": self.with_a_worker,
             "sessions": self.many_sessions,
         }
 
@@ -82,6 +98,19 @@ class Bench:
             self._say(f"{OURS}, step {history.steps:,} beside step 10: {history.ratio:.3f} times the server's CPU")
             self._unary(pool, server, USUAL_CONCURRENCY, USUAL)
             self._frames(pool, server, USUAL)
+
+    def with_a_worker(self) -> None:
+        """The server with a process of its own that speaks gRPC, where that is most of the work."""
+        models = write_models(self._models, plain_config())
+        with serve(models, PLAIN, workers=1) as server, loading() as pool:
+            self._started(server)
+            for concurrency in CONCURRENCIES:
+                load = Unary(server.target, f"worker-{concurrency}", concurrency, PLAIN)
+                self._load(pool, Key(WORKERS, UNARY, concurrency), load, server.watched)
+            client = Client(server.target, "worker-client", max(CONCURRENCIES), PLAIN)
+            self._load(pool, Key(WORKERS, CLIENT, max(CONCURRENCIES)), client, server.watched)
+            frames = Frames(server.target, "worker-frames", self._sizes.groups, FRAME_SESSIONS, PLAIN)
+            self._load(pool, Key(WORKERS, FRAMES, FRAME_SESSIONS), frames, server.watched)
 
     def many_sessions(self) -> None:
         """A server of its own with a Redis full of sessions, and frames drawn from all of them."""

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import psutil
+
 from statecast.service.server import Running, serving
 from statecast.service.settings import Settings
 from support import WAIT_SECONDS, await_true
@@ -57,6 +59,12 @@ class ServerThread:
         except BaseException as error:
             self._failure = error
             self._ready.set()
+
+
+def workers(server: "ServerProcess") -> list[psutil.Process]:
+    """The processes that speak gRPC for a server."""
+    children = psutil.Process(server.process.pid).children()
+    return [child for child in children if "statecast.service.edge.front" in child.cmdline()]
 
 
 SERVE = ("statecast.service", "serve")

@@ -25,6 +25,20 @@ def servers_killed(count: int, load: Load) -> Report:
     return under_load(inject, load)
 
 
+def workers_killed(count: int, load: Load) -> Report:
+    """SIGKILL of the processes that speak gRPC for the server that has some, which replaces them."""
+
+    def inject(stage: Stage) -> tuple[int, str]:
+        killed = 0
+        for _ in range(count):
+            time.sleep(1.5)
+            killed += stage.kill_workers()
+        assert killed >= count, "hardly any was there, so this proves little"
+        return count, f"{killed} workers"
+
+    return under_load(inject, load)
+
+
 def servers_stopped(count: int, load: Load, longest_seconds: float = 5.0) -> Report:
     """SIGSTOP between load and commit: the server wakes up with states that others have moved on meanwhile."""
     dice = random.Random(load.seed)

@@ -1,4 +1,7 @@
-"""Two servers on one private Redis, each of which can be killed and started again where it was."""
+"""Two servers on one private Redis, each of which can be killed and started again where it was.
+
+One speaks gRPC itself, the other has workers that do.
+"""
 
 import os
 import re
@@ -12,9 +15,11 @@ from pathlib import Path
 from support import short_folder
 from support.chain_server import HELD_SUFFIX, HOLD_VARIABLE
 from support.redis_process import RedisProcess, redis_binaries
-from support.servers import ServerProcess
+from support.servers import ServerProcess, workers
 
-SERVERS = 2
+WORKERS = (0, 2)
+"""How many each server has."""
+SERVERS = len(WORKERS)
 MODULE = ("support.chain_server",)
 TESTS = Path(__file__).parents[1]
 
@@ -51,6 +56,13 @@ class Stage:
         self.servers[number] = self._start(number, self.ports[number])
         assert self.servers[number].port == self.ports[number]
 
+    def kill_workers(self) -> int:
+        """SIGKILL of all processes that speak gRPC for a server; how many there were."""
+        found = [worker for server in self.servers for worker in workers(server)]
+        for worker in found:
+            worker.kill()
+        return len(found)
+
     def hold_file(self, number: int) -> Path:
         """While it exists, the server's next batch waits between load and commit."""
         return self.folder / f"hold-{number}"
@@ -82,7 +94,8 @@ class Stage:
     def _start(self, number: int, port: int = 0) -> ServerProcess:
         path = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
         environment = {"PYTHONPATH": path, HOLD_VARIABLE: str(self.hold_file(number))}
-        return ServerProcess(*self._options, port=port, module=MODULE, environment=environment)
+        options = (*self._options, "--workers", str(WORKERS[number]))
+        return ServerProcess(*options, port=port, module=MODULE, environment=environment)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support import WAIT_SECONDS, await_true
 from support.redis_process import RedisProcess
-from support.servers import ServerProcess, ServerThread
+from support.servers import ServerProcess, ServerThread, workers
 from support.wire import OPEN, observations
 
 from statecast.client import Client
@@ -37,12 +37,6 @@ def server(any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerProce
     assert "Traceback" not in server.log
 
 
-def fronts(server: ServerProcess) -> list[psutil.Process]:
-    """The processes that speak gRPC."""
-    children = psutil.Process(server.process.pid).children()
-    return [child for child in children if "statecast.service.edge.front" in child.cmdline()]
-
-
 def ask(target: str, session_id: str, value: float) -> pb.ForecastResponse:
     """One observation, over a connection of its own."""
     with grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
@@ -55,12 +49,13 @@ def test_connections_are_spread_and_counted_together(server: ServerProcess, sess
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda number: ask(target, f"{session_id}-{number}", 1.0), range(calls)))
     assert all(answer.version.step == 1 for answer in answers)
-    assert len(fronts(server)) == WORKERS
+    assert len(workers(server)) == WORKERS
     held = [grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1), ("n", at)]) for at in range(32)]
     for channel in held:
         grpc.channel_ready_future(channel).result(20)
     connections = [
-        sum(each.status == psutil.CONN_ESTABLISHED for each in front.net_connections("tcp")) for front in fronts(server)
+        sum(each.status == psutil.CONN_ESTABLISHED for each in front.net_connections("tcp"))
+        for front in workers(server)
     ]
     assert sum(connections) >= len(held)
     assert all(connections)
@@ -77,20 +72,20 @@ def test_one_that_is_killed_is_replaced_and_its_callers_go_on(server: ServerProc
         session = client.session(session_id, "tiny")
         for step in range(1, 31):
             if step % 10 == 0:
-                killed = fronts(server)
+                killed = workers(server)
                 for front in killed:
                     front.kill()
             assert session.observe(float(step)).version.step == step
-    await_true(lambda: len(fronts(server)) == WORKERS)
+    await_true(lambda: len(workers(server)) == WORKERS)
     assert "has ended with status -9" in server.log
-    assert not {front.pid for front in killed} & {front.pid for front in fronts(server)}
+    assert not {front.pid for front in killed} & {front.pid for front in workers(server)}
 
 
 def test_they_end_with_the_engine(any_redis: RedisProcess, models_folder: Path, session_id: str) -> None:
     arguments = ("--redis-url", any_redis.url, "--namespace", "shared", "--models", str(models_folder))
     server = ServerProcess(*arguments, "--workers", str(WORKERS))
     assert ask(server.target, session_id, 1.0).version.step == 1
-    left = fronts(server)
+    left = workers(server)
     for front in left:
         front.terminate()  # as a supervisor does that signals all; they wait for the engine to end them
     assert ask(server.target, session_id, 2.0).version.step == 2
@@ -100,7 +95,7 @@ def test_they_end_with_the_engine(any_redis: RedisProcess, models_folder: Path, 
 
 def test_an_engine_that_hangs_is_left_by_its_callers(server: ServerProcess, session_id: str) -> None:
     assert ask(server.target, session_id, 1.0).version.step == 1
-    before = fronts(server)
+    before = workers(server)
     server.process.send_signal(signal.SIGSTOP)
     stopped = time.monotonic()
     await_true(lambda: all(front.status() == psutil.STATUS_ZOMBIE for front in before))
