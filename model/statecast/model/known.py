@@ -22,6 +22,7 @@ class KnownInputs(nn.Module):
     Covariates are scaled by what they were in training, so that the same value always means the same.
     """
 
+    nothing: Tensor
     centres: Tensor
     scales: Tensor
 
@@ -30,6 +31,7 @@ class KnownInputs(nn.Module):
         self.calendar, self.covariates = config.calendar, len(config.covariates)
         self._frequency = config.frequency
         cycles = {"day": 2 * DAY_HARMONICS, "weekend": 2, "week": 7, "year": 2 * YEAR_HARMONICS}
+        self.register_buffer("nothing", torch.zeros(0), persistent=False)
         self.size = sum(cycles[cycle] for cycle in self.calendar) + 2 * self.covariates
         if self.covariates:
             self.register_buffer("centres", torch.zeros(self.covariates, dtype=torch.float64))
@@ -52,7 +54,7 @@ class KnownInputs(nn.Module):
             float32 [..., size].
         """
         if not self.size:
-            return torch.zeros(*shape, 0)
+            return self.nothing.new_zeros(*shape, 0)
         parts = []
         if times is not None:
             parts += [_CYCLES[cycle](times) for cycle in self.calendar]

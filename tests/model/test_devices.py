@@ -1,0 +1,65 @@
+"""Everything that a step computes stays on the model's device, whichever that is.
+
+Tensors of the device "meta" have shapes and no values, and as those of a GPU do not mix with the CPU's.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from support.models import CATEGORIES, HORIZON, shop_model, tiny_model
+
+from statecast.model import Forecaster, StreamingModel, bundled_models, load_model
+from statecast.model.naive import Statistics
+
+BATCH = 3
+MODELS: dict[str, Callable[[], StreamingModel]] = {
+    "tiny": tiny_model,
+    "hourly": lambda: tiny_model("hourly"),
+    "shop": shop_model,
+    "base": lambda: load_model(bundled_models() / "base" / "1"),
+}
+
+
+def filled(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.empty(*shape, dtype=dtype, device="meta")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_and_a_forecast_stay_on_the_device(name: str) -> None:
+    given = MODELS[name]()
+    assert isinstance(given, Forecaster)
+    model = Forecaster(given.config).eval().to("meta")
+    config, state = model.config, model.initial_state(BATCH)
+    assert {part.device.type for part in state.values()} == {"meta"}
+    times = filled(BATCH, 1, dtype=torch.int64) if config.frequency else None
+    covariates = filled(BATCH, 1, len(config.covariates)) if config.covariates else None
+    categories = filled(BATCH, len(CATEGORIES), dtype=torch.int64) if config.categories else None
+    observed = model._observe(
+        state["window"],
+        state["hidden"],
+        state.get("cell"),
+        filled(BATCH, 1, len(config.targets)),
+        covariates,
+        times,
+        categories,
+        *Statistics.of(state).parts,
+    )
+    assert {each.device.type for each in observed} == {"meta"}
+    context = model.context(state, categories)
+    horizon = min(HORIZON, config.horizon)
+    (quantiles,) = model._head(
+        context.output,
+        context.history,
+        context.rows,
+        context.ends,
+        categories,
+        filled(BATCH, horizon, dtype=torch.int64),
+        filled(BATCH, horizon, dtype=torch.int64) if config.frequency else None,
+        filled(BATCH, horizon, len(config.covariates)) if config.covariates else None,
+        None,
+        None,
+        *context.statistics.parts,
+    )
+    assert quantiles.device.type == "meta"
+    assert quantiles.shape == (BATCH, horizon, len(config.quantile_levels), len(config.targets))
