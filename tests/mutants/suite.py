@@ -12,6 +12,7 @@ STORE = ("tests/service/store/test_store.py", "tests/service/store/test_record.p
 HISTORIES = "tests/service/engine/test_histories.py"
 """Finds nearly everything, but takes its time."""
 ENGINE = ("tests/service/engine", f"--ignore={HISTORIES}")
+EDGE = ("tests/service/edge",)
 RPC = ("tests/service/rpc",)
 CLIENT = ("tests/client",)
 BESIDE_THE_POINT = (
@@ -43,6 +44,8 @@ def stages(touched: Sequence[str]) -> list[list[str]]:
     """What to run for a bug in these files, one after the other; the last stage is all that is left."""
     if any(name.startswith("client/") for name in touched):
         first = [[*CLIENT], [*ENGINE, *STORE, *RPC]]
+    elif any("/edge/" in name for name in touched):
+        first = [[*EDGE, *RPC], [*CLIENT]]
     elif any("/store/" in name for name in touched):
         first = [[*STORE, *ENGINE], [HISTORIES, *RPC, *CLIENT]]
     else:
