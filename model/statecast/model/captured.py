@@ -132,11 +132,12 @@ class CudaGraphs:
     def __init__(self) -> None:
         self._lock = Lock()
         self._pool: Any = None
+        self._has_failed = False
 
     def scope(self, arguments: Arguments) -> Hashable:
         """The shapes of the memory of the graph's arguments; None if they are too large, or one has no rows."""
         rows = [each.shape[0] for each in arguments if each is not None]
-        if not min(rows) or max(rows) > LARGEST_GRAPH:
+        if self._has_failed or not min(rows) or max(rows) > LARGEST_GRAPH:
             return None
         return tuple(None if each is None else (_graph_rows(each), *each.shape[1:]) for each in arguments)
 
@@ -149,7 +150,8 @@ class CudaGraphs:
                 with self._lock:
                     results, again = self.capture(lambda: function(*own))
             except RuntimeError as error:  # a step is worth more than its speed
-                log.warning("a part of the model runs without a CUDA graph: %s", error)
+                log.warning("the model runs without CUDA graphs: %s", error)
+                self._has_failed = True  # and it is not certain what another attempt would meet
                 return lambda arguments: function(*arguments)
 
         def run(arguments: Arguments) -> Results:

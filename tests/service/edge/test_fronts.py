@@ -1,5 +1,8 @@
 """Processes that speak gRPC for the engine's: they come and go, and nothing that was acknowledged does."""
 
+import dataclasses
+import errno
+import os
 import signal
 import socket
 import time
@@ -20,6 +23,11 @@ from support.servers import ServerProcess, ServerThread, workers
 from support.wire import OPEN, observations
 
 from statecast.client import Client
+from statecast.service.edge import fronts
+from statecast.service.edge.front import ASK_SECONDS, MOST_UNANSWERED, NUMBERS, Front
+from statecast.service.edge.transport import Place, claim
+from statecast.service.errors import StartupError
+from statecast.service.rpc import methods
 from statecast.service.settings import Settings
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
@@ -160,3 +168,76 @@ def test_asked_to_stop_they_first_say_so_and_finish_their_calls(
         assert ask(server.target, session_id, 1.0).version.step == 1
     assert server.process.wait(WAIT_SECONDS) == 0
     assert "stopped" in server.log
+
+
+def test_after_a_pause_of_everything_they_go_on(server: ServerProcess, session_id: str) -> None:
+    assert ask(server.target, session_id, 1.0).version.step == 1
+    before = workers(server)
+    paused = [server.process.pid, *(front.pid for front in before)]
+    for pid in paused:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(ASK_SECONDS * MOST_UNANSWERED + 1.5)
+    for pid in paused:
+        os.kill(pid, signal.SIGCONT)
+    time.sleep(2 * ASK_SECONDS)
+    assert ask(server.target, session_id, 2.0).version.step == 2
+    assert workers(server) == before
+
+
+def test_one_that_cannot_be_replaced_at_once_is_replaced_later(
+    any_redis: RedisProcess, models_folder: Path, session_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fronts, "AGAIN_SECONDS", 0.1)
+    server = ServerThread(Settings(redis_url=any_redis.url, namespace="shared", models=models_folder, workers=1))
+    spawn, failures = fronts._spawn, [OSError(errno.EMFILE, "too many open files")] * 2
+
+    async def sometimes() -> Any:
+        if failures:
+            raise failures.pop()
+        return await spawn()
+
+    monkeypatch.setattr(fronts, "_spawn", sometimes)
+    own = [each for each in psutil.Process().children() if "statecast.service.edge.front" in each.cmdline()]
+    newest = max(own, key=lambda each: each.create_time())
+    newest.kill()
+    assert ask(server.target, session_id, 1.0).version.step == 1
+    assert not failures
+    server.stop()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_defect_is_answered(
+    any_redis: RedisProcess, models_folder: Path, session_id: str, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    def broken(response: object) -> bytes:
+        raise ValueError(response)
+
+    monkeypatch.setattr(methods, "_encode", broken)
+    server = ServerThread(Settings(redis_url=any_redis.url, namespace="shared", models=models_folder, workers=count))
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(server.target, session_id, 1.0)
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    server.stop()
+
+
+def test_a_place_is_kept_for_those_who_share_it() -> None:
+    place = Place("127.0.0.1", 0, 1)
+    with claim(place) as claimed:
+        taken = dataclasses.replace(place, port=claimed.getsockname()[1])
+        with pytest.raises(StartupError, match="cannot be had"):
+            claim(taken)
+        for _ in range(2):
+            with socket.socket() as sharing:
+                sharing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sharing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                sharing.bind((taken.host, taken.port))
+                sharing.listen()
+                with pytest.raises(StartupError, match="cannot be had"):
+                    claim(taken)
+    claim(taken).close()
+
+
+async def test_numbers_of_calls_begin_again() -> None:
+    front = Front()
+    front._number = NUMBERS - 2
+    assert [front._next_number() for _ in range(3)] == [NUMBERS - 1, 0, 1]

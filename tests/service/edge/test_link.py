@@ -56,6 +56,24 @@ def test_messages_come_whole_and_in_order(wanted: list[tuple[Kind, int, list[byt
     assert asyncio.run(_received(pieces)) == expected
 
 
+async def test_who_waits_for_room_looks_again() -> None:
+    link = Link(lambda *message: None, lambda: None)
+    link.pause_writing()
+
+    async def fill() -> None:
+        await link.room()
+        link.pause_writing()
+
+    first, second = asyncio.ensure_future(fill()), asyncio.ensure_future(fill())
+    await asyncio.sleep(0)
+    link.resume_writing()
+    await asyncio.sleep(0.01)
+    assert first.done()
+    assert not second.done()
+    link.resume_writing()
+    await asyncio.wait_for(second, 5)
+
+
 async def test_who_sends_more_than_is_read_waits_for_room() -> None:
     ours, theirs = socket.socketpair()
     loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ from google.rpc import status_pb2
 
 from statecast.service.edge.link import CALL_HEADER, READ_AHEAD, Kind, Link
 from statecast.service.rpc.methods import Method
+from statecast.service.rpc.status import to_status
 
 
 class Calls:
@@ -41,17 +42,18 @@ class Calls:
         method_number, deadline, length = CALL_HEADER.unpack_from(body)
         start = CALL_HEADER.size + length
         peer, method = body[CALL_HEADER.size : start].decode(), self._methods[method_number]
+        context: _Context = _Context(peer, deadline)
         if method.is_stream:
-            context: _Context = _Stream(peer, deadline, self._link, number, method)
-            task = asyncio.ensure_future(self._answer(number, method, None, context))
-        else:
-            context = _Context(peer, deadline)
-            task = asyncio.ensure_future(self._answer(number, method, method.decode(body[start:]), context))
+            context = _Stream(peer, deadline, self._link, number, method)
+        task = asyncio.ensure_future(self._answer(number, method, body[start:], context))
         self._under_way[number] = task, context
         task.add_done_callback(lambda _: self._under_way.pop(number))
 
-    async def _answer(self, number: int, method: Method, request: Any, context: "_Context") -> None:
-        answered = await method.answer(request, context)
+    async def _answer(self, number: int, method: Method, data: bytes, context: "_Context") -> None:
+        try:
+            answered = await method.answer(None if method.is_stream else method.decode(data), context)
+        except Exception as error:  # a defect of ours; somebody waits all the same
+            answered = to_status(error)
         if isinstance(answered, status_pb2.Status):
             self._link.send(Kind.STATUS, number, answered.SerializeToString())
         else:

@@ -6,7 +6,6 @@ when the engine's process does, or is silent for too long: then its callers shou
 
 import asyncio
 import gc
-import itertools
 import json
 import math
 import os
@@ -14,7 +13,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn, TypeAlias
 
@@ -22,14 +20,15 @@ import grpc
 import grpc.aio
 from google.rpc import status_pb2
 
-from statecast.service.edge.link import CALL_HEADER, READ_AHEAD, Kind, Link
+from statecast.service.edge.link import CALL_HEADER, LEFT_TO_THE_ENGINE, READ_AHEAD, Kind, Link
 from statecast.service.edge.transport import GARBAGE_THRESHOLDS, Handler, Place, Transport, refuse
 from statecast.service.errors import StartupError
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-ASK_SECONDS, SILENT_SECONDS = 1.0, 5.0
-"""How often to ask the engine's process whether it is there, and how long it may be silent."""
-_LARGEST_NUMBER = 2**32 - 1
+ASK_SECONDS, MOST_UNANSWERED = 1.0, 5
+"""How often to ask the engine's process whether it is there, and how often in a row without a sign of life."""
+NUMBERS = 2**32
+"""Of calls; whichever had the same one before has long ended."""
 
 
 class Front:
@@ -38,9 +37,8 @@ class Front:
     def __init__(self) -> None:
         self._link = Link(self._received, lambda: os._exit(0))
         self._calls: dict[int, _Unary | _Stream] = {}
-        self._numbers = itertools.cycle(range(_LARGEST_NUMBER))
+        self._number = 0
         self._transport: Transport | None = None
-        self._heard_at = time.monotonic()
         self._told: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
 
     async def run(self, descriptor: int) -> None:
@@ -76,23 +74,26 @@ class Front:
         return ""
 
     async def _watch(self) -> None:
-        while time.monotonic() - self._heard_at < SILENT_SECONDS:
-            self._link.send(Kind.ARE_YOU_THERE)
+        """Ends the process when the engine's neither sends nor takes anything; being far behind is no reason."""
+        unanswered, link = 0, self._link
+        while unanswered < MOST_UNANSWERED:
+            received, gone, backlog = link.received_bytes, link.gone_bytes, link.backlog_bytes
+            link.send(Kind.ARE_YOU_THERE)
             await asyncio.sleep(ASK_SECONDS)
+            is_alive = link.received_bytes > received or (backlog and link.gone_bytes > gone)
+            unanswered = 0 if is_alive else unanswered + 1
         os._exit(1)
 
     def _received(self, kind: int, number: int, body: bytes) -> None:
         if kind in (Kind.HELLO, Kind.LEAVE, Kind.STOP):
             self._told.put_nowait((kind, body))
-        elif kind == Kind.HERE_I_AM:
-            self._heard_at = time.monotonic()
         elif (call := self._calls.get(number)) is not None:  # else its caller has gone
             call.received(kind, body)
 
     def _unary(self, method: int) -> Handler:
         async def call(request: bytes, context: Context) -> bytes:
             await self._link.room()
-            number = next(self._numbers)
+            number = self._next_number()
             unary = self._calls[number] = _Unary()
             try:
                 self._call(number, method, context, request)
@@ -111,8 +112,8 @@ class Front:
 
     def _stream(self, method: int) -> Handler:
         async def call(request_iterator: object, context: Context) -> None:
-            number = next(self._numbers)
-            stream = self._calls[number] = _Stream(context, lambda kind, body: self._link.send(kind, number, body))
+            number = self._next_number()
+            stream = self._calls[number] = _Stream(self._link, number, context)
             self._call(number, method, context, b"")
             try:
                 status = await stream.carry()
@@ -125,6 +126,10 @@ class Front:
                 await refuse(context, status)
 
         return grpc.stream_stream_rpc_method_handler(call)
+
+    def _next_number(self) -> int:
+        self._number = (self._number + 1) % NUMBERS
+        return self._number
 
     def _call(self, number: int, method: int, context: Context, request: bytes) -> None:
         peer, remaining = context.peer().encode(), context.time_remaining()
@@ -146,9 +151,10 @@ class _Unary:
 class _Stream:
     """A call with messages in both directions, in each of which the other end has a say in how many."""
 
-    def __init__(self, context: Context, send: Callable[[Kind, bytes], None]) -> None:
+    def __init__(self, link: Link, number: int, context: Context) -> None:
+        self._link = link
+        self._number = number
         self._context = context
-        self._send = send
         self._incoming: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
         self._room = asyncio.Semaphore(READ_AHEAD)
 
@@ -167,7 +173,7 @@ class _Stream:
                 if kind != Kind.MESSAGE:
                     return status_pb2.Status.FromString(body) if kind == Kind.STATUS else None
                 await self._context.write(body)
-                self._send(Kind.TAKEN, b"")
+                self._link.send(Kind.TAKEN, self._number)
         finally:
             reader.cancel()
             with suppress(asyncio.CancelledError, Exception):
@@ -178,9 +184,10 @@ class _Stream:
             await self._room.acquire()
             message = await self._context.read()
             if message is grpc.aio.EOF:
-                self._send(Kind.END, b"")
+                self._link.send(Kind.END, self._number)
                 return
-            self._send(Kind.MESSAGE, message)
+            await self._link.room()
+            self._link.send(Kind.MESSAGE, self._number, message)
 
 
 async def _serve(descriptor: int) -> None:
@@ -189,8 +196,9 @@ async def _serve(descriptor: int) -> None:
 
 def main() -> NoReturn:
     """Serve for the process at the other end of a socket, which decides when this one ends."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in LEFT_TO_THE_ENGINE:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_ENGINE)  # blocked is how it was started
     asyncio.run(_serve(int(sys.argv[1])))
     os._exit(0)
 

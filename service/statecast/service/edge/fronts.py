@@ -4,13 +4,14 @@ import asyncio
 import dataclasses
 import json
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Mapping
 
 from statecast.service.edge.calls import Calls
-from statecast.service.edge.link import Kind, Link
-from statecast.service.edge.transport import Place, check
+from statecast.service.edge.link import LEFT_TO_THE_ENGINE, Kind, Link
+from statecast.service.edge.transport import Place, claim
 from statecast.service.errors import StartupError
 from statecast.service.rpc.methods import Method
 
@@ -27,13 +28,14 @@ class Fronts:
     """So many processes, which share a port; one that ends is replaced."""
 
     def __init__(self, place: Place, methods: Mapping[str, Method], count: int) -> None:
-        """Look whether the place can be had.
+        """Take the place.
 
         Raises:
             StartupError: if it cannot.
         """
-        self.port = check(place)
-        self._place = dataclasses.replace(place, port=self.port, is_shared=count > 1)
+        self._claimed = claim(place)
+        self.port = int(self._claimed.getsockname()[1])
+        self._place = dataclasses.replace(place, port=self.port, is_shared=True)
         self._methods = methods
         self._count = count
         self._running: set[_Front] = set()
@@ -47,11 +49,11 @@ class Fronts:
         """
         fronts = [_Front(self._place, self._methods) for _ in range(self._count)]
         self._running.update(fronts)
-        try:
-            await asyncio.gather(*(front.start() for front in fronts))
-        except BaseException:
-            await self.stop(0.0)
-            raise
+        results = await asyncio.gather(*(front.start() for front in fronts), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                await self.stop(0.0)
+                raise result
         self._keepers = [asyncio.ensure_future(self._keep(front)) for front in fronts]
 
     async def leave(self) -> None:
@@ -67,6 +69,7 @@ class Fronts:
             keeper.cancel()
         await asyncio.gather(*(front.stop(grace_seconds) for front in self._running))
         self._running.clear()
+        self._claimed.close()
 
     async def _keep(self, front: "_Front") -> None:
         while True:
@@ -103,13 +106,10 @@ class _Front:
         Raises:
             StartupError: if it cannot.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "statecast.service.edge.front", str(theirs.fileno())),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-            )
+        try:
+            self._process, ours = await _spawn()
+        except OSError as error:
+            raise StartupError(f"no process can be started that speaks gRPC: {error.strerror}") from error
         await asyncio.get_running_loop().create_unix_connection(lambda: self._link, sock=ours)
         self._link.send(Kind.HELLO, 0, self._hello)
         try:
@@ -149,3 +149,23 @@ class _Front:
         if not self._ready.done():
             self._ready.set_result("a process that is to speak gRPC has ended")
         self._calls.cancel()
+
+
+async def _spawn() -> tuple[asyncio.subprocess.Process, socket.socket]:
+    """A process that speaks gRPC, and this end of the socket to it."""
+    ours, theirs = socket.socketpair()
+    # Until it says otherwise itself it must not end by a signal that all processes get.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_ENGINE)
+    try:
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "statecast.service.edge.front", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return process, ours

@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 from google.rpc import status_pb2
 
-from statecast.service.edge.transport import Handler, Place, Transport, check, refuse
+from statecast.service.edge.transport import Handler, Place, Transport, refuse, resolve
 from statecast.service.rpc.methods import Method
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -19,7 +19,7 @@ def inside(place: Place, methods: Mapping[str, Method]) -> Transport:
     Raises:
         StartupError: if the place cannot be had.
     """
-    check(place)
+    resolve(place)
     return Transport(place, {path: _handler(method) for path, method in methods.items()})
 
 

@@ -1,6 +1,7 @@
 """What travels between the engine's process and one that speaks gRPC: messages over a socket, in both directions."""
 
 import asyncio
+import signal
 import struct
 from collections.abc import Callable
 from enum import IntEnum
@@ -8,8 +9,12 @@ from typing import cast
 
 _HEADER = struct.Struct("<IBI")  # bytes that follow the header, kind, number of the call
 CALL_HEADER = struct.Struct("<HdH")  # number of the method, deadline on the clock of time.monotonic, bytes of the peer
-READ_AHEAD = 2
+LEFT_TO_THE_ENGINE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals to which a front does nothing by itself, also where all processes get them."""
+READ_AHEAD = 1
 """Messages of a stream that may be under way in either direction, and have not been taken."""
+SENT_AT_ONCE = 256 * 1024
+"""Bytes, about: what comes together up to there is copied together, and beyond it nothing waits for more."""
 
 
 class Kind(IntEnum):
@@ -38,7 +43,9 @@ class Kind(IntEnum):
     STOP = 11
     """To the front: end within so many seconds, a number in JSON."""
     ARE_YOU_THERE = 12
+    """To the engine, every now and then."""
     HERE_I_AM = 13
+    """To the front, in answer."""
 
 
 Received = Callable[[int, int, bytes], None]
@@ -54,6 +61,8 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.WriteTransport | None = None
         self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._sent_bytes = self._received_bytes = 0
         self._incoming = bytearray()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -62,12 +71,32 @@ class Link(asyncio.Protocol):
         """Send a message; where nobody is any more, do nothing."""
         if not self._unsent:
             self._loop.call_soon(self._flush)
-        self._unsent.append(_HEADER.pack(sum(map(len, parts)), kind, call))
+        length = sum(map(len, parts))
+        self._unsent.append(_HEADER.pack(length, kind, call))
         self._unsent += parts
+        self._unsent_bytes += _HEADER.size + length
+        if self._unsent_bytes > SENT_AT_ONCE:
+            self._flush()
 
     async def room(self) -> None:
         """Wait while the other end is far behind."""
-        await self._has_room.wait()
+        while not self._has_room.is_set():  # whoever was first may have filled it again
+            await self._has_room.wait()
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What has been sent and waits in this process."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    @property
+    def gone_bytes(self) -> int:
+        """What has been sent and has left this process."""
+        return self._sent_bytes - self.backlog_bytes
+
+    @property
+    def received_bytes(self) -> int:
+        """What has come."""
+        return self._received_bytes
 
     def close(self) -> None:
         """Send what is to be sent, and end."""
@@ -77,8 +106,12 @@ class Link(asyncio.Protocol):
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
-        if unsent and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(unsent))
+        length, self._unsent_bytes = self._unsent_bytes, 0
+        if not unsent or self._transport is None or self._transport.is_closing():
+            return
+        self._sent_bytes += length
+        for part in [b"".join(unsent)] if length <= SENT_AT_ONCE else unsent:
+            self._transport.write(part)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -99,6 +132,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand on every message that is complete."""
+        self._received_bytes += len(data)
         incoming, at = self._incoming, 0
         incoming += data
         while len(incoming) - at >= _HEADER.size:

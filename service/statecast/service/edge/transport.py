@@ -31,7 +31,7 @@ Requests leave few cycles, and looking for them as often as Python does by itsel
 
 @dataclass(frozen=True)
 class Place:
-    """Where to listen: port 0 is any free one; one that is shared takes what comes to it in turns with others."""
+    """Where to listen: port 0 is any free one; with others that share it, what comes goes to one of them."""
 
     host: str
     port: int
@@ -98,21 +98,37 @@ class _Handlers(grpc.GenericRpcHandler):
         return self._by_path.get(handler_call_details.method)
 
 
-def check(place: Place) -> int:
-    """The port to listen on, which is free just now.
+def resolve(place: Place) -> tuple[socket.AddressFamily, Any]:
+    """The first address of the place, as sockets know it.
 
     Raises:
-        StartupError: if it is not, or the host is none.
+        StartupError: if the host is none.
     """
     try:
         family, _, _, _, where = socket.getaddrinfo(place.host or None, place.port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise StartupError(f"host {place.host!r} is not an address: {error.strerror}") from error
+    return family, where
+
+
+def claim(place: Place) -> socket.socket:
+    """A socket that keeps the place for those who share it, and for nobody else, for as long as it is open.
+
+    Raises:
+        StartupError: if the place cannot be had.
+    """
+    family, where = resolve(place)
+    claimed = socket.socket(family, socket.SOCK_STREAM)
     try:
-        with socket.create_server(where[:2], family=family) as probe:
-            return int(probe.getsockname()[1])
+        # What is left of connections of an earlier server is no reason not to.
+        claimed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        claimed.bind(where)
     except OSError as error:
+        claimed.close()
         raise taken(place) from error
+    claimed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    claimed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return claimed
 
 
 def taken(place: Place) -> StartupError:

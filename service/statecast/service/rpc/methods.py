@@ -90,15 +90,16 @@ class Methods:
             try:
                 if isinstance(request, DecodeError):
                     raise InvalidRequest("request", "not a message of the kind that this method takes")
-                response = await inner(request, context)
+                response = _encode(await inner(request, context))
                 code = grpc.StatusCode.OK
             except Exception as error:
                 status = to_status(error)
                 code = CODES[status.code]
                 return status
+            else:
+                return response
             finally:
                 count(code, start)
-            return _encode(response)
 
         return answer
 
