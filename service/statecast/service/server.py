@@ -1,7 +1,6 @@
 """The server's life: models, Redis, engine, gRPC, health up; and down again in the opposite order."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -15,9 +14,10 @@ from typing import Any
 
 import torch
 
+from statecast.service import garbage
 from statecast.service.edge.fronts import Fronts
 from statecast.service.edge.inside import inside
-from statecast.service.edge.transport import GARBAGE_THRESHOLDS, Place, Transport
+from statecast.service.edge.transport import Place, Transport
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.hot import HotSessions
 from statecast.service.engine.plan import Planner
@@ -57,7 +57,7 @@ async def run(settings: Settings, load_models: LoadModels = load_registry) -> No
 
     with _signals(stop):
         async with serving(settings, load_models) as running:
-            _rarely_collect_garbage()
+            garbage.look_seldom()
             waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), running.engine]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             waits[0].cancel()
@@ -66,13 +66,6 @@ async def run(settings: Settings, load_models: LoadModels = load_registry) -> No
             if engine_stopped:
                 raise EngineStopped("the engine has stopped by itself") from running.engine.exception()
     log.info("stopped")
-
-
-def _rarely_collect_garbage() -> None:
-    """What is loaded stays."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,6 @@
-"""Where calls come in: a gRPC server in this process, or several in processes of their own that pass them on."""
+"""Where calls come in: a gRPC server in this process, or with --workers several in processes of their own.
+
+transport.py is the gRPC server in either case, inside.py puts it into the engine's process. With workers front.py is
+what runs in each of their processes, and link.py what goes between it and the engine's process, where fronts.py starts
+and replaces workers, and calls.py answers what they pass on. (engine/worker.py is the engine's threads.)
+"""

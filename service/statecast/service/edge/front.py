@@ -5,7 +5,6 @@ when the engine's process does, or is silent for too long: then its callers shou
 """
 
 import asyncio
-import gc
 import json
 import math
 import os
@@ -20,8 +19,9 @@ import grpc
 import grpc.aio
 from google.rpc import status_pb2
 
+from statecast.service import garbage
 from statecast.service.edge.link import CALL_HEADER, LEFT_TO_THE_ENGINE, READ_AHEAD, Kind, Link
-from statecast.service.edge.transport import GARBAGE_THRESHOLDS, Handler, Place, Transport, refuse
+from statecast.service.edge.transport import Handler, Place, Transport, refuse
 from statecast.service.errors import StartupError
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -68,9 +68,7 @@ class Front:
         except StartupError as error:
             return str(error)
         await self._transport.start()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GARBAGE_THRESHOLDS)
+        garbage.look_seldom()
         return ""
 
     async def _watch(self) -> None:

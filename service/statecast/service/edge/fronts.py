@@ -31,7 +31,7 @@ class Fronts:
         """Take the place.
 
         Raises:
-            StartupError: if it cannot.
+            StartupError: if it cannot be had.
         """
         self._claimed = claim(place)
         self.port = int(self._claimed.getsockname()[1])
@@ -108,9 +108,9 @@ class _Front:
         """
         try:
             self._process, ours = await _spawn()
+            await asyncio.get_running_loop().create_unix_connection(lambda: self._link, sock=ours)
         except OSError as error:
             raise StartupError(f"no process can be started that speaks gRPC: {error.strerror}") from error
-        await asyncio.get_running_loop().create_unix_connection(lambda: self._link, sock=ours)
         self._link.send(Kind.HELLO, 0, self._hello)
         try:
             problem = await asyncio.wait_for(asyncio.shield(self._ready), READY_SECONDS)

@@ -53,7 +53,7 @@ Received = Callable[[int, int, bytes], None]
 
 
 class Link(asyncio.Protocol):
-    """One end. What is sent in one round of the event loop goes out together."""
+    """One end. What is sent in one round of the event loop goes out together; `received_bytes` have come so far."""
 
     def __init__(self, received: Received, lost: Callable[[], None]) -> None:
         self._received = received
@@ -62,7 +62,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
-        self._sent_bytes = self._received_bytes = 0
+        self._sent_bytes = self.received_bytes = 0
         self._incoming = bytearray()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -92,11 +92,6 @@ class Link(asyncio.Protocol):
     def gone_bytes(self) -> int:
         """What has been sent and has left this process."""
         return self._sent_bytes - self.backlog_bytes
-
-    @property
-    def received_bytes(self) -> int:
-        """What has come."""
-        return self._received_bytes
 
     def close(self) -> None:
         """Send what is to be sent, and end."""
@@ -132,7 +127,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand on every message that is complete."""
-        self._received_bytes += len(data)
+        self.received_bytes += len(data)
         incoming, at = self._incoming, 0
         incoming += data
         while len(incoming) - at >= _HEADER.size:

@@ -22,11 +22,6 @@ SERVICES = (
 )
 DETAILS_KEY = "grpc-status-details-bin"
 CODES = {code.value[0]: code for code in grpc.StatusCode}
-GARBAGE_THRESHOLDS = 2_000, 50, 100
-"""New objects before the young are looked through, and how often that is before older ones are; see `gc.set_threshold`.
-
-Requests leave few cycles, and looking for them as often as Python does by itself costs a fifth of a step.
-"""
 
 
 @dataclass(frozen=True)
