@@ -85,11 +85,7 @@ class Bench:
         models = write_models(self._models, plain_config(), usual_config())
         with serve(models, PLAIN) as server, loading() as pool:
             self._started(server)
-            for concurrency in CONCURRENCIES:
-                self._unary(pool, server, concurrency, PLAIN)
-            client = Client(server.target, "client", max(CONCURRENCIES), PLAIN)
-            self._load(pool, Key(OURS, CLIENT, max(CONCURRENCIES)), client, server.watched)
-            self._frames(pool, server, PLAIN)
+            self._steps(pool, server, OURS)
             call = self._sizes.catch_up_calls
             caught_up = pool.submit(sessions.catch_up, server.target, server.watched, call).result()
             self._found(Key(OURS, CATCH_UP, 1), caught_up)
@@ -104,13 +100,7 @@ class Bench:
         models = write_models(self._models, plain_config())
         with serve(models, PLAIN, workers=1) as server, loading() as pool:
             self._started(server)
-            for concurrency in CONCURRENCIES:
-                load = Unary(server.target, f"worker-{concurrency}", concurrency, PLAIN)
-                self._load(pool, Key(WORKERS, UNARY, concurrency), load, server.watched)
-            client = Client(server.target, "worker-client", max(CONCURRENCIES), PLAIN)
-            self._load(pool, Key(WORKERS, CLIENT, max(CONCURRENCIES)), client, server.watched)
-            frames = Frames(server.target, "worker-frames", self._sizes.groups, FRAME_SESSIONS, PLAIN)
-            self._load(pool, Key(WORKERS, FRAMES, FRAME_SESSIONS), frames, server.watched)
+            self._steps(pool, server, WORKERS)
 
     def many_sessions(self) -> None:
         """A server of its own with a Redis full of sessions, and frames drawn from all of them."""
@@ -143,17 +133,27 @@ class Bench:
         self.findings.skipped.append(f"{name}: {why}")
         self._say(f"{name} is SKIPPED: {why}")
 
-    def _unary(self, pool: ProcessPoolExecutor, server: Serving, concurrency: int, model: str) -> None:
-        load = Unary(server.target, f"{model}-{concurrency}", concurrency, model)
-        self._load(pool, Key(OURS, UNARY, concurrency, model), load, server.watched)
+    def _steps(self, pool: ProcessPoolExecutor, server: Serving, system: str) -> None:
+        """Steps of many sessions with the plain model, in every mode."""
+        for concurrency in CONCURRENCIES:
+            self._unary(pool, server, concurrency, PLAIN, system)
+        client = Client(server.target, "client", max(CONCURRENCIES), PLAIN)
+        self._load(pool, Key(system, CLIENT, max(CONCURRENCIES)), client, server.watched)
+        self._frames(pool, server, PLAIN, system)
 
-    def _frames(self, pool: ProcessPoolExecutor, server: Serving, model: str) -> None:
+    def _unary(
+        self, pool: ProcessPoolExecutor, server: Serving, concurrency: int, model: str, system: str = OURS
+    ) -> None:
+        load = Unary(server.target, f"{model}-{concurrency}", concurrency, model)
+        self._load(pool, Key(system, UNARY, concurrency, model), load, server.watched)
+
+    def _frames(self, pool: ProcessPoolExecutor, server: Serving, model: str, system: str = OURS) -> None:
         groups = self._sizes.groups
         for mode, name in ((FRAMES, f"{model}-frames"), (OBSERVE, f"{model}-observe")):
             load = Frames(server.target, name, groups, FRAME_SESSIONS, model)
             if mode == OBSERVE:
                 load = Frames(server.target, name, groups, FRAME_SESSIONS, model, horizon=0)
-            self._load(pool, Key(OURS, mode, FRAME_SESSIONS, model), load, server.watched)
+            self._load(pool, Key(system, mode, FRAME_SESSIONS, model), load, server.watched)
 
     def _started(self, server: Serving) -> None:
         self.findings.start_seconds.append(server.start_seconds)
