@@ -11,8 +11,9 @@ demo: .venv/server
 serve: .venv/server
 	$(BIN)/statecast serve
 
+# On the cores there are, up to four; tests wait for processes much of the time.
 test: .venv/dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 # Faults at length, then hostile bytes: prints a line for each. Half an hour; make torture QUICK=1 takes three minutes.
 torture: .venv/dev

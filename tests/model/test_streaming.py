@@ -75,23 +75,25 @@ STILL = {
 }
 
 
-@pytest.mark.parametrize("kind", STILL)
-@pytest.mark.parametrize("split", [1, 13])
-def test_a_series_that_hardly_moves_leaves_no_trace_of_its_splits(base: Forecaster, kind: str, split: int) -> None:
-    level, noise = STILL[kind]
+def still(level: float, noise: float) -> np.ndarray:
     steps = np.full(1500, level) + noise * np.random.default_rng(0).normal(size=1500)
-    steps = np.append(steps, level * (1 + 0.01 * np.arange(5)))
-    values = torch.from_numpy(steps).view(1, -1, 1)
-    state = base.initial_state(1)
+    return np.append(steps, level * (1 + 0.01 * np.arange(5)))
+
+
+@pytest.mark.parametrize("split", [1, 13])
+def test_a_series_that_hardly_moves_leaves_no_trace_of_its_splits(base: Forecaster, split: int) -> None:
+    values = torch.from_numpy(np.stack([still(*each) for each in STILL.values()])).unsqueeze(2)
+    start = base.initial_state(len(STILL))
+    whole, state = base.advance(start, values).state, start
     for piece in values.split(split, dim=1):  # type: ignore[no-untyped-call]
         state = base.advance(state, piece).state
-    whole = base.advance(base.initial_state(1), values).state
-    # A cell that integrates the rounding of float32 for 1,500 steps is a little off that, whatever the series.
-    assert_same_state(whole, state, 1e-4)
     horizon = torch.arange(1, 65)
     first, second = (base.quantiles(base.context(each), horizon) for each in (whole, state))
     widths = (first[:, :, -1] - first[:, :, 0]).unsqueeze(2)
-    assert bool(((first - second).abs() <= 1e-4 * widths).all())
+    for row, kind in enumerate(STILL):
+        # A cell that integrates the rounding of float32 for 1,500 steps is a little off that, whatever the series.
+        assert_same_state(whole.select([row]), state.select([row]), 1e-4)
+        assert bool(((first[row] - second[row]).abs() <= 1e-4 * widths[row]).all()), kind
 
 
 @settings(max_examples=40, deadline=None)

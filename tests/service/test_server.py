@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 import redis
+from click.testing import CliRunner
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -21,6 +22,7 @@ from support import WAIT_SECONDS, await_true, short_folder
 from support.redis_process import RedisProcess
 from support.servers import ServerProcess
 
+from statecast.service.cli import main
 from statecast.v1 import forecast_pb2
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
@@ -157,23 +159,33 @@ def test_metrics_tell_what_was_done(folder: Path) -> None:
     assert not any("session" in label for line in lines for label in line.partition("{")[2].split(","))
 
 
+SERVE = ("serve", "--port", "0", "--metrics-port", "0")
+
+
 def refused(*arguments: str) -> str:
-    """What a server that must not start says; it says it in a line, without a stack trace."""
-    command = [sys.executable, "-m", "statecast.service", "serve", "--port", "0", "--metrics-port", "0"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode in (1, 2)
-    assert "Traceback" not in done.stderr
+    """What a server that must not start says, in a line; in this process, which has loaded all that it needs."""
+    done = CliRunner().invoke(main, [*SERVE, *arguments])
+    assert done.exit_code in (1, 2)
+    assert isinstance(done.exception, SystemExit)
     return done.stderr.splitlines()[-1]
 
 
-def test_starts_that_are_refused(folder: Path, tmp_path: Path) -> None:
-    data = ("--data-dir", str(folder))
+def test_a_start_that_is_refused_is_said_in_a_line_without_a_stack_trace(folder: Path) -> None:
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert f"port 127.0.0.1:{port} cannot be had" in refused(*data, "--port", port)
-        assert f"metrics-port {port} on 127.0.0.1 cannot be had" in refused(*data, "--metrics-port", port)
+        command = [sys.executable, "-m", "statecast.service", *SERVE, "--data-dir", str(folder), "--port", port]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 1
+        assert f"port 127.0.0.1:{port} cannot be had" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+        message = refused("--data-dir", str(folder), "--metrics-port", port)
+        assert f"metrics-port {port} on 127.0.0.1 cannot be had" in message
+
+
+def test_starts_that_are_refused(folder: Path) -> None:
+    data = ("--data-dir", str(folder))
     assert "Redis at redis://127.0.0.1:1 cannot be reached" in refused("--redis-url", "redis://127.0.0.1:1")
     assert "models folder /no/such does not exist" in refused(*data, "--models", "/no/such")
     assert "default-model 'nope' is not there; there are: base" in refused(*data, "--default-model", "nope")
@@ -187,6 +199,9 @@ def test_starts_that_are_refused(folder: Path, tmp_path: Path) -> None:
         assert "secret" not in message
     assert "65536 is not in the range" in refused("--port", "65536")
     assert "No such option" in refused("--prot", "1")
+
+
+def test_settings_files_that_are_refused(tmp_path: Path) -> None:
     config = tmp_path / "statecast.toml"
     config.write_text("prot = 1\n")
     assert "has keys that are no settings: prot" in refused("--config", str(config))

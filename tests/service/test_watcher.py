@@ -305,6 +305,7 @@ def test_hidden_folders_are_no_models_at_the_start_either(tmp_path: Path) -> Non
 
 def test_readers_of_a_registry_see_a_version_whole_or_not_at_all() -> None:
     registry = Registry([Model(tiny_model(version="0"))], "tiny")
+    models = [Model(tiny_model(version=str(version))) for version in range(1, 50)]
     before = iter(registry)
     first = next(before)
     over = threading.Event()
@@ -317,7 +318,6 @@ def test_readers_of_a_registry_see_a_version_whole_or_not_at_all() -> None:
 
     thread = threading.Thread(target=read)
     thread.start()
-    models = [Model(tiny_model(version=str(version))) for version in range(1, 100)]
     for model in models:
         registry.add(model)
         time.sleep(0.0005)

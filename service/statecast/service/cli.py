@@ -124,12 +124,12 @@ def demo(
 
     Streams this machine's own telemetry, or with --csv, --time and --value a series of yours.
     """
-    from statecast.service.demo import source, story  # pandas, matplotlib and more, for this command alone
-    from statecast.service.demo.process import ServerFailed
-
     if (csv_path is None) != (time_column is None) or (csv_path is None) != (value_column is None):
         raise click.UsageError("--csv, --time and --value go together")
     _check_output(output)
+    from statecast.service.demo import source, story  # pandas, matplotlib and more, for this command alone
+    from statecast.service.demo.process import ServerFailed
+
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that server and folder are cleared away
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112

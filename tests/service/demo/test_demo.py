@@ -48,8 +48,9 @@ def test_a_series_of_ones_own(tmp_path: Path) -> None:
     assert "200 observations sent, 200 taken" in done.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("words", ["streaming", "killed with SIGKILL"])
+@pytest.mark.parametrize(
+    ("words", "number"), [("streaming", signal.SIGINT), ("killed with SIGKILL", signal.SIGTERM)], ids=str
+)
 def test_stopped_at_any_moment_it_leaves_nothing_behind(tmp_path: Path, words: str, number: signal.Signals) -> None:
     command = [
         sys.executable,

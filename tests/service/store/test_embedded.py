@@ -1,5 +1,7 @@
 import os
+import resource
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -47,6 +49,14 @@ def test_one_that_a_killed_server_left_behind_is_taken_over() -> None:
         orphan._process.wait(10)
 
 
+def is_another(embedded: EmbeddedRedis, pid: int) -> bool:
+    """Whether it answers, and is not the process that it was."""
+    try:
+        return bool(client(embedded).info("server")["process_id"] != pid)
+    except redis.ConnectionError:
+        return False
+
+
 def test_one_that_dies_is_started_again_and_has_lost_nothing() -> None:
     with short_folder() as folder:
         embedded = EmbeddedRedis(folder)
@@ -54,17 +64,27 @@ def test_one_that_dies_is_started_again_and_has_lost_nothing() -> None:
         client(embedded).set("key", "value")
         pid = client(embedded).info("server")["process_id"]
         os.kill(pid, signal.SIGKILL)
-
-        def is_back() -> bool:
-            try:
-                return bool(client(embedded).info("server")["process_id"] != pid)
-            except redis.ConnectionError:
-                return False
-
-        await_true(is_back)
+        await_true(lambda: is_another(embedded, pid))
         assert client(embedded).get("key") == b"value"
         embedded.stop()
-        assert not is_back()
+        assert not is_another(embedded, pid)
+
+
+def test_it_is_watched_on_after_a_time_without_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("statecast.service.store.embedded.WATCH_SECONDS", 0.05)
+    with short_folder() as folder:
+        embedded = EmbeddedRedis(folder)
+        embedded.start()
+        pid = client(embedded).info("server")["process_id"]
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with open(os.devnull) as lowest:
+            next_free = lowest.fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_free, hard))
+        time.sleep(0.3)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.kill(pid, signal.SIGKILL)
+        await_true(lambda: is_another(embedded, pid))
+        embedded.stop()
 
 
 def test_two_never_run_on_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:

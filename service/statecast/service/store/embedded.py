@@ -92,14 +92,14 @@ class EmbeddedRedis:
 
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_SECONDS):
-            if not self._listens():
-                log.error("the embedded Redis cannot be reached; starting it again")
-                try:
+            try:
+                if not self._listens():
+                    log.error("the embedded Redis cannot be reached; starting it again")
                     self._end()
                     self._process = self._spawn()
                     self._await_answer()
-                except (StartupError, OSError) as error:
-                    log.error("%s; trying again", error)
+            except (StartupError, OSError) as error:  # of file descriptors there may be none, for a while
+                log.error("%s; trying again", error)
 
     def _listens(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
