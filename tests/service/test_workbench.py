@@ -257,8 +257,8 @@ def test_the_variables_of_serve_are_what_they_were(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_ctrl_c_and_the_same_command_goes_on(tmp_path: Path, data: Path) -> None:
-    command = [sys.executable, "-m", "statecast.service", "train", str(data), "--model", "m", "--models", str(tmp_path)]
-    command += [*SMALL[2:], "--updates", "200"]
+    arguments = ("train", str(data), "--model", "m", "--models", str(tmp_path), *SMALL[2:], "--updates", "200")
+    command = [sys.executable, "-m", "statecast.service", *arguments]
     work = tmp_path / ".m.training" / "1"
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         await_true(lambda: (work / "last.ckpt").exists() or process.poll() is not None)
@@ -270,8 +270,8 @@ def test_ctrl_c_and_the_same_command_goes_on(tmp_path: Path, data: Path) -> None
     assert "updates; the same command goes on from there" in said.splitlines()[-1]
     stopped = int(said.splitlines()[-1].split(" updates")[0].split()[-1])
     assert 100 <= stopped < 200
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    done = call(*arguments)
+    assert done.exit_code == 0, done.output
     metrics = json.loads((tmp_path / "m" / "1" / "metrics.json").read_text())
     assert metrics["training"]["updates_made"] > stopped
     assert {path.name for path in tmp_path.iterdir()} == {"m"}

@@ -4,8 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,6 +14,7 @@ import psutil
 from statecast.service.server import Running, serving
 from statecast.service.settings import Settings
 from support import WAIT_SECONDS, await_true
+from support.forked import Forked
 
 
 class ServerThread:
@@ -80,12 +79,10 @@ class ServerProcess:
         module: Sequence[str] = SERVE,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        command = [sys.executable, "-m", *module, "--device", "cpu", "--drain-seconds", "0"]
-        command += ["--port", str(port), "--metrics-port", "0", *arguments]
-        # For appending, since whoever reads shares the place in the file with whoever writes.
-        self._log = tempfile.TemporaryFile("ab+")  # noqa: SIM115
+        options = ["--device", "cpu", "--drain-seconds", "0", "--port", str(port), "--metrics-port", "0", *arguments]
+        self._log = tempfile.NamedTemporaryFile()  # noqa: SIM115
         variables = {**os.environ, "HOME": "/nonexistent", **(environment or {})}
-        self.process = subprocess.Popen(command, stderr=self._log, env=variables)
+        self.process = Forked(module[0], [*module[1:], *options], self._log.name, variables)
 
     @property
     def log(self) -> str:
@@ -118,7 +115,7 @@ class ServerProcess:
     def _await_log(self, pattern: str) -> str:
         def found() -> bool:
             if self.process.poll() is not None:
-                raise AssertionError(f"the server ended with {self.process.returncode}: {self.log}")
+                raise AssertionError(f"the server ended with {self.process.poll()}: {self.log}")
             return bool(re.search(pattern, self.log))
 
         await_true(found)
