@@ -60,9 +60,9 @@ class ServerThread:
             self._ready.set()
 
 
-def workers(server: "ServerProcess") -> list[psutil.Process]:
-    """The processes that speak gRPC for a server."""
-    children = psutil.Process(server.process.pid).children()
+def workers(process_id: int) -> list[psutil.Process]:
+    """The processes that speak gRPC for the server in that process."""
+    children = psutil.Process(process_id).children()
     return [child for child in children if "statecast.service.edge.front" in child.cmdline()]
 
 

@@ -58,7 +58,7 @@ class Stage:
 
     def kill_workers(self) -> int:
         """SIGKILL of all processes that speak gRPC for a server; how many there were."""
-        found = [worker for server in self.servers for worker in workers(server)]
+        found = [worker for server in self.servers for worker in workers(server.process.pid)]
         for worker in found:
             worker.kill()
         return len(found)

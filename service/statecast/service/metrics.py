@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.gc_collector import GCCollector
@@ -27,77 +28,40 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
-        self.rpc_started = Counter("grpc_server_started", "RPCs started on the server.", _METHOD, registry=registry)
-        self.rpc_handled = Counter(
-            "grpc_server_handled", "RPCs completed on the server, by status code.", (*_METHOD, "grpc_code"),
-            registry=registry,
-        )  # fmt: skip
-        self.rpc_seconds = Histogram(
-            "grpc_server_handling_seconds", "Time from receiving an RPC to answering it, in seconds.", _METHOD,
-            buckets=SECONDS, registry=registry,
-        )  # fmt: skip
-        self._phase_seconds = Histogram(
-            "statecast_phase_seconds", "Time of one phase: queue a request, the others a batch, in seconds.",
-            ("phase",), buckets=SECONDS, registry=registry,
-        )  # fmt: skip
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        seconds = partial(Histogram, registry=registry, buckets=SECONDS)
+        sessions = partial(Histogram, registry=registry, buckets=SESSIONS)
+
+        self.rpc_started = counter("grpc_server_started", "RPCs started on the server.", _METHOD)
+        what = "RPCs completed on the server, by status code."
+        self.rpc_handled = counter("grpc_server_handled", what, (*_METHOD, "grpc_code"))
+        what = "Time from receiving an RPC to answering it, in seconds."
+        self.rpc_seconds = seconds("grpc_server_handling_seconds", what, _METHOD)
+
+        what = "Time of one phase: queue a request, the others a batch, in seconds."
+        phases = seconds("statecast_phase_seconds", what, ("phase",))
         self.queue_seconds, self.load_seconds, self.advance_seconds, self.commit_seconds = (
-            self._phase_seconds.labels(phase) for phase in ("queue", "load", "advance", "commit")
+            phases.labels(phase) for phase in ("queue", "load", "advance", "commit")
         )
-        self.batch_sessions = Histogram(
-            "statecast_batch_sessions", "Sessions in a batch.", buckets=SESSIONS, registry=registry
-        )
-        self.observations = Counter(
-            "statecast_observations", "Time steps appended to sessions.", _MODEL, registry=registry
-        )
-        self.interval_observations = Counter(
-            "statecast_interval_observations",
-            "Values appended, by whether they lay inside the interval of a level that was forecast one step before.",
-            (*_MODEL, "level", "inside"),
-            registry=registry,
-        )
-        self.forecasts = Counter("statecast_forecasts", "Forecasts made.", _MODEL, registry=registry)
-        self.sessions_opened = Counter("statecast_sessions_opened", "Sessions opened.", _MODEL, registry=registry)
-        self.replayed = Counter(
-            "statecast_replayed",
-            "Requests answered as repetitions of an earlier one.",
-            registry=registry,
-        )
-        self.regressed = Counter(
-            "statecast_regressed",
-            "Requests whose session had lost what their caller was told that it had taken.",
-            registry=registry,
-        )
-        self.conflicts = Counter(
-            "statecast_conflicts",
-            "Commits that met a session moved on by another replica.",
-            registry=registry,
-        )
-        self.cache_hits = Counter(
-            "statecast_cache_hits",
-            "Sessions of a batch whose state was in memory.",
-            registry=registry,
-        )
-        self.cache_misses = Counter(
-            "statecast_cache_misses",
-            "Sessions of a batch that were read from Redis.",
-            registry=registry,
-        )
-        self.rejected = Counter(
-            "statecast_rejected",
-            "Requests not taken for lack of room.",
-            ("reason",),
-            registry=registry,
-        )
-        self._queue_requests = Gauge("statecast_queue_requests", "Requests that wait for a batch.", registry=registry)
-        self.cached_sessions = Gauge(
-            "statecast_cached_sessions", "Sessions whose state is in memory.", registry=registry
-        )
-        self._model_info = Gauge(
-            "statecast_model_info",
-            "A model that is loaded; always 1.",
-            (*_MODEL, "digest"),
-            registry=registry,
-        )
+        self.batch_sessions = sessions("statecast_batch_sessions", "Sessions in a batch.")
+
+        self.observations = counter("statecast_observations", "Time steps appended to sessions.", _MODEL)
+        what = "Values appended, by whether they lay inside the interval of a level that was forecast one step before."
+        self.interval_observations = counter("statecast_interval_observations", what, (*_MODEL, "level", "inside"))
+        self.forecasts = counter("statecast_forecasts", "Forecasts made.", _MODEL)
+        self.sessions_opened = counter("statecast_sessions_opened", "Sessions opened.", _MODEL)
+        self.replayed = counter("statecast_replayed", "Requests answered as repetitions of an earlier one.")
+        what = "Requests whose session had lost what their caller was told that it had taken."
+        self.regressed = counter("statecast_regressed", what)
+        self.conflicts = counter("statecast_conflicts", "Commits that met a session moved on by another replica.")
+        self.rejected = counter("statecast_rejected", "Requests not taken for lack of room.", ("reason",))
+
+        self.cache_hits = counter("statecast_cache_hits", "Sessions of a batch whose state was in memory.")
+        self.cache_misses = counter("statecast_cache_misses", "Sessions of a batch that were read from Redis.")
+        self.cached_sessions = gauge("statecast_cached_sessions", "Sessions whose state is in memory.")
+        self._queue_requests = gauge("statecast_queue_requests", "Requests that wait for a batch.")
+        what = "A model that is loaded; always 1."
+        self._model_info = gauge("statecast_model_info", what, (*_MODEL, "digest"))
 
     def watch_queue(self, queued_requests: Callable[[], int]) -> None:
         """Show the queue's length as it is when asked."""

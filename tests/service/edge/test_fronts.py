@@ -24,7 +24,8 @@ from support.wire import OPEN, observations
 
 from statecast.client import Client
 from statecast.service.edge import fronts
-from statecast.service.edge.front import ASK_SECONDS, MOST_UNANSWERED, NUMBERS, Front
+from statecast.service.edge.front import MOST_UNANSWERED, NUMBERS, Front
+from statecast.service.edge.link import ASK_SECONDS
 from statecast.service.edge.transport import Place, claim
 from statecast.service.errors import StartupError
 from statecast.service.rpc import methods
@@ -33,6 +34,11 @@ from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 
 WORKERS = 2
+
+
+def own_workers() -> list[psutil.Process]:
+    """The workers of this process's servers, the newest last."""
+    return sorted(workers(os.getpid()), key=lambda each: each.create_time())
 
 
 @pytest.fixture
@@ -57,13 +63,13 @@ def test_connections_are_spread_and_counted_together(server: ServerProcess, sess
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda number: ask(target, f"{session_id}-{number}", 1.0), range(calls)))
     assert all(answer.version.step == 1 for answer in answers)
-    assert len(workers(server)) == WORKERS
+    assert len(workers(server.process.pid)) == WORKERS
     held = [grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1), ("n", at)]) for at in range(32)]
     for channel in held:
         grpc.channel_ready_future(channel).result(20)
     connections = [
         sum(each.status == psutil.CONN_ESTABLISHED for each in front.net_connections("tcp"))
-        for front in workers(server)
+        for front in workers(server.process.pid)
     ]
     assert sum(connections) >= len(held)
     assert all(connections)
@@ -80,20 +86,20 @@ def test_one_that_is_killed_is_replaced_and_its_callers_go_on(server: ServerProc
         session = client.session(session_id, "tiny")
         for step in range(1, 31):
             if step % 10 == 0:
-                killed = workers(server)
+                killed = workers(server.process.pid)
                 for front in killed:
                     front.kill()
             assert session.observe(float(step)).version.step == step
-    await_true(lambda: len(workers(server)) == WORKERS)
+    await_true(lambda: len(workers(server.process.pid)) == WORKERS)
     assert "has ended with status -9" in server.log
-    assert not {front.pid for front in killed} & {front.pid for front in workers(server)}
+    assert not {front.pid for front in killed} & {front.pid for front in workers(server.process.pid)}
 
 
 def test_they_end_with_the_engine(any_redis: RedisProcess, models_folder: Path, session_id: str) -> None:
     arguments = ("--redis-url", any_redis.url, "--namespace", "shared", "--models", str(models_folder))
     server = ServerProcess(*arguments, "--workers", str(WORKERS))
     assert ask(server.target, session_id, 1.0).version.step == 1
-    left = workers(server)
+    left = workers(server.process.pid)
     for front in left:
         front.terminate()  # as a supervisor does that signals all; they wait for the engine to end them
     assert ask(server.target, session_id, 2.0).version.step == 2
@@ -103,13 +109,27 @@ def test_they_end_with_the_engine(any_redis: RedisProcess, models_folder: Path, 
 
 def test_an_engine_that_hangs_is_left_by_its_callers(server: ServerProcess, session_id: str) -> None:
     assert ask(server.target, session_id, 1.0).version.step == 1
-    before = workers(server)
+    before = workers(server.process.pid)
     server.process.send_signal(signal.SIGSTOP)
     stopped = time.monotonic()
     await_true(lambda: all(front.status() == psutil.STATUS_ZOMBIE for front in before))
     assert time.monotonic() - stopped < 15
     server.process.send_signal(signal.SIGCONT)
     assert ask(server.target, session_id, 2.0).version.step == 2
+
+
+def test_one_that_hangs_is_replaced(
+    any_redis: RedisProcess, models_folder: Path, session_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fronts, "MOST_SILENT", 2)
+    server = ServerThread(Settings(redis_url=any_redis.url, namespace="shared", models=models_folder, workers=1))
+    assert ask(server.target, session_id, 1.0).version.step == 1
+    time.sleep(3 * ASK_SECONDS)  # one that has nothing to do is not taken for one that hangs
+    hanging = own_workers()[-1]
+    hanging.suspend()
+    await_true(lambda: not hanging.is_running())
+    assert ask(server.target, session_id, 2.0).version.step == 2
+    server.stop()
 
 
 def test_what_nobody_waits_for_any_more_is_not_carried_out(
@@ -172,7 +192,7 @@ def test_asked_to_stop_they_first_say_so_and_finish_their_calls(
 
 def test_after_a_pause_of_everything_they_go_on(server: ServerProcess, session_id: str) -> None:
     assert ask(server.target, session_id, 1.0).version.step == 1
-    before = workers(server)
+    before = workers(server.process.pid)
     paused = [server.process.pid, *(front.pid for front in before)]
     for pid in paused:
         os.kill(pid, signal.SIGSTOP)
@@ -181,7 +201,7 @@ def test_after_a_pause_of_everything_they_go_on(server: ServerProcess, session_i
         os.kill(pid, signal.SIGCONT)
     time.sleep(2 * ASK_SECONDS)
     assert ask(server.target, session_id, 2.0).version.step == 2
-    assert workers(server) == before
+    assert workers(server.process.pid) == before
 
 
 def test_one_that_cannot_be_replaced_at_once_is_replaced_later(
@@ -197,9 +217,7 @@ def test_one_that_cannot_be_replaced_at_once_is_replaced_later(
         return await spawn()
 
     monkeypatch.setattr(fronts, "_spawn", sometimes)
-    own = [each for each in psutil.Process().children() if "statecast.service.edge.front" in each.cmdline()]
-    newest = max(own, key=lambda each: each.create_time())
-    newest.kill()
+    own_workers()[-1].kill()
     assert ask(server.target, session_id, 1.0).version.step == 1
     assert not failures
     server.stop()

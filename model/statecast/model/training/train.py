@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -24,6 +24,7 @@ from lightning.pytorch.callbacks import (
     OnExceptionCheckpoint,
     TQDMProgressBar,
 )
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..config import ModelConfig
@@ -133,11 +134,18 @@ def train(
     except SystemExit as stop:  # how Lightning ends on Ctrl-C, once its checkpoint is written
         raise Interrupted(f"stopped after {trainer.global_step} updates") from stop
     saved = torch.load(best.best_model_path or work / f"{LAST}.ckpt", weights_only=False)
-    final = Forecaster(config)
+    final = _forecaster(config, saved["state_dict"])
+    return Trained(final, int(saved["global_step"]), trainer.global_step, time.monotonic() - begun)
+
+
+def _forecaster(config: ModelConfig, weights: Mapping[str, Tensor]) -> Forecaster:
+    """The forecaster out of what Lightning wrote."""
     prefix = "forecaster."
-    weights = {name.removeprefix(prefix): each for name, each in saved["state_dict"].items() if name.startswith(prefix)}
-    final.load_state_dict(weights)
-    return Trained(final.eval(), int(saved["global_step"]), trainer.global_step, time.monotonic() - begun)
+    forecaster = Forecaster(config)
+    forecaster.load_state_dict(
+        {name.removeprefix(prefix): each for name, each in weights.items() if name.startswith(prefix)}
+    )
+    return forecaster.eval()
 
 
 Judge = Callable[[Forecaster], float]

@@ -25,8 +25,8 @@ from statecast.service.edge.transport import Handler, Place, Transport, refuse
 from statecast.service.errors import StartupError
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-ASK_SECONDS, MOST_UNANSWERED = 1.0, 5
-"""How often to ask the engine's process whether it is there, and how often in a row without a sign of life."""
+MOST_UNANSWERED = 5
+"""How often in a row the engine's process is asked, about once a second, whether it is there."""
 NUMBERS = 2**32
 """Of calls; whichever had the same one before has long ended."""
 
@@ -72,14 +72,7 @@ class Front:
         return ""
 
     async def _watch(self) -> None:
-        """Ends the process when the engine's neither sends nor takes anything; being far behind is no reason."""
-        unanswered, link = 0, self._link
-        while unanswered < MOST_UNANSWERED:
-            received, gone, backlog = link.received_bytes, link.gone_bytes, link.backlog_bytes
-            link.send(Kind.ARE_YOU_THERE)
-            await asyncio.sleep(ASK_SECONDS)
-            is_alive = link.received_bytes > received or (backlog and link.gone_bytes > gone)
-            unanswered = 0 if is_alive else unanswered + 1
+        await self._link.silence(MOST_UNANSWERED, ask=True)
         os._exit(1)
 
     def _received(self, kind: int, number: int, body: bytes) -> None:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 READY_SECONDS = 30.0
 AGAIN_SECONDS = 1.0
 """How long to wait before a process that has ended is replaced."""
+MOST_SILENT = 10
+"""How often in a row, about once a second, a process gives no sign of life before it is killed, and so replaced."""
 STOP_SECONDS = 5.0
 """How long to wait, beyond the time given to the calls in flight, before a process is killed."""
 
@@ -99,6 +101,7 @@ class _Front:
         self._ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._link = Link(self._received, self._lost)
         self._calls = Calls(list(methods.values()), self._link)
+        self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start it; it serves from now on.
@@ -118,6 +121,17 @@ class _Front:
             problem = "a process that is to speak gRPC does not start"
         if problem:
             raise StartupError(problem)
+        self._watch = asyncio.ensure_future(self._kill_if_silent())
+
+    async def _kill_if_silent(self) -> None:
+        """New connections would go on coming to a process that hangs; without it they come to the others."""
+        await self._link.silence(MOST_SILENT, ask=False)
+        log.error("a process that speaks gRPC hangs, and is killed")
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
 
     async def ended(self) -> int:
         """Its exit status, once it has one."""
@@ -132,9 +146,8 @@ class _Front:
             await asyncio.wait_for(self.ended(), grace_seconds + STOP_SECONDS)
         except TimeoutError:
             log.warning("a process that speaks gRPC did not stop in time, and is killed")
-            if self._process is not None:
-                self._process.kill()
-                await self._process.wait()
+            self._kill()
+            await self.ended()
         self._link.close()
 
     def _received(self, kind: int, number: int, body: bytes) -> None:
@@ -146,6 +159,8 @@ class _Front:
             self._ready.set_result(body.decode())
 
     def _lost(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
         if not self._ready.done():
             self._ready.set_result("a process that is to speak gRPC has ended")
         self._calls.cancel()

@@ -13,6 +13,8 @@ LEFT_TO_THE_ENGINE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals to which a front does nothing by itself, also where all processes get them."""
 READ_AHEAD = 1
 """Messages of a stream that may be under way in either direction, and have not been taken."""
+ASK_SECONDS = 1.0
+"""How often a front asks the engine whether it is there."""
 SENT_AT_ONCE = 256 * 1024
 """Bytes, about: what comes together up to there is copied together, and beyond it nothing waits for more."""
 
@@ -92,6 +94,21 @@ class Link(asyncio.Protocol):
     def gone_bytes(self) -> int:
         """What has been sent and has left this process."""
         return self._sent_bytes - self.backlog_bytes
+
+    async def silence(self, most: int, *, ask: bool) -> None:
+        """Wait until the other end gives no sign of life `most` times in a row, about a second each.
+
+        A sign is what it sends, and that it takes what waits for it: being far behind is no reason. Times are counted,
+        and not seconds, so that a pause of both ends is not taken for a silence of one.
+        """
+        silent = 0
+        while silent < most:
+            received, gone, backlog = self.received_bytes, self.gone_bytes, self.backlog_bytes
+            if ask:
+                self.send(Kind.ARE_YOU_THERE)
+            await asyncio.sleep(ASK_SECONDS)
+            is_alive = self.received_bytes > received or (backlog and self.gone_bytes > gone)
+            silent = 0 if is_alive else silent + 1
 
     def close(self) -> None:
         """Send what is to be sent, and end."""
