@@ -1,4 +1,4 @@
-"""The gRPC server: it knows where to listen, health and reflection, and not what its methods do."""
+"""The gRPC server: it knows where to listen, and not what its methods do."""
 
 import socket
 from collections.abc import Mapping
@@ -8,9 +8,8 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 import grpc.aio
 from google.rpc import status_pb2
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
+from statecast.service.edge.standard import Standard
 from statecast.service.errors import StartupError
 from statecast.v1 import forecast_service_pb2, model_service_pb2
 
@@ -62,9 +61,7 @@ class Transport:
             ],
         )
         self._server.add_generic_rpc_handlers((_Handlers(handlers),))
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        self._standard = Standard(SERVICES, self._server)
         try:
             self.port = self._server.add_insecure_port(address(place.host, place.port))
         except RuntimeError as error:
@@ -73,15 +70,14 @@ class Transport:
     async def start(self) -> None:
         """Answer, and say so to whoever asks for its health."""
         await self._server.start()
-        for name in ("", *SERVICES):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def leave(self) -> None:
         """Go on answering, but say NOT_SERVING."""
-        await self._health.enter_graceful_shutdown()
+        self._standard.leave()
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no more calls, and give those in flight some time."""
+        self._standard.end()
         await self._server.stop(grace_seconds)
 
 

@@ -1,0 +1,79 @@
+"""What tools ask of any gRPC server, over both kinds of edges."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_reflection.v1alpha import reflection_pb2_grpc
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from support import WAIT_SECONDS
+from support.redis_process import RedisProcess
+from support.servers import ServerProcess
+
+SERVICES = ("", "statecast.v1.ForecastService", "statecast.v1.ModelService")
+
+
+@pytest.fixture(params=["0", "1"], ids=["alone", "with a worker"])
+def server(request: pytest.FixtureRequest, any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerProcess]:
+    """It would wait longer for a call that does not end than any test does for it."""
+    arguments = ("--redis-url", any_redis.url, "--models", str(models_folder), "--workers", request.param)
+    server = ServerProcess(*arguments, "--grace-seconds", str(3 * WAIT_SECONDS))
+    yield server
+    assert server.stop() == 0
+    assert "Traceback" not in server.log
+
+
+@pytest.fixture
+def channel(server: ServerProcess) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.target) as channel:
+        yield channel
+
+
+def test_whoever_watches_its_health_hears_that_it_leaves_and_does_not_hold_it_up(
+    server: ServerProcess, channel: grpc.Channel
+) -> None:
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    watches = {name: [health.Watch(HealthCheckRequest(service=name)) for _ in range(2)] for name in SERVICES}
+    for both in watches.values():
+        assert [next(watch).status for watch in both] == [HealthCheckResponse.SERVING] * 2
+        both.pop().cancel()
+    server.process.send_signal(signal.SIGTERM)
+    for (watch,) in watches.values():
+        assert next(watch).status == HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            next(watch)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert server.process.wait(WAIT_SECONDS) == 0
+
+
+def test_there_is_no_health_of_a_service_that_is_not_there(server: ServerProcess, channel: grpc.Channel) -> None:
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    with pytest.raises(grpc.RpcError) as caught:
+        health.Check(HealthCheckRequest(service="nosuch"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    watch = health.Watch(HealthCheckRequest(service="nosuch"))
+    assert next(watch).status == HealthCheckResponse.SERVICE_UNKNOWN
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(WAIT_SECONDS) == 0
+
+
+def test_whoever_asks_what_there_is_does_not_hold_it_up(server: ServerProcess, channel: grpc.Channel) -> None:
+    over = threading.Event()
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+
+    def requests() -> Iterator[ServerReflectionRequest]:
+        yield ServerReflectionRequest(list_services="")
+        over.wait(WAIT_SECONDS)
+
+    answers = stub.ServerReflectionInfo(requests())
+    assert set(SERVICES[1:]) < {service.name for service in next(answers).list_services_response.service}
+    server.process.send_signal(signal.SIGTERM)
+    assert list(answers) == []
+    assert server.process.wait(WAIT_SECONDS) == 0
+    over.set()
