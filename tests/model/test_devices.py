@@ -60,6 +60,7 @@ def test_a_step_and_a_forecast_stay_on_the_device(name: str) -> None:
         None,
         None,
         *context.statistics.parts,
+        same_steps=True,
     )
     assert quantiles.device.type == "meta"
     assert quantiles.shape == (BATCH, horizon, len(config.quantile_levels), len(config.targets))

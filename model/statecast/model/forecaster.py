@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -155,6 +156,8 @@ class Forecaster(nn.Module):
         Returns:
             float64 [N, S, Q, D].
         """
+        head = partial(self._head, same_steps=steps.dim() == 1)
+        key = "head", steps.shape[-1], steps.dim()
         steps, future = steps.expand(context.size, -1), future or Future()
         arguments: tuple[Any, ...] = (
             context.output, context.history, context.rows, context.ends, context.categories, steps, future.times,
@@ -162,8 +165,8 @@ class Forecaster(nn.Module):
         )  # fmt: skip
         with self._graph():
             if self._captured is None or self.training:
-                return self._head(*arguments)[0]
-            return self._captured.run(("head", steps.shape[1]), self._head, arguments)[0]
+                return head(*arguments)[0]
+            return self._captured.run(key, head, arguments)[0]
 
     def _head(
         self,
@@ -178,13 +181,14 @@ class Forecaster(nn.Module):
         said: Tensor | None,
         said_known: Tensor | None,
         *statistics: Tensor,
+        same_steps: bool,
     ) -> tuple[Tensor]:
-        """The same from tensors alone."""
+        """The same from tensors alone, and whether the steps are the same for all sessions."""
         candidates = None if said is None or said_known is None else Candidates(said, said_known)
         context = Context(output, Statistics(*statistics), history, rows, ends, None, categories, candidates)
         known = self.known.of_steps(times, covariates, steps.shape)
         static = self._static(categories, steps.shape[0])
-        quantiles: Tensor = self.head(self.naive, context, steps, times, known, static)
+        quantiles: Tensor = self.head(self.naive, context, steps, times, known, static, same_steps=same_steps)
         return (quantiles,)
 
     def _observed(

@@ -71,6 +71,8 @@ class QuantileHead(nn.Module):
         times: Tensor | None,
         known: Tensor,
         static: Tensor,
+        *,
+        same_steps: bool = False,
     ) -> Tensor:
         """Forecasts.
 
@@ -81,6 +83,7 @@ class QuantileHead(nn.Module):
             times: When those are, int64 [N, S]; None if the model does not see the calendar.
             known: What is known of those steps, float32 [N, S, K].
             static: What is known of the sessions, float32 [N, C].
+            same_steps: Whether the steps are the same for all of them.
 
         Returns:
             float64 [N, S, Q, D]; NaN for a target that has had no value.
@@ -93,7 +96,8 @@ class QuantileHead(nn.Module):
             candidates = naive.ahead(statistics, context.history, context.rows, context.ends, steps, times)
         offsets = torch.where(candidates.known, candidates.values - units.centre[:, None, :, None], 0.0)
         series = self._series(context.output, standing_features(naive, statistics, units, ratios), static)
-        emitted = self._emit(series, compress(offsets / units.scale[:, None, :, None]), steps, known)
+        ahead = compress(offsets / units.scale[:, None, :, None])
+        emitted = self._emit(series, ahead, steps[:1] if same_steps else steps, known)
         errors = log_errors(ratios).mean(-1).movedim(-1, 0).unsqueeze(2)
         quantiles = self._quantiles(
             emitted,
@@ -115,7 +119,9 @@ class QuantileHead(nn.Module):
         """Runs the learned layers, [F + Q, N, S, D]: everything after them runs along what it emits."""
         by_step = self.steps[steps - 1]
         if self.known is not None:
-            by_step = by_step + self.known(known)
+            of_known = self.known(known)
+            of_known += by_step
+            by_step = of_known
         in_place = not torch.is_grad_enabled()
         hidden = self.ahead(ahead)
         hidden += series.unsqueeze(1)
