@@ -1,5 +1,6 @@
 """Python modules run as `python -m` would, in processes that need not import torch first: one that has is forked."""
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -19,6 +20,7 @@ class Forked:
         """Start it; what it writes to stderr is appended to the file `log`."""
         self._process = _CONTEXT.Process(target=_run, args=(module, list(arguments), log, dict(environment)))
         self._process.start()
+        atexit.register(self.kill)  # Python would wait for what a failed test has left
         assert self._process.pid is not None
         self.pid = self._process.pid
 
