@@ -13,6 +13,7 @@ from statecast.service.demo.process import DemoServer, new_folder
 
 def test_a_signal_while_the_server_is_being_started_does_not_leave_it_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts the tests may ignore it
 
     class Interrupted(subprocess.Popen[bytes]):
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -26,5 +27,6 @@ def test_a_signal_while_the_server_is_being_started_does_not_leave_it_behind(mon
             patch.setattr(subprocess, "Popen", Interrupted)
             with pytest.raises(KeyboardInterrupt):
                 server.start()
+        signal.signal(signal.SIGINT, before)
         server.stop()
         assert [process.poll() is not None for process in started] == [True]
