@@ -74,7 +74,7 @@ def modes(target: str) -> dict[str, loads.Load]:
     }
 
 
-def sample(process_id: int, seconds: float, output: Path) -> dict[str, float]:
+def shares_of(process_id: int, seconds: float, output: Path) -> dict[str, float]:
     """The shares of what a process does in so many seconds."""
     py_spy = Path(sysconfig.get_path("scripts")) / "py-spy"
     command = [str(py_spy), "record", "--pid", str(process_id), "--duration", f"{seconds:.0f}", "--rate", str(RATE)]
@@ -96,7 +96,7 @@ def main(seconds: int) -> None:
                 pace = Pace(WARM_SECONDS, START_SECONDS + seconds)
                 measured = pool.submit(loads.run, load, pace, server.watched)
                 time.sleep(WARM_SECONDS + START_SECONDS / 2)
-                columns[mode] = sample(server.watched.server, seconds, folder / "samples.txt")
+                columns[mode] = shares_of(server.watched.server, seconds, folder / "samples.txt")
                 measured.result()
     click.echo("| % | " + " | ".join(columns) + " |")
     click.echo("|---|" + "---|" * len(columns))

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench.shares import sample, shares
+from bench.shares import shares, shares_of
 
 LOOP = "thread (1): MainThread;run_forever (asyncio/base_events.py:607);"
 ENGINE = "thread (2): engine_0;Engine.run (service/engine/engine.py:79);"
@@ -49,7 +49,7 @@ def test_a_process_is_sampled(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import prometheus_client as busy; busy.spin()"]
     with subprocess.Popen(command, cwd=tmp_path) as process:
         try:
-            found = sample(process.pid, 1.0, tmp_path / "samples.txt")
+            found = shares_of(process.pid, 1.0, tmp_path / "samples.txt")
         except subprocess.CalledProcessError as error:
             if b"ermission" in error.stderr:
                 pytest.skip("py-spy may not look into other processes here")

@@ -1,5 +1,6 @@
 """What tools ask of any gRPC server, over both kinds of edges."""
 
+import asyncio
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from support import WAIT_SECONDS
 from support.redis_process import RedisProcess
 from support.servers import ServerProcess
+
+from statecast.service.edge.standard import Health
 
 SERVICES = ("", "statecast.v1.ForecastService", "statecast.v1.ModelService")
 
@@ -50,6 +53,27 @@ def test_whoever_watches_its_health_hears_that_it_leaves_and_does_not_hold_it_up
             next(watch)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert server.process.wait(WAIT_SECONDS) == 0
+
+
+async def test_whoever_is_being_told_while_it_leaves_hears_of_that_as_well() -> None:
+    left, ended = asyncio.Event(), asyncio.Event()
+    told: list[int] = []
+
+    class SlowReader:
+        async def write(self, message: HealthCheckResponse) -> None:
+            told.append(message.status)
+            await asyncio.sleep(0)
+            left.set()
+
+        async def abort(self, *_: object) -> None:
+            """The end."""
+
+    reader: Any = SlowReader()
+    watch = asyncio.ensure_future(Health((), left, ended).Watch(HealthCheckRequest(), reader))
+    await left.wait()
+    ended.set()
+    await watch
+    assert told == [HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING]
 
 
 def test_there_is_no_health_of_a_service_that_is_not_there(server: ServerProcess, channel: grpc.Channel) -> None:

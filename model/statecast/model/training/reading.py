@@ -50,13 +50,9 @@ def read_panel(
         raise DataError("frequency: there is no column of times")
     tally = Tally()
     rows, roles = _load(Path(path), layout, tally)
-    if until is not None:
-        rows = rows.until(moment(until), tally)
-    parts = list(rows.sorted(tally).distinct(tally, single=roles.unique_id is None).split())
+    parts = _parts(rows, roles, None if until is None else moment(until), max_rows, tally)
     if not parts:
         raise DataError(f"there are no rows until {until}")
-    if max_rows is not None:
-        parts = [part.until_row(max_rows, tally) for part in parts]
     alias = "" if roles.time is None else frequency or common_frequency(parts)
     grid = Frequency.parse(alias) if alias else None
     series = []
@@ -96,6 +92,14 @@ def _load(path: Path, layout: Layout, tally: Tally) -> tuple[Rows, Roles]:
             raise DataError(f"column {roles.unique_id!r}, row {row + 1}: the id of the series is missing")
     categories = {name: texts(name, columns[name]) for name in roles.categories}
     return Rows(ids, series, stamps, values, categories), roles
+
+
+def _parts(rows: Rows, roles: Roles, until_ns: int | None, max_rows: int | None, tally: Tally) -> list[Rows]:
+    """The rows of each series, those that are to be kept, in order."""
+    if until_ns is not None:
+        rows = rows.until(until_ns, tally)
+    parts = list(rows.sorted(tally).distinct(tally, single=roles.unique_id is None).split())
+    return parts if max_rows is None else [part.until_row(max_rows, tally) for part in parts]
 
 
 def _count_missing(part: Rows, roles: Roles, layout: Layout, tally: Tally) -> None:

@@ -18,20 +18,11 @@ HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """grpc.health.v1.Health: all services serve until `leave`. Whoever watches hears of it, however many they are."""
+    """grpc.health.v1.Health: all services serve until the server has `left`, and watches last until it has `ended`."""
 
-    def __init__(self, services: Iterable[str]) -> None:
+    def __init__(self, services: Iterable[str], left: asyncio.Event, ended: asyncio.Event) -> None:
         self._services = {"", *services}
-        self._left, self._ended = asyncio.Event(), asyncio.Event()
-
-    def leave(self) -> None:
-        """Say NOT_SERVING from now on."""
-        self._left.set()
-
-    def end(self) -> None:
-        """End all watches."""
-        self.leave()
-        self._ended.set()
+        self._left, self._ended = left, ended
 
     async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:
         """Tell how a service is."""
@@ -44,8 +35,8 @@ class Health(health_pb2_grpc.HealthServicer):
         if request.service not in self._services:
             await context.write(HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN))
         else:
-            await context.write(self._now())
-            if not self._left.is_set():
+            await context.write(now := self._now())
+            if now.status == HealthCheckResponse.SERVING:
                 await self._left.wait()
                 await context.write(self._now())
         await self._ended.wait()
@@ -57,15 +48,11 @@ class Health(health_pb2_grpc.HealthServicer):
 
 
 class Reflection(reflection.aio.ReflectionServicer):
-    """grpc.reflection.v1alpha.ServerReflection."""
+    """grpc.reflection.v1alpha.ServerReflection, until the server has `ended`."""
 
-    def __init__(self, services: Iterable[str]) -> None:
+    def __init__(self, services: Iterable[str], ended: asyncio.Event) -> None:
         super().__init__(services)
-        self._ended = asyncio.Event()
-
-    def end(self) -> None:
-        """Read no more requests."""
-        self._ended.set()
+        self._ended = ended
 
     # An asynchronous generator, as in the library; its type stubs say otherwise.
     async def ServerReflectionInfo(  # type: ignore[override]
@@ -97,19 +84,20 @@ class Standard:
     """Both of them, for these services."""
 
     def __init__(self, services: Iterable[str], server: grpc.aio.Server) -> None:
-        self._health = Health(services)
-        self._reflection = Reflection((*services, HEALTH_SERVICE, reflection.SERVICE_NAME))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self._reflection, server)  # type: ignore[no-untyped-call]
+        self._left, self._ended = asyncio.Event(), asyncio.Event()
+        health = Health(services, self._left, self._ended)
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
+        offers = Reflection((*services, HEALTH_SERVICE, reflection.SERVICE_NAME), self._ended)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(offers, server)  # type: ignore[no-untyped-call]
 
     def leave(self) -> None:
         """Say NOT_SERVING from now on."""
-        self._health.leave()
+        self._left.set()
 
     def end(self) -> None:
         """End their streams."""
-        self._health.end()
-        self._reflection.end()
+        self._left.set()
+        self._ended.set()
 
 
 async def _next(messages: AsyncIterator[Any]) -> Any:
