@@ -73,3 +73,42 @@ def test_counting_undoes_adding(alias: str, steps: int) -> None:
     frequency = Frequency.parse(alias)
     start = ns("2001-01-01")
     assert frequency.steps_between(start, frequency.add(start, steps)) == steps
+
+
+CALENDARS = ["D", "7D", "36h", "W-MON", "2W-MON", "MS", "ME", "2MS", "QS", "YS", "B", "BME", "SMS"]
+
+
+@given(st.sampled_from(CALENDARS), st.integers(0, 150), st.integers(1, 60), st.data())
+def test_many_times_are_located_as_one_is(alias: str, offset: int, count: int, data: st.DataObject) -> None:
+    frequency = Frequency.parse(alias)
+    begin = frequency.add(frequency.period_of(ns("2001-01-01")), offset)
+    times = frequency.times(begin, count)
+    assert times.tolist() == [frequency.add(begin, step) for step in range(count)]
+    start = data.draw(st.sampled_from(times.tolist()))
+    steps, fits = frequency.locate(start, times)
+    assert fits.all()
+    assert steps.tolist() == [frequency.steps_between(start, time) for time in times.tolist()]
+    later = times + 10**9
+    assert not frequency.locate(start, later)[1].any()
+    assert frequency.locate(start, later)[0].tolist() == steps.tolist()
+
+
+@pytest.mark.parametrize(
+    ("alias", "time", "dated"),
+    [
+        ("MS", "2024-01-15", "2024-01-01"),
+        ("ME", "2024-01-15", "2024-01-31"),
+        ("QS", "2024-02-15", "2024-01-01"),
+        ("W-SUN", "2024-01-17", "2024-01-21"),
+        ("B", "2024-01-13", "2024-01-12"),
+        ("MS", "2024-01-01", "2024-01-01"),
+        ("D", "2024-01-01T07:00", "2024-01-01T07:00"),
+    ],
+)
+def test_a_time_within_a_period_is_dated_by_it(alias: str, time: str, dated: str) -> None:
+    assert Frequency.parse(alias).period_of(ns(time)) == ns(dated)
+
+
+@pytest.mark.parametrize(("alias", "counts"), [("h", False), ("23h", False), ("24h", True), ("D", True), ("MS", True)])
+def test_steps_of_a_day_or_longer_count_days(alias: str, counts: bool) -> None:
+    assert Frequency.parse(alias).counts_days is counts

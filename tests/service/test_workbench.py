@@ -115,6 +115,33 @@ def test_evaluate_prints_and_writes(tmp_path: Path, data: Path, models: Path) ->
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_days_in_a_zone_are_trained_and_evaluated_as_those_without_one(tmp_path: Path) -> None:
+    """The same dates, without a zone and as midnights of Berlin, as they are written there and in UTC."""
+    days = pd.date_range("2022-06-01", periods=400)
+    local = days.tz_localize("Europe/Berlin")
+    values = 20 + 5 * np.sin(2 * np.pi * np.arange(400) / 7)
+    reports = {}
+    for name, times, zone in (
+        ("plain", days, ()),
+        ("offsets", [day.isoformat() for day in local], ()),
+        ("utc", [day.isoformat() for day in local.tz_convert("UTC")], ("--time-zone", "Europe/Berlin")),
+    ):
+        path = tmp_path / f"{name}.csv"
+        pd.DataFrame({"ds": times, "y": values}).to_csv(path, index=False)
+        asked = ("--models", tmp_path / name, *zone)
+        done = call("train", path, "--model", "sales", *asked, *SMALL[:-2], "--lag", "7")
+        assert done.exit_code == 0, done.output
+        assert f"{path.name}: 1 series, 400 rows every D" in done.output
+        assert ("read as local time: 400" in done.output) == (name != "plain")
+        done = call("evaluate", "sales", path, "--windows", "3", "--output", tmp_path / name, *asked)
+        assert done.exit_code == 0, done.output
+        reports[name] = json.loads((tmp_path / name / "report.json").read_text())["forecasters"][0]["sql"]
+    assert reports["plain"] == reports["offsets"] == reports["utc"]
+    done = call("evaluate", "sales", tmp_path / "utc.csv", "--models", tmp_path / "utc")
+    assert done.exit_code == 1
+    assert "--time-zone Europe/Berlin" in done.output
+
+
 def test_evaluate_tells_what_it_leaves_out(tmp_path: Path, models: Path) -> None:
     longer = pd.read_csv(write(tmp_path / "d.csv", 100))
     short = longer[longer.unique_id == "b"].head(20).assign(unique_id="c")

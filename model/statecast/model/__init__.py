@@ -11,6 +11,7 @@ from .errors import (
     ModelError,
     ObservationError,
     StateError,
+    TimeZoneError,
     WeightsError,
 )
 from .files import bundled_models, load_model, save_model, version_order
@@ -18,8 +19,10 @@ from .forecaster import Forecaster
 from .frequency import Frequency
 from .state import Part, State, StateLayout
 from .trace import Trace
+from .zones import UTC, Zone
 
 __all__ = [
+    "UTC",
     "Category",
     "Classifier",
     "ClassifierConfig",
@@ -41,8 +44,10 @@ __all__ = [
     "StreamingModel",
     "StreamingTrace",
     "SymbolTrace",
+    "TimeZoneError",
     "Trace",
     "WeightsError",
+    "Zone",
     "bundled_models",
     "load_model",
     "save_model",

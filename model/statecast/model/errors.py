@@ -6,6 +6,7 @@ ModelError
   StateError        a session's state does not fit the model's layout
   ObservationError  observations or a horizon have a shape or a value that the model cannot take
   FrequencyError    a frequency is unknown, or a time does not lie on its grid
+  TimeZoneError     there is no such time zone
   DataError         training data cannot be read, or no panel of series can be made of it
 """
 
@@ -32,6 +33,10 @@ class ObservationError(ModelError):
 
 class FrequencyError(ModelError):
     """A frequency is unknown, or a time does not lie on its grid."""
+
+
+class TimeZoneError(ModelError):
+    """There is no such time zone."""
 
 
 class DataError(ModelError):

@@ -7,25 +7,33 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FrequencyError
+from .zones import DAY_NS
 
-DAY_NS = 86_400_000_000_000
 MILLENNIUM_NS = 10_957 * DAY_NS
 MANY_STEPS = 40
 MAX_STEPS = 2**62
 MAX_STEP_NS = 100 * 366 * DAY_NS
+# The whole years in the range of 64-bit nanoseconds.
+FIRST_YEAR, LAST_YEAR = 1678, 2261
+FIRST_DECADE, LAST_DECADE = 1670, 2260
+EARLIEST_DAY, LATEST_DAY = "1677-09-22", "2262-04-11"
+YEAR_NS = 31_556_952_000_000_000
 _WRITTEN = re.compile(r"[-+]?[A-Za-z0-9.]+(-[A-Z]+)?")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Frequency:
-    """A grid in time. Times are integer nanoseconds since 1970 in UTC.
+    """A grid in time. Times are integer nanoseconds since 1970.
+
+    They are in UTC; of steps that count days, they are what a wall clock shows (`zones`).
 
     Attributes:
         alias: The pandas alias.
@@ -66,7 +74,7 @@ class Frequency:
             raise FrequencyError(f"{alias!r}: business hours are not supported")
         return cls(alias, step_ns, offset)
 
-    @property
+    @cached_property
     def usual_step_ns(self) -> int:
         """The length of a step, of a calendar offset the mean over many."""
         if self.step_ns is not None:
@@ -88,6 +96,16 @@ class Frequency:
             raise FrequencyError(f"{self.alias}: {steps} steps lead beyond the years 1677 to 2262")
         return self._add_calendar(start_ns, steps)
 
+    @property
+    def counts_days(self) -> bool:
+        """Whether a step is a day or longer, so that it depends on the time zone where it begins."""
+        return self.step_ns is None or self.step_ns >= DAY_NS
+
+    @property
+    def multiple(self) -> int:
+        """How many of the days of `days` a step of a calendar offset spans."""
+        return int(self._offset.n)
+
     def ahead(self, times: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
         """Returns the times `steps` after each of those given, any shape; times must lie on the grid."""
         if self.step_ns is not None:
@@ -95,6 +113,34 @@ class Frequency:
         unique, where = np.unique(times, return_inverse=True)
         later = np.array([self._add_calendar(int(time), steps) for time in unique], np.int64)
         return later[where].reshape(times.shape)
+
+    def times(self, start_ns: int, steps: int) -> NDArray[np.int64]:
+        """Returns the times of consecutive steps, int64 [steps].
+
+        Raises:
+            FrequencyError: The start does not lie on the grid, or the end lies beyond the year 2262.
+        """
+        last_ns = self.add(start_ns, max(steps - 1, 0))
+        if self.step_ns is not None:
+            return start_ns + self.step_ns * np.arange(steps, dtype=np.int64)
+        days, clock = self.days(start_ns, last_ns), start_ns % DAY_NS
+        first = int(np.searchsorted(days, start_ns - clock))
+        return days[first : first + self.multiple * steps : self.multiple] + clock
+
+    def days(self, first_ns: int, last_ns: int) -> NDArray[np.int64]:
+        """Returns the days on which steps of a calendar offset can begin, around some times.
+
+        Args:
+            first_ns: A time that the days surround, as far as 64-bit nanoseconds reach.
+            last_ns: Another one, not before the first.
+
+        Returns:
+            Midnights in nanoseconds, ascending, int64 [days].
+        """
+        first, last = (
+            1970 + time_ns // YEAR_NS // 10 * 10 for time_ns in (first_ns - 2 * DAY_NS, last_ns + 2 * DAY_NS)
+        )
+        return _days(self.alias, max(first, FIRST_DECADE), min(last, LAST_DECADE))
 
     def steps_between(self, start_ns: int, end_ns: int) -> int:
         """Counts the steps from one time to another; negative if the end is the earlier one.
@@ -104,36 +150,51 @@ class Frequency:
         """
         if self.step_ns is not None:
             steps, rest = divmod(end_ns - start_ns, self.step_ns)
-            if rest:
-                raise FrequencyError(
-                    f"{_iso(end_ns)} is not a whole number of {self.alias} steps after {_iso(start_ns)}"
-                )
-            return steps
-        self._check_on_grid(start_ns)
-        self._check_on_grid(end_ns)
-        if end_ns < start_ns:
-            return -self._search(end_ns, start_ns)
-        return self._search(start_ns, end_ns)
-
-    def _search(self, start_ns: int, end_ns: int) -> int:
-        """Bisects for the number of calendar steps, so that any gap costs a few dozen additions."""
-        # No calendar step is shorter than a day.
-        low, high = 0, (end_ns - start_ns) // DAY_NS + 1
-        while low < high:
-            middle = (low + high) // 2
-            if self._reaches(start_ns, middle, end_ns):
-                high = middle
-            else:
-                low = middle + 1
-        if self._add_calendar(start_ns, low) != end_ns:
+            fits = not rest
+        else:
+            located, on_grid = self.locate(start_ns, np.array([end_ns]))
+            steps, fits = int(located[0]), bool(on_grid[0])
+        if not fits:
             raise FrequencyError(f"{_iso(end_ns)} is not a whole number of {self.alias} steps after {_iso(start_ns)}")
-        return low
+        return steps
 
-    def _reaches(self, start_ns: int, steps: int, end_ns: int) -> bool:
-        try:
-            return self._add_calendar(start_ns, steps) >= end_ns
-        except FrequencyError:
-            return True
+    def locate(self, start_ns: int, times: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Counts the steps from one time to many.
+
+        Args:
+            start_ns: A time on the grid.
+            times: int64 [N].
+
+        Returns:
+            The number of steps, int64 [N], negative before the start, and whether each time lies on the grid, [N]. Of
+            one that does not, the number is that of the last step before it.
+
+        Raises:
+            FrequencyError: The start does not lie on the grid.
+        """
+        if self.step_ns is not None:
+            steps, rest = np.divmod(times - start_ns, self.step_ns)
+            return steps, rest == 0
+        self._check_on_grid(start_ns)
+        clock = start_ns % DAY_NS
+        days = self.days(min(start_ns, int(times.min())), max(start_ns, int(times.max())))
+        numbers = np.searchsorted(days, times - clock, side="right") - 1
+        steps, rest = np.divmod(numbers - np.searchsorted(days, start_ns - clock), self.multiple)
+        return steps, (rest == 0) & (days[numbers.clip(min=0)] == times - clock)
+
+    def period_of(self, time_ns: int) -> int:
+        """Returns the time that the step around a time is dated by, which may be its first day or its last one.
+
+        Args:
+            time_ns: A time; of steps of a fixed length it is its own.
+        """
+        if self.step_ns is not None or self._is_on_grid(time_ns):
+            return time_ns
+        clock = time_ns % DAY_NS
+        days = self.days(time_ns, time_ns)
+        later = int(np.searchsorted(days, time_ns - clock))
+        ends = type(self._offset).__name__.endswith("End") or type(self._offset).__name__ == "Week"
+        return int(days[min(later if ends else later - 1, len(days) - 1)]) + clock
 
     def _add_calendar(self, start_ns: int, steps: int) -> int:
         if steps == 0:
@@ -145,12 +206,35 @@ class Frequency:
         return _guarded(shifted, self.alias)
 
     def _check_on_grid(self, time_ns: int) -> None:
-        if not _guarded(lambda: self._offset.is_on_offset(_timestamp(time_ns)), self.alias):
+        if not self._is_on_grid(time_ns):
             raise FrequencyError(f"{_iso(time_ns)} does not lie on the grid of {self.alias}")
+
+    def _is_on_grid(self, time_ns: int) -> bool:
+        return _guarded(lambda: bool(self._offset.is_on_offset(_timestamp(time_ns))), self.alias)
+
+
+# Sessions and series mostly lie in the same decades.
+@lru_cache(maxsize=16)
+def _days(alias: str, first_decade: int, last_decade: int) -> NDArray[np.int64]:
+    return np.concatenate([_days_of_decade(alias, decade) for decade in range(first_decade, last_decade + 10, 10)])
+
+
+# pandas takes microseconds for each day, so no day is asked for twice.
+@lru_cache(maxsize=2048)
+def _days_of_decade(alias: str, decade: int) -> NDArray[np.int64]:
+    from pandas import date_range
+    from pandas.tseries.frequencies import to_offset
+
+    first = EARLIEST_DAY if decade == FIRST_DECADE else f"{decade}-01-01"
+    last = LATEST_DAY if decade == LAST_DECADE else f"{decade + 9}-12-31"
+    days = date_range(first, last, freq=to_offset(alias).base, unit="s")
+    values: NDArray[np.int64] = days.as_unit("ns").asi8.copy()
+    values.setflags(write=False)
+    return values
 
 
 def _step_ns(offset: Any, offsets: Any) -> int | None:
-    """Returns the length of a fixed-length offset. A day is always 24 hours: times are UTC."""
+    """Returns the length of a fixed-length offset. A day is always 24 hours: clocks here are never changed."""
     if isinstance(offset, offsets.Day):
         return int(offset.n) * DAY_NS
     if isinstance(offset, offsets.Tick):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .frequency import DAY_NS, Frequency
+from .frequency import YEAR_NS, Frequency
+from .zones import DAY_NS
 
-YEAR_NS = int(365.2425 * DAY_NS)
 WEEKDAY_OF_1970, SATURDAY = 3, 5
 DAY_HARMONICS, YEAR_HARMONICS = 4, 2
 LARGEST_EMBEDDING = 16

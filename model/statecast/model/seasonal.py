@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .frequency import DAY_NS, Frequency
+from .frequency import Frequency
 from .known import SATURDAY, weekday_of
+from .zones import DAY_NS
 
 
 @dataclass(frozen=True)

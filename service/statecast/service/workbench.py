@@ -30,6 +30,8 @@ _DATA_OPTIONS = (
     click.option("--category", multiple=True, help="Column with one text for each series."),
     click.option("--wide", is_flag=True, help="Each column beside the time is a series of its own."),
     click.option("--time-format", help="How times are written, as for strptime; ISO 8601 if not given."),
+    click.option("--time-zone", default="", help="Zone of the times, such as Europe/Berlin or +01:00; theirs, or UTC, "
+                 "if not given."),
     click.option("--frequency", help="Time between two rows as a pandas alias; inferred if not given."),
     click.option("--rows", type=click.IntRange(min=1), help="Read only the first rows of each series."),
     click.option("--until", help="Read only up to this time, inclusive."),
@@ -65,6 +67,7 @@ def _read(data: Path, options: dict[str, Any]) -> "Panel":
         categories=options["category"],
         wide=options["wide"],
         time_format=options["time_format"],
+        time_zone=options["time_zone"],
     )
     panel = read_panel(data, layout, frequency=options["frequency"], max_rows=options["rows"], until=options["until"])
     every = f" every {panel.frequency}" if panel.frequency else ""

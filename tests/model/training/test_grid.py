@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from statecast.model import Frequency
 from statecast.model.errors import DataError
 from statecast.model.training.grid import infer, locate
-from statecast.model.training.times import grid_times
 
 START_NS = pd.Timestamp("2001-01-01 00:00").value
 ALIASES = ["s", "5min", "h", "D", "3D", "B", "W-MON", "2W-MON", "MS", "2MS", "QS-JAN", "YS-JAN", "2YS-JAN"]
@@ -61,7 +60,7 @@ def test_irregular_times_have_no_frequency() -> None:
 def test_times_go_as_the_frequency_counts(alias: str, offset: int, rows: int, second: int) -> None:
     frequency = Frequency.parse(alias)
     start_ns = frequency.add(START_NS, offset) + second * 10**9
-    times = grid_times(frequency, start_ns, rows)
+    times = frequency.times(start_ns, rows)
     assert times.tolist() == [frequency.add(start_ns, step) for step in range(rows)]
     steps, fits = locate(times, frequency)
     assert fits.all()

@@ -7,13 +7,13 @@ import numpy as np
 
 from ..config import Category, ModelConfig
 from ..errors import DataError
-from ..frequency import DAY_NS, Frequency
+from ..frequency import YEAR_NS, Frequency
 from ..known import SATURDAY, WEEKDAY_OF_1970
+from ..zones import DAY_NS
 from .panel import Panel
 from .periods import find_periods
 
 LEVELS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-YEAR_NS = int(365.2425 * DAY_NS)
 WEEK_NS = 7 * DAY_NS
 MONTH_NS = YEAR_NS // 12
 # A cycle can be learned once it has been seen so often.

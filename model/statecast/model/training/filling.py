@@ -74,7 +74,7 @@ def _steps(part: Rows, frequency: Frequency) -> NDArray[np.int64]:
     times = _times(part)
     steps, fits = locate(times, frequency)
     try:
-        check(times, fits, frequency.alias)
+        check(times, fits, frequency, part.written)
     except DataError as error:
         raise DataError(f"series {shortened(part.unique_id)}: {error}") from error
     steps -= steps[0]

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 KINDS = {
     "ignored": "columns not used",
     "converted": "times with a time zone, converted to UTC",
+    "local": "times with a time zone, read as local time",
+    "repeated_hour": "times that the clocks show twice, told apart by their order",
+    "shifted": "times of days that do not begin at midnight; if they do so in their own zone, name it by --time-zone",
     "cut": "rows after the cut-off, left out",
     "empty": "series without a row up to the cut-off, dropped",
     "unsorted": "rows earlier than the row before them, sorted by time",

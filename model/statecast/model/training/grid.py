@@ -1,15 +1,16 @@
 """The grid that the times of a series lie on: which one it is, and where on it each of them lies."""
 
 from collections.abc import Iterator
+from zoneinfo import available_timezones
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.tseries.frequencies import to_offset
 
 from ..errors import DataError, FrequencyError
-from ..frequency import DAY_NS, Frequency
-from .times import calendar, iso
+from ..frequency import Frequency
+from ..zones import DAY_NS, SECOND_NS, Zone
+from .times import Written, iso, offset_text
 
 _UNITS_NS = {
     "D": DAY_NS,
@@ -23,10 +24,36 @@ _UNITS_NS = {
 _MONTH_DAYS = 30.436875
 _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+# Days are a little shorter than this where clocks are put forward.
+_SHORTEST_DAY_NS = 22 * 3600 * SECOND_NS
+# Zones to name first of those with the same clock; and how many times are enough to tell zones apart.
+_WELL_KNOWN = ("Europe/Berlin", "Europe/London", "America/New_York", "America/Los_Angeles", "Australia/Sydney")
+_TELLING_TIMES = 400
+# A zone has two offsets from UTC, three where it changed its mind.
+_MOST_OFFSETS = 3
+_NEARLY = 0.02
+# Day of the month from which on a month may not have it.
+_LATEST_COMMON_DAY = 28
 # A most common distance that is rarer than this is the accident of irregular times.
 _LEAST_COMMON_SHARE = 0.25
 # Fewer rows than this say little about their own frequency.
 _TELLING_ROWS = 5
+
+
+def look_daily(times: NDArray[np.int64], series: NDArray[np.int64], last: int | None) -> bool:
+    """Whether times mostly lie a day or more apart.
+
+    Args:
+        times: In nanoseconds, in any order, [rows].
+        series: The number of each row's series, [rows].
+        last: The last time to look at; None for all.
+    """
+    if last is not None:
+        series, times = series[times <= last], times[times <= last]
+    order = np.lexsort((times, series))
+    apart = np.diff(times[order])[np.diff(series[order]) == 0]
+    apart = apart[apart > 0]
+    return bool(apart.size) and bool(np.median(apart) >= _SHORTEST_DAY_NS)
 
 
 def infer(times: NDArray[np.int64]) -> str:
@@ -54,6 +81,11 @@ def infer(times: NDArray[np.int64]) -> str:
             f"the times are irregular: the most common distance is {_fixed(distance)}, and only {count} of "
             f"{len(times) - 1} are of this length; resample the data, or name a frequency"
         )
+    if alias := _mid_period(times):
+        raise DataError(
+            f"the times lie in mid-period, the first at {iso(int(times[0]))}; date each row by the first day of its "
+            f"period, in pandas by resample({alias!r}).mean()"
+        )
     candidates = [*_calendars(distance, times), _fixed(distance)]
     return max(candidates, key=lambda candidate: locate(times, Frequency.parse(candidate))[1].sum())
 
@@ -72,27 +104,63 @@ def locate(times: NDArray[np.int64], frequency: Frequency) -> tuple[NDArray[np.i
         return _phase(times, frequency.step_ns)
     clock, _ = _most_common(times % DAY_NS)
     days = times - clock
-    grid = calendar(frequency, int(times[0]), int(times[-1]))
+    grid = frequency.days(int(times[0]), int(times[-1]))
     numbers = np.minimum(np.searchsorted(grid, days), len(grid) - 1)
     on_base = grid[numbers] == days
     if not on_base.any():
         return numbers, on_base
-    steps, on_phase = _phase(numbers, to_offset(frequency.alias).n, on_base)
+    steps, on_phase = _phase(numbers, frequency.multiple, on_base)
     return steps, on_base & on_phase
 
 
-def check(times: NDArray[np.int64], fits: NDArray[np.bool_], alias: str) -> None:
+def check(times: NDArray[np.int64], fits: NDArray[np.bool_], frequency: Frequency, written: Written) -> None:
     """Checks what `locate` found.
 
     Raises:
-        DataError: A time does not lie on the grid; names the first one.
+        DataError: A time does not lie on the grid; names the first one, and what to do.
     """
-    if not fits.all():
-        first = iso(int(times[fits.argmin()]))
+    if fits.all():
+        return
+    alias = frequency.alias
+    problem = (
+        f"{iso(int(times[fits.argmin()]))} does not lie on the grid of {alias}, as {int((~fits).sum())} of its "
+        f"{len(times)} times do not"
+    )
+    if frequency.counts_days and (zone := _zone_of(times, frequency, written)):
+        if written.is_zoned:
+            raise DataError(f"{problem}; they are midnights in {zone}, so name that zone: --time-zone {zone}")
         raise DataError(
-            f"{first} does not lie on the grid of {alias}, as {int((~fits).sum())} of its {len(times)} times do not; "
-            f"resample the data, in pandas by resample({alias!r}).mean(), or name another frequency"
+            f"{problem}; in UTC they are midnights in {zone}: write them with their offset, as {iso(int(times[0]))}Z, "
+            f"and name that zone: --time-zone {zone}"
         )
+    alias = _rounded(frequency)
+    raise DataError(f"{problem}; resample the data, in pandas by resample({alias!r}).mean(), or name another frequency")
+
+
+def _zone_of(times: NDArray[np.int64], frequency: Frequency, written: Written) -> str:
+    """Returns a zone where the times are midnights; empty if there is none, or they do not tell instants."""
+    if written.is_zoned and written.offset_ns is None:
+        return ""
+    instants = np.unique(times - (written.offset_ns or 0))
+    some = instants[np.linspace(0, len(instants) - 1, min(len(instants), _TELLING_TIMES)).astype(np.int64)]
+    clocks = np.unique(some % DAY_NS)
+    if len(clocks) == 1:
+        offset = int(-clocks[0] % DAY_NS)
+        zone = offset_text(offset if offset <= DAY_NS // 2 else offset - DAY_NS)
+        return zone if offset and locate(instants + (Zone.parse(zone).offset_ns or 0), frequency)[1].all() else ""
+    if len(clocks) > _MOST_OFFSETS:
+        return ""
+    names = (*_WELL_KNOWN, *sorted(name for name in available_timezones() if "/" in name))
+    return next((name for name in names if not (Zone.parse(name).walls(some) % DAY_NS).any()), "")
+
+
+def _rounded(frequency: Frequency) -> str:
+    """Returns the alias of a usual step that is nearly as long, or else its own."""
+    for alias in ("D", "h", "30min", "15min", "10min", "5min", "min", "s"):
+        usual = Frequency.parse(alias).usual_step_ns
+        if frequency.step_ns and abs(frequency.step_ns - usual) < _NEARLY * usual:
+            return alias
+    return frequency.alias
 
 
 def own_frequency(times: NDArray[np.int64], steps: NDArray[np.int64], fits: NDArray[np.bool_]) -> str | None:
@@ -147,6 +215,15 @@ def _calendars(distance: int, times: NDArray[np.int64]) -> Iterator[str]:
     months = round(distance / DAY_NS / _MONTH_DAYS)
     if months and abs(distance / DAY_NS - months * _MONTH_DAYS) <= 4:
         yield from _of_months(months, times)
+
+
+def _mid_period(times: NDArray[np.int64]) -> str:
+    """Returns the frequency of times that lie on one day in the middle of their months; empty if they do not."""
+    calendar = pd.DatetimeIndex(times)
+    if len(times) < _TELLING_ROWS or calendar.day.nunique() > 1 or not 1 < calendar.day[0] <= _LATEST_COMMON_DAY:
+        return ""
+    months = np.gcd.reduce(np.diff(12 * calendar.year.to_numpy() + calendar.month.to_numpy()))
+    return {1: "MS", 3: "QS", 12: "YS"}.get(int(months), f"{months}MS") if months else ""
 
 
 def _of_months(months: int, times: NDArray[np.int64]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import DataError
+from ..zones import Zone
 from .columns import listed
 
 ID_COLUMN = "unique_id"
@@ -51,8 +52,11 @@ class Layout:
         categories: Columns with one text for each series.
         wide: Whether every column beside the time is a series of its own, with its id in the header.
         time_format: How times are written, as for `strptime`; None for ISO 8601.
+        time_zone: The zone of times that name none, and by whose days to count: an IANA name or a fixed offset. Empty
+            if it is not known; then times that name none are in UTC.
 
     Raises:
+        TimeZoneError: There is no such time zone.
         DataError: There is no target, a column is given two roles, or a wide file more than times and series.
     """
 
@@ -63,12 +67,17 @@ class Layout:
     categories: tuple[str, ...] = ()
     wide: bool = False
     time_format: str | None = None
+    time_zone: str = ""
 
     def __post_init__(self) -> None:
         for role in ("targets", "covariates", "categories"):
             object.__setattr__(self, role, tuple(getattr(self, role)))
         if not self.targets:
             raise DataError("targets: expected one or more columns")
+        if self.time_zone:
+            Zone.parse(self.time_zone)
+            if self.time is None:
+                raise DataError("time_zone: there is no column of times")
         if self.wide:
             if self.unique_id is not None or self.covariates or self.categories or len(self.targets) > 1:
                 raise DataError("a wide file has one target, and neither covariates nor categories nor a column of ids")

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..frequency import Frequency
+from ..zones import Zone
 from .findings import Findings
-from .times import grid_times, moment
+from .times import moment
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Series:
 
     Attributes:
         unique_id: What tells it from the other series of its panel.
-        start_ns: The time of the first row, in nanoseconds since 1970 in UTC; None without a column of times.
+        start_ns: The time of the first row, in nanoseconds since 1970; None without a column of times.
         values: Targets, then covariates, NaN where missing, [time, targets + covariates].
         categories: One text for each category of the panel.
     """
@@ -35,7 +36,7 @@ class Series:
         return len(self.values)
 
     def times(self, frequency: Frequency | str) -> NDArray[np.int64]:
-        """Returns the time of each row in nanoseconds since 1970 in UTC, int64 [time].
+        """Returns the time of each row in nanoseconds since 1970, int64 [time].
 
         Raises:
             DataError: The series has no times.
@@ -44,7 +45,7 @@ class Series:
         if self.start_ns is None:
             raise DataError(f"series {self.unique_id!r} has no times: only position counts")
         parsed = Frequency.parse(frequency) if isinstance(frequency, str) else frequency
-        return grid_times(parsed, self.start_ns, self.rows)
+        return parsed.times(self.start_ns, self.rows)
 
     def until(self, rows: int) -> "Series":
         """Returns its first rows, or the whole series if it is shorter.
@@ -68,6 +69,8 @@ class Panel:
         categories: The names of the categories.
         frequency: The time between two rows as a pandas alias; empty if only position counts.
         findings: What was found when the panel was read.
+        time_zone: The zone that was named for the times; empty if none was. Of steps of a day or longer the times are
+            what the clock shows there, or showed where the file was written; of shorter ones they are in UTC.
     """
 
     series: tuple[Series, ...]
@@ -76,6 +79,7 @@ class Panel:
     categories: tuple[str, ...]
     frequency: str
     findings: Findings
+    time_zone: str = ""
 
     @property
     def rows(self) -> int:
@@ -87,7 +91,7 @@ class Panel:
 
         Args:
             rows: How many rows of each series to keep; None for all.
-            time: The last time to keep: ISO 8601, a datetime, or nanoseconds; UTC unless it says otherwise.
+            time: The last time to keep: ISO 8601, a datetime, or nanoseconds; in the panel's zone unless it names one.
 
         Returns:
             A panel with the same findings: they are about the file.
@@ -97,7 +101,8 @@ class Panel:
         """
         cut: Iterable[Series] = self.series
         if time is not None:
-            last_ns, frequency = moment(time), self._parsed_frequency()
+            frequency, zone = self._parsed_frequency(), Zone.parse(self.time_zone)
+            last_ns = moment(time, zone, on_wall_clock=frequency.counts_days)
             cut = [series.until(_rows_until(series, frequency, last_ns)) for series in cut]
         if rows is not None:
             cut = [series.until(rows) for series in cut]

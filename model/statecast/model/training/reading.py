@@ -4,20 +4,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..frequency import Frequency
+from ..zones import Zone
 from .columns import listed, numbers, shortened, texts
 from .filling import common_frequency, filled
 from .findings import Tally
+from .grid import look_daily
 from .layout import Layout, Roles
 from .panel import Panel, Series
 from .rows import Rows
 from .tables import open_source, stem
-from .times import moment, times
+from .times import TimeColumn, moment, times
+
+Until: TypeAlias = str | int | datetime
 
 
 def read_panel(
@@ -26,7 +31,7 @@ def read_panel(
     *,
     frequency: str | None = None,
     max_rows: int | None = None,
-    until: str | int | datetime | None = None,
+    until: Until | None = None,
 ) -> Panel:
     """Reads a file into a panel of regular series, and tells what it had to put right.
 
@@ -35,8 +40,9 @@ def read_panel(
         layout: Which columns hold what; Nixtla's unique_id, ds and y if None.
         frequency: The time between two rows as a pandas alias; None to infer it.
         max_rows: How many rows of each series to keep, missing ones included; None for all.
-        until: The last time to keep: ISO 8601, a datetime, or nanoseconds; UTC unless it says otherwise. Rows that are
-            not kept must be readable, but have no influence on the frequency and the values of those that are.
+        until: The last time to keep: ISO 8601, a datetime, or nanoseconds; in the layout's time zone, or else in UTC,
+            unless it names one. Rows that are not kept must be readable, but have no influence on the frequency and the
+            values of those that are.
 
     Raises:
         DataError: The file, a column, a value or a time is not what the layout says; rows in messages count from 1
@@ -49,8 +55,15 @@ def read_panel(
     if frequency and layout.time is None:
         raise DataError("frequency: there is no column of times")
     tally = Tally()
-    rows, roles = _load(Path(path), layout, tally)
-    parts = _parts(rows, roles, None if until is None else moment(until), max_rows, tally)
+    source = _load(Path(path), layout, tally)
+    rows, roles = source.rows, source.roles
+    if source.times is not None:
+        rows, until_ns = _timed(source.times, rows, layout, frequency, until, tally)
+    elif until is not None:
+        raise DataError("until: there is no column of times to cut at")
+    else:
+        until_ns = None
+    parts = _parts(rows, roles, until_ns, max_rows, tally)
     if not parts:
         raise DataError(f"there are no rows until {until}")
     alias = "" if roles.time is None else frequency or common_frequency(parts)
@@ -65,10 +78,20 @@ def read_panel(
     kept = tuple(one for one in series if _is_observed(one, roles, tally))
     if not kept:
         raise DataError(f"no series has a value of {listed(roles.targets)}")
-    return Panel(kept, roles.targets, roles.covariates, roles.categories, alias, tally.findings())
+    return Panel(
+        kept, roles.targets, roles.covariates, roles.categories, alias, tally.findings(), layout.time_zone
+    )  # fmt: skip
 
 
-def _load(path: Path, layout: Layout, tally: Tally) -> tuple[Rows, Roles]:
+class _Source(NamedTuple):
+    """A file's rows, still without their times."""
+
+    rows: Rows
+    roles: Roles
+    times: TimeColumn | None
+
+
+def _load(path: Path, layout: Layout, tally: Tally) -> _Source:
     source = open_source(path)
     roles = layout.resolve(source.names)
     ignored = [name for name in source.names if name not in roles.used]
@@ -79,8 +102,8 @@ def _load(path: Path, layout: Layout, tally: Tally) -> tuple[Rows, Roles]:
         raise DataError(f"{path} has no rows")
     stamps = None
     if roles.time is not None:
-        stamps, converted = times(roles.time, columns[roles.time], layout.time_format)
-        tally.add("converted", converted)
+        zone = Zone.parse(layout.time_zone) if layout.time_zone else None
+        stamps = times(roles.time, columns[roles.time], layout.time_format, zone)
     values = np.empty((count, len(roles.values)))
     for number, name in enumerate(roles.values):
         values[:, number] = numbers(name, columns[name])
@@ -91,7 +114,19 @@ def _load(path: Path, layout: Layout, tally: Tally) -> tuple[Rows, Roles]:
             row = int((series == ids.index("")).argmax())
             raise DataError(f"column {roles.unique_id!r}, row {row + 1}: the id of the series is missing")
     categories = {name: texts(name, columns[name]) for name in roles.categories}
-    return Rows(ids, series, stamps, values, categories), roles
+    return _Source(Rows(ids, series, None, values, categories), roles, stamps)
+
+
+def _timed(
+    column: TimeColumn, rows: Rows, layout: Layout, frequency: str | None, until: Until | None, tally: Tally
+) -> tuple[Rows, int | None]:
+    """The rows with their times, and the last time to keep; both on the wall clock if steps are days or longer."""
+    zone = Zone.parse(layout.time_zone)
+    last = None if until is None else moment(until, zone, on_wall_clock=column.is_on_wall_clock)
+    in_days = Frequency.parse(frequency).counts_days if frequency else look_daily(column.order, rows.series, last)
+    stamps = column.walls(tally) if in_days else column.instants(rows.series, tally)
+    last = None if until is None else moment(until, zone, on_wall_clock=in_days)
+    return replace(rows, times=stamps, written=column.written), last
 
 
 def _parts(rows: Rows, roles: Roles, until_ns: int | None, max_rows: int | None, tally: Tally) -> list[Rows]:

@@ -1,7 +1,7 @@
 """The rows of a file in columns: put in order, rid of what is there twice, and split into series."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .columns import shortened
 from .findings import Tally
-from .times import iso
+from .times import Written, iso
 
 # A file of several series read as one has most of its times more than once.
 _MOST_CONFLICTING = 0.25
@@ -27,6 +27,7 @@ class Rows:
         times: Each row's time in nanoseconds, [rows]; None if only position counts.
         values: Targets and covariates, [rows, columns].
         categories: For each category the number of each row's text, [rows], and the texts.
+        written: How the times are written.
     """
 
     ids: list[str]
@@ -34,6 +35,7 @@ class Rows:
     times: NDArray[np.int64] | None
     values: NDArray[np.float64]
     categories: dict[str, tuple[NDArray[np.int64], list[str]]]
+    written: Written = field(default_factory=Written)
 
     def __len__(self) -> int:
         return len(self.series)
@@ -49,9 +51,9 @@ class Rows:
         )
 
     def until(self, last_ns: int, tally: Tally) -> "Rows":
-        """Leaves out the rows after a time."""
+        """Leaves out the rows after a time; there must be times."""
         if self.times is None:
-            raise DataError("until: there is no column of times to cut at")
+            raise ValueError("rows without times cannot be cut at one")
         kept = self.times <= last_ns
         tally.add("cut", int((~kept).sum()))
         gone = np.setdiff1d(self.series, self.series[kept])

@@ -1,29 +1,205 @@
-"""Times as whole nanoseconds since 1970 in UTC: out of columns, out of text, and along a grid."""
+"""Times as whole nanoseconds since 1970: out of columns and out of text, in UTC or as a clock shows them (`zones`)."""
 
 import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from pandas.tseries.frequencies import to_offset
 
 from ..errors import DataError
-from ..frequency import DAY_NS, Frequency
+from ..frequency import FIRST_YEAR, LAST_YEAR
+from ..zones import DAY_NS, MINUTE_NS, SECOND_NS, UTC, Zone
 from .columns import cast, is_text, plain, texts, wrong
+from .findings import Tally
 
 # Neither counters nor seconds since 1970 nor words such as "now", which pandas takes for times.
 _ISO = re.compile(r"\s*\d{4}(\s*|\D.*|\d{4}([T ].*)?)")
 _ZONE = re.compile(r"[T ]\d{2}.*?(Z|[+-]\d{2}(:?\d{2})?)\s*$")
-_UTC = re.compile(r"(Z|[+-]00(:?00)?)\s*$")
-# The whole years in the range of 64-bit nanoseconds.
-_FIRST_YEAR, _LAST_YEAR = 1678, 2261
-_EARLIEST_NS = pd.Timestamp(_FIRST_YEAR, 1, 1).as_unit("ns").value
-_LATEST_NS = pd.Timestamp(_LAST_YEAR + 1, 1, 1).as_unit("ns").value - 1
-_EXPECTED = f"a time in ISO 8601 such as 2024-01-31 18:00, from {_FIRST_YEAR} to {_LAST_YEAR}"
+_EARLIEST_NS = pd.Timestamp(FIRST_YEAR, 1, 1).as_unit("ns").value
+_LATEST_NS = pd.Timestamp(LAST_YEAR + 1, 1, 1).as_unit("ns").value - 1
+_EXPECTED = f"a time in ISO 8601 such as 2024-01-31 18:00, from {FIRST_YEAR} to {LAST_YEAR}"
+
+Times = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Written:
+    """How a column of times is written.
+
+    Attributes:
+        is_zoned: Whether its times have a zone or an offset.
+        offset_ns: How far what it shows is ahead of UTC; None if that changes, or is not known.
+    """
+
+    is_zoned: bool = False
+    offset_ns: int | None = None
+
+
+class TimeColumn(ABC):
+    """A column of times, which can be read as instants or as what a clock showed.
+
+    Attributes:
+        is_on_wall_clock: Whether `order` is what a clock showed.
+    """
+
+    is_on_wall_clock: bool
+
+    @property
+    @abstractmethod
+    def written(self) -> Written:
+        """How it is written."""
+
+    @property
+    @abstractmethod
+    def order(self) -> Times:
+        """The times as they are in the file, instants or what a clock showed, int64 [rows]."""
+
+    @abstractmethod
+    def instants(self, series: Times, tally: Tally) -> Times:
+        """Return the instants, int64 [rows], for steps shorter than a day; `series` numbers each row's series."""
+
+    @abstractmethod
+    def walls(self, tally: Tally) -> Times:
+        """Return what the clock showed, int64 [rows], for steps of a day or longer."""
+
+
+@dataclass(frozen=True)
+class LocalTimes(TimeColumn):
+    """Times without an offset from UTC, by the clock of a zone.
+
+    Attributes:
+        name: The column's name.
+        shown: What the clock showed, int64 [rows].
+        zone: The zone.
+    """
+
+    name: str
+    shown: Times
+    zone: Zone
+    is_on_wall_clock = True
+
+    @property
+    def written(self) -> Written:
+        """Without an offset."""
+        return Written()
+
+    @property
+    def order(self) -> Times:
+        """What the clock showed."""
+        return self.shown
+
+    def walls(self, tally: Tally) -> Times:
+        """Return what the clock showed."""
+        return self.shown
+
+    def instants(self, series: Times, tally: Tally) -> Times:
+        """Return the instants; where the clock shows a time twice, the order of the rows tells which one is meant.
+
+        Raises:
+            DataError: The clock never showed a time.
+        """
+        if self.zone.is_fixed:
+            tally.add("converted", len(self.shown) if self.zone.offset_ns else 0)
+            return self.shown - (self.zone.offset_ns or 0)
+        shown, where = np.unique(self.shown, return_inverse=True)
+        skipped = np.array([self.zone.is_skipped(time) for time in shown.tolist()])
+        if skipped.any():
+            raise self._skipped(int(skipped[where].argmax()))
+        first = self.zone.instants(shown)[where]
+        second = np.array([self.zone.second_instant(time) for time in shown.tolist()], np.int64)[where]
+        tally.add("converted", len(first))
+        is_second = _second_of_two(self.shown, series, first != second)
+        tally.add("repeated_hour", int(is_second.sum()))
+        return np.where(is_second, second, first)
+
+    def _skipped(self, row: int) -> DataError:
+        time = int(self.shown[row])
+        standard = offset_text(self.zone.offset_at(self.zone.instant(time) - SECOND_NS))
+        return DataError(
+            f"column {self.name!r}, row {row + 1}: the clocks of {self.zone.name} skip {iso(time)}; if the times keep "
+            f"standard time all year, name its offset: --time-zone {standard}"
+        )
+
+
+def _second_of_two(shown: Times, series: Times, is_repeated: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rows are the later one of two of the same series and time, with none but such rows between them.
+
+    Args:
+        shown: What the clock showed, int64 [rows].
+        series: The number of each row's series, int64 [rows].
+        is_repeated: Whether the clock showed that twice, bool [rows].
+    """
+    rows = np.arange(len(shown))
+    by_series = np.argsort(series, kind="stable")
+    others = np.empty(len(shown), np.int64)
+    others[by_series] = np.cumsum(~is_repeated[by_series])
+    order = np.lexsort((rows, shown, series))
+    before, after = order[:-1], order[1:]
+    pair = (shown[before] == shown[after]) & (series[before] == series[after]) & is_repeated[after]
+    pair &= others[before] == others[after]
+    is_second = np.zeros(len(shown), bool)
+    # In a file that begins with the newest row, the first of the two is the later one.
+    descends = np.zeros(len(shown), bool)
+    for number in np.unique(series[after[pair]]):
+        own = shown[series == number]
+        descends[series == number] = own[-1] < own[0]
+    is_second[np.where(descends[after[pair]], before[pair], after[pair])] = True
+    return is_second
+
+
+@dataclass(frozen=True)
+class ZonedTimes(TimeColumn):
+    """Times with a zone or an offset from UTC.
+
+    Attributes:
+        utc: The instants, int64 [rows].
+        zone: The zone whose clock to read them by; None to take what the column shows.
+        offsets: What the column shows less the instants, int64 [rows].
+        converted: How many of them the column does not show in UTC.
+    """
+
+    utc: Times
+    zone: Zone | None
+    offsets: Times
+    converted: int
+    is_on_wall_clock = False
+
+    @property
+    def written(self) -> Written:
+        """How it is written; a zone that was named by hand counts."""
+        if self.zone is not None:
+            return Written(True, self.zone.offset_ns)
+        constant = bool(len(self.offsets)) and bool((self.offsets == self.offsets[0]).all())
+        return Written(True, int(self.offsets[0]) if constant else None)
+
+    @property
+    def order(self) -> Times:
+        """The instants."""
+        return self.utc
+
+    def instants(self, series: Times, tally: Tally) -> Times:
+        """Return the instants."""
+        tally.add("converted", self.converted)
+        return self.utc
+
+    def walls(self, tally: Tally) -> Times:
+        """Return what the clock of the zone showed, or what the column shows."""
+        walls = self.utc + self.offsets if self.zone is None else self.zone.walls(self.utc)
+        moved = walls - self.utc
+        if moved.any():
+            least, most = int(moved.min()), int(moved.max())
+            where = f"in {self.zone.name}" if self.zone and self.zone.name else ""
+            changes = f"from {offset_text(least)} to {offset_text(most)} with the season"
+            tally.add("local", len(walls), f"{where}, {changes}".strip(", ") if least < most else where)
+        clock = walls[0] % DAY_NS if len(walls) else 0
+        if self.zone is None and clock and (walls % DAY_NS == clock).all():
+            tally.add("shifted", len(walls), f"at {iso(int(clock))[11:16]}")
+        return walls
 
 
 def iso(time_ns: int) -> str:
@@ -31,11 +207,19 @@ def iso(time_ns: int) -> str:
     return pd.Timestamp(time_ns, unit="ns").isoformat()
 
 
-def moment(value: str | int | datetime) -> int:
-    """Returns a time in nanoseconds; one without a time zone is in UTC.
+def offset_text(offset_ns: int) -> str:
+    """Returns an offset from UTC such as +01:00."""
+    minutes = abs(offset_ns) // MINUTE_NS
+    return f"{'-' if offset_ns < 0 else '+'}{minutes // 60:02}:{minutes % 60:02}"
+
+
+def moment(value: str | int | datetime, zone: Zone = UTC, *, on_wall_clock: bool = False) -> int:
+    """Returns a time in nanoseconds.
 
     Args:
         value: ISO 8601, a datetime, or the nanoseconds themselves.
+        zone: The zone of a time that has none.
+        on_wall_clock: Whether to return what the clock shows there, instead of the instant.
 
     Raises:
         DataError: The text is no such time.
@@ -46,105 +230,98 @@ def moment(value: str | int | datetime) -> int:
         if isinstance(value, str) and not _ISO.fullmatch(value):
             raise ValueError(value)
         time = pd.Timestamp(value)
-        return int((time if time.tzinfo is None else time.tz_convert("UTC")).as_unit("ns").value)
+        shown = int(time.tz_localize(None).as_unit("ns").value)
+        if time.tzinfo is None:
+            return shown if on_wall_clock else zone.instant(shown)
+        instant = int(time.tz_convert("UTC").as_unit("ns").value)
     except (ValueError, OverflowError) as error:
         raise DataError(f"{str(value)!r} is not {_EXPECTED}") from error
+    if not on_wall_clock:
+        return instant
+    return shown if zone == UTC else zone.wall(instant)
 
 
-def grid_times(frequency: Frequency, start_ns: int, rows: int) -> NDArray[np.int64]:
-    """Returns the times of consecutive steps, [rows].
-
-    Raises:
-        FrequencyError: The start does not lie on the grid, or the end lies beyond the year 2262.
-    """
-    last_ns = frequency.add(start_ns, max(rows - 1, 0))
-    if frequency.step_ns is not None:
-        return start_ns + frequency.step_ns * np.arange(rows, dtype=np.int64)
-    clock = start_ns % DAY_NS
-    days = calendar(frequency, start_ns, last_ns)
-    multiple = to_offset(frequency.alias).n
-    first = int(np.searchsorted(days, start_ns - clock))
-    return days[first : first + multiple * rows : multiple] + clock
-
-
-def calendar(frequency: Frequency, first_ns: int, last_ns: int) -> NDArray[np.int64]:
-    """Returns the days of a calendar offset, of every step that it is a multiple of, around some times.
-
-    Args:
-        frequency: One without a fixed length.
-        first_ns: A time that the days surround, as far as 64-bit nanoseconds reach.
-        last_ns: Another one, not before the first.
-
-    Returns:
-        Midnights in nanoseconds, ascending, [days].
-    """
-    first, last = (pd.Timestamp(time_ns, unit="ns").year // 10 * 10 for time_ns in (first_ns, last_ns))
-    return _calendar(frequency.alias, max(first, _FIRST_YEAR), min(last + 9, _LAST_YEAR))
-
-
-# The series of a panel mostly lie in the same decades, and pandas takes microseconds for each day.
-@lru_cache(maxsize=32)
-def _calendar(alias: str, first_year: int, last_year: int) -> NDArray[np.int64]:
-    days = pd.date_range(f"{first_year}-01-01", f"{last_year}-12-31", freq=to_offset(alias).base)
-    values: NDArray[np.int64] = days.as_unit("ns").asi8.copy()
-    values.setflags(write=False)
-    return values
-
-
-def times(name: str, column: Any, written: str | None = None) -> tuple[NDArray[np.int64], int]:
+def times(name: str, column: Any, written: str | None = None, zone: Zone | None = None) -> TimeColumn:
     """Returns a column of times.
 
     Args:
         name: The column's name.
         column: Texts, dates or timestamps; years or days such as 20240131 may be whole numbers.
         written: How texts are written, as for `strptime`; None for ISO 8601.
-
-    Returns:
-        Nanoseconds, [rows], and how many of them were converted from another time zone.
+        zone: The zone of times that name none, and by whose clock to read the others; None if it is not known.
 
     Raises:
         DataError: A value is missing or no time, or only some of them have a time zone.
+        TimeZoneError: The column's own time zone is not known.
     """
+    if written is not None and "%Z" in written:
+        raise DataError(
+            f"time_format {written!r}: %Z names a zone ambiguously; name it by --time-zone, or write offsets, %z"
+        )
     column = plain(column)
     if column.null_count:
         raise wrong(name, column, int(np.argmax(column.is_null().to_numpy())), _EXPECTED)
     if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
-    values, converted = _from_text(name, column, written) if is_text(column) else _from_stamps(name, column)
-    outside = (values < _EARLIEST_NS) | (values > _LATEST_NS)
-    if outside.any():
-        raise wrong(name, column, int(outside.argmax()), _EXPECTED)
-    return values, converted
+    return _from_text(name, column, written, zone) if is_text(column) else _from_stamps(name, column, zone)
 
 
-def _from_stamps(name: str, column: Any) -> tuple[NDArray[np.int64], int]:
-    zone = getattr(column.type, "tz", None)
-    converted = len(column) if zone not in (None, "UTC", "Etc/UTC", "Z", "+00:00") else 0
-    values = cast(name, column, pa.timestamp("ns", tz=zone), _EXPECTED).cast(pa.int64()).to_numpy()
-    return values, converted
+def _from_stamps(name: str, column: Any, zone: Zone | None) -> TimeColumn:
+    own = getattr(column.type, "tz", None)
+    values = cast(name, column, pa.timestamp("ns", tz=own), _EXPECTED).cast(pa.int64()).to_numpy()
+    _check_range(name, column, values)
+    if own is None:
+        return LocalTimes(name, values, zone or UTC)
+    written = Zone.parse(own)
+    return ZonedTimes(values, zone or written, np.zeros(len(values), np.int64), 0 if written == UTC else len(values))
 
 
-def _from_text(name: str, column: Any, written: str | None) -> tuple[NDArray[np.int64], int]:
+def _from_text(name: str, column: Any, written: str | None, zone: Zone | None) -> TimeColumn:
     # The series of a panel mostly share their times, so each distinct one is parsed once.
     numbers, distinct = texts(name, column)
-    try:
-        stamps = pd.to_datetime(
-            pd.Series(distinct, dtype=object), format=written or "ISO8601", utc=True, errors="coerce"
-        )
-    except ValueError as error:
-        raise DataError(f"column {name!r}: {written!r} does not describe times: {error}") from error
-    parsed = pd.DatetimeIndex(stamps).as_unit("ns")
+    parsed = _parse(distinct, written, name)
     bad = np.asarray(parsed.isna())
     if written is None:
         bad |= [not _ISO.fullmatch(text) for text in distinct]
     if bad.any():
         row = int(bad[numbers].argmax())
         raise wrong(name, column, row, _EXPECTED if written is None else f"a time written as {written!r}")
+    values = parsed.asi8[numbers]
+    _check_range(name, column, values)
     if written is not None:
-        return parsed.asi8[numbers], len(numbers) if "%z" in written else 0
-    zoned = np.array([_ZONE.search(text) is not None for text in distinct], bool)
-    if zoned.any() and not zoned.all():
+        zoned = np.full(len(distinct), "%z" in written)
+    else:
+        zoned = np.array([_ZONE.search(text) is not None for text in distinct], bool)
+    if not zoned.any():
+        return LocalTimes(name, values, zone or UTC)
+    if not zoned.all():
         row = int((~zoned)[numbers].argmax())
         raise wrong(name, column, row, "a time with a time zone, while others have one")
-    converted = zoned & np.array([_UTC.search(text) is None for text in distinct], bool)
-    return parsed.asi8[numbers], int(converted[numbers].sum())
+    offsets = np.array([_offset_of(text, written) for text in distinct], np.int64)
+    return ZonedTimes(values, zone, offsets[numbers], int((offsets[numbers] != 0).sum()))
+
+
+def _parse(distinct: list[str], written: str | None, name: str) -> pd.DatetimeIndex:
+    try:
+        stamps = pd.to_datetime(
+            pd.Series(distinct, dtype=object), format=written or "ISO8601", utc=True, errors="coerce"
+        )
+    except ValueError as error:
+        raise DataError(f"column {name!r}: {written!r} does not describe times: {error}") from error
+    return pd.DatetimeIndex(stamps).as_unit("ns")
+
+
+def _offset_of(text: str, written: str | None) -> int:
+    """The offset from UTC that a text names, in nanoseconds."""
+    if written is not None:
+        offset = pd.to_datetime(text, format=written).utcoffset()
+        return 0 if offset is None else round(offset.total_seconds()) * SECOND_NS
+    match = _ZONE.search(text)
+    name = match[1] if match else "Z"
+    return Zone.parse(name).offset_ns or 0
+
+
+def _check_range(name: str, column: Any, values: Times) -> None:
+    outside = (values < _EARLIEST_NS) | (values > _LATEST_NS)
+    if outside.any():
+        raise wrong(name, column, int(outside.argmax()), _EXPECTED)
