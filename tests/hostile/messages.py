@@ -17,7 +17,8 @@ SHORT = 2000
 USUAL_FIELDS = frozenset({"session_id", "source_session_id", "open", "options", "requests"})
 """Fields that are nearly always there in a sensible request."""
 RARE_FIELDS = frozenset({
-    "start_time", "if_version", "last_seen", "targets", "covariates", "future_covariates", "categories",
+    "start_time", "times", "if_version", "last_seen", "targets", "covariates", "future_covariates", "categories",
+    "time_zone", "max_ahead",
 })  # fmt: skip
 """Fields that are right for few sessions."""
 

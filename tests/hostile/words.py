@@ -78,6 +78,7 @@ PLAIN: dict[str, Values] = {
     "categories": st.dictionaries(
         st.sampled_from(["region", "kind"]), st.sampled_from(["north", "south", "large", "", "?"])
     ),
+    "time_zone": st.sampled_from(["", "Europe/Berlin", "America/Sao_Paulo", "+05:30", "UTC", "Nowhere/Land"]),
 }
 """What makes sense, by the name of the field."""
 

@@ -58,6 +58,7 @@ class Observations(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     TARGETS_FIELD_NUMBER: _builtins.int
     COVARIATES_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
     targets: _builtins.int
     """How many values each time step has, if the caller knows; refused if the model has another number of targets. 0
     leaves it to the model.
@@ -70,15 +71,21 @@ class Observations(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """The time of the first row, of the years 1678 to 2261. Needed with a session's first observations if its model
-        declares a frequency; from then on absent means that the rows follow on directly. A later time leaves a gap, which
-        counts as missing steps. A model without a frequency takes no start time.
+        """The time of the first row, of the years 1678 to 2261; the others follow it step by step. If its model declares a
+        frequency, a session's first observations need this or `times`; from then on absent means that the rows follow on
+        directly. A later time leaves a gap, which counts as missing steps. A model without a frequency takes no start time.
         """
 
     @_builtins.property
     def covariates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Row-major, time x covariates: what the model's covariates were, in as many rows as the values have. NaN is not
         known, and so is all of it if this is empty. A model without covariates takes none.
+        """
+
+    @_builtins.property
+    def times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
+        """The time of each row, ascending, of the years 1678 to 2261; not together with start_time. Steps between two rows
+        that have no row count as missing. A model without a frequency checks the order and otherwise ignores the times.
         """
 
     def __init__(
@@ -88,10 +95,11 @@ class Observations(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         targets: _builtins.int = ...,
         covariates: _abc.Iterable[_builtins.float] | None = ...,
+        times: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["covariates", b"covariates", "start_time", b"start_time", "targets", b"targets", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["covariates", b"covariates", "start_time", b"start_time", "targets", b"targets", "times", b"times", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -127,10 +135,18 @@ class OpenOptions(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
     CATEGORIES_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    MAX_AHEAD_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name; empty for the server's default model."""
     model_version: _builtins.str
     """The model's version; empty for the newest one. The session stays on it."""
+    time_zone: _builtins.str
+    """The zone whose days the session counts: an IANA name such as "Europe/Berlin", or a fixed offset such as "+05:30";
+    empty is UTC. It matters where a step is a day or longer: then each time is read as the clock shows it there, so
+    local midnights stay on the grid when the clocks change. A date whose midnight does not exist, or exists twice,
+    begins at its first valid instant. Shorter steps are absolute time. A session that exists keeps its own zone.
+    """
     @_builtins.property
     def time_to_live(self) -> _duration_pb2.Duration:
         """How long the session is kept after its last observation; absent for the server's default. From one second to
@@ -144,6 +160,13 @@ class OpenOptions(_message.Message):
         that the model does not have is refused. The session keeps them.
         """
 
+    @_builtins.property
+    def max_ahead(self) -> _duration_pb2.Duration:
+        """How far ahead of the server's clock an observation may be dated; 0 for any time. Absent for the larger of one day
+        and two steps. What is further ahead is FAILED_PRECONDITION with the reason TIME_AHEAD. At most 1,000 years. It has
+        no effect if the model declares no frequency. A session that exists keeps its own.
+        """
+
     def __init__(
         self,
         *,
@@ -151,10 +174,12 @@ class OpenOptions(_message.Message):
         model_version: _builtins.str = ...,
         time_to_live: _duration_pb2.Duration | None = ...,
         categories: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        time_zone: _builtins.str = ...,
+        max_ahead: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_live", b"time_to_live"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_ahead", b"max_ahead", "time_to_live", b"time_to_live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "model", b"model", "model_version", b"model_version", "time_to_live", b"time_to_live"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "max_ahead", b"max_ahead", "model", b"model", "model_version", b"model_version", "time_to_live", b"time_to_live", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -193,12 +218,16 @@ class Session(_message.Message):
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
     LAST_TIME_FIELD_NUMBER: _builtins.int
     CATEGORIES_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    MAX_AHEAD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The caller's name for the session, 1 to 256 printable characters."""
     model: _builtins.str
     """The name of the model that the session runs on."""
     model_version: _builtins.str
     """The version of that model."""
+    time_zone: _builtins.str
+    """The zone whose days it counts, as given when it was opened; empty is UTC."""
     @_builtins.property
     def version(self) -> Global___Version:
         """Where the session stands."""
@@ -215,6 +244,12 @@ class Session(_message.Message):
     def categories(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Its static categories, as they were given when it was opened."""
 
+    @_builtins.property
+    def max_ahead(self) -> _duration_pb2.Duration:
+        """How far ahead of the server's clock its observations may be dated, as given when it was opened; absent for the
+        default.
+        """
+
     def __init__(
         self,
         *,
@@ -225,10 +260,12 @@ class Session(_message.Message):
         time_to_live: _duration_pb2.Duration | None = ...,
         last_time: _timestamp_pb2.Timestamp | None = ...,
         categories: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        time_zone: _builtins.str = ...,
+        max_ahead: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_time", b"last_time", "time_to_live", b"time_to_live", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_time", b"last_time", "max_ahead", b"max_ahead", "time_to_live", b"time_to_live", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "last_time", b"last_time", "model", b"model", "model_version", b"model_version", "session_id", b"session_id", "time_to_live", b"time_to_live", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "last_time", b"last_time", "max_ahead", b"max_ahead", "model", b"model", "model_version", b"model_version", "session_id", b"session_id", "time_to_live", b"time_to_live", "time_zone", b"time_zone", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -247,10 +284,13 @@ class Forecast(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     FREQUENCY_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
     horizon: _builtins.int
     """How many steps ahead the forecast reaches."""
     frequency: _builtins.str
     """The time between two steps, as a pandas alias such as "h" or "30min"; empty if the model declares none."""
+    time_zone: _builtins.str
+    """The session's zone, in which its steps of a day or longer are counted from start_time on; empty is UTC."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """The time of the first forecast step; absent if the model declares no frequency."""
@@ -283,10 +323,11 @@ class Forecast(_message.Message):
         values: _abc.Iterable[_builtins.float] | None = ...,
         frequency: _builtins.str = ...,
         classes: _abc.Iterable[_builtins.str] | None = ...,
+        time_zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "frequency", b"frequency", "horizon", b"horizon", "quantile_levels", b"quantile_levels", "start_time", b"start_time", "targets", b"targets", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "frequency", b"frequency", "horizon", b"horizon", "quantile_levels", b"quantile_levels", "start_time", b"start_time", "targets", b"targets", "time_zone", b"time_zone", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -127,6 +127,7 @@ class ForecastResponse(_message.Message):
     FORECAST_FIELD_NUMBER: _builtins.int
     PIT_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
+    MISSING_STEPS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The request's session."""
     request_id: _builtins.str
@@ -135,6 +136,10 @@ class ForecastResponse(_message.Message):
     """Whether this request opened the session; false if it is answered as a repetition."""
     replayed: _builtins.bool
     """Whether an earlier request with the same request_id had appended these observations already."""
+    missing_steps: _builtins.int
+    """How many missing steps this request appended before and between its rows, because of their times. 0 in the answer to
+    a repetition.
+    """
     @_builtins.property
     def version(self) -> _forecast_pb2.Version:
         """Where the session stands after the request."""
@@ -165,10 +170,11 @@ class ForecastResponse(_message.Message):
         forecast: _forecast_pb2.Forecast | None = ...,
         pit: _abc.Iterable[_builtins.float] | None = ...,
         gates: _forecast_pb2.Gates | None = ...,
+        missing_steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "gates", b"gates", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "gates", b"gates", "opened", b"opened", "pit", b"pit", "replayed", b"replayed", "request_id", b"request_id", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "gates", b"gates", "missing_steps", b"missing_steps", "opened", b"opened", "pit", b"pit", "replayed", b"replayed", "request_id", b"request_id", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

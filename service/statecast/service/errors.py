@@ -25,6 +25,7 @@ class Reason(StrEnum):
     """The machine-readable reason of an error, ErrorInfo.reason on the wire."""
 
     INVALID_FIELD = "INVALID_FIELD"
+    SPAN_TOO_LONG = "SPAN_TOO_LONG"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
     REQUEST_OUTDATED = "REQUEST_OUTDATED"
     SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
@@ -40,6 +41,7 @@ class Reason(StrEnum):
     MODEL_LOADING = "MODEL_LOADING"
     RECORD_DAMAGED = "RECORD_DAMAGED"
     TIME_ORDER = "TIME_ORDER"
+    TIME_AHEAD = "TIME_AHEAD"
     QUEUE_FULL = "QUEUE_FULL"
     STREAMS_FULL = "STREAMS_FULL"
     FRAME_FULL = "FRAME_FULL"

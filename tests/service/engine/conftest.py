@@ -1,4 +1,6 @@
+import time
 import uuid
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -37,9 +39,10 @@ def make_engine(registry: Registry, any_redis: RedisProcess, namespace: str) -> 
         registry: Registry = registry,
         timeout_seconds: float = 2.0,
         hot: HotSessions | None = None,
+        now: Callable[[], int] = time.time_ns,
     ) -> Engine:
         store = Store(connect(redis.url, timeout_seconds), namespace)
-        planner = Planner(registry, default_ttl_ms=60_000, max_steps=1000)
+        planner = Planner(registry, default_ttl_ms=60_000, max_steps=1000, now=now)
         kept = HotSessions(capacity) if hot is None else hot
         return Engine(registry, store, kept, planner, Metrics(), snapshot_every=snapshot_every)
 

@@ -177,7 +177,7 @@ def test_every_step_that_may_be_forecast_has_a_time(make_engine: MakeEngine, fre
     engine, grid = make_engine(registry=registry), Frequency.parse(frequency)
     last = int(np.datetime64(last_day, "ns").astype(np.int64))
     latest = grid.add(last, -HORIZON)
-    request = Request("a", Opening(), np.ones(2), start_time=latest, horizon=HORIZON)
+    request = Request("a", Opening(max_ahead_ms=0), np.ones(2), start_time=latest, horizon=HORIZON)
     outcome = one(engine, request)
     assert np.isfinite(told(outcome)).all()
     for start in (None, last):

@@ -25,6 +25,7 @@ def forecasts(draw: st.DrawFn) -> ForecastResult:
         tuple(draw(st.lists(st.floats(0, 1), max_size=levels))),
         tuple(draw(st.lists(names, max_size=3))),
         tuple(draw(st.lists(names, max_size=targets))),
+        draw(names),
     )
     start = draw(st.none() | st.integers(-(2**62), 2**62))
     size = horizon * levels * targets
@@ -40,6 +41,7 @@ def forecasts(draw: st.DrawFn) -> ForecastResult:
     replayed=st.booleans(),
     pit=st.none() | numbers,
     forecast=st.none() | forecasts(),
+    missing=st.integers(0, 2**32 - 1),
 )
 def test_a_response_is_read_as_it_was_meant(
     session_id: str,
@@ -49,8 +51,10 @@ def test_a_response_is_read_as_it_was_meant(
     replayed: bool,
     pit: list[float] | None,
     forecast: ForecastResult | None,
+    missing: int,
 ) -> None:
-    own = Outcome(version, None, opened, replayed, forecast, None if pit is None else np.array(pit)[:, None])
+    places = None if pit is None else np.array(pit)[:, None]
+    own = Outcome(version, None, opened, replayed, forecast, places, missing=missing)
     written = wire.response(Request(session_id, request_id=request_id.encode()), own)
     expected = pb.ForecastResponse(
         session_id=session_id,
@@ -60,6 +64,7 @@ def test_a_response_is_read_as_it_was_meant(
         replayed=replayed,
         forecast=None if forecast is None else _message(forecast),
         pit=pit,
+        missing_steps=missing,
     )
     assert pb.ForecastResponse.FromString(written) == expected
     results = wire.results([wire.succeeded(written), wire.succeeded(b"")])
@@ -76,6 +81,7 @@ def _message(forecast: ForecastResult) -> forecast_pb2.Forecast:
         quantile_levels=forecast.outline.quantile_levels,
         classes=forecast.outline.classes,
         targets=forecast.outline.targets,
+        time_zone=forecast.outline.time_zone,
         values=forecast.values.ravel(),
     )
     if forecast.start_time is not None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statecast.service.store.record import (
-    FORMAT,
+    FORMATS,
     DamagedRecord,
     Entry,
     RequestMark,
@@ -35,6 +35,9 @@ snapshots = st.builds(
     lineage=st.lists(versions, max_size=16).map(tuple),
     categories=st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=3),
     closed=st.booleans(),
+    time_zone=st.text(max_size=64),
+    is_on_wall_clock=st.booleans(),
+    max_ahead_ms=st.none() | st.integers(0, 2**50),
 )
 
 
@@ -96,7 +99,25 @@ def test_the_record_of_another_session_is_noticed(case: tuple[str, Snapshot, lis
 
 
 @given(records())
-def test_an_older_format_is_named(case: tuple[str, Snapshot, list[Entry], bytes]) -> None:
+def test_another_format_is_named(case: tuple[str, Snapshot, list[Entry], bytes]) -> None:
     name, _, _, data = case
-    with pytest.raises(DamagedRecord, match=f"not a record of format {FORMAT}"):
-        decode(name, data[:4] + bytes([FORMAT - 1]) + data[5:])
+    for unknown in (min(FORMATS) - 1, max(FORMATS) + 1):
+        with pytest.raises(DamagedRecord, match="not a record of format 3 or 4"):
+            decode(name, data[:4] + bytes([unknown]) + data[5:])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (b"\x03\x01\x00x", "a newer server has written it, with the option 3"),
+        (b"\x01\xff\x00Europe/Berlin", "an option is longer than all of them"),
+        (b"\x02\x01\x00x", "not readable"),
+        (b"\x01\x02\x00\xff\xff", "not readable"),
+        (b"\x01", "not readable"),
+    ],
+)
+def test_options_that_cannot_be_read_are_refused(options: bytes, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = Snapshot("m", "1", bytes(32), 1, b"", Version(0, 0), None, 1000)
+    monkeypatch.setattr("statecast.service.store.record._encode_options", lambda _: options)
+    with pytest.raises(DamagedRecord, match=says):
+        decode("a", encode_snapshot("a", snapshot, bytes(16)))

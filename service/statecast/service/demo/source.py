@@ -28,13 +28,17 @@ class SourceError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """Series to stream, one session each: first its history, then `expected` samples of all of them, or about."""
+    """Series to stream, one session each: first its history, then `expected` samples of all of them, or about.
+
+    `max_ahead_seconds` is that of the sessions: 0 for any time, None for the server's default.
+    """
 
     title: str
     units: Mapping[str, str]
     history: Mapping[str, NDArray[np.float64]]
     samples: Iterator[Mapping[str, float]]
     expected: int
+    max_ahead_seconds: int | None = None
 
 
 def telemetry(seconds: float) -> Source:
@@ -87,7 +91,9 @@ def csv(path: Path, time_column: str, value_column: str) -> Source:
     live = min(CSV_LIVE_ROWS, max(len(values) // 2, 1))
     name = _printable(value_column)
     samples = ({name: float(value)} for value in values[-live:])
-    return Source(f"{name} of {_printable(path.name)}", {name: ""}, {name: values[:-live]}, samples, live)
+    return Source(
+        f"{name} of {_printable(path.name)}", {name: ""}, {name: values[:-live]}, samples, live, max_ahead_seconds=0
+    )
 
 
 def _printable(name: str) -> str:

@@ -73,7 +73,7 @@ def tell(source: Source, output: Path) -> None:
 def _open(stage: _Stage) -> None:
     for name in stage.source.units:
         history = stage.source.history.get(name, np.empty(0))
-        session = stage.client.session(name)
+        session = stage.client.session(name, max_ahead=stage.source.max_ahead_seconds)
         if history.size:
             session.observe(history)
             stage.console.print(f"session {escape(repr(name))} took {history.size} observations of history")

@@ -9,7 +9,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from statecast.service.engine.advance import Advanced, advance, pack
 from statecast.service.engine.hot import HotSessions
@@ -290,8 +292,8 @@ def _results(
 def _outcome(position: int, request: Request, answer: Answer, advanced: Advanced | None) -> Outcome:
     standing = answer.standing
     if advanced is None:
-        return Outcome(standing.version, standing, answer.opened, answer.replayed)
-    own = advanced.pit[answer.steps - answer.taken : answer.steps] if answer.taken else None
+        return Outcome(standing.version, standing, answer.opened, answer.replayed, missing=answer.missing)
+    own = advanced.pit[_own_steps(answer)] if answer.taken else None
     return Outcome(
         standing.version,
         standing,
@@ -300,8 +302,16 @@ def _outcome(position: int, request: Request, answer: Answer, advanced: Advanced
         advanced.forecasts.get(position),
         own,
         advanced.gates.get(position),
+        answer.missing,
         Seed(standing, pack([advanced])[0]) if request.copy else None,
     )
+
+
+def _own_steps(answer: Answer) -> slice | NDArray[np.int64]:
+    """Which of the plan's steps are the observations of a request."""
+    if answer.given is None:
+        return slice(answer.steps - answer.taken, answer.steps)
+    return answer.steps - answer.appended + answer.given
 
 
 def _fail(batch: Requests, error: Exception) -> Results:

@@ -56,20 +56,22 @@ def _covariates(model: Model, wanted: Sequence[Wanted], horizon: int) -> Tensor 
 
 def _result(model: Model, wanted: Wanted, values: NDArray[np.float32]) -> ForecastResult:
     """What the request asked for out of `values` [horizon, levels or classes, targets]."""
-    request, last_time = wanted.request, wanted.answer.standing.last_time
-    start = None
-    if model.frequency and last_time is not None:
-        start = model.frequency.add(last_time, 1)
+    request, standing = wanted.request, wanted.answer.standing
+    start, clock = None, standing.clock
+    if clock and standing.last_time is not None:
+        start = clock.instant(clock.frequency.add(standing.last_time, 1))
     values = values[: request.horizon]
     if request.quantile_levels:
         values = _at_levels(values, model.config.quantile_levels, request.quantile_levels)
-    return ForecastResult(_outline(model, request.horizon, request.quantile_levels), start, values)
+    outline = _outline(model, request.horizon, request.quantile_levels, standing.zone.name)
+    return ForecastResult(outline, start, values)
 
 
 @lru_cache(maxsize=1024)
-def _outline(model: Model, horizon: int, levels: tuple[float, ...]) -> Outline:
+def _outline(model: Model, horizon: int, levels: tuple[float, ...], time_zone: str) -> Outline:
     config = model.config
-    return Outline(horizon, config.frequency, levels or config.quantile_levels, config.classes, config.targets)
+    levels = levels or config.quantile_levels
+    return Outline(horizon, config.frequency, levels, config.classes, config.targets, time_zone)
 
 
 def _at_levels(values: NDArray[np.float32], known: Sequence[float], wanted: Sequence[float]) -> NDArray[np.float32]:

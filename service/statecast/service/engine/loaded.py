@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from statecast.model import TimeZoneError, Zone
 from statecast.service.engine.clock import times_up_to
 from statecast.service.engine.standing import Standing
 from statecast.service.errors import PreconditionFailed, Reason, quoted
@@ -59,6 +60,13 @@ def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
             return Loaded(gone=Gone(reason, record.newest.version), stamp=record.stamp)
         model = _model(session_id, record.snapshot, registry)
         _check(record, model)
+        zone = Zone.parse(record.snapshot.time_zone)
+    except TimeZoneError as error:
+        raise PreconditionFailed(
+            f"the record of session {quoted(session_id)}: {error}; this server's time zone data may be too old, which "
+            "the package tzdata mends",
+            Reason.RECORD_DAMAGED,
+        ) from error
     except DamagedRecord as error:
         raise PreconditionFailed(
             f"the record of session {quoted(session_id)} is damaged: {error}", Reason.RECORD_DAMAGED
@@ -72,6 +80,8 @@ def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
         snapshot.recent,
         snapshot.lineage,
         snapshot.categories,
+        zone,
+        snapshot.max_ahead_ms,
     )
     for entry in entries:
         standing = standing.after(entry)

@@ -3,10 +3,13 @@
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from statecast.service.engine.clock import place
+import numpy as np
+from numpy.typing import NDArray
+
+from statecast.service.engine.clock import Bounds, Given, Placed, check_order, place
 from statecast.service.engine.fields import check_categories, check_forecast, rows_of
 from statecast.service.engine.loaded import Gone
 from statecast.service.engine.request import Fork, Opening, Request
@@ -41,14 +44,22 @@ RETRY_AFTER_SECONDS = 0.1
 class Answer:
     """A request that will be carried out: where the session stands after it, `steps` steps into the plan.
 
-    The last `taken` of those steps are the request's own observations.
+    The last `appended` of those steps are the request's, `missing` of them without an observation. `given` tells which
+    ones have one, int64 [rows]; None if they are the last ones.
     """
 
     standing: Standing
     steps: int
-    taken: int = 0
+    appended: int = 0
+    missing: int = 0
+    given: NDArray[np.int64] | None = None
     opened: bool = False
     replayed: bool = False
+
+    @property
+    def taken(self) -> int:
+        """How many observations the request appends."""
+        return self.appended - self.missing
 
 
 Decision = Answer | Exception
@@ -72,8 +83,12 @@ class Plan:
 class Planner:
     """Applies the rules of opening, exactly-once, shape and time."""
 
-    def __init__(self, registry: Registry, default_ttl_ms: int, max_steps: int) -> None:
+    def __init__(
+        self, registry: Registry, default_ttl_ms: int, max_steps: int, now: Callable[[], int] = time.time_ns
+    ) -> None:
+        """Decide by the models in `registry`; `now` tells the time in nanoseconds since 1970."""
         self._registry = registry
+        self._now = now
         self._default_ttl_ms = default_ttl_ms
         self._max_steps = max_steps
 
@@ -118,7 +133,7 @@ class Planner:
             return Answer(standing, plan.steps, replayed=True)
         _check_known(standing, request)
         _check_version(standing, request)
-        entry = self._append(standing, request, mark)
+        placed, entry = self._append(standing, request, mark)
         if entry and plan.entries and plan.steps + len(entry.rows) > MAX_STEPS_A_SESSION:
             plan.turned_away = Overloaded(
                 "the gaps in time before the session's observations are too long together; nothing was appended",
@@ -132,8 +147,9 @@ class Planner:
             standing = standing.after(entry)
         plan.standing = standing
         plan.opened |= opened
-        taken = request.values.size // standing.model.targets
-        return Answer(standing, plan.steps, taken, opened=opened)
+        appended = len(placed.rows)
+        missing = appended - request.values.size // standing.model.targets
+        return Answer(standing, plan.steps, appended, missing, placed.given, opened=opened)
 
     def _enter(self, plan: Plan, request: Request) -> Standing:
         """The existing session, or a fresh one if the request opens it."""
@@ -144,24 +160,35 @@ class Planner:
             model = self._registry.get(opening.model, opening.model_version)
             check_categories(model, opening)
             ttl_ms = opening.ttl_ms or self._default_ttl_ms
-            return Standing(model, START, None, ttl_ms, categories=opening.categories)
+            return Standing(
+                model, START, None, ttl_ms, categories=opening.categories, zone=opening.zone,
+                max_ahead_ms=opening.max_ahead_ms,
+            )  # fmt: skip
         if opening:
             _check_same(standing, opening, request.session_id)
         return standing
 
-    def _append(self, standing: Standing, request: Request, mark: RequestMark | None) -> Entry | None:
-        rows = rows_of(standing.model, request, self._max_steps)
-        times = None
-        if frequency := standing.model.frequency:
-            reach = standing.model.config.horizon
-            rows, times = place(rows, request.start_time, standing.last_time, frequency, self._max_steps, reach)
+    def _append(self, standing: Standing, request: Request, mark: RequestMark | None) -> tuple[Placed, Entry | None]:
+        rows, clock = rows_of(standing.model, request, self._max_steps), standing.clock
+        if request.start_time is not None and request.times.size:
+            raise InvalidRequest("observations.times", "given together with start_time; leave out one of the two")
+        if clock:
+            ahead_ms = clock.usual_max_ahead_ms if standing.max_ahead_ms is None else standing.max_ahead_ms
+            bounds = Bounds(self._max_steps, standing.model.config.horizon, self._now(), ahead_ms)
+            placed = place(rows, Given(request.start_time, request.times), standing.last_time, clock, bounds)
         elif request.start_time is not None:
             raise InvalidRequest(
-                "observations.start_time", f"{standing.model} declares no frequency, so only position counts"
+                "observations.start_time",
+                f"{standing.model} declares no frequency, so only position counts; leave the start_time out",
             )
+        else:
+            check_order(request.times, len(rows), standing.zone)
+            placed = Placed(rows, [])
+        rows, times = placed.rows, placed.times
         if not len(rows):
-            return None
-        return Entry(rows, times[-1] if times else None, mark, chain(standing.version, rows, times))
+            return placed, None
+        version = chain(standing.version, rows, times if clock else None)
+        return placed, Entry(rows, times[-1] if times else None, mark, version)
 
 
 def _check_same(standing: Standing, opening: Opening, session_id: str) -> None:
@@ -250,6 +277,8 @@ def _mark(request: Request) -> RequestMark | None:
         return None
     # What goes first has a length of its own, so that no time can be taken for a value, and no value for a covariate.
     start = f"{request.start_time} {request.values.size}\n".encode()
+    if request.times.size:  # as many as there are rows, so their end is known, too
+        start = f"{request.start_time} {request.values.size} {request.times.size}\n".encode() + request.times.tobytes()
     content = hashlib.blake2b(start + request.values.tobytes() + request.covariates.tobytes(), digest_size=8)
     return RequestMark(request.request_id, content.digest())
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from statecast.model import Gates
+from statecast.model import UTC, Gates, Zone
 from statecast.service.engine.standing import Seed, Standing
 from statecast.service.version import Version
 
 NOTHING: NDArray[np.float64] = np.empty(0)
+NO_TIMES: NDArray[np.int64] = np.empty(0, np.int64)
 FORECAST_COST = 8
 EXPLANATION_COST = 64
 EXPLANATION_BYTES = 32 * 1024
@@ -21,7 +22,7 @@ LONGEST_HORIZON = 4096
 
 
 def cost(numbers: int, horizon: int, *, explain: bool) -> int:
-    """What a request of so many values and covariates takes to carry out, about: 1 is one time step."""
+    """What a request of so many values, covariates and times takes to carry out, about: 1 is one time step."""
     return 1 + numbers + (FORECAST_COST if horizon else 0) + (EXPLANATION_COST if explain else 0)
 
 
@@ -29,7 +30,7 @@ def cost(numbers: int, horizon: int, *, explain: bool) -> int:
 class Opening:
     """How to open a session that does not exist; empty names mean the default model and its newest version.
 
-    `where` is where this stands in the request, for errors.
+    `max_ahead_ms` is None for the default, 0 for no limit. `where` is where this stands in the request, for errors.
     """
 
     model: str = ""
@@ -37,6 +38,8 @@ class Opening:
     ttl_ms: int | None = None
     categories: Mapping[str, str] = field(default_factory=dict)
     where: str = "open"
+    zone: Zone = UTC
+    max_ahead_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,12 @@ class Fork:
 class Request:
     """One caller's wish for one session: append `values`, then forecast `horizon` steps; or close, copy or fork it.
 
-    `width` is how many values the caller says that a time step has; 0 if it does not say. `covariates` are those of the
-    values' steps, `future_covariates` those of the steps to forecast; both may be empty. `last_seen` is the newest
-    version that the caller was told; `deadline`, on the clock of time.monotonic, until when the answer is of use.
-    `cost` is what it will take to carry out, about (1 is one time step), and `nbytes` the memory that it and its answer
-    take, about.
+    `width` is how many values the caller says that a time step has; 0 if it does not say. `start_time` is the first
+    row's instant, in nanoseconds since 1970, `times` those of all rows: at most one of the two is given. `covariates`
+    are those of the values' steps, `future_covariates` those of the steps to forecast; both may be empty. `last_seen`
+    is the newest version that the caller was told; `deadline`, on the clock of time.monotonic, until when the answer is
+    of use. `cost` is what it will take to carry out, about (1 is one time step), and `nbytes` the memory that it and
+    its answer take, about.
     """
 
     session_id: str
@@ -65,6 +69,7 @@ class Request:
     covariates: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
     width: int = 0
     start_time: int | None = None
+    times: NDArray[np.int64] = field(default_factory=lambda: NO_TIMES)
     horizon: int = 0
     quantile_levels: tuple[float, ...] = ()
     future_covariates: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
@@ -81,7 +86,7 @@ class Request:
     nbytes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        numbers = self.values.size + self.covariates.size
+        numbers = self.values.size + self.covariates.size + self.times.size
         self.cost = cost(numbers, self.horizon, explain=self.explain)
         levels = len(self.quantile_levels) or USUAL_LEVELS
         # What comes back of each value takes half of its own memory.
@@ -107,13 +112,14 @@ class Outline:
     quantile_levels: tuple[float, ...]
     classes: tuple[str, ...]
     targets: tuple[str, ...]
+    time_zone: str = ""
 
 
 @dataclass(slots=True)
 class ForecastResult:
     """Quantiles of the next steps [horizon, levels, targets], or probabilities [horizon, classes, targets].
 
-    The start time is in nanoseconds since the epoch.
+    The start time is an instant, in nanoseconds since the epoch.
     """
 
     outline: Outline
@@ -126,7 +132,8 @@ class Outcome:
     """Where the session stands after a request that succeeded, and the forecast from there.
 
     The version is None if a session was closed whose record could not be read. `pit` tells of each of the request's own
-    values where it lay in the forecast before it [time, targets].
+    values where it lay in the forecast before it [time, targets]. `missing` counts the steps without an observation
+    that the request appended.
     """
 
     version: Version | None
@@ -136,6 +143,7 @@ class Outcome:
     forecast: ForecastResult | None = None
     pit: NDArray[np.float64] | None = None
     gates: Gates | None = None
+    missing: int = 0
     seed: Seed | None = None
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from statecast.model import UTC, Zone
+from statecast.service.engine.clock import Clock
 from statecast.service.registry import Model
 from statecast.service.store.record import REMEMBERED_REQUESTS, REMEMBERED_VERSIONS, Entry, RequestMark
 from statecast.service.version import START, Version
@@ -10,7 +12,11 @@ from statecast.service.version import START, Version
 
 @dataclass(slots=True)
 class Standing:
-    """A session's model, version, categories, the requests that it remembers and the last versions that it stood at."""
+    """A session's model, version, categories, the requests that it remembers and the last versions that it stood at.
+
+    `last_time` is the time of its last step as `clock` counts it; `max_ahead_ms` is None for the default, 0 for no
+    limit.
+    """
 
     model: Model
     version: Version
@@ -19,12 +25,34 @@ class Standing:
     recent: tuple[RequestMark, ...] = ()
     lineage: tuple[Version, ...] = ()
     categories: Mapping[str, str] = field(default_factory=dict)
+    zone: Zone = UTC
+    max_ahead_ms: int | None = None
+
+    @property
+    def clock(self) -> Clock | None:
+        """How it counts time; None if only position counts."""
+        return Clock(self.model.frequency, self.zone) if self.model.frequency else None
+
+    @property
+    def is_on_wall_clock(self) -> bool:
+        """Whether `last_time` is what the clock shows in its zone, and that is not UTC."""
+        clock = self.clock
+        return clock is not None and clock.grid_zone != UTC
+
+    @property
+    def last_instant(self) -> int | None:
+        """When its last step was; None if only position counts, or there is none yet."""
+        clock = self.clock
+        return None if clock is None or self.last_time is None else clock.instant(self.last_time)
 
     def after(self, entry: Entry) -> "Standing":
         """Where the session stands once it has taken `entry`."""
         lineage = (*self.lineage, entry.version)[-REMEMBERED_VERSIONS:]
         recent = _remember(self.recent, entry.mark)
-        return Standing(self.model, entry.version, entry.last_time, self.ttl_ms, recent, lineage, self.categories)
+        return Standing(
+            self.model, entry.version, entry.last_time, self.ttl_ms, recent, lineage, self.categories, self.zone,
+            self.max_ahead_ms,
+        )  # fmt: skip
 
     def forked(self, mark: RequestMark | None, ttl_ms: int | None) -> "Standing":
         """Where a copy of the session stands, which remembers the request that made it."""

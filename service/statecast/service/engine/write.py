@@ -104,6 +104,9 @@ def _replace(session_id: str, loaded: Loaded, standing: Standing, state: bytes, 
         standing.recent,
         standing.lineage,
         standing.categories,
+        time_zone=standing.zone.name,
+        is_on_wall_clock=standing.is_on_wall_clock,
+        max_ahead_ms=standing.max_ahead_ms,
     )
     stamp = stamp_of(nonce, standing.version)
     payload = encode_snapshot(session_id, snapshot, stamp)

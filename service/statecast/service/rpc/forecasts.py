@@ -10,6 +10,7 @@ from statecast.service.rpc.scalars import (
     to_request_id,
     to_seconds,
     to_session_id,
+    to_times,
     to_version,
 )
 from statecast.service.rpc.sessions import to_opening
@@ -38,6 +39,7 @@ def to_request(message: ForecastRequest, deadline: float | None = None) -> Reque
             if observations.HasField("start_time")
             else None
         ),
+        times=to_times(observations.times, len(observations.values), "observations.times"),
         horizon=message.horizon,
         quantile_levels=_quantile_levels(levels) if levels else (),
         future_covariates=to_numbers(future, "future_covariates") if future else NOTHING,
@@ -51,7 +53,8 @@ def to_request(message: ForecastRequest, deadline: float | None = None) -> Reque
 
 def cost_of(message: ForecastRequest) -> int:
     """The cost of the request that the message will become."""
-    numbers = len(message.observations.values) + len(message.observations.covariates)
+    observed = message.observations
+    numbers = len(observed.values) + len(observed.covariates) + len(observed.times)
     return cost(numbers, message.horizon, explain=message.explain)
 
 

@@ -1,12 +1,16 @@
 """Fields that many messages have: names, numbers, times, versions; one that cannot be right is refused by name."""
 
+import math
+
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.internal.containers import RepeatedScalarFieldContainer
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer, RepeatedScalarFieldContainer
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from statecast.service.engine.request import NOTHING
+from statecast.model import TimeZoneError, Zone
+from statecast.model.zones import LONGEST_NAME
+from statecast.service.engine.request import NO_TIMES, NOTHING
 from statecast.service.errors import InvalidRequest
 from statecast.service.times import NANOSECONDS
 from statecast.service.version import Version
@@ -17,8 +21,11 @@ MAX_REQUEST_ID_BYTES = 64
 MAX_MODEL_NAME_CHARACTERS = 256
 MAX_MAGNITUDE = 1e30
 FEW_NUMBERS = 16
+MAX_TIMES = 100_000
+"""Each is a message of its own, and takes the event loop a fraction of a microsecond."""
 START_TIME_SECONDS = (-9_214_560_000, 9_214_646_400)
 """From the beginning of 1678 up to that of 2262: what a signed 64-bit number of nanoseconds can hold."""
+MAX_AHEAD_SECONDS = 1000 * 365 * 86_400
 TIME_TO_LIVE_SECONDS = (1, 10 * 365 * 86_400)
 
 
@@ -90,6 +97,25 @@ def to_ttl_ms(time_to_live: Duration, field: str) -> int:
     return round(seconds * 1000)
 
 
+def to_max_ahead_ms(max_ahead: Duration, field: str) -> int:
+    """How far ahead of the server's clock observations may be dated, if it is not too far; 0 for any time."""
+    seconds = to_seconds(max_ahead, field)
+    if seconds > MAX_AHEAD_SECONDS:
+        raise InvalidRequest(
+            field, f"{seconds:g} s is more than {MAX_AHEAD_SECONDS} s (1,000 years); 0 allows any time"
+        )
+    return math.ceil(seconds * 1000)
+
+
+def to_zone(name: str, field: str) -> Zone:
+    """A time zone, if there is one of that name."""
+    check_length(name, LONGEST_NAME, field)
+    try:
+        return Zone.parse(name)
+    except TimeZoneError as error:
+        raise InvalidRequest(field, str(error)) from error
+
+
 def to_seconds(duration: Duration, field: str) -> float:
     """A duration, if it is one and not negative."""
     if not 0 <= duration.nanos < NANOSECONDS or duration.seconds < 0:
@@ -97,12 +123,24 @@ def to_seconds(duration: Duration, field: str) -> float:
     return duration.seconds + duration.nanos / NANOSECONDS
 
 
-def to_nanoseconds(time: Timestamp, field: str) -> int:
-    """A time, if nanoseconds can count it."""
+def to_nanoseconds(time: Timestamp, field: str, row: int | None = None) -> int:
+    """A time, if nanoseconds can count it; `row` is its position in a repeated field."""
     earliest, latest = START_TIME_SECONDS
-    if not 0 <= time.nanos < NANOSECONDS or not earliest <= time.seconds < latest:
-        raise InvalidRequest(field, "not a time of the years 1678 to 2261")
-    return time.seconds * NANOSECONDS + time.nanos
+    seconds, nanos = time.seconds, time.nanos
+    if not 0 <= nanos < NANOSECONDS or not earliest <= seconds < latest:
+        place = field if row is None else f"{field}[{row}]"
+        raise InvalidRequest(place, f"{seconds} s and {nanos} ns since 1970 are not a time of the years 1678 to 2261")
+    return seconds * NANOSECONDS + nanos
+
+
+def to_times(times: "RepeatedCompositeFieldContainer[Timestamp]", values: int, field: str) -> NDArray[np.int64]:
+    """Times, if nanoseconds can count them and they are not more than the values, or than can be read at once."""
+    if not times:
+        return NO_TIMES
+    if len(times) > min(values, MAX_TIMES):
+        most = f"{values} values" if values < MAX_TIMES else f"{MAX_TIMES} that one request may have"
+        raise InvalidRequest(field, f"{len(times)} times are more than the {most}; give one for each row")
+    return np.array([to_nanoseconds(time, field, row) for row, time in enumerate(times)], np.int64)
 
 
 def from_nanoseconds(time_ns: int | None) -> Timestamp | None:

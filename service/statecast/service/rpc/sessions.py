@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from google.protobuf.duration_pb2 import Duration
 
+from statecast.model import TimeZoneError, Zone
 from statecast.service.engine.request import Fork, Opening, Outcome, Request
 from statecast.service.errors import InvalidRequest, quoted
 from statecast.service.rpc.scalars import (
@@ -12,13 +13,16 @@ from statecast.service.rpc.scalars import (
     check_length,
     from_nanoseconds,
     from_version,
+    to_max_ahead_ms,
     to_model_name,
     to_request_id,
     to_session_id,
     to_ttl_ms,
     to_version,
+    to_zone,
 )
 from statecast.service.store.catalog import Listing, Summary
+from statecast.service.store.record import Snapshot
 from statecast.service.version import Version
 from statecast.v1 import forecast_pb2, forecast_service_pb2
 
@@ -44,6 +48,8 @@ def _opening(data: bytes, field: str) -> Opening:
         to_ttl_ms(options.time_to_live, f"{field}.time_to_live") if options.HasField("time_to_live") else None,
         _categories(options.categories, f"{field}.categories"),
         field,
+        to_zone(options.time_zone, f"{field}.time_zone"),
+        to_max_ahead_ms(options.max_ahead, f"{field}.max_ahead") if options.HasField("max_ahead") else None,
     )
 
 
@@ -88,7 +94,14 @@ def from_outcome(session_id: str, outcome: Outcome) -> forecast_pb2.Session:
         raise ValueError(f"session {session_id!r} is gone")
     standing = outcome.standing
     return _session(
-        session_id, standing.model.labels, outcome.version, standing.ttl_ms, standing.last_time, standing.categories
+        session_id,
+        standing.model.labels,
+        outcome.version,
+        standing.ttl_ms,
+        standing.last_instant,
+        standing.categories,
+        standing.zone.name,
+        standing.max_ahead_ms,
     )
 
 
@@ -97,8 +110,26 @@ def from_summary(summary: Summary) -> forecast_pb2.Session:
     if summary.record is None:
         return forecast_pb2.Session(session_id=summary.session_id)
     snapshot, newest = summary.record.snapshot, summary.record.newest
-    model = snapshot.model, snapshot.model_version
-    return _session(summary.session_id, model, newest.version, snapshot.ttl_ms, newest.last_time, snapshot.categories)
+    return _session(
+        summary.session_id,
+        (snapshot.model, snapshot.model_version),
+        newest.version,
+        snapshot.ttl_ms,
+        _last_instant(snapshot, newest.last_time),
+        snapshot.categories,
+        snapshot.time_zone,
+        snapshot.max_ahead_ms,
+    )
+
+
+def _last_instant(snapshot: Snapshot, last_time: int | None) -> int | None:
+    """When the session's last step was, out of its record; None if that cannot be told."""
+    if last_time is None or not snapshot.is_on_wall_clock:
+        return last_time
+    try:
+        return Zone.parse(snapshot.time_zone).instant(last_time)
+    except TimeZoneError:
+        return None
 
 
 def _categories(categories: Mapping[str, str], field: str) -> dict[str, str]:
@@ -117,15 +148,23 @@ def _session(
     ttl_ms: int,
     last_time: int | None,
     categories: Mapping[str, str],
+    time_zone: str,
+    max_ahead_ms: int | None,
 ) -> forecast_pb2.Session:
-    time_to_live = Duration()
-    time_to_live.FromMilliseconds(ttl_ms)
     return forecast_pb2.Session(
         session_id=session_id,
         model=model[0],
         model_version=model[1],
         version=from_version(version),
-        time_to_live=time_to_live,
+        time_to_live=_duration(ttl_ms),
         last_time=from_nanoseconds(last_time),
         categories=categories,
+        time_zone=time_zone,
+        max_ahead=None if max_ahead_ms is None else _duration(max_ahead_ms),
     )
+
+
+def _duration(milliseconds: int) -> Duration:
+    duration = Duration()
+    duration.FromMilliseconds(milliseconds)
+    return duration

@@ -32,6 +32,7 @@ _SMALL += [bytes([number & 0x7F | 0x80, number >> 7]) for number in range(0x80, 
 _SESSION_ID, _REQUEST_ID, _VERSION = _tag(1, _BYTES), _tag(2, _BYTES), _tag(3, _BYTES)
 _OPENED, _REPLAYED = _tag(4, _VARINT) + b"\1", _tag(5, _VARINT) + b"\1"
 _FORECAST, _PIT, _GATES = _tag(6, _BYTES), _tag(7, _BYTES), _tag(8, _BYTES)
+_MISSING_STEPS = _tag(10, _VARINT)
 # Version
 _STEP, _VERSION_TAG = _tag(1, _VARINT), _tag(2, _FIXED64)
 # Forecast
@@ -62,6 +63,8 @@ def response(request: Request, outcome: Outcome) -> bytes:
     if outcome.gates is not None:
         gates = _gates(outcome.gates)
         parts += _GATES, _varint(len(gates)), gates
+    if outcome.missing:
+        parts += _MISSING_STEPS, _varint(outcome.missing)
     return b"".join(parts)
 
 
@@ -103,6 +106,7 @@ def _outline(outline: Outline) -> bytes:
         targets=outline.targets,
         frequency=outline.frequency,
         classes=outline.classes,
+        time_zone=outline.time_zone,
     ).SerializeToString()
 
 

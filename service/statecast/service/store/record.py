@@ -1,12 +1,16 @@
 """The bytes of a session's record in Redis: a snapshot, then one entry for each commit since.
 
     record   = snapshot entry*
-    snapshot = header names categories state recent lineage stamp
+    snapshot = header names categories state recent lineage options stamp
     entry    = header request-id rows stamp
+    options  = (tag (1 byte) length (2 bytes) content)*
     stamp    = nonce (8 bytes, random for each commit) tag (8 bytes, the session's version tag)
 
 All numbers are little-endian. The last 16 bytes of a record are always the newest stamp: the commit script compares
 them with those that the engine computed from. Each part carries a checksum over itself and the session's name.
+
+Options are what few sessions have. A record with none is of format 3, which has no such part; others are of format 4.
+A new option needs a new tag, not a new format: a server refuses a record with a tag that it does not know.
 
 A session that is gone leaves a trace for a while: a closed one a record that says so, an expired one its record, since
 Redis keeps that for `trace_ms` longer than the session lives.
@@ -18,13 +22,14 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from statecast.service.version import Version
 
-FORMAT = 3
+FORMATS = PLAIN, WITH_OPTIONS = 3, 4
 MAGIC = b"SCST"
 STAMP_BYTES = 16
 NONCE_BYTES = 8
@@ -37,6 +42,10 @@ LONGEST_TRACE_MS = 86_400_000
 # magic, format, flags, width, bytes of names, of categories, of state, of recent ids and of lineage, checksum, digest,
 # step, last time, ttl
 _SNAPSHOT = struct.Struct("<4sBBHHIIHHI32sQqQ")
+_OPTIONS_LENGTH = struct.Struct("<H")  # follows, in format 4
+_OPTION = struct.Struct("<BH")
+_MILLISECONDS = struct.Struct("<Q")
+_TIME_ZONE, _MAX_AHEAD = 1, 2  # tags of options
 # bytes of the entry, checksum, steps, bytes of the request id, flags
 _ENTRY = struct.Struct("<IIIBB")
 _TIME = struct.Struct("<q")
@@ -44,6 +53,7 @@ _VERSION = struct.Struct("<QQ")
 _LENGTH = struct.Struct("<H")
 _TIMED = 1  # flag: the part carries a time
 _CLOSED = 2  # flag: the session was closed at this version
+_ON_WALL_CLOCK = 4  # flag: the record's times are what the clock shows in the session's zone, not in UTC
 _DIGEST_BYTES = 8
 
 
@@ -71,7 +81,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole session at one step; `width` is how many numbers each of its rows has."""
+    """The whole session at one step; `width` is how many numbers each of its rows has.
+
+    `time_zone` is the name of its zone, empty for UTC. `is_on_wall_clock` tells whether the times of the snapshot and
+    of the entries behind it are what the clock shows there. `max_ahead_ms` is None for the default, 0 for no limit.
+    """
 
     model: str
     model_version: str
@@ -85,6 +99,9 @@ class Snapshot:
     lineage: tuple[Version, ...] = ()
     categories: Mapping[str, str] = field(default_factory=dict)
     closed: bool = False
+    time_zone: str = ""
+    is_on_wall_clock: bool = False
+    max_ahead_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +145,18 @@ def encode_snapshot(session_id: str, snapshot: Snapshot, stamp: bytes) -> bytes:
     recent = b"".join(_encode_mark(mark) for mark in snapshot.recent)
     lineage = b"".join(_VERSION.pack(*version) for version in snapshot.lineage)
     flags = (_TIMED if snapshot.last_time is not None else 0) | (_CLOSED if snapshot.closed else 0)
+    flags |= _ON_WALL_CLOCK if snapshot.is_on_wall_clock else 0
+    options = _encode_options(snapshot)
+    format_, length = (WITH_OPTIONS, _OPTIONS_LENGTH.pack(len(options))) if options else (PLAIN, b"")
 
     def header(checksum: int) -> bytes:
         return _SNAPSHOT.pack(
-            MAGIC, FORMAT, flags, snapshot.width, len(names), len(categories), len(snapshot.state), len(recent),
+            MAGIC, format_, flags, snapshot.width, len(names), len(categories), len(snapshot.state), len(recent),
             len(lineage), checksum, snapshot.model_digest, snapshot.version.step, snapshot.last_time or 0,
             snapshot.ttl_ms,
         )  # fmt: skip
 
-    body = names + categories + snapshot.state + recent + lineage + stamp
+    body = length + names + categories + snapshot.state + recent + lineage + options + stamp
     return header(_checksum(session_id, header(0), body)) + body
 
 
@@ -176,21 +196,26 @@ def _decode_snapshot(session_id: str, data: bytes) -> tuple[Snapshot, int]:
     fields = _SNAPSHOT.unpack_from(data)
     magic, format_, flags, width = fields[:4]
     checksum, digest, step, last_time, ttl_ms = fields[9:]
-    if magic != MAGIC or format_ != FORMAT:
-        raise DamagedRecord(f"not a record of format {FORMAT}")
-    names_at = _SNAPSHOT.size
-    categories_at, state_at, recent_at, lineage_at, stamp_at = accumulate(fields[5:9], initial=names_at + fields[4])
-    end = stamp_at + STAMP_BYTES
+    if magic != MAGIC or format_ not in FORMATS:
+        raise DamagedRecord(f"not a record of format {PLAIN} or {WITH_OPTIONS}")
+    body_at = names_at = _SNAPSHOT.size
+    options_length = 0
+    if format_ == WITH_OPTIONS:
+        (options_length,) = _OPTIONS_LENGTH.unpack_from(data, body_at)
+        names_at += _OPTIONS_LENGTH.size
+    categories_at, state_at, recent_at, lineage_at, options_at = accumulate(fields[5:9], initial=names_at + fields[4])
+    end = options_at + options_length + STAMP_BYTES
     header = _SNAPSHOT.pack(*fields[:9], 0, *fields[10:])
-    if end > len(data) or _checksum(session_id, header, data[names_at:end]) != checksum:
+    if end > len(data) or _checksum(session_id, header, data[body_at:end]) != checksum:
         raise DamagedRecord("the snapshot's checksum does not hold")
     model, model_version = data[names_at:categories_at].decode().split("\0")
     snapshot = Snapshot(
         model, model_version, digest, width, data[state_at:recent_at],
         Version(step, _tag(data, end)), last_time if flags & _TIMED else None, ttl_ms,
         tuple(_decode_marks(data[recent_at:lineage_at])),
-        tuple(Version(*pair) for pair in _VERSION.iter_unpack(data[lineage_at:stamp_at])),
+        tuple(Version(*pair) for pair in _VERSION.iter_unpack(data[lineage_at:options_at])),
         _decode_categories(data[categories_at:state_at]), bool(flags & _CLOSED),
+        is_on_wall_clock=bool(flags & _ON_WALL_CLOCK), **_decode_options(data[options_at : end - STAMP_BYTES]),
     )  # fmt: skip
     return snapshot, end
 
@@ -228,6 +253,34 @@ def _decode_categories(data: bytes) -> dict[str, str]:
         at += _LENGTH.size + length
         texts.append(data[at - length : at].decode())
     return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _encode_options(snapshot: Snapshot) -> bytes:
+    options = {}
+    if snapshot.time_zone:
+        options[_TIME_ZONE] = snapshot.time_zone.encode()
+    if snapshot.max_ahead_ms is not None:
+        options[_MAX_AHEAD] = _MILLISECONDS.pack(snapshot.max_ahead_ms)
+    return b"".join(_OPTION.pack(tag, len(content)) + content for tag, content in options.items())
+
+
+def _decode_options(data: bytes) -> dict[str, Any]:
+    """The fields of a snapshot that are options."""
+    options: dict[str, Any] = {}
+    at = 0
+    while at < len(data):
+        tag, length = _OPTION.unpack_from(data, at)
+        at += _OPTION.size + length
+        if at > len(data):
+            raise DamagedRecord("an option is longer than all of them")
+        content = data[at - length : at]
+        if tag == _TIME_ZONE:
+            options["time_zone"] = content.decode()
+        elif tag == _MAX_AHEAD:
+            (options["max_ahead_ms"],) = _MILLISECONDS.unpack(content)
+        else:
+            raise DamagedRecord(f"a newer server has written it, with the option {tag}; update this one")
+    return options
 
 
 def _encode_mark(mark: RequestMark) -> bytes:
