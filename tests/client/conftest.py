@@ -1,12 +1,13 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support.models import CATEGORIES, COVARIATES, HORIZON, LEVELS, symbol_model, write_models
+from support.models import CATEGORIES, COVARIATES, HORIZON, LEVELS, symbol_model, tiny_model, write_models
 from support.proxy import Proxy
 from support.redis_process import RedisProcess
 from support.servers import ServerThread
@@ -119,7 +120,9 @@ def knowing_server(any_redis: RedisProcess, tmp_path_factory: pytest.TempPathFac
     """A server whose models take covariates and categories, or symbols."""
     folder: Path = write_models(tmp_path_factory.mktemp("knowing"))
     torch.manual_seed(0)
-    for model in (demand(), symbol_model()):
+    daily = Forecaster(replace(tiny_model("hourly").config, name="daily", frequency="D"))
+    dated = Forecaster(replace(demand().config, name="dated", frequency="D"))
+    for model in (demand(), symbol_model(), daily, dated):
         save_model(model, folder / model.config.name / "1")
     thread = ServerThread(Settings(redis_url=any_redis.url, models=folder, namespace="knowing"))
     yield thread

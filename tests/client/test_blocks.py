@@ -59,7 +59,8 @@ class Server:
 
 
 def new_core() -> SessionCore:
-    return operations.new_core("s", "demand", "2", 60, {"region": "north"}, False, 32)
+    opening = messages.open_options("demand", "2", 60, {"region": "north"})
+    return operations.new_core("s", opening, resume_only=False, replay_requests=32)
 
 
 @given(
@@ -73,7 +74,7 @@ def test_however_it_is_cut_rows_stay_together(rows: int, targets: int, covariate
     chance = np.random.default_rng(seed)
     values, known = chance.normal(size=(rows, targets)), chance.normal(size=(rows, covariates))
     with mock.patch.object(messages, "MAX_VALUES_A_REQUEST", limit):
-        blocks = messages.observations(values, covariates=known)
+        blocks = messages.observations(Observations(values, covariates=known))
     pairs = [
         (np.reshape(block.values, (-1, targets)), np.reshape(block.covariates, (-1, covariates))) for block in blocks
     ]
@@ -99,14 +100,14 @@ def test_however_it_is_cut_rows_stay_together(rows: int, targets: int, covariate
     ],
 )
 def test_covariates_come_in_many_forms(values: Any, covariates: Any, rows: Any) -> None:
-    (block,) = messages.observations(values, covariates=covariates)
+    (block,) = messages.observations(Observations(values, covariates=covariates))
     np.testing.assert_array_equal(block.covariates, np.ravel(rows))
 
 
 def test_a_flat_list_with_covariates_is_a_row_each() -> None:
-    (block,) = messages.observations([1.0, 2.0, 3.0, 4.0], covariates=[0, 0, 0, 1])
+    (block,) = messages.observations(Observations([1.0, 2.0, 3.0, 4.0], covariates=[0, 0, 0, 1]))
     assert block.targets == 1  # or a model of two targets might take it for two rows
-    assert messages.observations([1.0, 2.0, 3.0, 4.0])[0].targets == 0
+    assert messages.observations(Observations([1.0, 2.0, 3.0, 4.0]))[0].targets == 0
 
 
 @pytest.mark.parametrize(
@@ -225,7 +226,7 @@ def test_buffers_and_frames_count_covariates() -> None:
     assert first.step == 9000 - MAX_NUMBERS // 6000 * 3000
     outbox = Outbox()
     for _ in range(40):
-        (part,) = core.parts(Request(), messages.observations(told.values, covariates=told.covariates))
+        (part,) = core.parts(Request(), messages.observations(told))
         outbox.put(part, 1.0, lambda _: None)
     frame = outbox.next_frame()
     assert frame is not None

@@ -11,7 +11,7 @@ import grpc
 from support.chain import HORIZON
 from support.history import Kind, Outcome, Unknown
 
-from statecast.client import AsyncClient, Client, StatecastError
+from statecast.client import AsyncClient, Client, Observations, StatecastError
 from statecast.client.errors import from_rpc_error
 from statecast.client.messages import observations, to_forecast
 from statecast.v1 import forecast_pb2, forecast_service_pb2
@@ -100,7 +100,7 @@ def _cancel_future(stub: Any, ask: Ask, seconds: float) -> Outcome:
     request = forecast_service_pb2.ForecastRequest(
         session_id=ask.session,
         open=forecast_pb2.OpenOptions(model="chain"),
-        observations=observations(ask.values)[0],
+        observations=observations(Observations(ask.values))[0],
         horizon=HORIZON,
         request_id=ask.request_id,
     )

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from .types import Version
 
 Time: TypeAlias = datetime | np.datetime64
+Times: TypeAlias = ArrayLike | Sequence[Time]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,8 @@ class Observations:
         covariates: What the model's covariates were, [time, covariates], or [time] if it has one; NaN where not known.
         future_covariates: What they will be in the steps to forecast, [horizon, covariates], or [horizon].
         start_time: The time of the first value, for a model with a frequency.
+        times: The time of each value, instead of `start_time`; those in the index of a Series or DataFrame need not be
+            given.
     """
 
     values: ArrayLike
@@ -29,6 +32,7 @@ class Observations:
     covariates: ArrayLike | None = None
     future_covariates: ArrayLike | None = None
     start_time: Time | None = None
+    times: Times | None = None
 
 
 Values: TypeAlias = ArrayLike | Observations

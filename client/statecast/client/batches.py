@@ -19,10 +19,17 @@ MAX_REQUESTS_A_FRAME = 512
 MAX_NUMBERS_A_FRAME = 500_000
 
 
-def forecast(core: SessionCore, parts: Sequence[Request], timeout_seconds: float) -> Operation[Response]:
-    """Sends the parts of one request one after the other; each may take `timeout_seconds`."""
+def forecast(
+    core: SessionCore, parts: list[Request], timeout_seconds: float, *, may_split: bool = True
+) -> Operation[Response]:
+    """Sends the parts of one request one after the other; each may take `timeout_seconds`.
+
+    A part whose gaps in time make it too long is replaced by its halves, unless it must go under its own id.
+    """
     taken, answers = 0, list[Response]()
-    for position, part in enumerate(parts):
+    while len(answers) < len(parts):
+        position = len(answers)
+        part = parts[position]
         if position and parts[0].HasField("if_version"):
             part.if_version.CopyFrom(answers[-1].version)
         try:
@@ -33,7 +40,10 @@ def forecast(core: SessionCore, parts: Sequence[Request], timeout_seconds: float
             if response.replayed and position < len(parts) - 1:
                 _check_alone(part, response)
         except StatecastError as error:
-            error.request_id, error.values_taken = part.request_id, taken
+            if may_split and (halves := _halves(part, error)):
+                parts[position : position + 1] = halves
+                continue
+            _place(error, part, taken)
             raise
     return messages.merged(parts, answers)
 
@@ -55,13 +65,27 @@ def _ask(core: SessionCore, part: Request, timeout_seconds: float) -> Operation[
             yield from restore(core, error, timeout_seconds)
 
 
+def _halves(part: Request, error: StatecastError) -> tuple[Request, Request] | None:
+    """The halves of a part that was refused because it spans too many steps; None if that is not why."""
+    return messages.halves(part) if error.reason == "SPAN_TOO_LONG" and len(part.observations.times) > 1 else None
+
+
+def _place(error: StatecastError, part: Request, taken: int) -> None:
+    """Says which part of a call failed."""
+    error.request_id, error.values_taken = part.request_id, taken
+    if taken and error.message:
+        error.message += f" (the first {taken} values of this call were taken before; those after them count from 0)"
+        error.args = (error.message,)
+
+
 def _check_alone(part: Request, response: Response) -> None:
     """A replay tells where the session stands now; under `if_version` nobody else may have moved it on since."""
     if not part.HasField("if_version"):
         return
     steps = response.version.step - part.if_version.step
-    # A time step is one value or several; a gap in time, in front of a first part alone, makes further steps.
-    if (steps < 1 or len(part.observations.values) % steps) and not part.observations.HasField("start_time"):
+    # A time step is one value or several; gaps in time make further steps.
+    observed = part.observations
+    if (steps < 1 or len(observed.values) % steps) and not observed.HasField("start_time") and not observed.times:
         error = VersionMismatch(f"if_version: the session was moved on to {messages.to_version(response.version)}")
         error.current = messages.to_version(response.version)
         raise error
@@ -72,7 +96,7 @@ class Item:
     """One request of a call about many sessions, and what came of it."""
 
     core: SessionCore
-    parts: Sequence[Request]
+    parts: list[Request]
     taken: int = 0
     answers: list[Response] = field(default_factory=list)
     error: StatecastError | None = None
@@ -96,8 +120,13 @@ class _Line:
     def take(self, result: Response | StatecastError) -> None:
         """Settles the first part; what may succeed again stays."""
         item, part = self.parts[0]
+        if isinstance(result, StatecastError) and (halves := _halves(part, result)):
+            self.parts.popleft()
+            self.parts.extendleft((item, half) for half in reversed(halves))
+            item.parts[len(item.answers) : len(item.answers) + 1] = halves
+            return
         if isinstance(result, StatecastError):
-            result.request_id, result.values_taken = part.request_id, item.taken
+            _place(result, part, item.taken)
             if item.core.caught_up(part, result, was_tried=False):
                 return
             item.core.failed(part, result)

@@ -1,6 +1,7 @@
 """What a client knows about a session."""
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -10,6 +11,7 @@ from statecast.v1 import forecast_pb2, forecast_service_pb2
 from . import messages
 from .errors import NotFound, RequestOutdated, SessionRegressed, StatecastError, invalid
 from .memory import START, Memory
+from .times import Reading
 from .types import Version
 
 Request: TypeAlias = forecast_service_pb2.ForecastRequest
@@ -33,6 +35,9 @@ class SessionCore:
         unsettled: Requests whose outcome is unknown: for each id what was seen when it was first sent.
         is_shared: Whether others were seen to append to it.
         heard_at: When it was last heard of, on the clock of time.monotonic.
+        time_zone: The zone that its caller named for it; empty if none.
+        zone_seen: The zone that it is known to have, whoever named it; empty if that is not known, or UTC.
+        last_time: The time of the last row sent, in nanoseconds since 1970; None if it is not known.
     """
 
     session_id: str
@@ -44,9 +49,23 @@ class SessionCore:
     unsettled: dict[str, Version] = field(default_factory=dict)
     is_shared: bool = False
     heard_at: float = field(default_factory=time.monotonic)
+    time_zone: str = ""
+    zone_seen: str = ""
+    last_time: int | None = None
+    _has_warned: bool = False
+
+    @property
+    def reading(self) -> Reading:
+        """How to read times that name no zone."""
+        return Reading(self.time_zone, self.zone_seen)
 
     def heard(self, request: Request, response: Response) -> None:
         """Takes note of a success."""
+        if request.observations.values:
+            self._note_times(request, response)
+        if response.opened and self.opening is not None:
+            self.opening.time_zone = self.zone_seen = request.open.time_zone
+        self.zone_seen = response.forecast.time_zone or self.zone_seen
         is_alone = self.memory.note(request, response, self.version)
         if not is_alone or not request.observations.values:
             self.is_shared = not is_alone
@@ -55,6 +74,30 @@ class SessionCore:
         self.is_open = True
         self.was_opened_here |= response.opened
         self.version = messages.to_version(response.version)
+
+    def _note_times(self, request: Request, response: Response) -> None:
+        """Warns if most of the steps from the first to the last row of a request have no row."""
+        if response.replayed:
+            return
+        before, times = self.last_time, [time.ToNanoseconds() for time in request.observations.times]
+        self.last_time = times[-1] if times else None
+        if len(times) < 2 or not response.missing_steps or self._has_warned:
+            return
+        steps = response.missing_steps + len(times)
+        if response.opened:
+            step = (times[-1] - times[0]) / (steps - 1)
+        elif before is not None:
+            step = (times[-1] - before) / steps
+        else:
+            return
+        missing = (times[-1] - times[0]) / step + 1 - len(times)
+        if missing > len(times):
+            self._has_warned = True
+            warnings.warn(
+                f"session {self.session_id!r}: {missing:.0f} steps between these {len(times)} observations are "
+                "missing, for the model's steps are shorter; choose a model of their frequency, or resample them",
+                stacklevel=2,
+            )
 
     def closed(self) -> None:
         """Takes note that the session is gone."""
@@ -100,9 +143,16 @@ class SessionCore:
         return min(self.opening.time_to_live.ToMicroseconds() / 1e6, LONGEST_TRACE_SECONDS)
 
     def parts(
-        self, request: Request, blocks: Sequence[forecast_pb2.Observations], request_id: str | None = None
+        self,
+        request: Request,
+        blocks: Sequence[forecast_pb2.Observations],
+        request_id: str | None = None,
+        zone: str = "",
     ) -> list[Request]:
-        """A request for each block; the last one, which is `request`, forecasts."""
+        """A request for each block; the last one, which is `request`, forecasts.
+
+        `zone` is that of the first observations, in which a session is opened for which its caller named none.
+        """
         if request_id and len(blocks) > 1:
             limit = messages.MAX_VALUES_A_REQUEST
             raise invalid("request_id", f"one id goes with one request, of at most {limit} values and covariates")
@@ -119,4 +169,5 @@ class SessionCore:
             request.ClearField("if_version")
         if self.opening is not None and not self.is_open:
             parts[0].open.CopyFrom(self.opening)
+            parts[0].open.time_zone = self.opening.time_zone or zone
         return parts

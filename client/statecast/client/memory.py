@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass
 
-from statecast.v1 import forecast_pb2, forecast_service_pb2
+from statecast.v1 import forecast_service_pb2
 
 from .types import Version
 
@@ -56,7 +56,7 @@ class Memory:
         if before != self._newest:
             self.forget(before)
         values = len(request.observations.values)
-        is_alone = before is None or response.opened or _may_lead(before, after, request.observations)
+        is_alone = before is None or response.opened or _may_lead(before, after, request, response)
         if before is None or not is_alone:
             self.forget(after)
         elif values:
@@ -97,10 +97,16 @@ class Memory:
         return self._taken[-1].after if self._taken else self._first
 
 
-def _may_lead(before: Version, after: Version, observations: forecast_pb2.Observations) -> bool:
+def _may_lead(
+    before: Version,
+    after: Version,
+    request: forecast_service_pb2.ForecastRequest,
+    response: forecast_service_pb2.ForecastResponse,
+) -> bool:
     """Whether the observations alone may have led there; otherwise somebody else appended as well."""
-    steps, values = after.step - before.step, len(observations.values)
+    observed = request.observations
+    steps, values = after.step - before.step - response.missing_steps, len(observed.values)
     if not values:
         return before == after
-    # A time step is one value or several. A gap in time cannot be told from what somebody else appended.
-    return steps > 0 and values % steps == 0 and observations.targets in (0, values // steps)
+    # A time step is one value or several. A repetition does not tell of gaps in time, which look like others' steps.
+    return steps > 0 and values % steps == 0 and observed.targets in (0, values // steps)

@@ -3,10 +3,11 @@
 import operator
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from copy import deepcopy
+from datetime import timedelta, tzinfo
 from itertools import chain
 from math import nan
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
@@ -17,11 +18,14 @@ from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
 
 from . import wire
 from .arrays import MAX_MAGNITUDE, covariate_rows, numbers
-from .ask import Ask, Time
+from .ask import Ask, Observations
 from .errors import invalid
+from .times import UNDATED, Dated, Instants
 from .types import Forecast, Gates, ModelInfo, Receipt, SessionInfo, Version
+from .zones import as_datetime, zone_name
 
-TimeToLive: TypeAlias = timedelta | float
+Span: TypeAlias = timedelta | float
+"""A length of time; a number is in seconds."""
 
 # Whatever divides it (1 to 10, 12, 14, 15, ...) can be the number of targets of a flat list that is cut into parts.
 MAX_VALUES_A_REQUEST = 7560
@@ -33,11 +37,18 @@ REQUEST_ID_BYTES = 8
 def open_options(
     model: str,
     model_version: str,
-    time_to_live: TimeToLive | None,
+    time_to_live: Span | None,
     categories: Mapping[str, str] | None = None,
+    time_zone: str | tzinfo = "",
+    max_ahead: Span | None = None,
 ) -> forecast_pb2.OpenOptions:
     """How to open a session."""
-    options = forecast_pb2.OpenOptions(model=text("model", model), model_version=text("model_version", model_version))
+    zone = zone_name(time_zone) if isinstance(time_zone, tzinfo) else text("open.time_zone", time_zone)
+    options = forecast_pb2.OpenOptions(
+        model=text("model", model), model_version=text("model_version", model_version), time_zone=zone
+    )
+    if max_ahead is not None:
+        options.max_ahead.CopyFrom(_duration("open.max_ahead", max_ahead))
     if time_to_live is not None:
         options.time_to_live.CopyFrom(_duration("open.time_to_live", time_to_live))
     if categories is not None:
@@ -48,41 +59,73 @@ def open_options(
     return options
 
 
-def observations(
-    values: ArrayLike, start_time: Time | None = None, covariates: ArrayLike | None = None
-) -> list[forecast_pb2.Observations]:
-    """Cuts values, with their covariates, into blocks that one request can carry; at least one, which may be empty.
+def observations(observed: Observations, when: Dated = UNDATED) -> list[forecast_pb2.Observations]:
+    """Cuts what was observed into blocks that one request can carry; at least one, which may be empty.
 
     Args:
-        values: A number, [time] or [time, targets]; NaN or None where missing.
-        start_time: The time of the first row.
-        covariates: [time, covariates], or [time] of one covariate, or [covariates] of one number; None if not known.
+        observed: Values and covariates.
+        when: Their times.
     """
-    if isinstance(values, float | int) and covariates is None and not abs(values) > MAX_MAGNITUDE:
-        blocks = [forecast_pb2.Observations(values=[float(values)])]  # the usual step, without an array
-        if start_time is not None:
-            blocks[0].start_time.CopyFrom(_timestamp(start_time))
-        return blocks
-    array = numbers("observations.values", values, "targets")
+    values = observed.values
+    plain = isinstance(values, float | int) and observed.covariates is None and not when.times.size
+    if plain and not abs(values) > MAX_MAGNITUDE:  # type: ignore[arg-type]
+        blocks = [forecast_pb2.Observations(values=[float(values)])]  # type: ignore[arg-type]  # without an array
+    else:
+        blocks = _blocks(observed, when.times)
+    if when.start is not None:
+        blocks[0].start_time.CopyFrom(_timestamp("observations.start_time", when.start))
+    return blocks
+
+
+def _blocks(observed: Observations, times: Instants) -> list[forecast_pb2.Observations]:
+    array = numbers("observations.values", observed.values, "targets")
     rows = array.reshape(-1, 1) if array.ndim < 2 else array
     width = array.shape[1] if array.ndim == 2 else 0
     known = np.empty((len(rows), 0))
-    if covariates is not None:
-        what = "time steps of the values"
-        known = covariate_rows("observations.covariates", covariates, len(rows), what, is_one_row=array.ndim == 0)
+    if observed.covariates is not None:
+        what, field = "time steps of the values", "observations.covariates"
+        known = covariate_rows(field, observed.covariates, len(rows), what, is_one_row=array.ndim == 0)
         width = rows.shape[1]  # else the server might read a flat list as fewer rows, of several targets
+    if times.size and times.size != len(rows):
+        if width or len(rows) % times.size:
+            raise invalid("observations.times", f"expected a time for each of {len(rows)} rows, got {times.size}")
+        # A flat list may hold several targets of each time.
+        rows = rows.reshape(times.size, -1)
     block = max(1, MAX_VALUES_A_REQUEST // max(1, rows.shape[1] + known.shape[1]))
-    blocks = [
+    return [
         forecast_pb2.Observations(
-            values=rows[start : start + block].ravel().tolist(),
+            values=rows[part].ravel().tolist(),
             targets=width,
-            covariates=known[start : start + block].ravel().tolist(),
+            covariates=known[part].ravel().tolist(),
+            times=[_timestamp("observations.times", time) for time in times[part].tolist()],
         )
-        for start in range(0, max(1, len(rows)), block)
+        for part in (slice(start, start + block) for start in range(0, max(1, len(rows)), block))
     ]
-    if start_time is not None:
-        blocks[0].start_time.CopyFrom(_timestamp(start_time))
-    return blocks
+
+
+def halves(
+    part: forecast_service_pb2.ForecastRequest,
+) -> tuple[forecast_service_pb2.ForecastRequest, forecast_service_pb2.ForecastRequest]:
+    """Two requests that append what one does; the second one forecasts."""
+    observed = part.observations
+    rows = len(observed.times)
+    half, width, covariates = rows // 2, len(observed.values) // rows, len(observed.covariates) // rows
+    first, second = forecast_service_pb2.ForecastRequest(session_id=part.session_id), deepcopy(part)
+    for request, chosen in ((first, slice(0, half)), (second, slice(half, rows))):
+        request.request_id = new_request_id()
+        request.observations.CopyFrom(
+            forecast_pb2.Observations(
+                values=observed.values[chosen.start * width : chosen.stop * width],
+                targets=observed.targets,
+                covariates=observed.covariates[chosen.start * covariates : chosen.stop * covariates],
+                times=observed.times[chosen],
+            )
+        )
+    for name in ("open", "if_version"):
+        if part.HasField(name):
+            getattr(first, name).CopyFrom(getattr(part, name))
+            second.ClearField(name)
+    return first, second
 
 
 def forecast_request(
@@ -107,13 +150,13 @@ def forecast_request(
 def size(request: forecast_service_pb2.ForecastRequest) -> int:
     """How many numbers the request carries."""
     observed = request.observations
-    return len(observed.values) + len(observed.covariates) + len(request.future_covariates)
+    return len(observed.values) + len(observed.covariates) + len(observed.times) + len(request.future_covariates)
 
 
 def fork_request(
     source_id: str,
     session_id: str,
-    time_to_live: TimeToLive | None,
+    time_to_live: Span | None,
     if_version: Version | None,
     last_seen: Version | None,
 ) -> forecast_service_pb2.ForkSessionRequest:
@@ -175,8 +218,9 @@ def to_version(message: forecast_pb2.Version) -> Version:
 def merged(
     parts: Sequence[forecast_service_pb2.ForecastRequest], answers: Sequence[forecast_service_pb2.ForecastResponse]
 ) -> forecast_service_pb2.ForecastResponse:
-    """The last part's answer, with the pit of all parts: NaN for one that was answered as a repetition."""
+    """The last part's answer, with what all parts told: the pit is NaN for one that was answered as a repetition."""
     last = answers[-1]
+    last.opened = any(answer.opened for answer in answers)
     if len(answers) > 1 and any(answer.pit for answer in answers):
         pieces = zip(parts, answers, strict=True)
         pit = [answer.pit or [nan] * len(part.observations.values) for part, answer in pieces]
@@ -204,7 +248,7 @@ def to_forecast(response: forecast_service_pb2.ForecastResponse) -> Forecast:
         version=to_version(response.version),
         opened=response.opened,
         replayed=response.replayed,
-        start_time=message.start_time.ToDatetime(UTC) if message.HasField("start_time") else None,
+        start_time=as_datetime(message.start_time, message.time_zone) if message.HasField("start_time") else None,
         frequency=message.frequency,
         targets=tuple(message.targets),
         levels=tuple(message.quantile_levels),
@@ -212,6 +256,7 @@ def to_forecast(response: forecast_service_pb2.ForecastResponse) -> Forecast:
         classes=tuple(message.classes),
         pit=_pit(response, len(message.targets)),
         gates=_gates(response),
+        time_zone=message.time_zone,
     )
 
 
@@ -242,8 +287,10 @@ def to_session_info(message: forecast_pb2.Session) -> SessionInfo:
         model_version=message.model_version,
         version=to_version(message.version),
         time_to_live=message.time_to_live.ToTimedelta(),
-        last_time=message.last_time.ToDatetime(UTC) if message.HasField("last_time") else None,
+        last_time=as_datetime(message.last_time, message.time_zone) if message.HasField("last_time") else None,
         categories=dict(message.categories),
+        time_zone=message.time_zone,
+        max_ahead=message.max_ahead.ToTimedelta() if message.HasField("max_ahead") else None,
     )
 
 
@@ -269,29 +316,19 @@ def to_model_info(message: model_service_pb2.Model) -> ModelInfo:
     )
 
 
-def _duration(field: str, time_to_live: TimeToLive) -> Duration:
+def _duration(field: str, span: Span) -> Duration:
     duration = Duration()
     try:
-        span = time_to_live if isinstance(time_to_live, timedelta) else timedelta(seconds=time_to_live)
-        duration.FromTimedelta(span)
+        duration.FromTimedelta(span if isinstance(span, timedelta) else timedelta(seconds=span))
     except (TypeError, ValueError, OverflowError) as error:
-        raise invalid(field, f"{time_to_live!r} is neither seconds nor a timedelta") from error
+        raise invalid(field, f"{span!r} is neither seconds nor a timedelta") from error
     return duration
 
 
-def _timestamp(time: Any) -> Timestamp:
-    if isinstance(time, datetime):
-        if time.tzinfo is None:
-            raise invalid("observations.start_time", f"{time} has no time zone")
-        message = Timestamp()
-        message.FromDatetime(time)
-        message.nanos += getattr(time, "nanosecond", 0)  # of a pandas Timestamp
-        return message
-    if isinstance(time, np.datetime64) and not np.isnat(time):
-        nanoseconds = time.astype("datetime64[ns]")
-        if nanoseconds.astype(time.dtype) != time:
-            raise invalid("observations.start_time", f"{time} is not a time of the years 1678 to 2261")
-        message = Timestamp()
-        message.FromNanoseconds(int(nanoseconds.astype(np.int64)))
-        return message
-    raise invalid("observations.start_time", f"{time!r} is not a datetime with a time zone or a datetime64 (UTC)")
+def _timestamp(field: str, time: int) -> Timestamp:
+    message = Timestamp()
+    try:
+        message.FromNanoseconds(time)
+    except ValueError as error:
+        raise invalid(field, f"{time} ns since 1970 is not a time of the years 1678 to 2261") from error
+    return message

@@ -1,18 +1,23 @@
 """What both clients say in the same words: from arguments to operations, and from outcomes to results."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from statecast.v1 import forecast_service_pb2, model_service_pb2
+import numpy as np
+
+from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
 
 from . import batches, calls, messages
 from .ask import Ask, Observations, Values
 from .batches import Item
 from .calls import Operation, Patience
 from .core import Request, Response, SessionCore
-from .errors import DeadlineExceeded, SomeFailed, StatecastError, invalid
+from .errors import DeadlineExceeded, InvalidArgument, SomeFailed, StatecastError, invalid
 from .memory import Memory
-from .messages import TimeToLive
+from .messages import Span
+from .times import Instants, dated
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
 T = TypeVar("T")
@@ -64,30 +69,25 @@ def split_pairs(pairs: Iterable[tuple[S, Values]], kind: type[S], client: Any) -
 
 
 def new_core(
-    session_id: str,
-    model: str,
-    model_version: str,
-    time_to_live: TimeToLive | None,
-    categories: Mapping[str, str] | None,
-    resume_only: bool,
-    replay_requests: int,
+    session_id: str, opening: forecast_pb2.OpenOptions, *, resume_only: bool, replay_requests: int
 ) -> SessionCore:
-    """A session that its first request opens, unless it must exist already."""
-    options = messages.open_options(model, model_version, time_to_live, categories)
-    memory = Memory(messages.count("replay_requests", replay_requests))
-    return SessionCore(messages.text("session_id", session_id), None if resume_only else options, memory)
+    """A session that its first request opens so, unless it must exist already."""
+    name, memory = messages.text("session_id", session_id), Memory(messages.count("replay_requests", replay_requests))
+    return SessionCore(name, None if resume_only else opening, memory, time_zone=opening.time_zone)
 
 
 def observe(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float) -> Operation[Receipt]:
     """Appends."""
-    parts = _parts(core, observed, ask)
-    return _to_receipt(parts, (yield from batches.forecast(core, parts, timeout_seconds)))
+    asked = _asked(core, observed, ask)
+    response = yield from batches.forecast(core, asked.parts, timeout_seconds, may_split=not ask.request_id)
+    return _to_receipt(asked, response)
 
 
 def step(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float) -> Operation[Forecast]:
     """Appends, which may be nothing, and forecasts."""
-    parts = _parts(core, observed, _ahead(ask))
-    return _to_forecast(parts, (yield from batches.forecast(core, parts, timeout_seconds)))
+    asked = _asked(core, observed, _ahead(ask))
+    response = yield from batches.forecast(core, asked.parts, timeout_seconds, may_split=not ask.request_id)
+    return _to_forecast(asked, response)
 
 
 def forward(
@@ -112,29 +112,58 @@ def step_many(told: Iterable[Told], ask: Ask, timeout_seconds: float) -> Operati
 def _many(
     told: Iterable[Told],
     ask: Ask,
-    convert: Callable[[Sequence[Request], Response], Any],
+    convert: Callable[["_Asked", Response], Any],
     timeout_seconds: float,
 ) -> Operation[list[Any]]:
-    items = [Item(core, _parts(core, observed, ask)) for core, observed in told]
+    every = [_asked(core, observed, ask, is_one_of_many=True) for core, observed in told]
+    items = [Item(asked.core, asked.parts) for asked in every]
     yield from batches.forecast_many(items, timeout_seconds)
-    results = [item.error or convert(item.parts, messages.merged(item.parts, item.answers)) for item in items]
+    results = [
+        item.error or convert(asked, messages.merged(item.parts, item.answers))
+        for asked, item in zip(every, items, strict=True)
+    ]
     if any(isinstance(result, StatecastError) for result in results):
         raise SomeFailed(results)
     return results
 
 
-def _parts(core: SessionCore, observed: Observations, ask: Ask) -> list[Request]:
-    request = messages.forecast_request(core.session_id, ask, observed.future_covariates)
-    blocks = messages.observations(observed.values, observed.start_time, observed.covariates)
-    return core.parts(request, blocks, ask.request_id)
+@dataclass(frozen=True)
+class _Asked:
+    """What a call asks of one session: its requests, and when the future covariates are, if those are dated."""
+
+    core: SessionCore
+    parts: list[Request]
+    ahead: Instants
 
 
-def _to_receipt(parts: Sequence[Request], response: Response) -> Receipt:
-    return messages.to_receipt(response, parts[-1].observations.targets)
+def _asked(core: SessionCore, observed: Observations, ask: Ask, *, is_one_of_many: bool = False) -> _Asked:
+    try:
+        request = messages.forecast_request(core.session_id, ask, observed.future_covariates)
+        when = dated(observed, core.reading, core.last_time)
+        blocks = messages.observations(observed, when)
+        return _Asked(core, core.parts(request, blocks, ask.request_id, when.zone), when.ahead)
+    except InvalidArgument as error:
+        if is_one_of_many:
+            error.message = f"session {core.session_id!r}: {error.message}"
+            error.args = (error.message,)
+        raise
 
 
-def _to_forecast(parts: Sequence[Request], response: Response) -> Forecast:
-    return messages.to_forecast(response)
+def _to_receipt(asked: _Asked, response: Response) -> Receipt:
+    return messages.to_receipt(response, asked.parts[-1].observations.targets)
+
+
+def _to_forecast(asked: _Asked, response: Response) -> Forecast:
+    forecast = messages.to_forecast(response)
+    if asked.ahead.size and forecast.start_time is not None:
+        steps: Any = forecast.to_pandas().index  # pandas is here, for it is where those times come from
+        if not np.array_equal(steps.as_unit("ns").asi8, asked.ahead):
+            warnings.warn(
+                f"session {forecast.session_id!r}: this forecast is of {steps[0]} to {steps[-1]}, and the future "
+                "covariates are dated otherwise; they were taken in their order",
+                stacklevel=2,
+            )
+    return forecast
 
 
 def get_session(session_id: str, timeout_seconds: float) -> Operation[SessionInfo]:
@@ -156,7 +185,7 @@ def list_sessions(prefix: str, page_token: str, timeout_seconds: float) -> Opera
 def fork(
     core: SessionCore,
     session_id: str,
-    time_to_live: TimeToLive | None,
+    time_to_live: Span | None,
     if_version: Version | None,
     timeout_seconds: float,
 ) -> Operation[SessionCore]:
@@ -164,7 +193,8 @@ def fork(
     message = messages.fork_request(core.session_id, session_id, time_to_live, if_version, core.version)
     response = yield from calls.exchange(calls.FORK_SESSION, message, Patience(timeout_seconds))
     version = messages.to_version(response.session.version)
-    return SessionCore(session_id, None, core.memory.begun_at(version), version, is_open=True)
+    memory, zone = core.memory.begun_at(version), response.session.time_zone
+    return SessionCore(session_id, None, memory, version, is_open=True, time_zone=core.time_zone, zone_seen=zone)
 
 
 def close(core: SessionCore, timeout_seconds: float) -> Operation[None]:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import tzinfo
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -13,11 +14,11 @@ import grpc
 from numpy.typing import ArrayLike
 
 from . import calls, operations
-from .ask import Ask, Observations, Time, Values
+from .ask import Ask, Observations, Time, Times, Values
 from .calls import Method, Operation, Pause
 from .core import REPLAY_REQUESTS, SessionCore
 from .errors import Cancelled, StatecastError
-from .messages import TimeToLive
+from .messages import Span, open_options
 from .sync_stream import Driver, FrameStream
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
@@ -72,8 +73,10 @@ class Client:
         model: str = "",
         *,
         model_version: str = "",
-        time_to_live: TimeToLive | None = None,
+        time_to_live: Span | None = None,
         categories: Mapping[str, str] | None = None,
+        time_zone: str | tzinfo = "",
+        max_ahead: Span | None = None,
         resume_only: bool = False,
         replay_requests: int = REPLAY_REQUESTS,
     ) -> "Session":
@@ -87,13 +90,17 @@ class Client:
                 observation; None for the server's default.
             categories: The session's static categories, such as {"region": "north"}: for those of the model that are
                 known. A value that the model has not seen in training counts as unknown.
+            time_zone: The zone whose days count where the model's steps are a day or longer, such as "Europe/Berlin".
+                Unless named, it is that of the first observations, if their times have one, or else UTC. A session that
+                exists keeps its own.
+            max_ahead: How far ahead of the server's clock, in seconds or as a timedelta, observations may be dated; 0
+                for any time, None for the larger of one day and two steps. A session that exists keeps its own.
             resume_only: Whether the session must exist.
             replay_requests: How many of its last requests (and at most 10,000 of their numbers) to keep, to send them
                 again by itself should the server's Redis lose them; 0 for none.
         """
-        core = operations.new_core(
-            session_id, model, model_version, time_to_live, categories, resume_only, replay_requests
-        )
+        opening = open_options(model, model_version, time_to_live, categories, time_zone, max_ahead)
+        core = operations.new_core(session_id, opening, resume_only=resume_only, replay_requests=replay_requests)
         return self._new_session(core)
 
     def observe_many(
@@ -266,6 +273,7 @@ class Session:
         *,
         covariates: ArrayLike | None = None,
         start_time: Time | None = None,
+        times: Times | None = None,
         request_id: str | None = None,
         if_version: Version | None = None,
         explain: bool = False,
@@ -274,10 +282,13 @@ class Session:
         """Appends observations.
 
         Args:
-            values: A number, [time], or [time, targets]; NaN or None where missing.
+            values: A number, [time], or [time, targets]; NaN or None where missing. The times in the index of a Series
+                or DataFrame are sent along.
             covariates: What the model's covariates were, in its order: [time, covariates], or [time] if it has one, or
                 those of a single number; NaN where not known, None if none is.
-            start_time: The time of the first one, for a model with a frequency.
+            start_time: The time of the first one, for a model with a frequency; the others follow step by step.
+            times: The time of each one, ascending, instead of `start_time`; steps between them are missing ones. Times
+                without a zone are in the session's `time_zone`, or in UTC if it was not named.
             request_id: An id of this request, so that it can be repeated by whoever knows the id, even from another
                 process; None for a new one.
             if_version: Append only if the session stands exactly there.
@@ -285,7 +296,7 @@ class Session:
             timeout_seconds: None for the client's.
         """
         timeout = self._client._timeout(timeout_seconds)
-        observed = Observations(values, covariates=covariates, start_time=start_time)
+        observed = Observations(values, covariates=covariates, start_time=start_time, times=times)
         ask = Ask(explain=explain, request_id=request_id, if_version=if_version)
         operation = operations.observe(self._core, observed, ask, timeout)
         return self._client._run_alone(operation, [self], timeout)
@@ -327,6 +338,7 @@ class Session:
         covariates: ArrayLike | None = None,
         future_covariates: ArrayLike | None = None,
         start_time: Time | None = None,
+        times: Times | None = None,
         request_id: str | None = None,
         if_version: Version | None = None,
         explain: bool = False,
@@ -335,7 +347,11 @@ class Session:
         """Appends observations and forecasts from there, in one request; arguments as for `observe` and `forecast`."""
         timeout = self._client._timeout(timeout_seconds)
         observed = Observations(
-            values, covariates=covariates, future_covariates=future_covariates, start_time=start_time
+            values,
+            covariates=covariates,
+            future_covariates=future_covariates,
+            start_time=start_time,
+            times=times,
         )
         ask = Ask(horizon, quantile_levels, explain, request_id, if_version)
         operation = operations.step(self._core, observed, ask, timeout)
@@ -349,7 +365,7 @@ class Session:
         self,
         session_id: str,
         *,
-        time_to_live: TimeToLive | None = None,
+        time_to_live: Span | None = None,
         if_version: Version | None = None,
         timeout_seconds: float | None = None,
     ) -> "Session":

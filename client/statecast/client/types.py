@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 S = TypeVar("S", bound=np.generic)
+DAY_NS = 86_400_000_000_000
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Forecast:
         version: Where the session stands; the forecast is of the steps after it.
         opened: Whether this call opened the session.
         replayed: Whether an earlier call with the same request id had appended the observations already.
-        start_time: The time of the first step, in UTC; None if the model declares no frequency.
+        start_time: The time of the first step, in the session's zone; None if the model declares no frequency.
         frequency: The time between two steps as a pandas alias; empty if the model declares none.
         targets: The names of the targets.
         levels: The quantile levels, in the order asked for; empty if these are probabilities.
@@ -89,6 +90,7 @@ class Forecast:
         classes: The symbols whose probabilities these are; empty if these are quantiles.
         pit: As in a Receipt, float32 [time, targets]; None if nothing was appended, or by an earlier call.
         gates: As in a Receipt.
+        time_zone: The name of the session's zone; empty for UTC.
     """
 
     session_id: str
@@ -103,6 +105,7 @@ class Forecast:
     classes: tuple[str, ...] = ()
     pit: NDArray[np.float32] | None = None
     gates: Gates | None = None
+    time_zone: str = ""
 
     @property
     def horizon(self) -> int:
@@ -175,21 +178,40 @@ class Forecast:
     def to_pandas(self) -> "pd.DataFrame":
         """A row for each step and a column for each level or symbol; for each target and that if there are several.
 
-        The index holds times if the model declares a frequency, else steps ahead from 1.
+        The index holds times in the session's zone if the model declares a frequency, else steps ahead from 1.
 
         Raises:
             ImportError: pandas is not installed; `pip install 'statecast[pandas]'` brings it.
+            InvalidArgument: This machine has no data about the session's zone; `pip install tzdata` brings it.
         """
         import pandas as pd
 
         index: Any = pd.RangeIndex(1, self.horizon + 1, name="step")
         if self.start_time is not None:
-            index = pd.date_range(self.start_time, periods=self.horizon, freq=self.frequency, name="time")
+            index = self._times(self.start_time)
         inner, name = (self.classes, "symbol") if self.classes else (self.levels, "level")
         columns: Any = pd.Index(inner, name=name)
         if len(self.targets) > 1:
             columns = pd.MultiIndex.from_product([self.targets, inner], names=["target", name])
         return pd.DataFrame(self.values.swapaxes(1, 2).reshape(self.horizon, -1), index, columns)
+
+    def _times(self, start: datetime) -> "pd.DatetimeIndex":
+        import pandas as pd
+        from pandas.tseries.frequencies import to_offset
+
+        from .zones import zone_info  # which needs this module
+
+        offset, zone = to_offset(self.frequency), zone_info(self.time_zone)
+        try:
+            is_absolute = zone is UTC or offset.nanos < DAY_NS
+        except ValueError:  # of steps of the calendar
+            is_absolute = False
+        if is_absolute:
+            steps = pd.date_range(start.astimezone(UTC), periods=self.horizon, freq=offset, name="time")
+            return steps.tz_convert(zone)
+        days = pd.date_range(_on_wall_clock(start.astimezone(zone)), periods=self.horizon, freq=offset, name="time")
+        first = np.ones(self.horizon, bool)
+        return days.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")
 
 
 @dataclass(frozen=True)
@@ -202,8 +224,10 @@ class SessionInfo:
         model_version: That model's version.
         version: Where it stands.
         time_to_live: How long it is kept after its last observation.
-        last_time: The time of its last step, in UTC; None if the model declares no frequency or there is none yet.
+        last_time: The time of its last step, in its zone; None if the model declares no frequency or there is none yet.
         categories: Its static categories, as they were given when it was opened.
+        time_zone: The name of its zone, whose days count where steps are a day or longer; empty for UTC.
+        max_ahead: How far ahead of the server's clock its observations may be dated; None for the default.
     """
 
     session_id: str
@@ -213,6 +237,8 @@ class SessionInfo:
     time_to_live: timedelta
     last_time: datetime | None
     categories: Mapping[str, str] = field(default_factory=dict, hash=False)
+    time_zone: str = ""
+    max_ahead: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -254,3 +280,10 @@ class ModelInfo:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     classes: tuple[str, ...] = ()
     adaptive: bool = False
+
+
+def _on_wall_clock(moment: datetime) -> datetime:
+    """What the clock shows at a step of days: midnight, also where the clocks skip it."""
+    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    meant = midnight if midnight.timestamp() == moment.timestamp() else moment
+    return meant.replace(tzinfo=None)
