@@ -17,8 +17,8 @@ from .context import Context
 from .contract import Future
 from .digest import digest_of
 from .errors import ObservationError
-from .features import step_features, step_size
-from .head import QuantileHead, within_reach
+from .features import step_features, step_size, units_of
+from .head import FLOAT32_RESOLUTION, QuantileHead, within_reach
 from .known import KnownInputs
 from .naive import Candidates, NaiveForecasters, Statistics
 from .pit import share_below
@@ -26,6 +26,8 @@ from .state import Part, State, StateLayout
 from .trace import Ends, Path, Trace
 
 LARGEST_VALUE = 1e30
+# A value so close to the median, as a share of the series' scale, is as good as the median.
+ROUNDING_SHARE = 1e-6
 # Forecasts that are checked against outcomes, at once: each takes some kilobytes meanwhile.
 CHECKS_AT_ONCE = 4096
 
@@ -287,7 +289,9 @@ class Forecaster(nn.Module):
         before = path.statistics.at(slice(None), slice(None, -1))
         # [B, T, D, Q], as one step ahead of each of B x T sessions.
         standing = within_reach(adapted.standing.transpose(2, 3).unsqueeze(2), before)
-        return share_below(standing.squeeze(2).transpose(2, 3), taken.values, self.calibrator.levels)
+        units = units_of(self.naive, before)
+        rounding = ROUNDING_SHARE * units.scale + FLOAT32_RESOLUTION * taken.values.abs()
+        return share_below(standing.squeeze(2).transpose(2, 3), taken.values, self.calibrator.levels, rounding)
 
     def _checked_forecasts(self, taken: "_Taken", path: Path, rows: Tensor, at: Tensor, ahead: Tensor) -> Tensor:
         """Forecasts of M sessions as they stood, one step each; nobody has told yet what is known of that step."""

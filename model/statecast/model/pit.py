@@ -9,7 +9,7 @@ NARROWEST = 1e-300
 _MOST_WIDTHS = 1e3
 
 
-def share_below(quantiles: Tensor, values: Tensor, levels: Tensor) -> Tensor:
+def share_below(quantiles: Tensor, values: Tensor, levels: Tensor, rounding: Tensor | None = None) -> Tensor:
     """The probability of what is lower than a value, and half of that of the very value.
 
     Linear between quantiles; beyond the outermost, the density falls on as it does between the outermost two.
@@ -18,6 +18,7 @@ def share_below(quantiles: Tensor, values: Tensor, levels: Tensor) -> Tensor:
         quantiles: Ascending, float64 [..., Q].
         values: float64 [...].
         levels: Of the quantiles, two or more, float64 [Q].
+        rounding: How close to the median a value is as good as the median, float64 [...]; None for not at all.
 
     Returns:
         float64 [...], 0 to 1; NaN where a quantile or the value is.
@@ -32,6 +33,9 @@ def share_below(quantiles: Tensor, values: Tensor, levels: Tensor) -> Tensor:
     rise = (past[..., -1] - 1).clamp(0, _MOST_WIDTHS)
     above = 1 - (1 - highest) * torch.exp(log((1 - highest) / (1 - high)) * rise)
     share = torch.where(rise > 0, above, torch.maximum(lowest * fall, inside))
+    if rounding is not None:
+        median = quantiles[..., int((levels - 0.5).abs().argmin())]
+        share = torch.where((values - median).abs() <= rounding, 0.5, share)
     equal = quantiles == value
     if bool((equal.sum(-1) > 1).any()):
         return _halved(share, equal, levels)

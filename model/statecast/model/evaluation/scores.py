@@ -192,6 +192,7 @@ def _losses(values: Floats, forecasts: Forecasts, levels: tuple[float, ...]) -> 
 
 def _coverage(values: Floats, forecasts: Forecasts, protocol: Protocol) -> tuple[Coverage, ...]:
     seen, second = ~np.isnan(values), protocol.in_second_half(forecasts.windows)
+    values = _as_forecast(values)
     result = []
     for low, high in central_bands(forecasts.levels):
         inside = (values >= _at_level(forecasts, low)) & (values <= _at_level(forecasts, high))
@@ -203,7 +204,7 @@ def _coverage(values: Floats, forecasts: Forecasts, protocol: Protocol) -> tuple
 
 
 def _observed_share(values: Floats, forecasts: Forecasts) -> dict[float, float]:
-    seen = ~np.isnan(values)
+    seen, values = ~np.isnan(values), _as_forecast(values)
     return {
         level: _mean(np.where(seen, values <= _at_level(forecasts, position), np.nan))
         for position, level in enumerate(forecasts.levels)
@@ -211,7 +212,12 @@ def _observed_share(values: Floats, forecasts: Forecasts) -> dict[float, float]:
 
 
 def _at_level(forecasts: Forecasts, position: int) -> Floats:
-    return np.stack([each[..., position] for each in forecasts.quantiles])
+    return _as_forecast(np.stack([each[..., position] for each in forecasts.quantiles]))
+
+
+def _as_forecast(values: Floats) -> Floats:
+    """Rounded as forecasts are on the wire, so that an outcome lies at a quantile that tells all its digits."""
+    return values.astype(np.float32).astype(np.float64)
 
 
 def _series_score(truth: Truth, values: Floats, losses: Floats, scaled_errors: Floats, errors: Floats) -> SeriesScore:
