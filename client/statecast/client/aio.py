@@ -1,6 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from datetime import tzinfo
 from types import TracebackType
@@ -32,6 +33,9 @@ class AsyncClient:
     Every method raises `StatecastError` and its kinds, and repeats a request whose outcome is unknown, safely, until
     its time is up. `timeout_seconds` is the time for one request, all attempts together; what is cut into several
     requests (more than 7,560 values and covariates, hundreds of sessions) has it for each.
+
+    It belongs to the event loop and the process that use it. Once that loop has ended, the next one may use it: it
+    connects anew.
     """
 
     def __init__(
@@ -48,6 +52,8 @@ class AsyncClient:
         self._closed = False
         # One for each session that is in use, however many objects there are of it.
         self._locks: WeakValueDictionary[str, SessionLock] = WeakValueDictionary()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process_id = os.getpid()
         self._target, self._credentials = operations.check_target(target), credentials
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[Method, Any] = {}
@@ -177,6 +183,8 @@ class AsyncClient:
     async def close(self) -> None:
         """Hangs up; the sessions live on in the server."""
         self._closed = True
+        if asyncio.get_running_loop() is not self._loop or self._process_id != os.getpid():
+            return  # what there was to close has gone with its loop or its process
         if self._stream is not None:
             await self._stream.close()
         if self._channel is not None:
@@ -191,7 +199,22 @@ class AsyncClient:
         await self.close()
 
     def _new_session(self, core: SessionCore) -> "AsyncSession":
-        return AsyncSession(self, core, self._locks.setdefault(core.session_id, SessionLock()))
+        return AsyncSession(self, core)
+
+    def _enter_loop(self) -> None:
+        """Connects anew if the event loop is another one than before.
+
+        Raises:
+            StatecastError: The loop before still runs, or this is another process.
+        """
+        operations.check_process(self._process_id)
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        if self._loop is not None and self._loop.is_running():
+            raise StatecastError("this AsyncClient is in use on another event loop; make one for each loop")
+        self._loop, self._channel, self._stream, self._methods = loop, None, None, {}
+        self._locks = WeakValueDictionary()
 
     def _connect(self) -> grpc.aio.Channel:
         if self._channel is None:  # made here, not by the constructor, which may run before the loop does
@@ -233,13 +256,15 @@ class AsyncClient:
 
         A session remembers the last requests only: while the outcome of one is unknown, others must not push it out.
         """
-        async with Turn({session.id: session._lock for session in sessions}, timeout_seconds):
+        self._enter_loop()
+        async with Turn({session.id: session._turn() for session in sessions}, timeout_seconds):
             return await self._run(operation)
 
     async def _run(self, operation: Operation[T]) -> T:
         """Carries an operation out."""
         if self._closed:
             raise StatecastError("the client is closed")
+        self._enter_loop()
         try:
             action = next(operation)
             while True:
@@ -268,8 +293,9 @@ class AsyncClient:
 class AsyncSession:
     """One sequence of observations, whose state the server keeps. Made by `AsyncClient.session`."""
 
-    def __init__(self, client: AsyncClient, core: SessionCore, lock: SessionLock) -> None:
-        self._client, self._core, self._lock = client, core, lock
+    def __init__(self, client: AsyncClient, core: SessionCore) -> None:
+        self._client, self._core = client, core
+        self._lock: SessionLock | None = None
 
     @property
     def id(self) -> str:
@@ -403,6 +429,13 @@ class AsyncSession:
         timeout = self._client._timeout(timeout_seconds)
         operation = operations.close(self._core, timeout)
         await self._client._run_alone(operation, [self], timeout)
+
+    def _turn(self) -> SessionLock:
+        """The lock of the session on the client's loop."""
+        locks = self._client._locks
+        if self._lock is None or locks.get(self.id) is not self._lock:
+            self._lock = locks.setdefault(self.id, SessionLock())
+        return self._lock
 
     async def _forward(
         self, observed: Observations, ask: Ask, timeout_seconds: float | None

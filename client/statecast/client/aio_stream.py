@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from .core import Request, Response
-from .errors import Cancelled, DeadlineExceeded, StatecastError, Unavailable, from_rpc_error
+from .errors import Cancelled, DeadlineExceeded, ServerError, StatecastError, Unavailable, from_rpc_error
 from .outbox import Key, Outbox
 
 R = TypeVar("R")
@@ -93,10 +93,13 @@ class AsyncStream:
         self._outbox.fail(partial(Cancelled, "the client is closed"))  # also where the task had not even begun
 
     async def _run(self) -> None:
-        call = self._open_call()
-        writer = asyncio.ensure_future(self._write(call))
+        """Reads until the stream ends, however it does; then all who wait are told."""
         make_error: Callable[[], StatecastError] = partial(Unavailable, "the server has ended the stream")
+        call: Any = None
+        writer: asyncio.Task[None] | None = None
         try:
+            call = self._open_call()
+            writer = asyncio.ensure_future(self._write(call))
             while (frame := await call.read()) is not grpc.aio.EOF:
                 self._outbox.take(frame)
         except grpc.RpcError as error:
@@ -104,19 +107,33 @@ class AsyncStream:
         except asyncio.CancelledError:
             make_error = partial(Cancelled, "the client is closed")
             raise
+        except Exception as error:
+            make_error = partial(_broken, error)
         finally:
             self._task = None
-            writer.cancel()
-            call.cancel()
+            for each in (writer, call):
+                if each is not None:
+                    each.cancel()
             self._outbox.fail(make_error)
 
     async def _write(self, call: Any) -> None:
-        with suppress(grpc.RpcError, asyncio.InvalidStateError):  # whoever reads hears of it
-            while True:
-                await self._has_requests.wait()
-                self._has_requests.clear()
-                while (frame := self._outbox.next_frame()) is not None:
-                    await call.write(frame)
+        try:
+            with suppress(grpc.RpcError, asyncio.InvalidStateError):  # whoever reads hears of it
+                while True:
+                    await self._has_requests.wait()
+                    self._has_requests.clear()
+                    while (frame := self._outbox.next_frame()) is not None:
+                        await call.write(frame)
+        except Exception as error:
+            self._outbox.fail(partial(_broken, error))
+            call.cancel()
+
+
+def _broken(cause: Exception) -> StatecastError:
+    """The error of all who wait for a stream that cannot go on, for a reason that will not pass by itself."""
+    error = ServerError(f"the stream cannot be used: {cause!r}")
+    error.outcome_unknown = True
+    return error
 
 
 def _resolve(answer: "asyncio.Future[Response]", result: Response | StatecastError) -> None:

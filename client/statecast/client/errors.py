@@ -22,6 +22,7 @@ have been appended. The same call with the error's `request_id` appends them if 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -162,6 +163,10 @@ class SomeFailed(StatecastError):
         errors = [result for result in results if isinstance(result, StatecastError)]
         super().__init__(f"{len(errors)} of {len(results)} requests failed, the first with: {errors[0]}")
         self.results = list(results)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Made again from its results, not from its message as other exceptions are."""
+        return type(self), (self.results,), self.__dict__
 
 
 KINDS: dict[grpc.StatusCode, type[StatecastError]] = {

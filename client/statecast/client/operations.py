@@ -1,5 +1,6 @@
 """What both clients say in the same words: from arguments to operations, and from outcomes to results."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -45,6 +46,19 @@ def check_timeout(timeout_seconds: float) -> float:
     if not number or not 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
         raise invalid("timeout_seconds", f"expected more than 0 and at most {LONGEST_TIMEOUT_SECONDS:g}")
     return float(timeout_seconds)
+
+
+def check_process(process_id: int) -> None:
+    """Refuses to go on in another process than the one that made a client.
+
+    Raises:
+        StatecastError: This process was forked off that one.
+    """
+    if process_id != os.getpid():
+        raise StatecastError(
+            f"this client was made in process {process_id}, and its connection does not survive a fork; make a new "
+            f"client in process {os.getpid()}"
+        )
 
 
 def kept_waiting(session_id: str, timeout_seconds: float) -> DeadlineExceeded:

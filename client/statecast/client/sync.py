@@ -1,5 +1,6 @@
 """The client for ordinary code. Clients may be shared by threads."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 
 class Client:
-    """A connection to a Statecast server, or to several behind one name.
+    """A connection to a Statecast server, or to several behind one name, of the process that makes it.
 
     Every method raises `StatecastError` and its kinds, and repeats a request whose outcome is unknown, safely, until
     its time is up. `timeout_seconds` is the time for one request, all attempts together; what is cut into several
@@ -48,6 +49,7 @@ class Client:
         # One for each session that is in use, however many objects there are of it.
         self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._making_locks = threading.Lock()
+        self._process_id = os.getpid()
         target, options = operations.check_target(target), list(calls.CHANNEL_OPTIONS)
         if credentials is None:
             self._channel = grpc.insecure_channel(target, options)
@@ -168,6 +170,7 @@ class Client:
 
         if self._closed:
             raise StatecastError("the client is closed")
+        operations.check_process(self._process_id)
         driver: Driver[Session] = Driver(FrameStream(self._stream_method), lambda session: session.id)
         return driver.run(work())
 
@@ -194,7 +197,8 @@ class Client:
     def close(self) -> None:
         """Hangs up; the sessions live on in the server."""
         self._closed = True
-        self._channel.close()
+        if self._process_id == os.getpid():  # the connection belongs to the process that made it
+            self._channel.close()
 
     def __enter__(self) -> "Client":
         return self
@@ -205,6 +209,7 @@ class Client:
         self.close()
 
     def _new_session(self, core: SessionCore) -> "Session":
+        operations.check_process(self._process_id)
         with self._making_locks:
             lock = self._locks.setdefault(core.session_id, threading.Lock())
         return Session(self, core, lock)
@@ -218,6 +223,7 @@ class Client:
 
         A session remembers the last requests only: while the outcome of one is unknown, others must not push it out.
         """
+        operations.check_process(self._process_id)
         end = time.monotonic() + timeout_seconds
         with ExitStack() as stack:
             locks = {session.id: session._lock for session in sessions}
@@ -231,6 +237,7 @@ class Client:
         """Carries an operation out."""
         if self._closed:
             raise StatecastError("the client is closed")
+        operations.check_process(self._process_id)
         try:
             action = next(operation)
             while True:
