@@ -488,3 +488,45 @@ def test_sparse_series_travel_in_parts_too(client: Any, session_id: str, many: b
 )  # fmt: skip
 def test_what_is_no_row_of_times_is_refused(times: Any, says: str) -> None:
     assert says in refused([1.0] * 4, times=times).message
+
+
+def test_a_session_in_utc_is_opened_again_in_its_zone_as_advised(knowing: Any, session_id: str) -> None:
+    session = knowing.session(session_id, model="daily", time_zone="UTC")
+    midnights = pd.Series(range(4), pd.date_range("2024-03-29", periods=4, tz="Europe/Berlin"))
+    with pytest.raises(InvalidArgument, match=r"time_zone='Europe/\.\.\.'.*close it first if it exists") as caught:
+        session.observe(midnights)
+    assert caught.value.field == "observations.times[3]"
+    session.observe(midnights[:3])  # which begin at 23:00 in UTC
+    session.close()
+    again = knowing.session(session_id, model="daily", time_zone="Europe/Berlin")
+    assert again.observe(midnights).version.step == 4
+    offsets = pd.Series(range(3), pd.to_datetime([day.isoformat() for day in midnights.index[:3]]))
+    fixed = knowing.session(session_id + "-2", model="daily")
+    fixed.observe(offsets)
+    assert fixed.info().time_zone == "+01:00"
+    with pytest.raises(InvalidArgument, match=r"days of \+01:00.*time_zone='Europe/\.\.\.'"):
+        fixed.observe(midnights[3:])
+
+
+def test_a_session_that_may_run_ahead_is_opened_again_as_advised(client: Any, session_id: str) -> None:
+    session, now = (
+        client.session(session_id, model="hourly"),
+        datetime.now(UTC).replace(minute=0, second=0, microsecond=0),
+    )
+    session.observe(1.0, start_time=now)
+    ahead = now + timedelta(days=30)
+    with pytest.raises(PreconditionFailed, match=r"larger max_ahead, 0 for any time \(close it first if it exists\)"):
+        session.observe(2.0, start_time=ahead)
+    session.close()
+    for max_ahead in (0, timedelta(days=31)):
+        again = client.session(session_id, model="hourly", max_ahead=max_ahead)
+        again.observe(2.0, start_time=ahead)
+        again.close()
+
+
+def test_a_naive_datetime_is_taken_either_way_as_advised(client: Any, session_id: str) -> None:
+    session, naive = client.session(session_id, model="hourly"), datetime(2024, 3, 1)
+    with pytest.raises(InvalidArgument, match=r"time\.replace\(tzinfo=timezone\.utc\), or name that of the session"):
+        session.observe(1.0, start_time=naive)
+    session.observe(1.0, start_time=naive.replace(tzinfo=UTC))
+    client.session(session_id + "-2", model="hourly", time_zone="Europe/Berlin").observe(1.0, start_time=naive)

@@ -159,7 +159,7 @@ class QuantileHead(nn.Module):
         widths = torch.maximum(torch.exp(logs) * unit, narrowest) * self.widths.view(-1, 1, 1, 1)
         below, above = widths[: self.anchor], widths[self.anchor :]
         down = -below.flip(0).cumsum(0).flip(0)
-        return centre + torch.cat([down, torch.zeros_like(widths[:1]), above.cumsum(0)])
+        return centre + torch.cat([down, torch.zeros_like(centre).unsqueeze(0), above.cumsum(0)])
 
 
 def within_reach(quantiles: Tensor, statistics: Statistics) -> Tensor:

@@ -272,3 +272,64 @@ def test_a_later_correction_is_not_taken_for_a_repeated_hour(tmp_path: Path) -> 
 def test_names_of_zones_in_texts_are_refused(read: Read) -> None:
     with pytest.raises(DataError, match="%Z names a zone ambiguously"):
         read(["01.10.2024 00:00 CEST", "01.11.2024 00:00 CET"], time_format="%d.%m.%Y %H:%M %Z")
+
+
+def test_irregular_times_are_taken_once_resampled_or_with_a_frequency_as_advised(read: Read) -> None:
+    times = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.cumsum(np.arange(1, 40) * 37 % 101 + 20), "min")
+    with pytest.raises(DataError, match="irregular") as caught:
+        read(times)
+    advised = re.findall(r"resample\('(\S+)'\)\.mean\(\)", str(caught.value))[0]
+    resampled = pd.Series(np.arange(39.0), times).resample(advised).mean()
+    assert read(resampled.index).frequency == advised == "h"
+    assert "or name a frequency" in str(caught.value)
+    assert (
+        read(times, frequency="min").series[0].values[~np.isnan(read(times, frequency="min").series[0].values)].size
+        == 39
+    )
+
+
+def test_a_single_time_is_taken_with_a_frequency_as_advised(read: Read) -> None:
+    with pytest.raises(DataError, match="single time; name it"):
+        read(["2024-01-01"])
+    assert read(["2024-01-01"], frequency="D").rows == 1
+
+
+def test_a_wrong_year_is_taken_once_mended_as_advised(read: Read) -> None:
+    times = list(pd.date_range("2024-01-01", periods=40, freq="min").astype(str))
+    with pytest.raises(DataError, match="is a time wrong, or the frequency"):
+        read([*times[:39], "2094-01-01 00:39:00"])
+    assert read(times).rows == 40
+
+
+def test_several_series_in_one_are_told_apart_as_advised(tmp_path: Path) -> None:
+    days = pd.date_range("2024-01-01", periods=20)
+    table = pd.concat(
+        [pd.DataFrame({"shop": name, "ds": days, "y": np.arange(20.0) + at}) for at, name in enumerate("ab")]
+    )
+    table.to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(DataError, match="which column tells the series apart"):
+        read_panel(tmp_path / "x.csv")
+    assert len(read_panel(tmp_path / "x.csv", Layout(unique_id="shop")).series) == 2
+    table.rename(columns={"ds": "when"}).to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(DataError, match="say which one holds the times, or that none does"):
+        read_panel(tmp_path / "x.csv", Layout(unique_id="shop"))
+    assert read_panel(tmp_path / "x.csv", Layout(unique_id="shop", time="when")).frequency == "D"
+    assert read_panel(tmp_path / "x.csv", Layout(unique_id="shop", time=None)).frequency == ""
+
+
+def test_series_of_two_frequencies_are_taken_as_advised(tmp_path: Path) -> None:
+    parts = {
+        "a": pd.date_range("2024-01-01", periods=40, freq="h"),
+        "b": pd.date_range("2024-01-01", periods=20, freq="2h"),
+    }
+    tables = {
+        name: pd.DataFrame({"unique_id": name, "ds": times, "y": 1.0 * np.arange(len(times))})
+        for name, times in parts.items()
+    }
+    pd.concat(tables.values()).to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(DataError, match="put them into two files, or name a frequency that suits both"):
+        read_panel(tmp_path / "x.csv")
+    assert read_panel(tmp_path / "x.csv", frequency="h").rows == 79
+    for name, table in tables.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+        assert read_panel(tmp_path / f"{name}.csv").rows == len(table)

@@ -118,6 +118,8 @@ def advised_time(error: ServiceError) -> str:
     ("alias", "zone", "last", "wrong"),
     [
         ("h", "", "2024-01-01T02:00", "2024-01-01T04:07Z"),
+        ("h", "", "2024-01-01T02:00", "2024-01-01T02:07Z"),
+        ("MS", BERLIN, "2024-02-01", "2024-02-15T00:00+01:00"),
         ("D", BERLIN, "2024-03-30", "2024-03-31T06:00+02:00"),
         ("D", BERLIN, "2024-03-30T06:00", "2024-03-31T07:30+02:00"),
         ("MS", BERLIN, "2024-01-01", "2024-03-15T00:00+01:00"),
@@ -150,6 +152,8 @@ def test_a_time_off_the_grid_is_taken_as_the_error_advises(alias: str, zone: str
 def test_local_midnights_need_their_zone_which_the_error_asks_for(zone: str, alias: str, times: list[str]) -> None:
     with pytest.raises(InvalidRequest, match=r"time_zone='Europe/\.\.\.'"):
         put(clock(alias, zone), *times)
+    with pytest.raises(InvalidRequest, match=r"time_zone='Europe/\.\.\.'"):
+        put(clock(alias, zone), times[1], last=put(clock(alias, zone), times[0]).times[-1] if alias != "MS" else None)
     placed = put(clock(alias, BERLIN), *times)
     assert [pd.Timestamp(time).isoformat() for time in placed.times] == [time[:10] + "T00:00:00" for time in times]
 

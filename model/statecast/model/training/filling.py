@@ -39,7 +39,8 @@ def common_frequency(parts: Sequence[Rows]) -> str:
         if other not in (None, alias):
             raise DataError(
                 f"series {shortened(part.unique_id)} goes by steps of {other}, "
-                f"but series {shortened(longest.unique_id)} by steps of {alias}"
+                f"but series {shortened(longest.unique_id)} by steps of {alias}; put them into two files, or name a "
+                "frequency that suits both"
             )
     return alias
 

@@ -79,7 +79,8 @@ def infer(times: NDArray[np.int64]) -> str:
     if count < _LEAST_COMMON_SHARE * (len(times) - 1):
         raise DataError(
             f"the times are irregular: the most common distance is {_fixed(distance)}, and only {count} of "
-            f"{len(times) - 1} are of this length; resample the data, or name a frequency"
+            f"{len(times) - 1} are of this length; resample the data, in pandas by "
+            f"resample({_unit_within(int(np.median(np.diff(times))))!r}).mean(), or name a frequency"
         )
     if alias := _mid_period(times):
         raise DataError(
@@ -152,6 +153,11 @@ def _zone_of(times: NDArray[np.int64], frequency: Frequency, written: Written) -
         return ""
     names = (*_WELL_KNOWN, *sorted(name for name in available_timezones() if "/" in name))
     return next((name for name in names if not (Zone.parse(name).walls(some) % DAY_NS).any()), "")
+
+
+def _unit_within(distance: int) -> str:
+    """Returns the longest usual unit that is not longer than a distance."""
+    return next((unit for unit, length in _UNITS_NS.items() if length <= distance), "ns")
 
 
 def _rounded(frequency: Frequency) -> str:

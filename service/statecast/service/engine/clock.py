@@ -121,7 +121,7 @@ def place(rows: Rows, given: Given, last: int | None, clock: Clock, bounds: Boun
     try:
         times = _on_grid(given, last, clock)
         follows_on = _follows_on(times, last, clock)
-        _check_late(times, given, follows_on, clock)
+        _check_late(times, given, last, follows_on, clock)
         _check_far(times, given, follows_on, clock, bounds.max_steps)
         steps = _count_steps(times, given, follows_on, last, clock)
         _check_steps(steps, len(rows), given, clock, bounds.max_steps)
@@ -235,6 +235,7 @@ def _count_steps(times: list[int], given: Given, follows_on: int, last: int | No
     if period != times[wrong]:  # of the calendar
         day = period // DAY_NS * DAY_NS + follows_on % DAY_NS
         near = day if frequency.locate(follows_on, np.array([day]))[1][0] else near
+    near = max(near, follows_on)  # what lies between the last step and the next one can only be the next one
     raise _off_grid(wrong, times[wrong], follows_on if last is None else last, near, given, clock)
 
 
@@ -261,8 +262,8 @@ def _off_grid(row: int, time: int, before: int | None, near: int, given: Given, 
     return InvalidRequest(given.field(row), f"{problem}; {advice}")
 
 
-def _check_late(times: list[int], given: Given, follows_on: int, clock: Clock) -> None:
-    if not times or times[0] >= follows_on:
+def _check_late(times: list[int], given: Given, last: int | None, follows_on: int, clock: Clock) -> None:
+    if not times or last is None or times[0] > last:
         return
     next_step = iso(clock.instant(follows_on), clock.zone)
     raise PreconditionFailed(
