@@ -5,7 +5,6 @@ import dataclasses
 import logging
 import math
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 
+from statecast.service import signals
 from statecast.service.config_file import config_option
 from statecast.service.errors import StartupError
 from statecast.service.settings import Settings
@@ -87,6 +87,7 @@ def serve(**options: Any) -> None:
 
     Without --redis-url an embedded Redis keeps the sessions, so that this command alone is a complete service.
     """
+    signals.end_when_asked()
     from statecast.service.server import run  # torch is imported only now, so that --help is quick
 
     settings = Settings(**options)
@@ -130,8 +131,7 @@ def demo(
     from statecast.service.demo import source, story  # pandas, matplotlib and more, for this command alone
     from statecast.service.demo.process import ServerFailed
 
-    for number in (signal.SIGTERM, signal.SIGHUP):  # so that server and folder are cleared away
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    signals.end_when_asked()  # so that server and folder are cleared away
     os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112
     try:
         if csv_path and time_column and value_column:

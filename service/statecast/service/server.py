@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,7 +13,7 @@ from typing import Any
 
 import torch
 
-from statecast.service import garbage
+from statecast.service import garbage, signals
 from statecast.service.edge.fronts import Fronts
 from statecast.service.edge.inside import inside
 from statecast.service.edge.transport import Place, Transport
@@ -199,7 +198,7 @@ def _edge(settings: Settings, methods: Mapping[str, Method]) -> Transport | Fron
 
 @contextmanager
 def _signals(stop: asyncio.Event) -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGHUP (the terminal is gone) set `stop`; a second one ends the process at once."""
+    """Signals to stop set `stop`; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
 
     def received(number: int) -> None:
@@ -208,7 +207,7 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
             os._exit(128 + number)
         stop.set()
 
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    numbers = signals.heeded()
     for number in numbers:
         loop.add_signal_handler(number, received, number)
     try:
