@@ -201,6 +201,31 @@ def test_starts_that_are_refused(folder: Path) -> None:
     assert "No such option" in refused("--prot", "1")
 
 
+def test_variables_of_a_platform_are_ignored_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes makes them for a Service named statecast."""
+    monkeypatch.setenv("STATECAST_PORT", "tcp://10.96.14.7:50051")
+    monkeypatch.setenv("STATECAST_METRICS_HOST", "tcp://10.96.14.7")
+    command = ["serve", "--redis-url", "redis://127.0.0.1:1"]
+    message = CliRunner().invoke(main, command).stderr
+    for name in ("STATECAST_PORT=tcp://10.96.14.7:50051", "STATECAST_METRICS_HOST=tcp://10.96.14.7"):
+        assert f"warning: {name} is not a setting of ours" in message
+    assert "Redis at redis://127.0.0.1:1 cannot be reached" in message
+    monkeypatch.setenv("STATECAST_PORT", "http")
+    assert "'http' is not a valid integer range" in CliRunner().invoke(main, command).stderr
+
+
+def test_secrets_come_out_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = tmp_path / "url"
+    address.write_text("redis://:secret@127.0.0.1:1\n")
+    monkeypatch.setenv("STATECAST_REDIS_URL_FILE", str(address))
+    assert "Redis at redis://***@127.0.0.1:1 cannot be reached" in refused()
+    assert "Redis at redis://127.0.0.1:2 cannot be reached" in refused("--redis-url", "redis://127.0.0.1:2")
+    monkeypatch.setenv("STATECAST_REDIS_URL_FILE", "/no/such")
+    assert "STATECAST_REDIS_URL_FILE: /no/such cannot be read" in refused()
+    password = ("--redis-password-file", "/no/such")
+    assert "redis-password-file /no/such cannot be read" in refused("--redis-url", "redis://127.0.0.1:1", *password)
+
+
 def test_settings_files_that_are_refused(tmp_path: Path) -> None:
     config = tmp_path / "statecast.toml"
     config.write_text("prot = 1\n")
@@ -210,6 +235,8 @@ def test_settings_files_that_are_refused(tmp_path: Path) -> None:
         assert f"{line.split()[0]} is " in refused("--config", str(config))
     config.write_text("port = \n")
     assert "cannot be read" in refused("--config", str(config))
+    config.write_bytes(b"\xef\xbb\xbfprot = 1\n")  # as Windows' Notepad writes it
+    assert "has keys that are no settings: prot" in refused("--config", str(config))
 
 
 def test_settings_come_from_file_environment_and_options(

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -39,6 +40,11 @@ class RedisProcess:
     @property
     def client(self) -> "redis.Redis":
         return redis.Redis(unix_socket_path=str(self.socket))
+
+    def set_user(self, name: str, *rules: str) -> None:
+        """Change what a user is allowed."""
+        client: Any = self.client
+        client.execute_command("ACL", "SETUSER", name, *rules)
 
     def start(self) -> None:
         arguments = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", ""]

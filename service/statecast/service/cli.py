@@ -47,6 +47,32 @@ def _click_type(hint: Any, metadata: dict[str, Any]) -> Any:
     return click.Path(path_type=Path) if base is Path else base
 
 
+class EnvironmentOption(click.Option):
+    """An option whose variable may be one of a platform's own, or name a file that holds the value."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Read the variable, or what stands in the file that the variable with _FILE names."""
+        name = str(self.envvar)
+        value = super().resolve_envvar_value(ctx)
+        # Kubernetes gives every pod such a variable for each service, as STATECAST_PORT=tcp://10.96.14.7:50051.
+        if value is not None and name.endswith(("_PORT", "_HOST")) and "://" in value:
+            click.echo(f"warning: {name}={value} is not a setting of ours, and is ignored", err=True)
+            return None
+        if value is not None or not self.is_secret:
+            return value
+        if (path := os.environ.get(f"{name}_FILE")) is None:
+            return None
+        try:
+            return Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.BadParameter(f"{name}_FILE: {path} cannot be read: {error}", ctx, self) from error
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value may hold a password."""
+        return self.name == "redis_url"
+
+
 def setting_options(command: F) -> F:
     """Give a command one option a setting."""
     hints = get_type_hints(Settings)
@@ -63,6 +89,7 @@ def setting_options(command: F) -> F:
             show_envvar=True,
             show_default=setting.default not in (None, ""),
             help=setting.metadata["help"],
+            cls=EnvironmentOption,
         )(command)
     return command
 

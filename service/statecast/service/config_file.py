@@ -33,7 +33,7 @@ def _read(context: click.Context, path: Path | None, what: str) -> Path | None:
     if path is None:
         return None
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise click.BadParameter(f"{path} cannot be read: {error}") from error
     options = [each for each in context.command.params if isinstance(each, click.Option) and each.expose_value]

@@ -9,6 +9,7 @@ ServiceError
 │   ├── RequestOutdated     it has taken too much since to tell a repeated request from a new one
 │   └── SessionRegressed    it has lost what its caller was told that it had taken
 ├── PreconditionFailed  the session's record or time forbids it
+├── StoreRefuses        Redis answers, but will not do what the server needs
 ├── Overloaded          no room; try again later (both are RetryableError)
 ├── DeadlinePassed      the caller's time was up before the request was carried out
 └── Unavailable         the outcome is unknown, or the server is leaving; try again
@@ -47,6 +48,7 @@ class Reason(StrEnum):
     FRAME_FULL = "FRAME_FULL"
     DEADLINE_PASSED = "DEADLINE_PASSED"
     STORE_FULL = "STORE_FULL"
+    STORE_REFUSES = "STORE_REFUSES"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     STORE_UNREACHABLE = "STORE_UNREACHABLE"
     CONTENDED = "CONTENDED"
@@ -110,6 +112,10 @@ class SessionRegressed(StandsElsewhere):
 
 class PreconditionFailed(ServiceError):
     """The session's record, model or time does not allow the request."""
+
+
+class StoreRefuses(ServiceError):
+    """Redis answers, but will not do what the server needs, until somebody changes it."""
 
 
 class RetryableError(ServiceError):

@@ -32,8 +32,10 @@ from statecast.service.rpc.model_service import ModelService
 from statecast.service.rpc.streams import Streams
 from statecast.service.settings import Settings, default_data_dir
 from statecast.service.store.catalog import Catalog
+from statecast.service.store.connection import connect, redact
 from statecast.service.store.embedded import EmbeddedRedis
-from statecast.service.store.store import Store, connect, redact, require_durable
+from statecast.service.store.requirements import require
+from statecast.service.store.store import Store
 from statecast.service.watcher import Watcher
 from statecast.v1.forecast_service_pb2_grpc import add_ForecastServiceServicer_to_server
 from statecast.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
@@ -147,9 +149,11 @@ def _stores(settings: Settings) -> Iterator[tuple[list[Store], Catalog]]:
         embedded = EmbeddedRedis(settings.data_dir or default_data_dir())
         embedded.start()
         url = embedded.url
-    client = connect(url, settings.redis_timeout_seconds)
+    client = connect(url, settings.redis_timeout_seconds, _password(settings))
     try:
-        require_durable(client, url, allow_volatile=settings.allow_volatile_redis)
+        require(client, url, settings.namespace, allow_volatile=settings.allow_volatile_redis)
+        if settings.allow_volatile_redis:
+            log.warning("allow-volatile-redis: sessions may be lost, for what Redis keeps is not checked")
         log.info(
             "sessions are kept in %s Redis at %s",
             "the embedded" if embedded else "the",
@@ -162,6 +166,16 @@ def _stores(settings: Settings) -> Iterator[tuple[list[Store], Catalog]]:
         client.close()
         if embedded:
             embedded.stop()
+
+
+def _password(settings: Settings) -> str | None:
+    """That of Redis, out of its file."""
+    if settings.redis_password_file is None or not settings.redis_url:
+        return None
+    try:
+        return settings.redis_password_file.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupError(f"redis-password-file {settings.redis_password_file} cannot be read: {error}") from error
 
 
 def _engines(settings: Settings, registry: Registry, stores: Sequence[Store], metrics: Metrics) -> list[Engine]:

@@ -31,6 +31,7 @@ class Settings:
         "",
         "Redis to keep sessions in: redis://, rediss:// (TLS) or unix://; empty for an embedded one.",
     )
+    redis_password_file: Path | None = _option(None, "File that holds the password of Redis, if redis-url has none.")
     data_dir: Path | None = _option(
         None, "Folder of the embedded Redis.  [default: statecast in the user's data folder]"
     )

@@ -13,7 +13,8 @@ from statecast.service.engine.hot import HotSessions
 from statecast.service.engine.plan import Planner
 from statecast.service.metrics import Metrics
 from statecast.service.registry import Model, Registry
-from statecast.service.store.store import Store, connect
+from statecast.service.store.connection import connect
+from statecast.service.store.store import Store
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,9 @@ import redis
 from support import await_true, short_folder
 
 from statecast.service.errors import StartupError
+from statecast.service.store.connection import connect
 from statecast.service.store.embedded import EmbeddedRedis, redis_binary
-from statecast.service.store.store import connect, require_durable
+from statecast.service.store.requirements import require
 
 
 def client(embedded: EmbeddedRedis) -> "redis.Redis":
@@ -22,7 +23,7 @@ def test_it_is_durable_and_keeps_what_it_was_given_over_a_restart() -> None:
     with short_folder() as folder:
         first = EmbeddedRedis(folder / "new")
         first.start()
-        require_durable(client(first), first.url, allow_volatile=False)
+        require(client(first), first.url, "statecast", allow_volatile=False)
         client(first).set("key", "value")
         first.stop()
         second = EmbeddedRedis(folder / "new")

@@ -4,15 +4,13 @@ import pytest
 import redis
 from support.redis_process import RedisProcess
 
-from statecast.service.errors import Overloaded, Reason, StartupError, Unavailable
+from statecast.service.errors import Overloaded, Reason, StoreRefuses, Unavailable
+from statecast.service.store.connection import connect
 from statecast.service.store.store import (
     Commit,
     Operation,
     Store,
     Verdict,
-    connect,
-    redact,
-    require_durable,
 )
 
 STAMPS = [bytes([number]) * 16 for number in range(8)]
@@ -197,29 +195,6 @@ def test_a_lost_redis_is_unavailable_until_it_is_back(own_redis: RedisProcess) -
     assert load(store, "a") == [b"snapshot" + STAMPS[1]]
 
 
-@pytest.mark.parametrize(("option", "value"), [("maxmemory-policy", "allkeys-lru"), ("appendonly", "no")])
-def test_a_redis_that_forgets_is_refused(own_redis: RedisProcess, option: str, value: str) -> None:
-    client = connect(own_redis.url, 1.0)
-    require_durable(client, own_redis.url, allow_volatile=False)
-    own_redis.client.config_set(option, value)
-    with pytest.raises(StartupError, match=option):
-        require_durable(client, own_redis.url, allow_volatile=False)
-    require_durable(client, own_redis.url, allow_volatile=True)
-
-
-def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
-    url = "redis://user:secret@127.0.0.1:1/0"
-    with pytest.raises(StartupError, match=r"redis://\*\*\*@127\.0\.0\.1:1/0") as caught:
-        require_durable(connect(url, 1.0), url, allow_volatile=False)
-    assert "secret" not in str(caught.value)
-    assert redact("unix:///x/y.sock") == "unix:///x/y.sock"
-
-
-def test_a_url_that_is_none_is_refused() -> None:
-    with pytest.raises(StartupError, match="redis-url"):
-        connect("localhost:6379", 1.0)
-
-
 def test_no_command_is_repeated_by_the_library(every_redis: RedisProcess) -> None:
     connection = connect(every_redis.url, 1.0).connection_pool.make_connection()
     assert isinstance(connection, redis.connection.AbstractConnection)
@@ -237,3 +212,43 @@ def test_a_redis_that_became_a_replica_is_left(own_redis: RedisProcess) -> None:
     assert not [each for each in own_redis.client.client_list() if each["name"] == "statecast"]
     own_redis.client.replicaof("no", "one")
     assert store.commit([append]) == {"a": Verdict.DONE}
+
+
+@pytest.fixture
+def limited(own_redis: RedisProcess) -> redis.Redis:
+    """A connection of a user whose rights a test may take away."""
+    own_redis.set_user("limited", "on", "nopass", "~*", "+@all")
+    return connect(f"unix://limited:x@{own_redis.socket}", 1.0)
+
+
+@pytest.mark.parametrize("right", ["-evalsha", "-append", "-getrange", "-pttl", "resetkeys", "-get"])
+def test_a_right_that_is_taken_away_is_a_refusal_not_an_outage(
+    own_redis: RedisProcess, limited: redis.Redis, right: str
+) -> None:
+    store = Store(limited, "limited")
+    put(store, "a", STAMPS[1])
+    append = Commit("a", Operation.APPEND, STAMPS[1], b"entry" + STAMPS[2], 60_000)
+    own_redis.set_user("limited", right)
+    try:
+        store.load(["a"])
+        error: object = store.commit([append])["a"]
+    except StoreRefuses as refused:
+        error = refused
+    assert isinstance(error, StoreRefuses)
+    assert error.reason is Reason.STORE_REFUSES
+    assert "Send the same request again" not in error.message
+    own_redis.set_user("limited", "+@all", "~*")
+    assert load(store, "a") == [b"snapshot" + STAMPS[1]]
+    assert store.commit([append]) == {"a": Verdict.DONE}
+
+
+def test_a_password_that_is_changed_is_an_outage(own_redis: RedisProcess, limited: redis.Redis) -> None:
+    """It may be changed back, or the server restarted with the new one."""
+    store = Store(limited, "limited")
+    put(store, "a", STAMPS[1])
+    own_redis.set_user("limited", "resetpass", ">new")
+    limited.connection_pool.disconnect()
+    append = Commit("a", Operation.APPEND, STAMPS[1], b"entry" + STAMPS[2], 60_000)
+    with pytest.raises(Unavailable, match="nothing was appended") as caught:
+        store.commit([append])
+    assert caught.value.reason is Reason.STORE_UNREACHABLE

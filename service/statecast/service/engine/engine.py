@@ -27,6 +27,7 @@ from statecast.service.errors import (
     PreconditionFailed,
     Reason,
     ServiceError,
+    StoreRefuses,
     Unavailable,
 )
 from statecast.service.metrics import Metrics, timed
@@ -106,7 +107,7 @@ class Engine:
         try:
             with timed(self._metrics.load_seconds):
                 loaded, results = self._load(batch)
-        except Unavailable as error:
+        except (Unavailable, StoreRefuses) as error:
             self._store_is_lost = True
             return _fail(batch, error)
         plans = {
@@ -202,7 +203,7 @@ class Engine:
         commits = [each.commit for each in writes.values() if each.commit]
         try:
             verdicts |= self._store.commit(commits)
-        except Unavailable as error:
+        except (Unavailable, StoreRefuses) as error:
             self._store_is_lost = True
             verdicts |= {commit.session_id: error for commit in commits}
             self._drop(commit.session_id for commit in commits)

@@ -20,6 +20,7 @@ from statecast.service.errors import (
     ServiceError,
     SessionRegressed,
     StandsElsewhere,
+    StoreRefuses,
     Unavailable,
     VersionMismatch,
 )
@@ -37,6 +38,7 @@ CODES: dict[type[ServiceError], grpc.StatusCode] = {
     RequestOutdated: grpc.StatusCode.ABORTED,
     SessionRegressed: grpc.StatusCode.ABORTED,
     PreconditionFailed: grpc.StatusCode.FAILED_PRECONDITION,
+    StoreRefuses: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,

@@ -37,7 +37,7 @@ for i, key in ipairs(KEYS) do
   local stamp = redis.pcall('GETRANGE', key, -16, -1)
   local left = redis.call('PTTL', key)
   if type(stamp) == 'table' then
-    replies[i] = -1
+    replies[i] = string.find(stamp.err, 'WRONGTYPE', 1, true) and -1 or stamp.err
   elseif stamp ~= expected or (trace > 0 and left >= 0 and left <= trace) then
     replies[i] = 0
   else

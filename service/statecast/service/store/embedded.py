@@ -19,7 +19,7 @@ import psutil
 import redis
 
 from statecast.service.errors import StartupError
-from statecast.service.store.store import connect
+from statecast.service.store.connection import connect
 
 log = logging.getLogger(__name__)
 

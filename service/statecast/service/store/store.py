@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
 from typing import Any, NamedTuple, cast
-from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterCrossSlotError,
+    NoPermissionError,
+    ReadOnlyError,
+)
 
-from statecast.service.errors import Overloaded, Reason, RetryableError, StartupError, Unavailable
+from statecast.service.errors import Overloaded, Reason, ServiceError, StartupError, StoreRefuses, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +27,11 @@ LOAD_SCRIPT, COMMIT_SCRIPT = (
 NOT_RENEWED = 2
 TENANT = "default"
 RETRY_AFTER_SECONDS = 0.2
-_EVICTING = ("allkeys", "volatile")
+REFUSALS = (NoPermissionError, AskError, ClusterCrossSlotError)
+"""Answers that stay the same until somebody changes Redis: no permission, or a node of a cluster."""
+_NOT_CARRIED_OUT = (*REFUSALS, AuthenticationError, ReadOnlyError)
+# What Redis 6 and 7 say where a script does what its user must not.
+_FORBIDDEN_IN_SCRIPT = ("can't run this command", "ACL failure in script", "NOPERM")
 
 
 class Operation(Enum):
@@ -66,34 +74,11 @@ class Stored(NamedTuple):
     remaining_ms: int
 
 
-def connect(url: str, timeout_seconds: float) -> redis.Redis:
-    """A synchronous connection that never repeats a command by itself: a repeated commit would conflict with itself.
-
-    Raises:
-        StartupError: if the URL cannot be read.
-    """
-    try:
-        parts = urlsplit(url)
-        if parts.scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path):
-            raise ValueError(f"{parts.path[1:]!r} is not the number of a database")
-        client = redis.Redis.from_url(
-            url,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            retry=Retry(NoBackoff(), 0),
-            client_name="statecast",
-        )
-        client.connection_pool.make_connection()  # only this looks at the URL's options
-    except (ValueError, TypeError) as error:
-        raise StartupError(f"redis-url {redact(url)} cannot be read: {error}") from error
-    return client
-
-
 class Store:
     """The records of all sessions. Not for use by two threads at once."""
 
-    def __init__(self, client: redis.Redis, namespace: str) -> None:
-        """Keep all keys under `namespace`.
+    def __init__(self, client: redis.Redis, namespace: str, tenant: str = TENANT) -> None:
+        """Keep all keys under `namespace`, those of sessions of `tenant`.
 
         Raises:
             StartupError: if the namespace holds a colon, which could make two sessions share a key.
@@ -102,7 +87,7 @@ class Store:
             raise StartupError(f"namespace {namespace!r} must not hold a colon")
         self._redis = client
         self._lost = False
-        self._prefix = f"{namespace}:{TENANT}:"
+        self._prefix = f"{namespace}:{tenant}:"
         self._load, self._commit = client.register_script(LOAD_SCRIPT), client.register_script(COMMIT_SCRIPT)
 
     def load(self, session_ids: Sequence[str]) -> list[Stored | None]:
@@ -110,6 +95,7 @@ class Store:
 
         Raises:
             Unavailable: if Redis does not answer.
+            StoreRefuses: if it answers that it will not do that.
         """
         if not session_ids:
             return []
@@ -117,19 +103,20 @@ class Store:
             replies = cast("list[Any]", self._load(keys=self._keys(session_ids)))
         except redis.RedisError as error:
             self._note(error)
-            raise _unreachable(str(error)) from error
+            raise _not_asked(error) from error
         self._note(None)
         return [
             None if data is None else Stored(data, left) for data, left in zip(replies[::2], replies[1::2], strict=True)
         ]
 
-    def commit(self, commits: Sequence[Commit]) -> dict[str, Verdict | RetryableError]:
+    def commit(self, commits: Sequence[Commit]) -> dict[str, Verdict | ServiceError]:
         """Carry out all commits whose stamps still hold, atomically; what became of each session's.
 
         A session whose write Redis refused (out of memory, for example) has its error, and is as it was.
 
         Raises:
             Unavailable: if Redis does not answer; whether anything was written is unknown.
+            StoreRefuses: if it answers that it will not do that; nothing was written.
         """
         if not commits:
             return {}
@@ -145,6 +132,8 @@ class Store:
             replies = cast("list[int | bytes]", self._commit(keys=keys, args=arguments))
         except redis.RedisError as error:
             self._note(error)
+            if isinstance(error, _NOT_CARRIED_OUT) or _is_forbidden(str(error)):
+                raise _not_asked(error) from error
             raise _unavailable(str(error), "whether the observations were appended is unknown") from error
         self._note(None)
         if any(isinstance(reply, bytes) and b"READONLY" in reply for reply in replies):
@@ -163,7 +152,7 @@ class Store:
             after, keys = cast("tuple[int, list[bytes]]", self._redis.scan(cursor, pattern, count, _type="string"))
         except redis.RedisError as error:
             self._note(error)
-            raise _unreachable(str(error)) from error
+            raise _not_asked(error) from error
         self._note(None)
         names = dict.fromkeys(key.decode(errors="replace") for key in keys)  # a page may name a key twice
         return [name.removeprefix(self._prefix) for name in names], after
@@ -184,42 +173,7 @@ class Store:
         return [self._prefix + session_id for session_id in session_ids]
 
 
-def require_durable(client: redis.Redis, url: str, *, allow_volatile: bool) -> None:
-    """Make sure that Redis answers and keeps what it is given.
-
-    Raises:
-        StartupError: if Redis does not answer, evicts keys or does not persist (the latter two unless allowed).
-    """
-    try:
-        memory = cast("dict[str, object]", client.info("memory"))
-        persistence = cast("dict[str, object]", client.info("persistence"))
-    except redis.ConnectionError as error:
-        raise StartupError(f"Redis at {redact(url)} cannot be reached: {error}") from error
-    except redis.RedisError as error:
-        raise StartupError(f"Redis at {redact(url)} does not let us in: {error}") from error
-    policy = str(memory.get("maxmemory_policy", "noeviction"))
-    if allow_volatile:
-        return
-    if policy.startswith(_EVICTING):
-        raise StartupError(
-            f"Redis at {redact(url)} evicts keys when it is full (maxmemory-policy {policy}): sessions would vanish. "
-            "Set maxmemory-policy noeviction, or pass --allow-volatile-redis to run anyway."
-        )
-    if not int(str(persistence.get("aof_enabled", 0))):
-        raise StartupError(
-            f"Redis at {redact(url)} does not keep an append-only file: acknowledged observations would be lost when "
-            "it restarts. Set appendonly yes, or pass --allow-volatile-redis to run anyway."
-        )
-
-
-def redact(url: str) -> str:
-    """The URL without its password and its options, which may hold one."""
-    scheme, separator, rest = url.partition("?")[0].partition("://")
-    _, at, place = rest.rpartition("@")
-    return f"{scheme}{separator}{'***@' if at else ''}{place}"
-
-
-def _verdict(reply: int | bytes) -> Verdict | RetryableError:
+def _verdict(reply: int | bytes) -> Verdict | ServiceError:
     if reply == NOT_RENEWED:
         log.error("Redis refuses PEXPIRE: sessions will expire although they are in use")
         return Verdict.DONE
@@ -228,7 +182,28 @@ def _verdict(reply: int | bytes) -> Verdict | RetryableError:
     problem = reply.decode(errors="replace")
     if "OOM" in problem:
         return Overloaded("Redis is out of memory; nothing was appended.", Reason.STORE_FULL, 1.0)
+    if _is_forbidden(problem):
+        return _refuses(problem)
     return _unreachable(problem)
+
+
+def _not_asked(error: redis.RedisError) -> ServiceError:
+    """The error where Redis has not carried anything out."""
+    if isinstance(error, REFUSALS) or _is_forbidden(str(error)):
+        return _refuses(str(error))
+    return _unreachable(str(error))
+
+
+def _is_forbidden(error: str) -> bool:
+    return any(sign in error for sign in _FORBIDDEN_IN_SCRIPT)
+
+
+def _refuses(error: str) -> StoreRefuses:
+    return StoreRefuses(
+        f"Redis refuses what the server needs ({error}); nothing was appended. Whoever runs the server must mend that: "
+        "docs/operations.md lists what its user must be allowed to do.",
+        Reason.STORE_REFUSES,
+    )
 
 
 def _unavailable(error: str, consequence: str, reason: Reason = Reason.STORE_UNAVAILABLE) -> Unavailable:

@@ -1,0 +1,138 @@
+"""A Redis that cannot do what the server needs is refused at the start, with what it lacks."""
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import short_folder
+from support.redis_process import RedisProcess, redis_binaries
+
+from statecast.service.errors import StartupError
+from statecast.service.store.connection import connect
+from statecast.service.store.requirements import COMMANDS, acl_rule, require
+from statecast.service.store.store import Store
+
+DOCS = Path(__file__).parents[3] / "docs" / "operations.md"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def check(url: str, *, allow_volatile: bool = False, namespace: str = "statecast") -> None:
+    require(connect(url, 1.0), url, namespace, allow_volatile=allow_volatile)
+
+
+def refused(url: str, *, allow_volatile: bool = False) -> str:
+    with pytest.raises(StartupError) as caught:
+        check(url, allow_volatile=allow_volatile)
+    return str(caught.value)
+
+
+def test_any_usual_redis_will_do_and_nothing_stays_behind(every_redis: RedisProcess) -> None:
+    check(every_redis.url, namespace="fresh")
+    assert not list(every_redis.client.scan_iter("fresh:*"))
+
+
+@pytest.mark.parametrize(("option", "value"), [("maxmemory-policy", "allkeys-lru"), ("appendonly", "no")])
+def test_a_redis_that_forgets_is_refused(own_redis: RedisProcess, option: str, value: str) -> None:
+    check(own_redis.url)
+    own_redis.client.config_set(option, value)
+    assert option in refused(own_redis.url)
+    check(own_redis.url, allow_volatile=True)
+
+
+def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
+    message = refused("redis://user:secret@127.0.0.1:1/0")
+    assert "redis://***@127.0.0.1:1/0 cannot be reached" in message
+    assert "secret" not in message
+
+
+@pytest.fixture
+def with_rule(own_redis: RedisProcess) -> str:
+    """The URL of a user who is allowed what the documentation says, and nothing else."""
+    rule = acl_rule("statecast").split()
+    own_redis.set_user("server", "on", ">secret", "resetkeys", "-@all", *rule)
+    return f"unix://server:secret@{own_redis.socket}"
+
+
+def test_the_rule_is_enough(with_rule: str) -> None:
+    check(with_rule)
+    session_ids, _ = Store(connect(with_rule, 1.0), "statecast").scan("", 0, 10)
+    assert session_ids == []
+
+
+def test_the_rule_is_the_one_that_is_documented() -> None:
+    assert acl_rule("statecast") in re.sub(r"\\\n\s+", "", DOCS.read_text())
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "client|setname"])
+def test_a_command_that_is_not_allowed_is_named(own_redis: RedisProcess, with_rule: str, command: str) -> None:
+    rule = [each for each in acl_rule("statecast").split() if each != f"+{command}"]
+    own_redis.set_user("server", "reset", "on", ">secret", *rule)
+    message = refused(with_rule)
+    assert f"does not let this user run {command.upper()}" in message
+    assert acl_rule("statecast") in message
+
+
+def test_several_are_named_together(own_redis: RedisProcess, with_rule: str) -> None:
+    own_redis.set_user("server", "-append", "-evalsha", "-script|load")
+    assert "run SCRIPT|LOAD, EVALSHA, APPEND;" in refused(with_rule)
+
+
+def test_keys_that_are_not_allowed_are_named(own_redis: RedisProcess, with_rule: str) -> None:
+    own_redis.set_user("server", "resetkeys", "~other:*")
+    assert "touch the keys statecast:*" in refused(with_rule)
+
+
+def test_a_replica_is_refused(own_redis: RedisProcess) -> None:
+    own_redis.client.replicaof("127.0.0.1", "1")
+    for allow_volatile in (False, True):
+        assert "is a read-only replica; name its primary" in refused(own_redis.url, allow_volatile=allow_volatile)
+    own_redis.client.replicaof("no", "one")
+    check(own_redis.url)
+
+
+@pytest.fixture
+def listening() -> Iterator[tuple[RedisProcess, int]]:
+    """A Redis on a port of this machine, as a node of a cluster if a test wants that."""
+    port = free_port()
+    with short_folder() as folder:
+        process = RedisProcess(
+            next(iter(redis_binaries().values())), folder, "--port", str(port), "--bind", "127.0.0.1"
+        )
+        yield process, port
+        process.stop()
+
+
+def test_a_node_of_a_cluster_is_refused() -> None:
+    with short_folder() as folder:
+        binary = next(iter(redis_binaries().values()))
+        process = RedisProcess(
+            binary, folder, "--port", str(free_port()), "--bind", "127.0.0.1", "--cluster-enabled", "yes"
+        )
+        try:
+            assert "is a node of a cluster" in refused(process.url)
+        finally:
+            process.stop()
+
+
+def test_the_wrong_kind_of_connection_is_told(listening: tuple[RedisProcess, int]) -> None:
+    process, port = listening
+    assert "write redis:// instead of rediss://" in refused(f"rediss://127.0.0.1:{port}")
+    process.client.config_set("requirepass", "secret")
+    message = refused(f"redis://127.0.0.1:{port}")
+    assert "asks for a password" in message
+    assert "HELLO" not in message
+    assert "does not take this user and password" in refused(f"redis://:wrong@127.0.0.1:{port}")
+    check(f"redis://:secret@127.0.0.1:{port}")
+
+
+def test_the_probe_is_outside_every_listing() -> None:
+    assert re.fullmatch(r"statecast::probe:\w+", "statecast::probe:0a") is not None
+    assert not "statecast::probe:0a".startswith("statecast:default:")
