@@ -21,7 +21,7 @@ from support.wire import detail, failure, observations, reason
 
 from statecast.model import Forecaster, save_model
 from statecast.service import watcher
-from statecast.service.errors import StartupError
+from statecast.service.errors import Reason, StartupError, Unavailable
 from statecast.service.registry import Model, Registry, load_registry
 from statecast.service.settings import Settings
 from statecast.v1 import forecast_pb2, model_service_pb2
@@ -141,7 +141,7 @@ def test_a_half_written_version_waits_and_is_told_once(make_place: MakePlace, ca
     await_true(lambda: told(caplog, "model.safetensors: cannot be read") == 1)
     time.sleep(MANY_POLLS_SECONDS)
     assert place.step("a").version.step == 3
-    assert failure(lambda: place.step("b", "2"))[0] is grpc.StatusCode.NOT_FOUND
+    assert reason(failure(lambda: place.step("b", "2"))[1]) == "MODEL_UNAVAILABLE"
     assert place.versions() == ["1"]
     shutil.copy(whole / "model.safetensors", half)
     place.await_versions("2", "1")
@@ -300,7 +300,48 @@ def test_hidden_folders_are_no_models_at_the_start_either(tmp_path: Path) -> Non
     assert [str(model) for model in registry] == ["base version 1", "tiny version 1"]
     save_model(tiny_model(), tmp_path / "tiny" / "2")
     with pytest.raises(StartupError, match="calls itself tiny version 1, so it belongs into tiny/1/"):
+        load_registry(tmp_path, "tiny", torch.device("cpu"), require_all=True)
+
+
+def test_one_broken_version_at_the_start_leaves_the_others_served(
+    make_place: MakePlace, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sessions of it wait until its files are mended; `open` without a version takes what is loaded."""
+    before = make_place()
+    before.write("2", seed=1)
+    before.await_versions("2", "1")
+    stands = before.step("old", "2").version
+    before.server.stop()
+    weights = before.folder / "tiny" / "2" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
+    place = make_place()
+    assert place.versions() == ["1"]
+    assert told(caplog, "tiny/2 cannot be loaded") >= 1
+    metrics = urlopen(place.server.metrics_url).read().decode()
+    assert 'statecast_model_unavailable{model="tiny",model_version="2"} 1.0' in metrics
+    for ask in (lambda: place.step("old"), lambda: place.step("new", "2")):
+        code, status = failure(ask)
+        assert (code, reason(status)) == (grpc.StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE")
+        assert detail(status, error_details_pb2.RetryInfo).retry_delay.seconds == 60
+    assert place.step("newest").version.step == 3
+    time.sleep(MANY_POLLS_SECONDS)
+    assert reason(failure(lambda: place.step("old"))[1]) == "MODEL_UNAVAILABLE"
+    weights.write_bytes(whole)
+    place.await_versions("2", "1")
+    assert place.step("old").version.step == stands.step + 3
+    assert "statecast_model_unavailable{" not in urlopen(place.server.metrics_url).read().decode()
+
+
+def test_a_default_model_that_is_broken_keeps_the_server_down(tmp_path: Path) -> None:
+    save_model(tiny_model(), tmp_path / "tiny" / "1")
+    (tmp_path / "tiny" / "1" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(StartupError, match=r"default-model 'tiny': model in .* cannot be loaded"):
         load_registry(tmp_path, "tiny", torch.device("cpu"))
+    registry = load_registry(tmp_path, "base", torch.device("cpu"))
+    with pytest.raises(Unavailable) as caught:
+        registry.get("tiny", "")
+    assert caught.value.reason is Reason.MODEL_UNAVAILABLE
 
 
 def test_readers_of_a_registry_see_a_version_whole_or_not_at_all() -> None:

@@ -47,7 +47,7 @@ class HeldChainModel(ChainModel):
         return trace
 
 
-def load_models(folder: Path | None, default: str, device: torch.device) -> Registry:
+def load_models(folder: Path | None, default: str, device: torch.device, *, require_all: bool) -> Registry:
     """The chain model, which is the default one, and the tiny LSTM."""
     hold = os.environ.get(HOLD_VARIABLE)
     chain = HeldChainModel(Path(hold)) if hold else ChainModel()

@@ -1,7 +1,7 @@
 """What Prometheus sees. Labels name models and methods, never sessions."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -62,6 +62,8 @@ class Metrics:
         self._queue_requests = gauge("statecast_queue_requests", "Requests that wait for a batch.")
         what = "A model that is loaded; always 1."
         self._model_info = gauge("statecast_model_info", what, (*_MODEL, "digest"))
+        what = "A model version in the models folder that cannot be loaded; always 1."
+        self._model_unavailable = gauge("statecast_model_unavailable", what, _MODEL)
 
     def watch_queue(self, queued_requests: Callable[[], int]) -> None:
         """Show the queue's length as it is when asked."""
@@ -70,6 +72,12 @@ class Metrics:
     def add_model(self, model: Model) -> None:
         """Show that the model is loaded."""
         self._model_info.labels(model.config.name, model.config.version, model.digest).set(1)
+
+    def show_broken_models(self, broken: Iterable[tuple[str, str]]) -> None:
+        """Show which model versions cannot be loaded."""
+        self._model_unavailable.clear()
+        for name, version in broken:
+            self._model_unavailable.labels(name, version).set(1)
 
 
 @contextmanager

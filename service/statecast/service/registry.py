@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 BUNDLED = "base"
 RETRY_AFTER_SECONDS = 1.0
+BROKEN_RETRY_AFTER_SECONDS = 60.0
 
 IsComing = Callable[[str, str], bool]
 """Whether a model of that name and version, which is not there, will probably be there soon."""
@@ -98,6 +99,7 @@ class Registry:
     def __init__(self, models: list[Model], default: str) -> None:
         # Never changed, only replaced, so that readers need no lock; each name's newest version comes first.
         self._models: dict[str, dict[str, Model]] = {}
+        self._broken: dict[tuple[str, str], str] = {}
         self._is_coming: IsComing = lambda name, version: False
         for model in models:
             self.add(model)
@@ -111,6 +113,16 @@ class Registry:
         versions = {**self._models.get(name, {}), model.config.version: model}
         newest_first = {version: versions[version] for version in sorted(versions, key=version_order, reverse=True)}
         self._models = {**self._models, name: newest_first}
+        self.set_broken({place: why for place, why in self._broken.items() if place != model.labels})
+
+    @property
+    def broken(self) -> Mapping[tuple[str, str], str]:
+        """The names and versions that lie in the models folder and cannot be loaded, and why."""
+        return self._broken
+
+    def set_broken(self, broken: Mapping[tuple[str, str], str]) -> None:
+        """Take note of what cannot be loaded; sessions of it have to wait until it can."""
+        self._broken = dict(broken)
 
     def expect(self, is_coming: IsComing) -> None:
         """Ask `is_coming`, from any thread, about versions that are asked for and not there."""
@@ -139,8 +151,13 @@ class Registry:
         """Of a model that is not loaded: whether it has to be waited for.
 
         Raises:
-            Unavailable: if it lies in the models folder, and is being loaded.
+            Unavailable: if it lies in the models folder, and is being loaded or cannot be.
         """
+        broken = [place for place in self._broken if place[0] == name and version in ("", place[1])]
+        if broken:
+            which = f"version {quoted(broken[0][1])} of model {quoted(name)}"
+            message = f"{which} cannot be loaded at the moment; the server's log tells why. Send the same request again"
+            raise Unavailable(message, Reason.MODEL_UNAVAILABLE, BROKEN_RETRY_AFTER_SECONDS)
         if version and self._is_coming(name, version):
             message = f"version {quoted(version)} of model {quoted(name)} is being loaded; send the same request again"
             raise Unavailable(message, Reason.MODEL_LOADING, RETRY_AFTER_SECONDS)
@@ -161,11 +178,11 @@ class Registry:
         return NotFound(message, Reason.MODEL_NOT_FOUND)
 
 
-def load_registry(folder: Path | None, default: str, device: torch.device) -> Registry:
-    """Load the bundled model and those in `folder`, one in each <name>/<version>/.
+def load_registry(folder: Path | None, default: str, device: torch.device, *, require_all: bool = False) -> Registry:
+    """Load the bundled model and those in `folder`, one in each <name>/<version>/; what cannot be loaded is left out.
 
     Raises:
-        StartupError: if the folder is missing or a model in it cannot be loaded.
+        StartupError: if the folder is missing, or the default model cannot be loaded, or any other if all are required.
     """
     folders = _model_folders(bundled_models())
     if folder is not None:
@@ -179,11 +196,23 @@ def load_registry(folder: Path | None, default: str, device: torch.device) -> Re
                 BUNDLED,
             )
         folders += found
-    try:
-        models = [load_folder(path, device) for path in folders]
-    except ModelError as error:
-        raise StartupError(f"model cannot be loaded: {error}") from error
-    return Registry(models, default)
+    models, broken = [], {}
+    for path in folders:
+        try:
+            models.append(load_folder(path, device))
+        except ModelError as error:
+            name, version = path.parts[-2:]
+            broken[name, version] = f"model in {path} cannot be loaded: {error}"
+            if require_all:
+                raise StartupError(f"{broken[name, version]} (and --require-all-models asks for all)") from error
+            log.error("%s; it is served once it can be", broken[name, version])
+    if default not in {model.config.name for model in models}:
+        for (name, _), problem in broken.items():
+            if name == default:
+                raise StartupError(f"default-model {default!r}: {problem}")
+    registry = Registry(models, default)
+    registry.set_broken(broken)
+    return registry
 
 
 def load_folder(folder: Path, device: torch.device) -> Model:

@@ -4,12 +4,12 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -43,8 +43,13 @@ from statecast.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_serv
 log = logging.getLogger(__name__)
 
 ENGINE_STOP_SECONDS = 10.0
-LoadModels = Callable[[Path | None, str, torch.device], Registry]
-"""From the models folder, the default model's name and the device to the models to serve."""
+
+
+class LoadModels(Protocol):
+    """From the models folder, the default model's name and the device to the models to serve."""
+
+    def __call__(self, folder: Path | None, default: str, device: torch.device, *, require_all: bool) -> Registry:
+        """Load them; all that are there, or as many as can be loaded."""
 
 
 async def run(settings: Settings, load_models: LoadModels = load_registry) -> None:
@@ -86,8 +91,9 @@ async def serving(settings: Settings, load_models: LoadModels = load_registry) -
     started = time.perf_counter()
     async with AsyncExitStack() as stack:
         device = _device(settings)
-        registry = load_models(settings.models, settings.default_model, device)
+        registry = load_models(settings.models, settings.default_model, device, require_all=settings.require_all_models)
         metrics = Metrics()
+        metrics.show_broken_models(registry.broken)
         for model in registry:
             metrics.add_model(model)
         metrics_port, stop_metrics = expose(metrics, settings.metrics_host, settings.metrics_port)

@@ -41,6 +41,9 @@ class Settings:
     redis_timeout_seconds: float = _option(2.0, "How long to wait for Redis to connect or answer.", min=0.01)
     namespace: str = _option("statecast", "What every key in Redis begins with.")
     models: Path | None = _option(None, "Folder of models, one in each NAME/VERSION/.")
+    require_all_models: bool = _option(
+        False, "Refuse to start unless every model in that folder can be loaded; else those that cannot are left out."
+    )
     models_poll_seconds: float = _option(5.0, "How often to look for new models in that folder; 0 for never.", min=0.0)
     default_model: str = _option("base", "The model of sessions whose caller names none.")
     device: str = _option("auto", "Where models run; auto is cuda if there is one.", choices=("auto", "cpu", "cuda"))

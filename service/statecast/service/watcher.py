@@ -70,6 +70,9 @@ class Watcher:
             for path in version_folders(self._folder):
                 if self._registry.find(*_place(path)):
                     self._loaded[_place(path)] = _files(path)
+                elif problem := self._registry.broken.get(_place(path)):
+                    self._refused[_place(path)] = Refused(_files(path), problem, time.monotonic() + RETRY_SECONDS)
+                    self._problems.add(problem)  # which the log has already
         except OSError as error:  # it was there a moment ago; the first look tells more
             log.debug("%s", error)
         self._registry.expect(self.is_coming)
@@ -132,6 +135,8 @@ class Watcher:
         is_settled = all(self._seen.get(place) == files for place, files in seen.items())
         self._seen = seen
         self._refused = {place: refused for place, refused in self._refused.items() if seen.get(place) == refused.files}
+        self._registry.set_broken({place: refused.problem for place, refused in self._refused.items()})
+        self._metrics.show_broken_models(self._registry.broken)
         self._tell(problems)
         return is_settled
 
