@@ -183,11 +183,19 @@ def _check_output(output: Path) -> None:
 @main.command()
 @click.option("--target", default="localhost:50051", show_default=True, help="Host and port of the server's gRPC.")
 @click.option("--timeout-seconds", type=Seconds(min=0.1), default=3.0, show_default=True, help="How long to wait.")
-def health(target: str, timeout_seconds: float) -> None:
-    """Ask a server whether it serves: status 0 if it does, else 1 and why not."""
+@click.option(
+    "--service",
+    default="",
+    help="Ask whether this service is ready, such as statecast.v1.ForecastService; else whether the server is up.",
+)
+def health(target: str, timeout_seconds: float, service: str) -> None:
+    """Ask a server whether it serves: status 0 if it does, else 1 and why not.
+
+    A server that is up is ready as well, unless its Redis cannot be used.
+    """
     from statecast.service.health import ask
 
-    if (answer := ask(target, timeout_seconds)) != "SERVING":
+    if (answer := ask(target, timeout_seconds, service)) != "SERVING":
         raise click.ClickException(answer)
     click.echo(answer)
 

@@ -58,6 +58,8 @@ class Metrics:
 
         self.cache_hits = counter("statecast_cache_hits", "Sessions of a batch whose state was in memory.")
         self.cache_misses = counter("statecast_cache_misses", "Sessions of a batch that were read from Redis.")
+        what = "Whether Redis has settings that lose sessions, as it evicts keys or keeps no append-only file."
+        self.redis_volatile = gauge("statecast_redis_volatile", what)
         self.cached_sessions = gauge("statecast_cached_sessions", "Sessions whose state is in memory.")
         self._queue_requests = gauge("statecast_queue_requests", "Requests that wait for a batch.")
         what = "A model that is loaded; always 1."

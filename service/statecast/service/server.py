@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import redis
 import torch
 
 from statecast.service import garbage, signals
@@ -34,6 +35,7 @@ from statecast.service.settings import Settings, default_data_dir
 from statecast.service.store.catalog import Catalog
 from statecast.service.store.connection import connect, redact
 from statecast.service.store.embedded import EmbeddedRedis
+from statecast.service.store.monitor import Monitor
 from statecast.service.store.requirements import require
 from statecast.service.store.store import Store
 from statecast.service.watcher import Watcher
@@ -102,18 +104,19 @@ async def serving(settings: Settings, load_models: LoadModels = load_registry) -
             watcher = Watcher(settings.models, registry, metrics, device, settings.models_poll_seconds)
             watcher.start()
             stack.push_async_callback(watcher.stop)
-        stores, catalog = stack.enter_context(_stores(settings))
+        kept = stack.enter_context(_stores(settings))
         scheduler = Scheduler(_limits(settings))
         metrics.watch_queue(lambda: scheduler.queued_requests)
         gate = Gate(scheduler, metrics)
-        engines = _engines(settings, registry, stores, metrics)
+        engines = _engines(settings, registry, kept.stores, metrics)
         worker = Worker(scheduler, engines, metrics, gate.deliver)
         engine = asyncio.ensure_future(_all(worker.start()))
         stack.push_async_callback(_stop_engine, scheduler, engine)
         streams = Streams(gate, settings.max_streams)
-        edge = _edge(settings, _methods(ForecastService(gate, streams, catalog), ModelService(registry), metrics))
+        edge = _edge(settings, _methods(ForecastService(gate, streams, kept.catalog), ModelService(registry), metrics))
         stack.push_async_callback(edge.stop, 0.0)
         await edge.start()
+        stack.push_async_callback(_end, _look_after(kept, settings, metrics, edge))
         log.info(
             "serving gRPC on %s:%d, metrics on %s:%d", settings.host, edge.port, settings.metrics_host, metrics_port
         )
@@ -146,9 +149,19 @@ def _limits(settings: Settings) -> BatchLimits:
     )
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """Where sessions are kept: the engines' stores, the listings', and the Redis behind all of them."""
+
+    stores: list[Store]
+    catalog: Catalog
+    client: redis.Redis
+    url: str
+
+
 @contextmanager
-def _stores(settings: Settings) -> Iterator[tuple[list[Store], Catalog]]:
-    """The engines' stores and the listings', with a Redis of our own if no other is named."""
+def _stores(settings: Settings) -> Iterator[_Kept]:
+    """The stores, with a Redis of our own if no other is named."""
     embedded = None
     url = settings.redis_url
     if not url:
@@ -166,12 +179,32 @@ def _stores(settings: Settings) -> Iterator[tuple[list[Store], Catalog]]:
             redact(url),
         )
         catalog = Catalog(Store(client, settings.namespace))
-        yield [Store(client, settings.namespace) for _ in range(settings.engine_threads)], catalog
+        yield _Kept([Store(client, settings.namespace) for _ in range(settings.engine_threads)], catalog, client, url)
         catalog.close()
     finally:
         client.close()
         if embedded:
             embedded.stop()
+
+
+def _look_after(kept: _Kept, settings: Settings, metrics: Metrics, edge: Transport | Fronts) -> "asyncio.Task[None]":
+    """Watch Redis from now on."""
+    allow_volatile = settings.allow_volatile_redis
+    monitor = Monitor(kept.client, kept.url, settings.namespace, metrics, edge.set_ready, allow_volatile=allow_volatile)
+    loop = asyncio.get_running_loop()
+
+    def look_now() -> None:
+        with suppress(RuntimeError):  # the loop has ended, and so has the server
+            loop.call_soon_threadsafe(monitor.look_now)
+
+    for store in kept.stores:
+        store.tell_of_refusals(look_now)
+    return asyncio.ensure_future(monitor.run())
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def _password(settings: Settings) -> str | None:

@@ -56,24 +56,46 @@ def test_whoever_watches_its_health_hears_that_it_leaves_and_does_not_hold_it_up
 
 
 async def test_whoever_is_being_told_while_it_leaves_hears_of_that_as_well() -> None:
-    left, ended = asyncio.Event(), asyncio.Event()
-    told: list[int] = []
+    health, told = Health(()), list[int]()
 
     class SlowReader:
         async def write(self, message: HealthCheckResponse) -> None:
             told.append(message.status)
             await asyncio.sleep(0)
-            left.set()
+            health.tell(is_up=False, has_ended=True)
 
         async def abort(self, *_: object) -> None:
             """The end."""
 
     reader: Any = SlowReader()
-    watch = asyncio.ensure_future(Health((), left, ended).Watch(HealthCheckRequest(), reader))
-    await left.wait()
-    ended.set()
-    await watch
+    await health.Watch(HealthCheckRequest(), reader)
     assert told == [HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING]
+
+
+async def test_the_services_follow_redis_and_the_server_does_not() -> None:
+    health, told = Health(SERVICES), list[int]()
+
+    class Reader:
+        async def write(self, message: HealthCheckResponse) -> None:
+            told.append(message.status)
+
+        async def abort(self, *_: object) -> None:
+            """The end."""
+
+    reader: Any = Reader()
+    watch = asyncio.ensure_future(health.Watch(HealthCheckRequest(service=SERVICES[1]), reader))
+    for is_ready in (False, False, True):
+        await asyncio.sleep(0.01)
+        health.tell(is_ready=is_ready)
+        up = await health.Check(HealthCheckRequest(), reader)
+        assert up.status == HealthCheckResponse.SERVING
+        ready = await health.Check(HealthCheckRequest(service=SERVICES[2]), reader)
+        assert (ready.status == HealthCheckResponse.SERVING) == is_ready
+    await asyncio.sleep(0.01)
+    health.tell(is_up=False, has_ended=True)
+    await watch
+    serving, not_serving = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
+    assert told == [serving, not_serving, serving, not_serving]
 
 
 def test_there_is_no_health_of_a_service_that_is_not_there(server: ServerProcess, channel: grpc.Channel) -> None:

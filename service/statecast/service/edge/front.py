@@ -51,6 +51,8 @@ class Front:
             kind, body = await self._told.get()
             if kind == Kind.HELLO:
                 self._link.send(Kind.READY, 0, (await self._start(json.loads(body))).encode())
+            elif kind == Kind.IS_READY and self._transport is not None:
+                await self._transport.set_ready(json.loads(body))
             elif kind == Kind.LEAVE and self._transport is not None:
                 await self._transport.leave()
             elif kind == Kind.STOP and self._transport is not None:
@@ -76,7 +78,7 @@ class Front:
         os._exit(1)
 
     def _received(self, kind: int, number: int, body: bytes) -> None:
-        if kind in (Kind.HELLO, Kind.LEAVE, Kind.STOP):
+        if kind in (Kind.HELLO, Kind.IS_READY, Kind.LEAVE, Kind.STOP):
             self._told.put_nowait((kind, body))
         elif (call := self._calls.get(number)) is not None:  # else its caller has gone
             call.received(kind, body)

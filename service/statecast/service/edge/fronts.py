@@ -40,6 +40,7 @@ class Fronts:
         self._place = dataclasses.replace(place, port=self.port, is_shared=True)
         self._methods = methods
         self._count = count
+        self._is_ready = True
         self._running: set[_Front] = set()
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -57,6 +58,12 @@ class Fronts:
                 await self.stop(0.0)
                 raise result
         self._keepers = [asyncio.ensure_future(self._keep(front)) for front in fronts]
+
+    async def set_ready(self, is_ready: bool) -> None:
+        """Let them say whether the services are ready."""
+        self._is_ready = is_ready
+        for front in self._running:
+            front.set_ready(is_ready)
 
     async def leave(self) -> None:
         """Let them say NOT_SERVING, and go on; whichever ends now is not replaced."""
@@ -83,6 +90,7 @@ class Fronts:
             self._running.add(front)
             try:
                 await front.start()
+                front.set_ready(self._is_ready)
             except StartupError as error:
                 log.error("it cannot be replaced yet: %s", error)
                 await front.stop(0.0)
@@ -136,6 +144,9 @@ class _Front:
     async def ended(self) -> int:
         """Its exit status, once it has one."""
         return await self._process.wait() if self._process else 0
+
+    def set_ready(self, is_ready: bool) -> None:
+        self._link.send(Kind.IS_READY, 0, json.dumps(is_ready).encode())
 
     def leave(self) -> None:
         self._link.send(Kind.LEAVE)

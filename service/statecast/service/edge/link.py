@@ -48,6 +48,8 @@ class Kind(IntEnum):
     """To the engine, every now and then."""
     HERE_I_AM = 13
     """To the front, in answer."""
+    IS_READY = 14
+    """To the front: say whether the services are ready, in JSON."""
 
 
 Received = Callable[[int, int, bytes], None]

@@ -18,33 +18,46 @@ HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """grpc.health.v1.Health: all services serve until the server has `left`, and watches last until it has `ended`."""
+    """grpc.health.v1.Health: the empty name tells whether the server is up, a service's whether it is ready."""
 
-    def __init__(self, services: Iterable[str], left: asyncio.Event, ended: asyncio.Event) -> None:
+    def __init__(self, services: Iterable[str]) -> None:
         self._services = {"", *services}
-        self._left, self._ended = left, ended
+        self._is_up, self._is_ready, self._has_ended = True, True, False
+        self._changed = asyncio.Event()
+
+    def tell(self, *, is_up: bool | None = None, is_ready: bool | None = None, has_ended: bool = False) -> None:
+        """Tell all who watch what has changed; None leaves it as it is. Watches last until this has ended."""
+        self._is_up = self._is_up if is_up is None else is_up
+        self._is_ready = self._is_ready if is_ready is None else is_ready
+        self._has_ended |= has_ended
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:
         """Tell how a service is."""
         if request.service not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
-        return self._now()
+        return HealthCheckResponse(status=self._status(request.service))
 
     async def Watch(self, request: HealthCheckRequest, context: Context) -> None:
         """Tell how a service is, and again when that changes."""
-        if request.service not in self._services:
-            await context.write(HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN))
-        else:
-            await context.write(now := self._now())
-            if now.status == HealthCheckResponse.SERVING:
-                await self._left.wait()
-                await context.write(self._now())
-        await self._ended.wait()
+        told: int | None = None
+        while not self._has_ended or told is None:
+            changed, now = self._changed, self._status(request.service)
+            if now != told:
+                await context.write(HealthCheckResponse(status=now))
+                told = now
+            else:
+                await changed.wait()
+        if told != (now := self._status(request.service)):
+            await context.write(HealthCheckResponse(status=now))
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is leaving")
 
-    def _now(self) -> HealthCheckResponse:
-        has_left = self._left.is_set()
-        return HealthCheckResponse(status=HealthCheckResponse.NOT_SERVING if has_left else HealthCheckResponse.SERVING)
+    def _status(self, service: str) -> Any:
+        if service not in self._services:
+            return HealthCheckResponse.SERVICE_UNKNOWN
+        serves = self._is_up and (self._is_ready or not service)
+        return HealthCheckResponse.SERVING if serves else HealthCheckResponse.NOT_SERVING
 
 
 class Reflection(reflection.aio.ReflectionServicer):
@@ -84,19 +97,22 @@ class Standard:
     """Both of them, for these services."""
 
     def __init__(self, services: Iterable[str], server: grpc.aio.Server) -> None:
-        self._left, self._ended = asyncio.Event(), asyncio.Event()
-        health = Health(services, self._left, self._ended)
-        health_pb2_grpc.add_HealthServicer_to_server(health, server)
+        self._health, self._ended = Health(services), asyncio.Event()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         offers = Reflection((*services, HEALTH_SERVICE, reflection.SERVICE_NAME), self._ended)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(offers, server)  # type: ignore[no-untyped-call]
 
+    def set_ready(self, is_ready: bool) -> None:
+        """Say whether the services are ready."""
+        self._health.tell(is_ready=is_ready)
+
     def leave(self) -> None:
         """Say NOT_SERVING from now on."""
-        self._left.set()
+        self._health.tell(is_up=False)
 
     def end(self) -> None:
         """End their streams."""
-        self._left.set()
+        self._health.tell(is_up=False, has_ended=True)
         self._ended.set()
 
 

@@ -1,5 +1,7 @@
 """The gRPC server: it knows where to listen, and not what its methods do."""
 
+import errno
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,11 +67,15 @@ class Transport:
         try:
             self.port = self._server.add_insecure_port(address(place.host, place.port))
         except RuntimeError as error:
-            raise taken(place) from error
+            raise cannot_listen(place) from error
 
     async def start(self) -> None:
         """Answer, and say so to whoever asks for its health."""
         await self._server.start()
+
+    async def set_ready(self, is_ready: bool) -> None:
+        """Say whether the services are ready; all is answered in any case."""
+        self._standard.set_ready(is_ready)
 
     async def leave(self) -> None:
         """Go on answering, but say NOT_SERVING."""
@@ -98,7 +104,8 @@ def resolve(place: Place) -> tuple[socket.AddressFamily, Any]:
     try:
         family, _, _, _, where = socket.getaddrinfo(place.host or None, place.port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise StartupError(f"host {place.host!r} is not an address: {error.strerror}") from error
+        hint = f"; leave out the brackets: {place.host[1:-1]}" if place.host[:1] == "[" else ""
+        raise StartupError(f"host {place.host!r} is not an address: {error.strerror}{hint}") from error
     return family, where
 
 
@@ -116,15 +123,28 @@ def claim(place: Place) -> socket.socket:
         claimed.bind(where)
     except OSError as error:
         claimed.close()
-        raise taken(place) from error
+        raise cannot_listen(place) from error
     claimed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     claimed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return claimed
 
 
-def taken(place: Place) -> StartupError:
-    """Why there is no server."""
-    return StartupError(f"port {address(place.host, place.port)} cannot be had: is another server running there?")
+def cannot_listen(place: Place) -> StartupError:
+    """The error of a place where no server can listen, as trying once more shows it."""
+    family, where = resolve(place)
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(where)
+            number = errno.EADDRINUSE  # it was a moment ago
+        except OSError as error:
+            number = error.errno or 0
+    why = {
+        errno.EADDRINUSE: "another process listens there; stop it, or choose another --port",
+        errno.EADDRNOTAVAIL: f"{place.host} is no address of this machine; choose one, or 0.0.0.0 for all, by --host",
+        errno.EACCES: "this user may not listen on ports below 1024; choose another --port",
+    }.get(number, os.strerror(number))
+    return StartupError(f"port {address(place.host, place.port)} cannot be had: {why}")
 
 
 def address(host: str, port: int) -> str:

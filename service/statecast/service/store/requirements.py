@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import cast
 
 import redis
-from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError, ResponseError
 
 from statecast.service.errors import ServiceError, StartupError
 from statecast.service.store.connection import redact, why_unusable
@@ -32,13 +32,23 @@ def require(client: redis.Redis, url: str, namespace: str, *, allow_volatile: bo
         StartupError: if it does not; what it evicts or does not persist may be allowed.
     """
     try:
-        _check_kind(client, url)
-        _check_permissions(client, url, namespace)
-        _check_scripts(client, url, namespace)
+        check_usable(client, url, namespace)
         if not allow_volatile and (problem := volatility(client)):
             raise StartupError(f"Redis at {redact(url)} {problem}, or pass --allow-volatile-redis to run anyway.")
     except redis.RedisError as error:
         raise StartupError(why_unusable(url, error)) from error
+
+
+def check_usable(client: redis.Redis, url: str, namespace: str) -> None:
+    """Do what the server needs once, on a key that no listing shows.
+
+    Raises:
+        StartupError: if Redis refuses something, until somebody changes it.
+        redis.RedisError: if it does not answer, or cannot write now.
+    """
+    _check_kind(client, url)
+    _check_permissions(client, url, namespace)
+    _check_scripts(client, url, namespace)
 
 
 def volatility(client: redis.Redis) -> str:
@@ -105,7 +115,7 @@ def _check_permissions(client: redis.Redis, url: str, namespace: str) -> None:
                 has_keys = False
             else:
                 missing.append(command)
-        except AuthenticationError:
+        except (AuthenticationError, ReadOnlyError):
             raise
         except ResponseError:  # such as that there is no such script
             continue

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
@@ -87,8 +87,13 @@ class Store:
             raise StartupError(f"namespace {namespace!r} must not hold a colon")
         self._redis = client
         self._lost = False
+        self._on_refusal: Callable[[], None] = lambda: None
         self._prefix = f"{namespace}:{tenant}:"
         self._load, self._commit = client.register_script(LOAD_SCRIPT), client.register_script(COMMIT_SCRIPT)
+
+    def tell_of_refusals(self, on_refusal: Callable[[], None]) -> None:
+        """Call this, in whatever thread, when Redis refuses what the server needs."""
+        self._on_refusal = on_refusal
 
     def load(self, session_ids: Sequence[str]) -> list[Stored | None]:
         """Each session's record, None where there is none.
@@ -139,7 +144,10 @@ class Store:
         if any(isinstance(reply, bytes) and b"READONLY" in reply for reply in replies):
             # After a failover the old primary still answers on this connection; the next one asks for the address anew.
             self._redis.connection_pool.disconnect(inuse_connections=False)
-        return {commit.session_id: _verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
+        verdicts = {commit.session_id: _verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
+        if any(isinstance(verdict, StoreRefuses) for verdict in verdicts.values()):
+            self._on_refusal()
+        return verdicts
 
     def scan(self, prefix: str, cursor: int, count: int) -> tuple[list[str], int]:
         """About `count` sessions whose id begins with `prefix`, and where to go on; 0 after the last one.
@@ -163,6 +171,8 @@ class Store:
 
     def _note(self, error: redis.RedisError | None) -> None:
         """Tell the log when Redis is lost and when it is back, not how often."""
+        if error is not None and _is_refusal(error):
+            self._on_refusal()
         if error and not self._lost:
             log.error("Redis cannot be used: %s", error)
         elif self._lost and not error:
@@ -189,9 +199,11 @@ def _verdict(reply: int | bytes) -> Verdict | ServiceError:
 
 def _not_asked(error: redis.RedisError) -> ServiceError:
     """The error where Redis has not carried anything out."""
-    if isinstance(error, REFUSALS) or _is_forbidden(str(error)):
-        return _refuses(str(error))
-    return _unreachable(str(error))
+    return _refuses(str(error)) if _is_refusal(error) else _unreachable(str(error))
+
+
+def _is_refusal(error: redis.RedisError) -> bool:
+    return isinstance(error, REFUSALS) or _is_forbidden(str(error))
 
 
 def _is_forbidden(error: str) -> bool:

@@ -1,0 +1,121 @@
+"""Looks after Redis while the server runs: whether it can be used, and whether it keeps what it is given."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from enum import Enum
+
+import redis
+
+from statecast.service.errors import StartupError
+from statecast.service.metrics import Metrics
+from statecast.service.store.connection import redact
+from statecast.service.store.requirements import check_usable, volatility
+
+log = logging.getLogger(__name__)
+
+PROBE_SECONDS = 1.0
+CHECK_SECONDS = 10.0
+"""How often everything that the server needs is tried, and settings are looked at."""
+PATIENCE_SECONDS = 10.0
+"""After so long without a good probe the services are not ready: a failover takes less."""
+GOOD_PROBES = 2
+
+
+class _Found(Enum):
+    """What a probe found."""
+
+    GOOD = "good"
+    FAILED = "failed"
+    REFUSED = "refused"
+
+
+class Monitor:
+    """Probes Redis in a thread, and tells whether the services are ready; requests are answered all the while."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        url: str,
+        namespace: str,
+        metrics: Metrics,
+        tell_ready: Callable[[bool], Awaitable[None]],
+        *,
+        allow_volatile: bool,
+    ) -> None:
+        """Look after the Redis of `client`; settings that lose data are of no interest if they are allowed."""
+        self._client, self._url, self._namespace = client, url, namespace
+        self._metrics, self._tell_ready, self._allow_volatile = metrics, tell_ready, allow_volatile
+        self._is_ready, self._good = True, GOOD_PROBES
+        self._failing_since: float | None = None
+        self._checked_at, self._problem, self._refusal = time.monotonic(), "", ""
+        self._wanted = asyncio.Event()
+
+    def look_now(self) -> None:
+        """Try everything at once, because something was refused; called in the event loop."""
+        self._checked_at = 0.0
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+            try:
+                await self._judge(await asyncio.to_thread(self._probe))
+            except Exception:  # a defect; the next probe may do better
+                log.exception("Redis could not be looked after")
+
+    def _probe(self) -> _Found:
+        try:
+            self._client.ping()
+            has_recovered = self._failing_since is not None
+            if has_recovered or self._refusal or time.monotonic() - self._checked_at >= CHECK_SECONDS:
+                check_usable(self._client, self._url, self._namespace)
+                self._look_at_settings()
+                self._checked_at = time.monotonic()
+        except StartupError as error:
+            if str(error) != self._refusal:
+                log.error("%s", error)
+            self._refusal = str(error)
+            return _Found.REFUSED
+        except redis.RedisError as error:
+            log.debug("Redis cannot be used: %s", error)
+            return _Found.FAILED
+        self._refusal = ""
+        return _Found.GOOD
+
+    def _look_at_settings(self) -> None:
+        problem = "" if self._allow_volatile else volatility(self._client)
+        if problem != self._problem:
+            if problem:
+                log.error("Redis at %s %s. Requests are served on.", redact(self._url), problem)
+            else:
+                log.info("Redis at %s keeps what it is given again", redact(self._url))
+        self._problem = problem
+        self._metrics.redis_volatile.set(bool(problem))
+
+    async def _judge(self, found: _Found) -> None:
+        now = time.monotonic()
+        if found is _Found.GOOD:
+            self._good, self._failing_since = self._good + 1, None
+        else:
+            self._good, self._failing_since = 0, self._failing_since or now
+        is_late = self._failing_since is not None and now - self._failing_since >= PATIENCE_SECONDS
+        if self._is_ready and (found is _Found.REFUSED or is_late):
+            await self._show(False)
+        elif not self._is_ready and self._good >= GOOD_PROBES:
+            await self._show(True)
+
+    async def _show(self, is_ready: bool) -> None:
+        self._is_ready = is_ready
+        if is_ready:
+            log.info("Redis can be used again: the services are ready")
+        else:
+            log.error("Redis cannot be used: the services say NOT_SERVING, and answer all the same")
+        await self._tell_ready(is_ready)
