@@ -42,6 +42,9 @@ class Record:
     def put_back(self, value: bytes) -> None:
         self._client.set(self._key, value, keepttl=True)
 
+    def delete(self) -> None:
+        self._client.delete(self._key)
+
 
 @pytest.fixture
 def record(any_redis: RedisProcess, session_id: str) -> Record:
@@ -188,6 +191,18 @@ def test_a_session_that_expired_or_was_closed_long_ago_is_not_made_again(
         with pytest.raises(NotFound) as caught:
             session.observe(3.0)
         assert caught.value.reason == "SESSION_NOT_FOUND"
+
+
+def test_a_session_that_redis_lost_is_made_again_under_the_usual_time_to_live(
+    client: Any, rivals: Client, record: Record, session_id: str
+) -> None:
+    """The server tells how long it keeps the session, so the client knows that it cannot have expired."""
+    session = client.session(session_id, "tiny")
+    session.observe([1.0, 2.0])
+    session.observe(3.0)
+    record.delete()
+    assert session.observe(4.0).version.step == 4
+    assert rivals.session(session_id).info().version.step == 4
 
 
 def test_a_gap_may_be_what_others_appended(

@@ -38,6 +38,7 @@ class SessionCore:
         time_zone: The zone that its caller named for it; empty if none.
         zone_seen: The zone that it is known to have, whoever named it; empty if that is not known, or UTC.
         last_time: The time of the last row sent, in nanoseconds since 1970; None if it is not known.
+        time_to_live_seconds: How long the server keeps it, as far as it has told.
     """
 
     session_id: str
@@ -52,6 +53,7 @@ class SessionCore:
     time_zone: str = ""
     zone_seen: str = ""
     last_time: int | None = None
+    time_to_live_seconds: float = SHORTEST_TRACE_SECONDS
     _has_warned: bool = False
 
     @property
@@ -63,6 +65,8 @@ class SessionCore:
         """Takes note of a success."""
         if request.observations.values:
             self._note_times(request, response)
+        if response.HasField("time_to_live"):
+            self.time_to_live_seconds = response.time_to_live.ToMicroseconds() / 1e6
         if response.opened and self.opening is not None:
             self.opening.time_zone = self.zone_seen = request.open.time_zone
         self.zone_seen = response.forecast.time_zone or self.zone_seen
@@ -138,9 +142,7 @@ class SessionCore:
     @property
     def _trace_seconds(self) -> float:
         """For so long after the last answer, a session that has expired or was closed would have left a trace."""
-        if self.opening is None or not self.opening.HasField("time_to_live"):
-            return SHORTEST_TRACE_SECONDS
-        return min(self.opening.time_to_live.ToMicroseconds() / 1e6, LONGEST_TRACE_SECONDS)
+        return min(self.time_to_live_seconds, LONGEST_TRACE_SECONDS)
 
     def parts(
         self,

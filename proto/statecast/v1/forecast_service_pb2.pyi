@@ -127,6 +127,7 @@ class ForecastResponse(_message.Message):
     FORECAST_FIELD_NUMBER: _builtins.int
     PIT_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
+    TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
     MISSING_STEPS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The request's session."""
@@ -159,6 +160,10 @@ class ForecastResponse(_message.Message):
     def gates(self) -> _forecast_pb2.Gates:
         """The gates of the last time step that this request appended; absent unless asked for and something was appended."""
 
+    @_builtins.property
+    def time_to_live(self) -> _duration_pb2.Duration:
+        """How long the session is kept after its last observation; set if the request has `open`."""
+
     def __init__(
         self,
         *,
@@ -170,11 +175,12 @@ class ForecastResponse(_message.Message):
         forecast: _forecast_pb2.Forecast | None = ...,
         pit: _abc.Iterable[_builtins.float] | None = ...,
         gates: _forecast_pb2.Gates | None = ...,
+        time_to_live: _duration_pb2.Duration | None = ...,
         missing_steps: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "gates", b"gates", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "gates", b"gates", "time_to_live", b"time_to_live", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "gates", b"gates", "missing_steps", b"missing_steps", "opened", b"opened", "pit", b"pit", "replayed", b"replayed", "request_id", b"request_id", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "gates", b"gates", "missing_steps", b"missing_steps", "opened", b"opened", "pit", b"pit", "replayed", b"replayed", "request_id", b"request_id", "session_id", b"session_id", "time_to_live", b"time_to_live", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

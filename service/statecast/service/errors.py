@@ -84,7 +84,11 @@ class InvalidRequest(ServiceError):
 
 
 class NotFound(ServiceError):
-    """The session or model named in the request does not exist."""
+    """The session or model named in the request does not exist; `was_seen` if its caller had seen the session."""
+
+    def __init__(self, message: str, reason: Reason, *, was_seen: bool = False) -> None:
+        super().__init__(message, reason)
+        self.was_seen = was_seen
 
 
 class AlreadyExists(ServiceError):

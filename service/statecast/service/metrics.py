@@ -53,6 +53,8 @@ class Metrics:
         self.replayed = counter("statecast_replayed", "Requests answered as repetitions of an earlier one.")
         what = "Requests whose session had lost what their caller was told that it had taken."
         self.regressed = counter("statecast_regressed", what)
+        what = "Requests whose session left no trace, although their caller had seen it: lost, or expired long ago."
+        self.sessions_missing = counter("statecast_sessions_missing", what)
         self.conflicts = counter("statecast_conflicts", "Commits that met a session moved on by another replica.")
         self.rejected = counter("statecast_rejected", "Requests not taken for lack of room.", ("reason",))
 

@@ -17,6 +17,7 @@ from statecast.service.errors import (
     Overloaded,
     PreconditionFailed,
     Reason,
+    StoreRefuses,
     Unavailable,
     VersionMismatch,
 )
@@ -92,7 +93,7 @@ def test_a_write_that_redis_refuses_leaves_the_others_and_itself_whole(
         one(engine, observe(name, 1.0))
     own_redis.client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all", "-append"], keys=["*"])
     results = engine.run({"a": [observe("a", 2.0)], "c": [observe("c", 1.0)]})
-    assert "nothing was appended" in refused(results["a"][0], Unavailable).message
+    assert "nothing was appended" in refused(results["a"][0], StoreRefuses).message
     assert isinstance(results["c"][0], Outcome)
     own_redis.client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"], keys=["*"])
     assert step_of(one(engine, observe("a", 2.0))) == 2

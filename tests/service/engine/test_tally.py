@@ -17,6 +17,7 @@ from statecast.service.engine.request import Outcome, Request
 from statecast.service.engine.tally import intervals
 from statecast.service.errors import InvalidRequest, Unavailable
 from statecast.service.store.store import Store, Verdict
+from statecast.service.version import START, Version
 
 LEVELS = {"80": (0.1, 0.9), "90": (0.05, 0.95)}
 
@@ -183,3 +184,21 @@ def test_levels_that_stand_alone_make_no_interval() -> None:
     assert not list(intervals((0.5,)))
     assert not list(intervals(()))
     assert [each[1:] for each in intervals(ModelConfig("a", "1").quantile_levels)] == [(0.1, 0.9), (0.25, 0.75)]
+
+
+def test_sessions_that_redis_has_lost_are_counted_and_told_once_a_second(
+    make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of them at once, as after a Redis that came back empty; those that nobody had seen are no loss."""
+    engine = make_engine()
+    seen = {f"s-{at}": [observe(f"s-{at}", 1.0, last_seen=Version(3, 7))] for at in range(100)}
+    new = {f"n-{at}": [observe(f"n-{at}", 1.0, opening=None, last_seen=START)] for at in range(5)}
+    for _ in range(3):
+        results = engine.run({**seen, **new})
+    messages = {name: str(result) for name, (result,) in results.items()}
+    assert messages["s-3"] == f"there is no session 's-3', although the caller saw it at {Version(3, 7)}"
+    assert messages["n-3"] == "there is no session 'n-3'"
+    assert engine._metrics.sessions_missing._value.get() == 300
+    told = [record.getMessage() for record in caplog.records if "has no trace of" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("100 requests were for sessions")

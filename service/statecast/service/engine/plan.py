@@ -155,7 +155,7 @@ class Planner:
         """The existing session, or a fresh one if the request opens it."""
         opening, standing = request.opening, plan.standing
         if standing is None:
-            if opening is None or request.last_seen not in (None, START):
+            if opening is None or has_seen(request):
                 raise _not_found(plan, request)
             model = self._registry.get(opening.model, opening.model_version)
             check_categories(model, opening)
@@ -211,12 +211,21 @@ def _check_same(standing: Standing, opening: Opening, session_id: str) -> None:
             )
 
 
+def has_seen(request: Request) -> bool:
+    """Whether the request's caller was told of the session before."""
+    return request.last_seen not in (None, START)
+
+
 def _not_found(plan: Plan, request: Request) -> NotFound:
     """Says why the session is not there, as far as there is a trace of it."""
     if plan.closed or plan.gone is None:
         reason = Reason.SESSION_CLOSED if plan.closed else Reason.SESSION_NOT_FOUND
-        seen = f", although the caller saw it at {request.last_seen}" if request.last_seen else ""
-        return NotFound(f"there is no session {quoted(request.session_id)}{seen}", reason)
+        if has_seen(request) and not plan.closed:
+            message = (
+                f"there is no session {quoted(request.session_id)}, although the caller saw it at {request.last_seen}"
+            )
+            return NotFound(message, reason, was_seen=True)
+        return NotFound(f"there is no session {quoted(request.session_id)}", reason)
     what = "was closed" if plan.gone.reason is Reason.SESSION_CLOSED else "has expired"
     return NotFound(f"session {quoted(request.session_id)} {what} at {plan.gone.version}", plan.gone.reason)
 

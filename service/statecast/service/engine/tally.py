@@ -1,5 +1,7 @@
 """Counts what a batch came to, and how often what came lay inside the intervals that had been forecast for it."""
 
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from math import isclose
 from typing import NamedTuple
@@ -9,9 +11,13 @@ from numpy.typing import NDArray
 
 from statecast.service.engine.advance import Advanced
 from statecast.service.engine.plan import Answer, Plan
-from statecast.service.errors import SessionRegressed
+from statecast.service.errors import NotFound, SessionRegressed
 from statecast.service.metrics import Metrics
 from statecast.service.registry import Model
+
+log = logging.getLogger(__name__)
+
+TELL_SECONDS = 1.0
 
 
 class Interval(NamedTuple):
@@ -36,17 +42,19 @@ class Tally:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._counters: dict[Model, _Counters] = {}
+        self._missing, self._told_at = 0, -TELL_SECONDS
 
     def count(self, done: Sequence[tuple[Plan, Advanced | None]]) -> None:
         """Count what a batch did to sessions."""
         sums: dict[Model, _Sums] = {}
-        replayed = regressed = 0
+        replayed = regressed = missing = 0
         for plan, advanced in done:
             for decision in plan.decisions:
                 if isinstance(decision, Answer):
                     replayed += decision.replayed
                 else:
                     regressed += isinstance(decision, SessionRegressed)
+                    missing += isinstance(decision, NotFound) and decision.was_seen
             if plan.standing is None:
                 continue
             own = sums.get(plan.standing.model)
@@ -59,10 +67,24 @@ class Tally:
                 own.pits.append(advanced.pit)
         self._metrics.replayed.inc(replayed)
         self._metrics.regressed.inc(regressed)
+        self._count_missing(missing)
         for model, each in sums.items():
             if model not in self._counters:
                 self._counters[model] = _Counters(self._metrics, model)
             self._counters[model].add(each)
+
+    def _count_missing(self, missing: int) -> None:
+        """Count sessions of which Redis has no trace, and tell the log about once a second."""
+        self._metrics.sessions_missing.inc(missing)
+        self._missing += missing
+        now = time.monotonic()
+        if self._missing and now >= self._told_at + TELL_SECONDS:
+            log.error(
+                "%d requests were for sessions that Redis has no trace of, although their callers had seen them: it "
+                "has lost them, or they expired long ago",
+                self._missing,
+            )
+            self._missing, self._told_at = 0, now
 
 
 class _Sums:

@@ -143,6 +143,13 @@ def to_times(times: "RepeatedCompositeFieldContainer[Timestamp]", values: int, f
     return np.array([to_nanoseconds(time, field, row) for row, time in enumerate(times)], np.int64)
 
 
+def from_milliseconds(milliseconds: int) -> Duration:
+    """The duration on the wire."""
+    duration = Duration()
+    duration.FromMilliseconds(milliseconds)
+    return duration
+
+
 def from_nanoseconds(time_ns: int | None) -> Timestamp | None:
     """The time on the wire."""
     if time_ns is None:

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from functools import lru_cache
 
-from google.protobuf.duration_pb2 import Duration
-
 from statecast.model import TimeZoneError, Zone
 from statecast.service.engine.request import Fork, Opening, Outcome, Request
 from statecast.service.errors import InvalidRequest, quoted
 from statecast.service.rpc.scalars import (
     MAX_SESSION_ID_CHARACTERS,
     check_length,
+    from_milliseconds,
     from_nanoseconds,
     from_version,
     to_max_ahead_ms,
@@ -156,15 +155,9 @@ def _session(
         model=model[0],
         model_version=model[1],
         version=from_version(version),
-        time_to_live=_duration(ttl_ms),
+        time_to_live=from_milliseconds(ttl_ms),
         last_time=from_nanoseconds(last_time),
         categories=categories,
         time_zone=time_zone,
-        max_ahead=None if max_ahead_ms is None else _duration(max_ahead_ms),
+        max_ahead=None if max_ahead_ms is None else from_milliseconds(max_ahead_ms),
     )
-
-
-def _duration(milliseconds: int) -> Duration:
-    duration = Duration()
-    duration.FromMilliseconds(milliseconds)
-    return duration

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from statecast.model import Gates
 from statecast.service.engine.request import ForecastResult, Outcome, Outline, Request
-from statecast.service.rpc.scalars import from_nanoseconds
+from statecast.service.rpc.scalars import from_milliseconds, from_nanoseconds
 from statecast.service.version import Version
 from statecast.v1 import forecast_pb2
 
@@ -32,7 +32,7 @@ _SMALL += [bytes([number & 0x7F | 0x80, number >> 7]) for number in range(0x80, 
 _SESSION_ID, _REQUEST_ID, _VERSION = _tag(1, _BYTES), _tag(2, _BYTES), _tag(3, _BYTES)
 _OPENED, _REPLAYED = _tag(4, _VARINT) + b"\1", _tag(5, _VARINT) + b"\1"
 _FORECAST, _PIT, _GATES = _tag(6, _BYTES), _tag(7, _BYTES), _tag(8, _BYTES)
-_MISSING_STEPS = _tag(10, _VARINT)
+_TIME_TO_LIVE, _MISSING_STEPS = _tag(9, _BYTES), _tag(10, _VARINT)
 # Version
 _STEP, _VERSION_TAG = _tag(1, _VARINT), _tag(2, _FIXED64)
 # Forecast
@@ -63,6 +63,9 @@ def response(request: Request, outcome: Outcome) -> bytes:
     if outcome.gates is not None:
         gates = _gates(outcome.gates)
         parts += _GATES, _varint(len(gates)), gates
+    if request.opening is not None and outcome.standing is not None:
+        time_to_live = _duration(outcome.standing.ttl_ms)
+        parts += _TIME_TO_LIVE, _varint(len(time_to_live)), time_to_live
     if outcome.missing:
         parts += _MISSING_STEPS, _varint(outcome.missing)
     return b"".join(parts)
@@ -95,6 +98,11 @@ def _forecast(forecast: ForecastResult) -> bytes:
         parts += _START_TIME, _varint(len(time)), time
     parts += _VALUES, _varint(len(values)), values
     return b"".join(parts)
+
+
+@lru_cache(maxsize=1024)
+def _duration(milliseconds: int) -> bytes:
+    return from_milliseconds(milliseconds).SerializeToString()
 
 
 @lru_cache(maxsize=1024)
