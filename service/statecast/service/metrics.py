@@ -38,6 +38,11 @@ class Metrics:
         what = "Time from receiving an RPC to answering it, in seconds."
         self.rpc_seconds = seconds("grpc_server_handling_seconds", what, _METHOD)
 
+        what = "Requests, in whatever call they travel, by what they ask for and how they ended."
+        self.requests = counter("statecast_requests", what, ("kind", "code", "reason"))
+        what = "Time from receiving a request to having its answer, in seconds."
+        self.request_seconds = seconds("statecast_request_seconds", what, ("kind",))
+
         what = "Time of one phase: queue a request, the others a batch, in seconds."
         phases = seconds("statecast_phase_seconds", what, ("phase",))
         self.queue_seconds, self.load_seconds, self.advance_seconds, self.commit_seconds = (

@@ -26,6 +26,7 @@ from statecast.service.engine.worker import Worker
 from statecast.service.errors import EngineStopped, StartupError
 from statecast.service.metrics import Metrics, expose
 from statecast.service.registry import Registry, load_registry
+from statecast.service.rpc.accounting import Accounts
 from statecast.service.rpc.forecast_service import ForecastService
 from statecast.service.rpc.gate import Gate
 from statecast.service.rpc.methods import Method, Methods
@@ -107,13 +108,16 @@ async def serving(settings: Settings, load_models: LoadModels = load_registry) -
         kept = stack.enter_context(_stores(settings))
         scheduler = Scheduler(_limits(settings))
         metrics.watch_queue(lambda: scheduler.queued_requests)
-        gate = Gate(scheduler, metrics)
+        accounts = Accounts(metrics)
+        gate = Gate(scheduler, metrics, accounts)
         engines = _engines(settings, registry, kept.stores, metrics)
         worker = Worker(scheduler, engines, metrics, gate.deliver)
         engine = asyncio.ensure_future(_all(worker.start()))
         stack.push_async_callback(_stop_engine, scheduler, engine)
         streams = Streams(gate, settings.max_streams)
-        edge = _edge(settings, _methods(ForecastService(gate, streams, kept.catalog), ModelService(registry), metrics))
+        edge = _edge(
+            settings, _methods(ForecastService(gate, streams, kept.catalog), ModelService(registry), metrics, accounts)
+        )
         stack.push_async_callback(edge.stop, 0.0)
         await edge.start()
         stack.push_async_callback(_end, _look_after(kept, settings, metrics, edge))
@@ -237,8 +241,10 @@ async def _stop_engine(scheduler: Scheduler, engine: "asyncio.Future[None]") -> 
         log.error("the engine did not stop within %g s", ENGINE_STOP_SECONDS)
 
 
-def _methods(forecasts: ForecastService, models: ModelService, metrics: Metrics) -> Mapping[str, Method]:
-    methods = Methods(metrics)
+def _methods(
+    forecasts: ForecastService, models: ModelService, metrics: Metrics, accounts: Accounts
+) -> Mapping[str, Method]:
+    methods = Methods(metrics, accounts)
     add_ForecastServiceServicer_to_server(forecasts, methods)  # type: ignore[arg-type]  # it takes them as servers do
     add_ModelServiceServicer_to_server(models, methods)  # type: ignore[arg-type]
     return methods.by_path

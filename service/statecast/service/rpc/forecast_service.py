@@ -49,8 +49,11 @@ class ForecastService(ForecastServiceServicer):
         for position, message in enumerate(request.requests):
             frame.add(position, message)
         frame.flush()
-        if count:
-            await complete
+        try:
+            if count:
+                await complete
+        finally:
+            frame.abandon()
         return wire.results(results)
 
     async def ForecastStream(  # type: ignore[override]  # a coroutine that reads and writes by itself

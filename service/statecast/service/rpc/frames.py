@@ -1,8 +1,10 @@
 """Requests that came together: each is queued, and answered, for itself."""
 
 import math
+import time
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from google.rpc import status_pb2
 
@@ -10,6 +12,7 @@ from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.scheduler import Ticket
 from statecast.service.errors import InvalidRequest, Overloaded, Reason
 from statecast.service.rpc import forecasts, wire
+from statecast.service.rpc.accounting import Kind, kind_of
 from statecast.service.rpc.gate import Call, Gate
 from statecast.service.rpc.status import to_status
 from statecast.v1 import forecast_service_pb2 as pb
@@ -47,20 +50,33 @@ class Frame:
             wanted: Whether somebody still waits; asked from any thread.
             max_bytes: How much memory the answers may take together, about.
         """
-        self._gate = gate
+        self._gate, self._accounts = gate, gate.accounts
         self._call = call
         self._emit = emit
         self._wanted = wanted
         self._max_bytes = max_bytes
-        self._turned_away: status_pb2.Status | None = None
+        self._turned_away: _Refusal | None = None
         self._bytes = 0
         self._tickets: list[tuple[int, Ticket]] = []
+        self._open: dict[int, tuple[Kind, float]] = {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that was taken has been answered."""
+        return not self._open
+
+    def abandon(self) -> None:
+        """Count what has not been answered: nobody waits for it any more."""
+        for kind, started in self._open.values():
+            self._accounts.cancelled(kind, started)
+        self._open.clear()
 
     def add(self, position: int, message: pb.ForecastRequest) -> int:
         """Take a request, to be queued with those that follow; the memory that it takes, about.
 
         One that is wrong, or that there is no room for, is answered at once and takes none.
         """
+        self._open[position] = kind_of(message), time.perf_counter()
         if self._turned_away is None:
             try:
                 if not self._tickets:  # turning a frame away should be less work than taking it
@@ -68,14 +84,14 @@ class Frame:
                 request = forecasts.to_request(message, self._call.until(forecasts.to_timeout(message)))
                 self._claim_room(request)
             except Exception as error:  # one broken request must not take its frame with it
-                status = self._status_of(error)
+                refusal = self._refusal(error)
             else:
                 resolve = partial(self._resolve, position, request)
                 self._tickets.append((position, Ticket(request, resolve, self._wanted, self._call.caller)))
                 return request.nbytes
         else:
-            status = self._turned_away
-        self._emit(position, _failed(message.session_id, message.request_id, status), 0)
+            refusal = self._turned_away
+        self._refuse(position, message.session_id, message.request_id, refusal, 0)
         return 0
 
     def flush(self) -> None:
@@ -86,17 +102,27 @@ class Frame:
         taken, error = self._gate.submit([ticket for _, ticket in tickets])
         if error is None:
             return
-        status = self._status_of(error)
+        refusal = self._refusal(error)
         for position, ticket in tickets[taken:]:
             request = ticket.request
-            failed = _failed(request.session_id, request.request_id.decode(), status)
-            self._emit(position, failed, request.nbytes)
+            self._refuse(position, request.session_id, request.request_id.decode(), refusal, request.nbytes)
 
-    def _status_of(self, error: Exception) -> status_pb2.Status:
-        status = to_status(error)
+    def _refusal(self, error: Exception) -> "_Refusal":
+        refusal = _Refusal(error.with_traceback(None), to_status(error))
         if isinstance(error, Overloaded):
-            self._turned_away = status
-        return status
+            self._turned_away = refusal
+        return refusal
+
+    def _refuse(self, position: int, session_id: str, request_id: str, refusal: "_Refusal", nbytes: int) -> None:
+        self._settle(position, refusal.error)
+        self._emit(position, _failed(session_id, request_id, refusal.status), nbytes)
+
+    def _settle(self, position: int, result: Result) -> None:
+        kind, started = self._open.pop(position)
+        if isinstance(result, Exception):
+            self._accounts.failed(kind, started, result)
+        else:
+            self._accounts.succeeded(kind, started)
 
     def _claim_room(self, request: Request) -> None:
         self._bytes += request.nbytes
@@ -113,8 +139,16 @@ class Frame:
         try:
             answer = _answer(request, result)
         except Exception as error:  # a defect of ours; somebody waits all the same
-            answer = _answer(request, error)
+            answer, result = _answer(request, error), error
+        self._settle(position, result)
         self._emit(position, answer, request.nbytes)
+
+
+class _Refusal(NamedTuple):
+    """Why requests are not taken, and how their callers are told."""
+
+    error: Exception
+    status: status_pb2.Status
 
 
 def _answer(request: Request, result: Result) -> bytes:

@@ -11,6 +11,7 @@ from statecast.service.engine.scheduler import Scheduler, Ticket
 from statecast.service.engine.worker import Delivery
 from statecast.service.errors import Overloaded, ServiceError
 from statecast.service.metrics import Metrics
+from statecast.service.rpc.accounting import Accounts
 from statecast.service.rpc.methods import Context
 
 log = logging.getLogger(__name__)
@@ -43,9 +44,10 @@ class Call:
 class Gate:
     """Puts requests into the scheduler and brings their results back to the event loop."""
 
-    def __init__(self, scheduler: Scheduler, metrics: Metrics) -> None:
+    def __init__(self, scheduler: Scheduler, metrics: Metrics, accounts: Accounts) -> None:
         self._scheduler = scheduler
         self._metrics = metrics
+        self.accounts = accounts
         self._loop = asyncio.get_running_loop()
 
     def check(self, call: Call, cost: int) -> None:

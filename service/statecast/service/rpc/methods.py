@@ -13,7 +13,9 @@ from prometheus_client import Counter
 from statecast.service.edge.transport import CODES
 from statecast.service.errors import InvalidRequest
 from statecast.service.metrics import Metrics
+from statecast.service.rpc.accounting import BY_METHOD, Accounts, Kind, kind_of
 from statecast.service.rpc.status import to_status
+from statecast.v1.forecast_service_pb2 import ForecastRequest
 
 
 class Context(Protocol):
@@ -55,8 +57,9 @@ class Method:
 class Methods:
     """Collects methods: to the generated code, which adds services to servers, this is one."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, accounts: Accounts) -> None:
         self._metrics = metrics
+        self._accounts = accounts
         self.by_path: dict[str, Method] = {}
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
@@ -92,16 +95,41 @@ class Methods:
                     raise InvalidRequest("request", "not a message of the kind that this method takes")
                 response = _encode(await inner(request, context))
                 code = grpc.StatusCode.OK
+                self._account(labels[-1], request, start, None)
             except Exception as error:
                 status = to_status(error)
                 code = CODES[status.code]
+                self._account(labels[-1], request, start, error)
                 return status
+            except BaseException:  # its caller has gone
+                if kind := _kind(labels[-1], request):
+                    self._accounts.cancelled(kind, start)
+                raise
             else:
                 return response
             finally:
                 count(code, start)
 
         return answer
+
+    def _account(self, method: str, request: Any, start: float, error: Exception | None) -> None:
+        """Count the call as a request, unless it carries many, which are counted one by one."""
+        kind = _kind(method, request)
+        if kind is None:
+            # Of a frame that cannot be read nobody knows what it asks for.
+            if isinstance(error, InvalidRequest):
+                self._accounts.failed(Kind.UNKNOWN, start, error)
+        elif error is None:
+            self._accounts.succeeded(kind, start)
+        else:
+            self._accounts.failed(kind, start, error)
+
+
+def _kind(method: str, request: Any) -> Kind | None:
+    """What a call asks for; None if it carries many requests."""
+    if isinstance(request, DecodeError):
+        return Kind.UNKNOWN
+    return kind_of(request) if isinstance(request, ForecastRequest) else BY_METHOD.get(method)
 
 
 def _encode(response: Message | bytes | None) -> bytes:

@@ -64,6 +64,7 @@ class _Stream:
         self._gate = gate
         self._context = context
         self._call = Call.of(context)
+        self._frames: list[Frame] = []
         self._results: deque[tuple[bytes, int]] = deque()
         self._requests_under_way = self._bytes_under_way = 0
         self._has_results, self._has_room = asyncio.Event(), asyncio.Event()
@@ -91,6 +92,8 @@ class _Stream:
             for task in (self._reader, writer):
                 task.cancel()
             await asyncio.gather(self._reader, writer, return_exceptions=True)
+            for frame in self._frames:
+                frame.abandon()
 
     async def _read(self) -> None:
         try:
@@ -101,6 +104,7 @@ class _Stream:
                 if message.ByteSize() > MAX_FRAME_BYTES:
                     raise InvalidRequest("requests", f"a frame of a stream may have {MAX_FRAME_BYTES // 2**20} MiB")
                 frame = Frame(self._gate, self._call, self._emit, lambda: not self._is_over)
+                self._frames = [each for each in self._frames if not each.is_done] + [frame]
                 for position, request in enumerate(message.requests):
                     if not self._has_room_now():
                         frame.flush()

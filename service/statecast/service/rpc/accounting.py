@@ -1,0 +1,114 @@
+"""Counts and times every request once, in whatever call it travels: alone, in a frame, or on a stream."""
+
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+
+import grpc
+from prometheus_client import Counter, Histogram
+
+from statecast.service.errors import Reason, ServiceError
+from statecast.service.metrics import Metrics
+from statecast.service.rpc.status import code_of
+from statecast.v1.forecast_service_pb2 import ForecastRequest
+
+
+class Kind(StrEnum):
+    """What a request asks for."""
+
+    OBSERVE = "observe"
+    FORECAST = "forecast"
+    STEP = "step"
+    """Both at once."""
+    LOOK = "look"
+    """Neither: where does the session stand?"""
+    OPEN = "open"
+    GET = "get"
+    LIST = "list"
+    FORK = "fork"
+    CLOSE = "close"
+    LIST_MODELS = "list_models"
+    GET_MODEL = "get_model"
+    UNKNOWN = "unknown"
+    """It cannot be read."""
+
+
+BY_METHOD = {
+    "OpenSession": Kind.OPEN,
+    "GetSession": Kind.GET,
+    "ListSessions": Kind.LIST,
+    "ForkSession": Kind.FORK,
+    "CloseSession": Kind.CLOSE,
+    "ListModels": Kind.LIST_MODELS,
+    "GetModel": Kind.GET_MODEL,
+}
+"""The methods that carry one request each; Forecast tells by its message."""
+_CODES = {
+    grpc.StatusCode.INVALID_ARGUMENT: (Reason.INVALID_FIELD, Reason.REQUEST_ID_REUSED, Reason.SPAN_TOO_LONG),
+    grpc.StatusCode.NOT_FOUND: (
+        Reason.SESSION_NOT_FOUND, Reason.SESSION_CLOSED, Reason.SESSION_EXPIRED, Reason.MODEL_NOT_FOUND
+    ),
+    grpc.StatusCode.ALREADY_EXISTS: (Reason.SESSION_EXISTS,),
+    grpc.StatusCode.ABORTED: (Reason.VERSION_MISMATCH, Reason.REQUEST_OUTDATED, Reason.SESSION_REGRESSED),
+    grpc.StatusCode.FAILED_PRECONDITION: (
+        Reason.OTHER_MODEL, Reason.OTHER_CATEGORIES, Reason.MODEL_CHANGED, Reason.RECORD_DAMAGED, Reason.TIME_ORDER,
+        Reason.TIME_AHEAD, Reason.STORE_REFUSES,
+    ),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (
+        Reason.QUEUE_FULL, Reason.STREAMS_FULL, Reason.FRAME_FULL, Reason.STORE_FULL
+    ),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.DEADLINE_PASSED,),
+    grpc.StatusCode.UNAVAILABLE: (
+        Reason.STORE_UNAVAILABLE, Reason.STORE_UNREACHABLE, Reason.CONTENDED, Reason.DRAINING, Reason.MODEL_LOADING,
+        Reason.MODEL_UNAVAILABLE,
+    ),
+}  # fmt: skip
+OK, CANCELLED, INTERNAL = (
+    (code.name, "") for code in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL)
+)
+
+
+def outcomes() -> Iterator[tuple[str, str]]:
+    """Every code and reason that a request can end with; the reason is empty unless the server gives one."""
+    yield from (OK, CANCELLED, INTERNAL)
+    for code, reasons in _CODES.items():
+        yield from ((code.name, reason.value) for reason in reasons)
+
+
+def kind_of(message: ForecastRequest) -> Kind:
+    """What a request of a Forecast call asks for."""
+    if message.horizon:
+        return Kind.STEP if message.observations.values else Kind.FORECAST
+    return Kind.OBSERVE if message.observations.values else Kind.LOOK
+
+
+class Accounts:
+    """The counters of all requests; used in the event loop."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        """Begin all of them at 0, so that a first burst of errors is an increase."""
+        self._metrics = metrics
+        self._seconds: dict[Kind, Histogram] = {kind: metrics.request_seconds.labels(kind) for kind in Kind}
+        self._counts: dict[tuple[Kind, str, str], Counter] = {
+            (kind, *outcome): metrics.requests.labels(kind, *outcome) for kind in Kind for outcome in outcomes()
+        }
+
+    def succeeded(self, kind: Kind, started: float) -> None:
+        """Count a request that began at `started`, on the clock of time.perf_counter."""
+        self._settle(kind, started, OK)
+
+    def failed(self, kind: Kind, started: float, error: Exception) -> None:
+        """Count one that ended with an error."""
+        outcome = (code_of(error).name, error.reason.value) if isinstance(error, ServiceError) else INTERNAL
+        self._settle(kind, started, outcome)
+
+    def cancelled(self, kind: Kind, started: float) -> None:
+        """Count one whose caller has gone."""
+        self._settle(kind, started, CANCELLED)
+
+    def _settle(self, kind: Kind, started: float, outcome: tuple[str, str]) -> None:
+        self._seconds[kind].observe(time.perf_counter() - started)
+        counter = self._counts.get((kind, *outcome))
+        if counter is None:
+            counter = self._counts[kind, *outcome] = self._metrics.requests.labels(kind, *outcome)
+        counter.inc()
