@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -53,9 +54,41 @@ def test_the_base_install_is_a_client_without_anything_heavy(built: tuple[Path, 
     code = "import sys, statecast.client, google.protobuf as p; print(p.__version__, *sys.modules)"
     said = subprocess.run([tmp_path / "bin" / "statecast", "serve"], capture_output=True, text=True, check=False)
     assert said.returncode == 1
-    assert said.stderr.strip().endswith("pip install 'statecast[server]'")
+    assert said.stderr.strip().endswith("click is not installed; it needs the extra 'server' (docs/installation.md)")
     version, *modules = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not HEAVY & set(modules)
     installed = subprocess.run([python, "-m", "pip", "list"], check=True, capture_output=True, text=True).stdout
     assert not HEAVY & {line.split()[0].lower() for line in installed.splitlines()}
     assert int(version.split(".")[0]) >= 6  # the newest protobuf that the stubs allow
+
+
+def test_one_page_alone_says_how_to_install() -> None:
+    """Until the first release there is nothing to be had by that name."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    code = [path for folder in ("client", "model", "service", "proto") for path in (ROOT / folder).rglob("*.py")]
+    for path in [*pages, *code]:
+        text = path.read_text()
+        assert "pip install statecast" not in text, path
+        assert "'statecast[" not in text, path
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    page = (ROOT / "docs" / "installation.md").read_text()
+    assert all(extra in page for extra in extras if extra != "dev")
+
+
+def test_commands_for_other_peoples_servers_need_no_torch() -> None:
+    """What `statecast[cli]` brings must do for `statecast health`."""
+    code = """
+import sys
+for name in ("torch", "redis", "pandas", "matplotlib", "prometheus_client", "hiredis", "psutil"):
+    sys.modules[name] = None
+sys.argv = ["statecast", "health", "--target", "127.0.0.1:1", "--timeout-seconds", "0.2"]
+from statecast.service.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "UNAVAILABLE" in done.stderr or "DEADLINE_EXCEEDED" in done.stderr
+    code = code.replace('"health", "--target", "127.0.0.1:1", "--timeout-seconds", "0.2"', '"serve"')
+    served = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "is not installed; it needs the extra 'server' (docs/installation.md)" in served.stderr
+    assert "Traceback" not in served.stderr

@@ -118,7 +118,7 @@ def test_a_flat_list_with_covariates_is_a_row_each() -> None:
         (Observations([1, 2], covariates=[[1, 2, 3, 4]]), "observations.covariates"),
         (Observations((), covariates=[1]), "observations.covariates"),
         (Observations([1, 2], covariates=[]), "observations.covariates"),
-        (Observations(1, covariates=["warm"]), "observations.covariates"),
+        (Observations(1, covariates=["warm"]), "observations.covariates"),  # type: ignore[list-item]
         (Observations([1, 2], covariates=pd.DataFrame({"a": ["x", "y"]})), "observations.covariates"),
         (Observations([1, 2], covariates=np.array(["2026-01-01"] * 2, "datetime64[D]")), "observations.covariates"),
         (Observations([1, 2], covariates=[[1, 2], [3]]), "observations.covariates"),
@@ -126,7 +126,7 @@ def test_a_flat_list_with_covariates_is_a_row_each() -> None:
         (Observations([1, 2], covariates=[[0.0, 1.0], [0.0, inf]]), "observations.covariates[3]"),
         (Observations((), future_covariates=[1, 2]), "future_covariates"),
         (Observations((), future_covariates=5.0), "future_covariates"),
-        (Observations((), future_covariates=["a", "b", "c"]), "future_covariates"),
+        (Observations((), future_covariates=["a", "b", "c"]), "future_covariates"),  # type: ignore[list-item]
         (Observations((), future_covariates=[1, -inf, 0]), "future_covariates[1]"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -25,6 +26,7 @@ from statecast.client import (
     Version,
     VersionMismatch,
 )
+from statecast.client.operations import check_target
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -338,6 +340,40 @@ def test_a_target_that_cannot_be_is_refused(make_client: Callable[..., Any], tar
     with pytest.raises(InvalidArgument) as caught:
         make_client(target)
     assert caught.value.field == "target"
+
+
+@pytest.mark.parametrize(
+    ("target", "advice"),
+    [
+        ("localhost", "localhost:50051"),
+        ("localhost:", "localhost:50051"),
+        ("51100", "localhost:51100"),
+        ("", "localhost:50051"),
+        ("[::1]", "[::1]:50051"),
+        ("[::1]:", "[::1]:50051"),
+        ("::1", "[::1]:50051"),
+        (":51100", "localhost:51100"),
+        ("localhost:abc", "localhost:50051"),
+        ("localhost:0", "localhost:50051"),
+        ("localhost:-1", "localhost:50051"),
+        ("forecasts.example.com:50051/v1", "forecasts.example.com:50051"),
+    ],
+)
+def test_a_target_without_host_or_port_is_refused_with_one_that_would_do(
+    make_client: Callable[..., Any], target: str, advice: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=re.escape(repr(advice))):
+        make_client(target)
+    assert check_target(advice) == advice
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["unix:/run/statecast.sock", "unix:///run/s", "dns:///forecasts:50051", "dns:forecasts", "xds:///forecasts",
+     "ipv4:10.0.0.1:50051,10.0.0.2:50051", "ipv6:[::1]:50051", "10.0.0.1:1", "[fe80::1%eth0]:65535"],
+)  # fmt: skip
+def test_targets_that_grpc_resolves_are_left_to_it(target: str) -> None:
+    assert check_target(target) == target
 
 
 @pytest.mark.parametrize("timeout_seconds", [0, -1, math.nan, math.inf, None, "5", True])

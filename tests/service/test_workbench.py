@@ -1,6 +1,7 @@
 """The command line of those who make models: train and evaluate, end to end."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from support.servers import ServerThread
 from statecast.client import Client
 from statecast.model import load_model
 from statecast.model.training import run as running
+from statecast.model.training import train as training
+from statecast.service import workbench
 from statecast.service.cli import main
 from statecast.service.settings import Settings
 
@@ -302,3 +305,17 @@ def test_ctrl_c_and_the_same_command_goes_on(tmp_path: Path, data: Path) -> None
     metrics = json.loads((tmp_path / "m" / "1" / "metrics.json").read_text())
     assert metrics["training"]["updates_made"] > stopped
     assert {path.name for path in tmp_path.iterdir()} == {"m"}
+
+
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_progress_in_a_log_is_whole_lines_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: Path, models: Path, seconds: float
+) -> None:
+    monkeypatch.setattr(workbench, "SECONDS_A_LINE", seconds)
+    monkeypatch.setattr(training, "SECONDS_A_LINE", seconds)
+    trained = call("train", data, "--model", "sales", "--models", tmp_path, *SMALL)
+    evaluated = call("evaluate", "sales", data, "--models", models, "--windows", "2")
+    for done, line in ((trained, "update 3 of 6"), (evaluated, r"series streamed: \d of 2")):
+        assert done.exit_code == 0, done.output
+        assert "\r" not in done.stderr
+        assert bool(re.search(line, done.stderr)) is (seconds == 0)

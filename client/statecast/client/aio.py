@@ -10,13 +10,12 @@ from weakref import WeakValueDictionary
 
 import grpc
 import grpc.aio
-from numpy.typing import ArrayLike
 
 from statecast.v1 import forecast_service_pb2
 
 from . import calls, operations
 from .aio_stream import AsyncStream, in_order
-from .ask import Ask, Observations, Time, Times, Values
+from .ask import Ask, Numbers, Observations, Time, Times, Values
 from .calls import Method, Operation, Pause
 from .core import REPLAY_REQUESTS, SessionCore
 from .errors import Cancelled, StatecastError
@@ -309,9 +308,9 @@ class AsyncSession:
 
     async def observe(
         self,
-        values: ArrayLike,
+        values: Numbers,
         *,
-        covariates: ArrayLike | None = None,
+        covariates: Numbers | None = None,
         start_time: Time | None = None,
         times: Times | None = None,
         request_id: str | None = None,
@@ -346,7 +345,7 @@ class AsyncSession:
         horizon: int,
         *,
         quantile_levels: Sequence[float] = (),
-        future_covariates: ArrayLike | None = None,
+        future_covariates: Numbers | None = None,
         if_version: Version | None = None,
         timeout_seconds: float | None = None,
     ) -> Forecast:
@@ -371,12 +370,12 @@ class AsyncSession:
 
     async def step(
         self,
-        values: ArrayLike,
+        values: Numbers,
         horizon: int,
         *,
         quantile_levels: Sequence[float] = (),
-        covariates: ArrayLike | None = None,
-        future_covariates: ArrayLike | None = None,
+        covariates: Numbers | None = None,
+        future_covariates: Numbers | None = None,
         start_time: Time | None = None,
         times: Times | None = None,
         request_id: str | None = None,

@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from .ask import Numbers
 from .errors import invalid
 
 MAX_MAGNITUDE = 1e30
@@ -37,7 +38,7 @@ def numbers(field: str, given: Any, columns: str) -> NDArray[np.float64]:
     return array
 
 
-def covariate_rows(field: str, given: ArrayLike, rows: int, what: str, is_one_row: bool = False) -> NDArray[np.float64]:
+def covariate_rows(field: str, given: Numbers, rows: int, what: str, is_one_row: bool = False) -> NDArray[np.float64]:
     """Covariates as [rows, covariates]; a plain list is one covariate, or the one row if there is but one.
 
     Raises:

@@ -3,15 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from .types import Version
 
+
+class Array(Protocol):
+    """What numpy takes for an array: its own, those of pandas, and more."""
+
+    def __array__(self) -> NDArray[Any]:
+        """The array."""
+
+
+Numbers: TypeAlias = float | Array | Sequence[float | Array | Sequence[float | None] | None]
+"""A number, [time], or [time, columns]; NaN or None where missing."""
 Time: TypeAlias = datetime | np.datetime64
-Times: TypeAlias = ArrayLike | Sequence[Time]
+Times: TypeAlias = Array | Sequence[Time]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,15 +37,15 @@ class Observations:
             given.
     """
 
-    values: ArrayLike
+    values: Numbers
     _: KW_ONLY
-    covariates: ArrayLike | None = None
-    future_covariates: ArrayLike | None = None
+    covariates: Numbers | None = None
+    future_covariates: Numbers | None = None
     start_time: Time | None = None
     times: Times | None = None
 
 
-Values: TypeAlias = ArrayLike | Observations
+Values: TypeAlias = Numbers | Observations
 
 
 @dataclass(frozen=True)

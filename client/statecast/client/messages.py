@@ -12,13 +12,13 @@ from typing import TypeAlias
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
 
 from . import wire
 from .arrays import MAX_MAGNITUDE, covariate_rows, numbers
-from .ask import Ask, Observations
+from .ask import Ask, Numbers, Observations
 from .errors import invalid
 from .times import UNDATED, Dated, Instants
 from .types import Forecast, Gates, ModelInfo, Receipt, SessionInfo, Version
@@ -129,7 +129,7 @@ def halves(
 
 
 def forecast_request(
-    session_id: str, ask: Ask, future_covariates: ArrayLike | None = None
+    session_id: str, ask: Ask, future_covariates: Numbers | None = None
 ) -> forecast_service_pb2.ForecastRequest:
     """A request that appends nothing yet."""
     horizon = count("horizon", ask.horizon)

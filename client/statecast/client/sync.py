@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import grpc
-from numpy.typing import ArrayLike
 
 from . import calls, operations
-from .ask import Ask, Observations, Time, Times, Values
+from .ask import Ask, Numbers, Observations, Time, Times, Values
 from .calls import Method, Operation, Pause
 from .core import REPLAY_REQUESTS, SessionCore
 from .errors import Cancelled, StatecastError
@@ -276,9 +275,9 @@ class Session:
 
     def observe(
         self,
-        values: ArrayLike,
+        values: Numbers,
         *,
-        covariates: ArrayLike | None = None,
+        covariates: Numbers | None = None,
         start_time: Time | None = None,
         times: Times | None = None,
         request_id: str | None = None,
@@ -313,7 +312,7 @@ class Session:
         horizon: int,
         *,
         quantile_levels: Sequence[float] = (),
-        future_covariates: ArrayLike | None = None,
+        future_covariates: Numbers | None = None,
         if_version: Version | None = None,
         timeout_seconds: float | None = None,
     ) -> Forecast:
@@ -338,12 +337,12 @@ class Session:
 
     def step(
         self,
-        values: ArrayLike,
+        values: Numbers,
         horizon: int,
         *,
         quantile_levels: Sequence[float] = (),
-        covariates: ArrayLike | None = None,
-        future_covariates: ArrayLike | None = None,
+        covariates: Numbers | None = None,
+        future_covariates: Numbers | None = None,
         start_time: Time | None = None,
         times: Times | None = None,
         request_id: str | None = None,

@@ -181,7 +181,7 @@ class Forecast:
         The index holds times in the session's zone if the model declares a frequency, else steps ahead from 1.
 
         Raises:
-            ImportError: pandas is not installed; `pip install 'statecast[pandas]'` brings it.
+            ImportError: pandas is not installed; the extra `pandas` brings it (docs/installation.md).
             InvalidArgument: This machine has no data about the session's zone; `pip install tzdata` brings it.
         """
         import pandas as pd

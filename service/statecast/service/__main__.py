@@ -7,9 +7,13 @@ def main() -> None:
     """Run the command line."""
     try:
         from statecast.service import cli
+
+        cli.main()
     except ModuleNotFoundError as error:
-        sys.exit(f"statecast: {error.name} is not installed; the server needs: pip install 'statecast[server]'")
-    cli.main()
+        if (error.name or "").startswith("statecast"):
+            raise
+        extra = "cli" if "health" in sys.argv[1:2] else "server"
+        sys.exit(f"statecast: {error.name} is not installed; it needs the extra {extra!r} (docs/installation.md)")
 
 
 if __name__ == "__main__":

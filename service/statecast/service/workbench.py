@@ -1,5 +1,7 @@
 """The command line of those who make models: statecast train | evaluate."""
 
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -15,10 +17,11 @@ if TYPE_CHECKING:
     from statecast.model.training import Panel
 
 F = TypeVar("F", bound=Callable[..., Any])
-MISSING_EXTRA = "needs the packages of training: pip install 'statecast[train]'"
-MISSING_ETS = "--auto-ets needs statsforecast: pip install 'statecast[bench]'"
+MISSING_EXTRA = "needs the extra 'train' (docs/installation.md)"
+MISSING_ETS = "--auto-ets needs statsforecast, which the extra 'bench' brings (docs/installation.md)"
 # What the tables need; the width of a terminal counts only where there is one.
 TABLE_COLUMNS = 120
+SECONDS_A_LINE = 60.0
 
 _DATA_OPTIONS = (
     click.option("--id", help="Column that tells series apart; unique_id if there is one."),
@@ -223,7 +226,7 @@ def evaluate(
         forecaster = find_model(model, models)
         panel = _read(data, _columns_of(forecaster.config, options))
         asked = {key: options[key] for key in ("horizon", "windows", "step", "first_cutoff", "season")}
-        done = evaluate_model(forecaster, panel, Request(**asked, auto_ets=auto_ets), progress=_progress)
+        done = evaluate_model(forecaster, panel, Request(**asked, auto_ets=auto_ets), progress=_Progress())
         if done.left_out:
             click.echo(f"{done.left_out} of {len(panel.series)} series are left out: too short, or nothing before")
         _show(summary_table(done.report))
@@ -251,5 +254,15 @@ def _columns_of(config: "Description", options: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _progress(what: str, done: int, of: int) -> None:
-    click.echo(f"\r{what}: {done} of {of}", nl=done == of, err=True)
+class _Progress:
+    """Tells how far something is: on a terminal all the time, into a log once a minute."""
+
+    def __init__(self) -> None:
+        self._told_at = time.monotonic()
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r{what}: {done} of {of}", nl=done == of, err=True)
+        elif time.monotonic() - self._told_at >= SECONDS_A_LINE:
+            self._told_at = time.monotonic()
+            click.echo(f"{what}: {done} of {of}", err=True)

@@ -88,7 +88,7 @@ def auto_ets(
         EvaluationError: statsforecast is not installed, or there is no such window.
     """
     if not has_auto_ets():
-        raise EvaluationError("AutoETS needs statsforecast: pip install 'statecast[bench]'")
+        raise EvaluationError("AutoETS needs statsforecast, which the extra 'bench' brings (docs/installation.md)")
     stand_in = seasonal_naive(truths, protocol, levels, context_steps)
     chosen = stand_in if windows is None else stand_in.at(sorted(set(windows)))
     total, done = len(truths) * len(chosen.windows), 0

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +42,7 @@ VALIDATION_SHARE = 8
 VALIDATION_WINDOWS = 10
 # Long enough for the state to be what it is on an endless series, in the longest half-lives and lags.
 VALIDATION_CONTEXT = 3000
+SECONDS_A_LINE = 60.0
 FINGERPRINT_FILE, LAST, INTERRUPTED = "training.json", "last", "interrupted"
 
 
@@ -177,6 +179,21 @@ class _Validated(TrainingModule):
             self.log("sql", self._judge(self.forecaster), prog_bar=True, batch_size=1)
 
 
+class _Lines(Callback):
+    """Tells how far the training is in a line a minute, for logs."""
+
+    def __init__(self, updates: int) -> None:
+        self._updates, self._told_at = updates, time.monotonic()
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        """Tell it if it is time."""
+        if time.monotonic() - self._told_at >= SECONDS_A_LINE:
+            self._told_at = time.monotonic()
+            score = trainer.callback_metrics.get("sql")
+            told = "" if score is None else f", SQL {float(score):.4f}"
+            print(f"update {trainer.global_step} of {self._updates}{told}", file=sys.stderr, flush=True)
+
+
 class _Endless(IterableDataset[Stretch]):
     def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
@@ -200,7 +217,7 @@ def _trainer(recipe: Recipe, work: Path, best: ModelCheckpoint, *, validates: bo
         EMAWeightAveraging(decay=recipe.averaging, use_buffers=False),
         best,
         OnExceptionCheckpoint(work, INTERRUPTED),
-        TQDMProgressBar(refresh_rate=10),
+        TQDMProgressBar(refresh_rate=10) if sys.stderr.isatty() else _Lines(recipe.updates),
     ]
     if validates:
         callbacks.append(EarlyStopping("sql", patience=recipe.patience))
