@@ -1,17 +1,20 @@
 """A client belongs to an event loop and to a process; elsewhere it connects anew, or says so at once."""
 
 import asyncio
-import os
+import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import WAIT_SECONDS
 from support.servers import ServerThread
 
-from statecast.client import AsyncClient, Client, ServerError, StatecastError
+from statecast.client import AsyncClient, ServerError, StatecastError
 from statecast.client.aio_stream import AsyncStream
 from statecast.client.core import Request
 
@@ -110,58 +113,13 @@ async def test_a_stream_that_dies_wakes_all_who_wait(open_call: Callable[[], Cal
     await stream.close()
 
 
-def in_child(work: Callable[[], object]) -> str:
-    """What a forked process says of some work: the error's message, or nothing."""
-    receive, send = os.pipe()
-    if (child := os.fork()) == 0:
-        try:
-            work()
-            os.write(send, b"no error")
-        except StatecastError as error:
-            os.write(send, str(error).encode())
-        except BaseException as error:
-            os.write(send, repr(error).encode())
-        finally:
-            os._exit(0)
-    os.close(send)
-    with os.fdopen(receive) as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return said
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_is_told_at_once(server: ServerThread, session_id: str) -> None:
-    with Client(server.target) as client:
-        session = client.session(session_id, model="tiny")
-        stop = threading.Event()
-
-        def keep_calling() -> None:
-            while not stop.is_set():
-                session.observe(1.0)
-
-        thread = threading.Thread(target=keep_calling)
-        thread.start()
-        works: list[Callable[[], Any]] = [
-            lambda: session.observe(1.0), lambda: session.info(), lambda: client.session("other"),
-            lambda: list(client.stream([(session, 1.0)])), lambda: list(client.sessions()), lambda: client.models(),
-            lambda: client.observe_many([(session, 1.0)]),
-        ]  # fmt: skip
-        try:
-            for work in works:
-                said = in_child(work)
-                assert f"made in process {os.getpid()}" in said
-                assert "make a new client" in said
-            assert in_child(client.close) == "no error"
-        finally:
-            stop.set()
-            thread.join(WAIT_SECONDS)
-        session.observe(1.0)
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_an_async_client_is_told_too(server: ServerThread, session_id: str) -> None:
-    client = AsyncClient(server.target)
-    session = client.session(session_id, model="tiny")
-    assert "does not survive a fork" in in_child(lambda: asyncio.run(session.observe(1.0)) and None)
-    asyncio.run(session.observe(1.0))
+    command = [sys.executable, str(Path(__file__).with_name("forked.py")), server.target, session_id]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    for told in said["told"]:
+        assert f"made in process {said['pid']}, and its connection does not survive a fork" in told
+        assert "make a new client" in told
+    assert said["closed"] == "no error"
+    assert said["works"] > 1

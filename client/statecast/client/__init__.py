@@ -1,5 +1,11 @@
 """The Python client: observe, forecast, and repeat safely. Needs grpcio, protobuf and numpy; pandas is optional."""
 
+import os
+
+# Handlers of gRPC that are to carry connections across a fork crash one in twenty children, if a thread is in a call.
+# They have to be asked for in Python, by this variable, but its core takes an absent one for yes when it is loaded.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 from .aio import AsyncClient, AsyncSession
 from .ask import Observations
 from .errors import (
