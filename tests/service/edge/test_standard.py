@@ -9,10 +9,11 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha import reflection_pb2_grpc
-from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 from support import WAIT_SECONDS
 from support.redis_process import RedisProcess
 from support.servers import ServerProcess
@@ -107,6 +108,23 @@ def test_there_is_no_health_of_a_service_that_is_not_there(server: ServerProcess
     assert next(watch).status == HealthCheckResponse.SERVICE_UNKNOWN
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(WAIT_SECONDS) == 0
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_speaks_both_versions_and_describes_itself(channel: grpc.Channel, version: str) -> None:
+    name = f"grpc.reflection.{version}.ServerReflection"
+    call: Any = channel.stream_stream(
+        f"/{name}/ServerReflectionInfo",
+        request_serializer=ServerReflectionRequest.SerializeToString,
+        response_deserializer=ServerReflectionResponse.FromString,
+    )
+    asked = [ServerReflectionRequest(list_services=""), ServerReflectionRequest(file_containing_symbol=name)]
+    listed, described = call(iter(asked))
+    names = {service.name for service in listed.list_services_response.service}
+    assert {"grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection", *SERVICES[1:]} <= names
+    file = FileDescriptorProto.FromString(described.file_descriptor_response.file_descriptor_proto[0])
+    assert file.package == f"grpc.reflection.{version}"
+    assert file.service[0].method[0].input_type == f".grpc.reflection.{version}.ServerReflectionRequest"
 
 
 def test_whoever_asks_what_there_is_does_not_hold_it_up(server: ServerProcess, channel: grpc.Channel) -> None:

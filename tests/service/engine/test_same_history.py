@@ -119,4 +119,6 @@ def test_while_everything_is_remembered_another_history_is_never_believed(make_e
     one(engine, Request("a", close=True))
     one(engine, observe("a", *range(10)))
     (result,) = engine.run({"a": [observe("a", 4.0, last_seen=seen)]})["a"]
-    refused(result, SessionRegressed)
+    told = str(refused(result, SessionRegressed))
+    assert "Redis has lost it" in told
+    assert "rounded the tag" in told

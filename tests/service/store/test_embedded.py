@@ -10,13 +10,14 @@ import redis
 from support import await_true, short_folder
 
 from statecast.service.errors import StartupError
+from statecast.service.store import embedded
 from statecast.service.store.connection import connect
 from statecast.service.store.embedded import EmbeddedRedis, redis_binary
 from statecast.service.store.requirements import require
 
 
-def client(embedded: EmbeddedRedis) -> "redis.Redis":
-    return connect(embedded.url, 2.0)
+def client(of: EmbeddedRedis) -> "redis.Redis":
+    return connect(of.url, 2.0)
 
 
 def test_it_is_durable_and_keeps_what_it_was_given_over_a_restart() -> None:
@@ -140,3 +141,11 @@ def test_a_machine_without_any_redis_is_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(StartupError, match="--redis-url"):
         redis_binary()
+
+
+def test_no_log_is_named_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "redis_binary", lambda: "/bin/false")
+    with short_folder() as folder, pytest.raises(StartupError) as caught:
+        EmbeddedRedis(folder).start()
+    assert "status 1; it wrote no log, so see whether '/bin/false' runs at all" in str(caught.value)
+    assert "redis.log" not in str(caught.value)

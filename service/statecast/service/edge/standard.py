@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeAlias
 
 import grpc.aio
+from google.protobuf import descriptor_pool, text_format
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 
 class Health(health_pb2_grpc.HealthServicer):
@@ -61,7 +64,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
 
 class Reflection(reflection.aio.ReflectionServicer):
-    """grpc.reflection.v1alpha.ServerReflection, until the server has `ended`."""
+    """grpc.reflection.v1.ServerReflection, and v1alpha, whose messages are the same, until the server has `ended`."""
 
     def __init__(self, services: Iterable[str], ended: asyncio.Event) -> None:
         super().__init__(services)
@@ -99,8 +102,16 @@ class Standard:
     def __init__(self, services: Iterable[str], server: grpc.aio.Server) -> None:
         self._health, self._ended = Health(services), asyncio.Event()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        offers = Reflection((*services, HEALTH_SERVICE, reflection.SERVICE_NAME), self._ended)
+        _describe_v1()
+        offers = Reflection((*services, HEALTH_SERVICE, REFLECTION_V1, reflection.SERVICE_NAME), self._ended)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(offers, server)  # type: ignore[no-untyped-call]
+        method = grpc.stream_stream_rpc_method_handler(
+            offers.ServerReflectionInfo,
+            reflection_pb2.ServerReflectionRequest.FromString,
+            reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+        handler = grpc.method_handlers_generic_handler(REFLECTION_V1, {"ServerReflectionInfo": method})
+        server.add_generic_rpc_handlers((handler,))
 
     def set_ready(self, is_ready: bool) -> None:
         """Say whether the services are ready."""
@@ -114,6 +125,14 @@ class Standard:
         """End their streams."""
         self._health.tell(is_up=False, has_ended=True)
         self._ended.set()
+
+
+def _describe_v1() -> None:
+    """Make the library's description of v1alpha one of v1, too, for those who ask what that service is."""
+    file = FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(file)
+    text = text_format.MessageToString(file).replace("v1alpha", "v1")
+    descriptor_pool.Default().Add(text_format.Parse(text, FileDescriptorProto()))
 
 
 async def _next(messages: AsyncIterator[Any]) -> Any:

@@ -249,8 +249,8 @@ def _check_seen(standing: Standing, request: Request) -> None:
     if request.last_seen is not None and standing.has_lost(request.last_seen):
         raise SessionRegressed(
             f"last_seen: session {quoted(request.session_id)} stands at {standing.version}, without what its caller "
-            f"was told that it had taken up to {request.last_seen}: Redis has lost it, or this is another session of "
-            "that name",
+            f"was told that it had taken up to {request.last_seen}: Redis has lost it, this is another session of that "
+            "name, or the caller has rounded the tag, which has 64 bits (JavaScript: longs: String)",
             Reason.SESSION_REGRESSED,
             standing.version,
         )

@@ -136,7 +136,6 @@ class EmbeddedRedis:
         )
 
     def _await_answer(self) -> None:
-        written = self.folder / "redis.log"
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             try:
@@ -147,9 +146,15 @@ class EmbeddedRedis:
             except redis.RedisError as error:
                 log.debug("the embedded Redis is not up yet: %s", error)
             if self._process and self._process.poll() is not None:
-                raise StartupError(f"the embedded Redis ended with status {self._process.returncode}; see {written}")
+                raise StartupError(f"the embedded Redis ended with status {self._process.returncode}; {self._why()}")
             time.sleep(0.01)
-        raise StartupError(f"the embedded Redis does not answer; see {written}")
+        raise StartupError(f"the embedded Redis does not answer; {self._why()}")
+
+    def _why(self) -> str:
+        written = self.folder / "redis.log"
+        if written.exists():
+            return f"see {written}"
+        return f"it wrote no log, so see whether {redis_binary()!r} runs at all"
 
     def _end(self) -> None:
         """End what runs on the folder, whoever started it: two servers on one file would spoil it."""
