@@ -124,7 +124,7 @@ def _guarded(work: Callable[[], None]) -> None:
 @click.option(
     "--validation-rows",
     type=click.IntRange(min=1),
-    help="Last rows of each series to choose the weights on; an eighth by default.",
+    help="Last rows of each series to choose the weights on; by default an eighth, at most 20 horizons.",
 )
 @click.option("--refit", is_flag=True, help="Train once more on all rows, those held back included.")
 @click.option(
@@ -193,7 +193,7 @@ def _show(table: Any) -> None:
 @click.option(
     "--season",
     type=click.IntRange(min=1),
-    help="Season of scaled scores and of the naive forecast, in steps; the model's shortest lag by default.",
+    help="Season of scaled scores and of the naive forecast, in steps; by default the data's, by frequency, else the model's.",
 )
 @click.option("--auto-ets", is_flag=True, help="Also AutoETS, which takes about half a second a forecast.")
 @click.option(

@@ -28,6 +28,12 @@ def test_the_model_comes_first_and_seasonal_naive_is_always_there(model: Forecas
     assert done.left_out == 0
 
 
+@pytest.mark.parametrize(("frequency", "season"), [("h", 24), ("30min", 48), ("D", 7), ("MS", 12), ("", 4), ("YS", 4)])
+def test_the_season_is_that_of_the_data(model: Forecaster, frequency: str, season: int) -> None:
+    protocol = evaluate_model(model, panel_of(*waves(200), frequency=frequency), Request(windows=2)).report.protocol
+    assert protocol.season == season
+
+
 def test_a_request_wins_over_the_model(model: Forecaster) -> None:
     asked = Request(horizon=3, windows=2, step=7, first_cutoff=100, season=12)
     protocol = evaluate_model(model, panel_of(*waves(300)), asked).report.protocol

@@ -56,6 +56,29 @@ def test_a_long_file_is_read(write: Write) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_true_and_false_are_1_and_0_and_categories_say_them_alike(tmp_path: Path, name: str) -> None:
+    times = pd.date_range("2024-01-01", periods=3, freq="h")
+    table = pd.DataFrame({"ds": times, "y": [True, None, False], "open": [False, True, True], "night": [True] * 3})
+    path = tmp_path / name
+    if name.endswith("csv"):
+        table.to_csv(path, index=False)
+    else:
+        table.astype({"y": "boolean"}).to_parquet(path)
+    panel = read_panel(path, Layout(covariates=("open",), categories=("night",)))
+    np.testing.assert_array_equal(panel.series[0].values, [[1, 0], [np.nan, 1], [0, 1]])
+    assert panel.series[0].categories == ("True",)
+
+
+def test_words_for_truth_count_only_among_themselves(write: Write) -> None:
+    (series,) = read_panel(write(hours(" true", "NA", "FALSE"))).series
+    np.testing.assert_array_equal(series.values, [[1], [np.nan], [0]])
+    with pytest.raises(DataError, match="row 2: 'true' is not a number"):
+        read_panel(write(hours(1, "true", 0)))
+    with pytest.raises(DataError, match="row 1: 'yes' is not a number"):
+        read_panel(write(hours("yes", "no")))
+
+
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.parquet", "a.pq", "A.CSV"])
 def test_formats_read_alike(write: Write, tmp_path: Path, name: str) -> None:
     layout = Layout(covariates=("price",), categories=("place",))

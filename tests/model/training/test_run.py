@@ -5,6 +5,7 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support.panels import panel_of, waves
@@ -121,6 +122,17 @@ def test_what_cannot_be_trained_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name"):
         make_model(hourly(), "../m", tmp_path, WISHES, RECIPE)
     assert names(tmp_path) == set()
+
+
+def test_nothing_is_published_of_which_nobody_knows_how_it_does(tmp_path: Path) -> None:
+    blank = [np.append(values[:260], np.full(40, np.nan)) for values in waves(300)]
+    with pytest.raises(DataError, match=r"validation_rows: the last 37 rows.* have no value of a target in any"):
+        make(tmp_path, panel_of(*blank))
+    with pytest.raises(DataError, match="SQL is nan on the rows held back, so nothing is published"):
+        make(tmp_path, panel_of(np.full(300, 5.0)))
+    assert names(tmp_path) == set()
+    # One series that ends early does not keep the others from being judged.
+    assert np.isfinite(make(tmp_path, panel_of(blank[0], *waves(300)[1:])).report.rows[0].scores.sql)
 
 
 def test_a_version_made_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,13 @@
 """Evaluates a model on a panel, beside the baselines."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..contract import StreamingModel
 from ..errors import ConfigError
 from ..files import CONFIG_FILE, bundled_models, load_model, version_order
+from ..training.defaults import USUAL_SEASON, season_lags
 from ..training.panel import Panel
 from .baselines import auto_ets, last_value, seasonal_naive
 from .levels import baseline_levels
@@ -16,7 +17,6 @@ from .rolling import is_seen, roll, truths_of
 from .scores import Outcomes
 from .windows import EvaluationError, Forecasts, Protocol
 
-USUAL_SEASON = 24
 Progress = Callable[[str, int, int], None]
 
 
@@ -84,6 +84,12 @@ def find_model(model: str, models: Path) -> StreamingModel:
     raise ConfigError(f"model: there is no {model!r} in {models}, nor is it a model's folder or a bundled model")
 
 
+def _season(panel: Panel, lags: Sequence[int]) -> int:
+    """The shortest that the data's frequency tells, or else the model's own."""
+    seasons = season_lags(panel) if panel.frequency else ()
+    return next(iter((*seasons, *lags)), USUAL_SEASON)
+
+
 def evaluate_model(
     model: StreamingModel, panel: Panel, request: Request, progress: Progress = lambda *_: None
 ) -> Evaluation:
@@ -95,10 +101,9 @@ def evaluate_model(
         EvaluationError: Model, data and request do not go together.
     """
     config = model.config
-    lags = getattr(config, "lags", ())
     protocol = Protocol(
         horizon=request.horizon or config.horizon,
-        season=request.season or (lags[0] if lags else USUAL_SEASON),
+        season=request.season or _season(panel, getattr(config, "lags", ())),
         windows=request.windows,
         step=request.step,
         first_cutoff=request.first_cutoff,

@@ -87,7 +87,7 @@ def numbers(name: str, column: Any) -> NDArray[np.float64]:
     if is_text(column):
         column = pc.utf8_trim_whitespace(column)
         absent = pc.is_in(pc.utf8_lower(column), value_set=pa.array(MISSING, column.type))
-        column = pc.if_else(absent, None, column)
+        column = _truths(pc.if_else(absent, None, column))
     elif pa.types.is_temporal(column.type):
         raise DataError(f"column {name!r}: {column.type} is not a number")
     values: NDArray[np.float64] = cast(name, column, pa.float64(), "a number").fill_null(np.nan).to_numpy()
@@ -97,6 +97,15 @@ def numbers(name: str, column: Any) -> NDArray[np.float64]:
         expected = "a finite number" if np.isinf(values[row]) else f"at most {LARGEST_MAGNITUDE:g} in magnitude"
         raise wrong(name, given, row, expected)
     return values
+
+
+def _truths(column: Any) -> Any:
+    """Returns texts that all say true or false as what they say; others as they are."""
+    lower = pc.utf8_lower(column)
+    are_truths = pc.is_in(lower, value_set=pa.array(("true", "false"), lower.type))
+    if pc.all(pc.or_(are_truths, pc.is_null(lower))).as_py() and pc.any(are_truths).as_py():
+        return pc.equal(lower, "true")
+    return column
 
 
 def texts(name: str, column: Any) -> tuple[NDArray[np.int64], list[str]]:
@@ -111,6 +120,8 @@ def texts(name: str, column: Any) -> tuple[NDArray[np.int64], list[str]]:
     column = plain(column)
     if pa.types.is_floating(column.type):
         column = _whole(column)
+    if pa.types.is_boolean(column.type):  # as pandas writes them into a CSV file
+        column = pc.if_else(column, "True", "False")
     if not is_text(column):
         column = cast(name, column, pa.string(), "text")
     encoded = column.fill_null("").dictionary_encode().combine_chunks()

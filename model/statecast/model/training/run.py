@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import ModelConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..evaluation.report import Report
 from ..evaluation.run import Request, evaluate_model
 from ..files import CONFIG_FILE, save_model
@@ -56,13 +56,13 @@ def make_model(
         models: The folder of models.
         wishes: What the user says of the model.
         recipe: How to train.
-        validation_rows: How many of the last rows of each series to hold back; None for an eighth.
+        validation_rows: How many of the last rows of each series to hold back; None for an eighth, but at most 20 horizons.
         refit: Whether to train once more on all rows, as long as did best without those held back.
         say: Told what is going on, a line at a time.
 
     Raises:
         ConfigError: The name or a wish is not possible.
-        DataError: The data are too short.
+        DataError: The data are too short, or tell nothing of how well the model does.
         Interrupted: Ctrl-C was pressed; the same call goes on.
     """
     config = configure(panel, name, _next_version(models, name), wishes)
@@ -72,7 +72,14 @@ def make_model(
     work = models / f".{name}.training"
     trained = train(learned, config, recipe, work / "1", validation=held, protocol=protocol)
     report = evaluate_model(trained.forecaster, held, asked).report
-    say(f"best after {trained.best_update} of {trained.updates} updates: SQL {report.rows[0].scores.sql:.4f}")
+    score = report.rows[0].scores.sql
+    if not np.isfinite(score):
+        shutil.rmtree(work)
+        raise DataError(
+            f"validation: SQL is {score} on the rows held back, so nothing is published; it needs values there, and "
+            "before them some that change from one season to the next"
+        )
+    say(f"best after {trained.best_update} of {trained.updates} updates: SQL {score:.4f}")
     if refit:
         say(f"training once more on all rows, {trained.best_update} updates")
         again = replace(recipe, updates=trained.best_update)

@@ -90,6 +90,12 @@ def hold_back(panel: Panel, horizon: int, rows: int | None = None) -> tuple[Pane
     seen = tuple(series for series in long if is_seen(series, panel.targets, protocol, VALIDATION_CONTEXT))
     if not seen:
         raise DataError(f"no series of {2 * held} rows has values of every target before the {held} rows held back")
+    seen = tuple(series for series in seen if np.isfinite(series.values[-held:, : len(panel.targets)]).any())
+    if not seen:
+        raise DataError(
+            f"validation_rows: the last {held} rows, which are held back to validate on, have no value of a target in "
+            "any series; cut the empty end off, or hold back more rows"
+        )
     kept = tuple(series.until(series.rows - held) if series.rows >= 2 * held else series for series in panel.series)
     return replace(panel, series=kept), replace(panel, series=seen), protocol
 
