@@ -193,7 +193,7 @@ def _show(table: Any) -> None:
 @click.option(
     "--season",
     type=click.IntRange(min=1),
-    help="Season of scaled scores and of the naive forecast, in steps; by default the data's, by frequency, else the model's.",
+    help="Season of scaled scores and of the naive forecast, in steps; by default the data's, else the model's.",
 )
 @click.option("--auto-ets", is_flag=True, help="Also AutoETS, which takes about half a second a forecast.")
 @click.option(

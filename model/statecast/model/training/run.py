@@ -56,7 +56,7 @@ def make_model(
         models: The folder of models.
         wishes: What the user says of the model.
         recipe: How to train.
-        validation_rows: How many of the last rows of each series to hold back; None for an eighth, but at most 20 horizons.
+        validation_rows: How many of the last rows of each series to hold back; None for an eighth, at most 20 horizons.
         refit: Whether to train once more on all rows, as long as did best without those held back.
         say: Told what is going on, a line at a time.
 
