@@ -32,9 +32,13 @@ _DATA_OPTIONS = (
     click.option("--covariate", multiple=True, help="Column that is known ahead, such as a price."),
     click.option("--category", multiple=True, help="Column with one text for each series."),
     click.option("--wide", is_flag=True, help="Each column beside the time is a series of its own."),
-    click.option("--time-format", help="How times are written, as for strptime; ISO 8601 if not given."),
+    click.option("--time-format", help="How times are written: as for strptime, or epoch_s, _ms, _us, _ns."),
     click.option("--time-zone", default="", help="Zone of the times, such as Europe/Berlin or +01:00; theirs, or UTC, "
                  "if not given."),
+    click.option("--delimiter", default=",", show_default=True,
+                 help="What stands between the columns of a CSV file; one character, or tab."),
+    click.option("--decimal", default=".", show_default=True, help="Decimal point of numbers in a CSV file."),
+    click.option("--thousands", default="", help="What groups their digits by three, such as '.'."),
     click.option("--frequency", help="Time between two rows as a pandas alias; inferred if not given."),
     click.option("--rows", type=click.IntRange(min=1), help="Read only the first rows of each series."),
     click.option("--until", help="Read only up to this time, inclusive."),
@@ -71,6 +75,9 @@ def _read(data: Path, options: dict[str, Any]) -> "Panel":
         wide=options["wide"],
         time_format=options["time_format"],
         time_zone=options["time_zone"],
+        delimiter=options["delimiter"],
+        decimal=options["decimal"],
+        thousands=options["thousands"],
     )
     panel = read_panel(data, layout, frequency=options["frequency"], max_rows=options["rows"], until=options["until"])
     every = f" every {panel.frequency}" if panel.frequency else ""

@@ -194,13 +194,15 @@ def test_years_go_further_than_64_bits_of_nanoseconds(write: Write) -> None:
         ("date,y\n2024-01-01,1\n", "no column 'ds'; the columns are 'date', 'y'; say which one holds the times"),
         ("ds,y,y\n2024-01-01,1,1\n", "more than one column 'y'"),
         (hours(1, "x1"), "column 'y', row 2: 'x1' is not a number"),
-        (hours(1, '"1,5"'), "column 'y', row 2: '1,5' is not a number"),
+        (hours(1, '"1,5"'), r"column 'y', row 2: '1,5' is not a number; if commas are decimal points .*\(decimal"),
+        ("ds;y\n2024-01-01;1,5\n", "cannot be read: .*if columns are separated by ';', name it"),
+        ("ds;y\n2024-01-01;1\n", "no column 'ds'; the columns are 'ds;y'; if columns are separated by ';'"),
         (hours(1, 2, "inf"), "column 'y', row 3: 'inf' is not a finite number"),
         (hours("-2e30"), "column 'y', row 1: '-2e30' is not at most 1e[+]30 in magnitude"),
         (hours("", "NaN"), "no series has a value of 'y'"),
         ("ds,y\n2024-01-01,1\n01/02/2024,2\n", "column 'ds', row 2: '01/02/2024' is not a time in ISO 8601"),
         ("ds,y\n2024-01-01,1\n,2\n", "column 'ds', row 2: '' is not a time"),
-        ("ds,y\n1700000000,1\n", "column 'ds', row 1: '1700000000' is not a time"),
+        ("ds,y\n700000000,1\n", "column 'ds', row 1: '700000000' is not a time"),
         ("ds,y\n1512010110,1\n", "not a time"),
         ("ds,y\nnow,1\n", "not a time"),
         ("ds,y\n1066-10-14,1\n", "not a time"),
@@ -267,3 +269,105 @@ def test_options_that_do_not_fit_the_file_are_refused(write: Write) -> None:
         read_panel(path, max_rows=0)
     with pytest.raises(DataError, match="no rows until 2023"):
         read_panel(path, until="2023-01-01")
+
+
+EPOCH = 1_704_067_200  # 2024-01-01
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale"), [("epoch_s", 1), ("epoch_ms", 10**3), ("epoch_us", 10**6), ("epoch_ns", 10**9)]
+)
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_numbers_since_1970_are_times(tmp_path: Path, unit: str, scale: int, ending: str) -> None:
+    table = pd.DataFrame({"ds": [(EPOCH + 3600 * hour) * scale for hour in range(4)], "y": range(4)})
+    path = tmp_path / f"a.{ending}"
+    (table.to_csv if ending == "csv" else table.to_parquet)(path, index=False)
+    recognised, named = read_panel(path), read_panel(path, Layout(time_format=unit))
+    assert recognised.series[0].start_ns == named.series[0].start_ns == EPOCH * 10**9
+    assert recognised.frequency == named.frequency == "h"
+    (line,) = recognised.findings.lines()
+    assert line == (
+        f"times as numbers since 1970, recognised by their size: 4 ({unit}: {EPOCH * scale} is 2024-01-01T00:00:00)"
+    )
+    assert named.findings.lines() == ()
+
+
+def test_whole_numbers_lose_no_digit(write: Write) -> None:
+    start = EPOCH * 10**9 + 1
+    assert read_panel(write(f"ds,y\n{start},1\n{start + 10**9},2\n")).series[0].start_ns == start
+
+
+def test_fractions_of_seconds_and_old_times_count_too(write: Write) -> None:
+    text = "ds,y\n" + "".join(f"{EPOCH + part / 10:.1f},{part}\n" for part in range(4))
+    panel = read_panel(write(text))
+    assert (panel.frequency, panel.series[0].start_ns) == ("100ms", EPOCH * 10**9)
+    panel = read_panel(write("ds,y\n0,1\n-86400,2\n86400,3\n"), Layout(time_format="epoch_s"))
+    assert (panel.frequency, panel.series[0].start_ns) == ("D", -86400 * 10**9)
+    for value in ("1e300", "99999999999999999", "x", "nan"):
+        with pytest.raises(
+            DataError, match=f"row 2: '{value}' is not a time as epoch_s, from 1678-01-01 to 2261-12-31"
+        ):
+            read_panel(write(f"ds,y\n0,1\n{value},2\n"), Layout(time_format="epoch_s"))
+
+
+def test_days_of_a_zone_may_be_epochs(write: Write) -> None:
+    days = pd.date_range("2024-03-29", periods=4, freq="D", tz="Europe/Berlin")
+    text = "ds,y\n" + "".join(f"{int(day.timestamp())},{row}\n" for row, day in enumerate(days))
+    assert read_panel(write(text), Layout(time_zone="Europe/Berlin")).frequency == "D"
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "tab", "\\t", "|"])
+def test_columns_may_be_separated_otherwise(write: Write, delimiter: str) -> None:
+    sign = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
+    text = f"ds{sign}y\n2024-01-01{sign}1,5\n2024-01-02{sign}-2.000,25\n2024-01-03{sign}NA\n2024-01-04{sign}1e3\n"
+    panel = read_panel(write(text), Layout(delimiter=delimiter, decimal=",", thousands="."))
+    np.testing.assert_array_equal(panel.series[0].values[:, 0], [1.5, -2000.25, np.nan, 1000])
+
+
+@pytest.mark.parametrize(
+    ("value", "layout", "number"),
+    [
+        ('"1,234.5"', Layout(thousands=","), 1234.5),
+        ('"1,234,567"', Layout(thousands=","), 1234567),
+        ('" 1 234,5 "', Layout(decimal=",", thousands=" "), 1234.5),
+        ("1'234", Layout(thousands="'"), 1234),
+        ('",5"', Layout(decimal=","), 0.5),
+        ('"5,"', Layout(decimal=","), 5),
+        ("True", Layout(decimal=","), 1),
+    ],
+)
+def test_numbers_may_be_written_otherwise(write: Write, value: str, layout: Layout, number: float) -> None:
+    assert read_panel(write(hours(value, value)), layout).series[0].values[0, 0] == number
+
+
+@pytest.mark.parametrize(
+    ("value", "layout"),
+    [
+        ("1.5", Layout(decimal=",")),  # 15 or 1.5: nobody knows
+        ("1.5", Layout(decimal=",", thousands=".")),
+        ('"1,23,456"', Layout(thousands=",")),
+        ('"1.234,5"', Layout(thousands=",")),
+        ('"1,5,5"', Layout(decimal=",")),
+        ("inf", Layout(decimal=",")),
+    ],
+)
+def test_what_can_be_read_in_two_ways_is_refused(write: Write, value: str, layout: Layout) -> None:
+    with pytest.raises(DataError, match=r"column 'y', row 2: .* is not a number with the decimal point"):
+        read_panel(write(hours(1, value)), layout)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delimiter": ""}, "delimiter: expected one character"),
+        ({"delimiter": ";;"}, "delimiter"),
+        ({"delimiter": '"'}, "delimiter"),
+        ({"decimal": ""}, "decimal: expected one sign"),
+        ({"decimal": "5"}, "decimal"),
+        ({"thousands": "-"}, "thousands: expected one sign"),
+        ({"thousands": "."}, "thousands: '.' is the decimal point, too"),
+    ],
+)
+def test_signs_that_cannot_be_are_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Layout(**options)  # type: ignore[arg-type]

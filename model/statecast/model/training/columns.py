@@ -1,5 +1,6 @@
 """Columns as they are in a file, turned into numbers and texts."""
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +29,12 @@ def shortened(value: object) -> str:
     """Returns a value of a file as a message can bear it."""
     text = repr(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def other_delimiter(header: str) -> str:
+    """Returns a hint for a header that was taken for the name of one column; empty if it looks like one."""
+    sign = next((sign for sign in ";\t|" if sign in header), "")
+    return f"; if columns are separated by {sign!r}, name it as the delimiter" if sign else ""
 
 
 def wrong(name: str, column: Any, row: int, expected: str) -> DataError:
@@ -76,27 +83,51 @@ def cast(name: str, column: Any, to: Any, expected: str) -> Any:
         raise wrong(name, column, row, expected) from error
 
 
-def numbers(name: str, column: Any) -> NDArray[np.float64]:
+def numbers(name: str, column: Any, decimal: str = ".", thousands: str = "") -> NDArray[np.float64]:
     """Returns a column of numbers, NaN where missing, [rows].
+
+    Args:
+        name: The column's name.
+        column: Numbers, truths, or texts of either.
+        decimal: The decimal point of texts.
+        thousands: What groups their digits by three; empty for nothing.
 
     Raises:
         DataError: A value is no number, infinite, or above 1e30 in magnitude.
     """
     column = plain(column)
-    given = column
+    given, expected = column, "a number"
     if is_text(column):
         column = pc.utf8_trim_whitespace(column)
         absent = pc.is_in(pc.utf8_lower(column), value_set=pa.array(MISSING, column.type))
         column = _truths(pc.if_else(absent, None, column))
+        if pc.any(pc.match_substring(given, ",")).as_py():
+            expected = "a number; if commas are decimal points or group digits, name them (decimal, thousands)"
+        if (decimal, thousands) != (".", "") and is_text(column):
+            column = _plainly_written(name, column, decimal, thousands)
     elif pa.types.is_temporal(column.type):
         raise DataError(f"column {name!r}: {column.type} is not a number")
-    values: NDArray[np.float64] = cast(name, column, pa.float64(), "a number").fill_null(np.nan).to_numpy()
+    values: NDArray[np.float64] = cast(name, column, pa.float64(), expected).fill_null(np.nan).to_numpy()
     beyond = np.abs(values) > LARGEST_MAGNITUDE
     if beyond.any():
         row = int(beyond.argmax())
         expected = "a finite number" if np.isinf(values[row]) else f"at most {LARGEST_MAGNITUDE:g} in magnitude"
         raise wrong(name, given, row, expected)
     return values
+
+
+def _plainly_written(name: str, column: Any, decimal: str, thousands: str) -> Any:
+    """Returns texts of numbers with the decimal point and without what groups digits."""
+    point, group = re.escape(decimal), re.escape(thousands)
+    whole = rf"(\d+|\d{{1,3}}({group}\d{{3}})+)" if thousands else r"\d+"
+    pattern = rf"^[+-]?({whole}({point}\d*)?|{point}\d+)(e[+-]?\d+)?$"
+    wrongly = pc.invert(pc.fill_null(pc.match_substring_regex(column, pattern, ignore_case=True), True)).to_numpy()
+    if wrongly.any():
+        signs = f"the decimal point {decimal!r}" + (f" and thousands apart by {thousands!r}" if thousands else "")
+        raise wrong(name, column, int(wrongly.argmax()), f"a number with {signs}")
+    if thousands:
+        column = pc.replace_substring(column, thousands, "")
+    return pc.replace_substring(column, decimal, ".")
 
 
 def _truths(column: Any) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 # One kind of finding each, in the order in which they are told: what there was and what became of it.
 KINDS = {
     "ignored": "columns not used",
+    "epoch": "times as numbers since 1970, recognised by their size",
     "converted": "times with a time zone, converted to UTC",
     "local": "times with a time zone, read as local time",
     "repeated_hour": "times that the clocks show twice, told apart by their order",

@@ -1,13 +1,14 @@
-"""Which columns of a file hold what."""
+"""Which columns of a file hold what, and how it is written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import DataError
 from ..zones import Zone
-from .columns import listed
+from .columns import listed, other_delimiter
 
 ID_COLUMN = "unique_id"
+TABS = {"tab": "\t", "\\t": "\t"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Layout:
         time_format: How times are written, as for `strptime`; None for ISO 8601.
         time_zone: The zone of times that name none, and by whose days to count: an IANA name or a fixed offset. Empty
             if it is not known; then times that name none are in UTC.
+        delimiter: What stands between the columns of a CSV file: one character, or "tab".
+        decimal: The decimal point of numbers that are text, as "." or ",".
+        thousands: What groups the digits of such numbers by three; empty for nothing.
 
     Raises:
         TimeZoneError: There is no such time zone.
@@ -68,12 +72,16 @@ class Layout:
     wide: bool = False
     time_format: str | None = None
     time_zone: str = ""
+    delimiter: str = ","
+    decimal: str = "."
+    thousands: str = ""
 
     def __post_init__(self) -> None:
         for role in ("targets", "covariates", "categories"):
             object.__setattr__(self, role, tuple(getattr(self, role)))
         if not self.targets:
             raise DataError("targets: expected one or more columns")
+        self._check_signs()
         if self.time_zone:
             Zone.parse(self.time_zone)
             if self.time is None:
@@ -87,6 +95,17 @@ class Layout:
         for name in (*given, *self.categories):
             if given.count(name) > 1 or self.categories.count(str(name)) > 1:
                 raise DataError(f"column {name!r} is given more than one role")
+
+    def _check_signs(self) -> None:
+        object.__setattr__(self, "delimiter", TABS.get(self.delimiter, self.delimiter))
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n' or not self.delimiter.isascii():
+            raise DataError(f"delimiter: expected one character such as ';', or tab; got {self.delimiter!r}")
+        for name, sign, is_optional in (("decimal", self.decimal, False), ("thousands", self.thousands, True)):
+            is_sign = len(sign) == 1 and not sign.isalnum() and sign not in "+-"
+            if not is_sign and not (is_optional and not sign):
+                raise DataError(f"{name}: expected one sign such as '.' or ',', got {sign!r}")
+        if self.decimal == self.thousands:
+            raise DataError(f"thousands: {self.thousands!r} is the decimal point, too")
 
     def resolve(self, names: Sequence[str]) -> Roles:
         """Settles which of a file's columns have which role.
@@ -111,5 +130,7 @@ class Layout:
         for name in roles.used:
             if name not in names:
                 hint = "; say which one holds the times, or that none does" if name == self.time else ""
+                if len(names) == 1:
+                    hint = other_delimiter(names[0]) or hint
                 raise DataError(f"there is no column {name!r}; the columns are {listed(names)}{hint}")
         return roles

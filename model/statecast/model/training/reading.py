@@ -92,7 +92,7 @@ class _Source(NamedTuple):
 
 
 def _load(path: Path, layout: Layout, tally: Tally) -> _Source:
-    source = open_source(path)
+    source = open_source(path, layout.delimiter)
     roles = layout.resolve(source.names)
     ignored = [name for name in source.names if name not in roles.used]
     tally.add("ignored", len(ignored), listed(ignored))
@@ -103,10 +103,10 @@ def _load(path: Path, layout: Layout, tally: Tally) -> _Source:
     stamps = None
     if roles.time is not None:
         zone = Zone.parse(layout.time_zone) if layout.time_zone else None
-        stamps = times(roles.time, columns[roles.time], layout.time_format, zone)
+        stamps = times(roles.time, columns[roles.time], layout.time_format, zone, tally)
     values = np.empty((count, len(roles.values)))
     for number, name in enumerate(roles.values):
-        values[:, number] = numbers(name, columns[name])
+        values[:, number] = numbers(name, columns[name], layout.decimal, layout.thousands)
     ids, series = [stem(path) or "series"], np.zeros(count, np.int64)
     if roles.unique_id is not None:
         series, ids = texts(roles.unique_id, columns[roles.unique_id])

@@ -10,6 +10,7 @@ import pyarrow.csv as arrow_csv  # type: ignore[import-untyped]
 import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
 from ..errors import DataError
+from .columns import other_delimiter
 
 # A line must fit into a block, and the header of a wide file is a long line.
 _BLOCK_BYTES = 2**24
@@ -33,21 +34,27 @@ class Source(Protocol):
 class CsvSource:
     """A CSV file with a header line, perhaps compressed; every column is text."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, delimiter: str) -> None:
+        self._path, self._delimiter, self._hint = path, delimiter, ""
         with _refused(path), self._open() as stream:
+            header = stream.read(_BLOCK_BYTES).partition(b"\n")[0].decode(errors="replace")
+            if delimiter not in header:
+                self._hint = other_delimiter(header)
+        with _refused(path, self._hint), self._open() as stream:
             options = arrow_csv.ReadOptions(block_size=_BLOCK_BYTES)
-            parsing = arrow_csv.ParseOptions(newlines_in_values=True)
+            parsing = arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
             self.names = tuple(arrow_csv.open_csv(stream, options, parsing).schema.names)
 
     def read(self, names: Sequence[str]) -> dict[str, Any]:
         """See `Source.read`."""
-        with _refused(self._path), self._open() as stream:
+        with _refused(self._path, self._hint), self._open() as stream:
             table = arrow_csv.read_csv(
                 stream,
                 arrow_csv.ReadOptions(block_size=_BLOCK_BYTES),
                 # In a file of one column an empty line is a missing value.
-                arrow_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(self.names) > 1),
+                arrow_csv.ParseOptions(
+                    delimiter=self._delimiter, newlines_in_values=True, ignore_empty_lines=len(self.names) > 1
+                ),
                 arrow_csv.ConvertOptions(
                     column_types=dict.fromkeys(self.names, pa.string()), include_columns=list(names)
                 ),
@@ -60,9 +67,10 @@ class CsvSource:
 
 
 class ParquetSource:
-    """A Parquet file."""
+    """A Parquet file, which needs no delimiter."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, delimiter: str) -> None:
+        del delimiter
         self._path = path
         with _refused(path):
             self.names = tuple(parquet.read_schema(path).names)
@@ -74,7 +82,7 @@ class ParquetSource:
             return {name: table.column(name) for name in names}
 
 
-_SOURCES: dict[str, Callable[[Path], Source]] = {
+_SOURCES: dict[str, Callable[[Path, str], Source]] = {
     ".csv": CsvSource,
     ".csv.gz": CsvSource,
     ".parquet": ParquetSource,
@@ -91,8 +99,8 @@ def stem(path: Path) -> str:
     return path.name[: len(path.name) - len(_ending(path))]
 
 
-def open_source(path: Path) -> Source:
-    """Opens a file by its ending.
+def open_source(path: Path, delimiter: str = ",") -> Source:
+    """Opens a file by its ending; the delimiter is that of a CSV file.
 
     Raises:
         DataError: The ending is none of .csv, .csv.gz, .parquet and .pq, or the file cannot be read.
@@ -100,13 +108,13 @@ def open_source(path: Path) -> Source:
     ending = _ending(path)
     if not ending:
         raise DataError(f"{path}: expected a file ending in {', '.join(_SOURCES)}")
-    return _SOURCES[ending](path)
+    return _SOURCES[ending](path, delimiter)
 
 
 @contextmanager
-def _refused(path: Path) -> Iterator[None]:
+def _refused(path: Path, hint: str = "") -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
         reason = str(getattr(error, "strerror", None) or error)
-        raise DataError(f"{path} cannot be read: {reason[:_LONGEST_REASON]}") from error
+        raise DataError(f"{path} cannot be read: {reason[:_LONGEST_REASON]}{hint}") from error

@@ -15,6 +15,7 @@ from ..errors import DataError
 from ..frequency import FIRST_YEAR, LAST_YEAR
 from ..zones import DAY_NS, MINUTE_NS, SECOND_NS, UTC, Zone
 from .columns import cast, is_text, plain, texts, wrong
+from .epochs import UNITS, instants, recognised_unit
 from .findings import Tally
 
 # Neither counters nor seconds since 1970 nor words such as "now", which pandas takes for times.
@@ -241,14 +242,18 @@ def moment(value: str | int | datetime, zone: Zone = UTC, *, on_wall_clock: bool
     return shown if zone == UTC else zone.wall(instant)
 
 
-def times(name: str, column: Any, written: str | None = None, zone: Zone | None = None) -> TimeColumn:
+def times(
+    name: str, column: Any, written: str | None = None, zone: Zone | None = None, tally: Tally | None = None
+) -> TimeColumn:
     """Returns a column of times.
 
     Args:
         name: The column's name.
-        column: Texts, dates or timestamps; years or days such as 20240131 may be whole numbers.
-        written: How texts are written, as for `strptime`; None for ISO 8601.
+        column: Texts, dates or timestamps; years or days such as 20240131 may be whole numbers, as may epochs.
+        written: How texts are written, as for `strptime`, or a unit of `epochs`; None for ISO 8601, or an epoch where
+            that is plain.
         zone: The zone of times that name none, and by whose clock to read the others; None if it is not known.
+        tally: Told of epochs that were recognised.
 
     Raises:
         DataError: A value is missing or no time, or only some of them have a time zone.
@@ -261,6 +266,11 @@ def times(name: str, column: Any, written: str | None = None, zone: Zone | None 
     column = plain(column)
     if column.null_count:
         raise wrong(name, column, int(np.argmax(column.is_null().to_numpy())), _EXPECTED)
+    if unit := written if written in UNITS else recognised_unit(column) if written is None else None:
+        values = instants(name, column, unit, _EARLIEST_NS, _LATEST_NS)
+        if tally and written is None:
+            tally.add("epoch", len(values), f"{unit}: {column[0]} is {iso(int(values[0]))}")
+        return ZonedTimes(values, zone, np.zeros(len(values), np.int64), 0)
     if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
     return _from_text(name, column, written, zone) if is_text(column) else _from_stamps(name, column, zone)
