@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support import WAIT_SECONDS, await_true, short_folder
+from support import WAIT_SECONDS, await_true, heed_signals, short_folder
 
 SERVE = [
     sys.executable,
@@ -33,7 +33,8 @@ IGNORING = ["sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh"]
 @contextmanager
 def started(command: Sequence[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "HOME": "/nonexistent"})
+        environment = {**os.environ, "HOME": "/nonexistent"}
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, preexec_fn=heed_signals)
     try:
         yield process
     finally:

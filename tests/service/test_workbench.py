@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from support import WAIT_SECONDS, await_true
+from support import WAIT_SECONDS, await_true, heed_signals
 from support.servers import ServerThread
 
 from statecast.client import Client
@@ -290,7 +290,8 @@ def test_ctrl_c_and_the_same_command_goes_on(tmp_path: Path, data: Path) -> None
     arguments = ("train", str(data), "--model", "m", "--models", str(tmp_path), *SMALL[2:], "--updates", "200")
     command = [sys.executable, "-m", "statecast.service", *arguments]
     work = tmp_path / ".m.training" / "1"
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed_signals) as process:
         await_true(lambda: (work / "last.ckpt").exists() or process.poll() is not None)
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)

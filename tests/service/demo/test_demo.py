@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support import heed_signals
 
 
 def demo(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -69,7 +70,13 @@ def test_stopped_at_any_moment_it_leaves_nothing_behind(tmp_path: Path, words: s
         "STATECAST_PORT": "1",
     }
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=heed_signals,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

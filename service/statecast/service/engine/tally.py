@@ -79,7 +79,7 @@ class Tally:
         self._missing += missing
         now = time.monotonic()
         if self._missing and now >= self._told_at + TELL_SECONDS:
-            log.error(
+            log.warning(
                 "%d requests were for sessions that Redis has no trace of, although their callers had seen them: it "
                 "has lost them, or they expired long ago",
                 self._missing,
