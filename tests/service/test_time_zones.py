@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from support.models import LEVELS
+from support.models import LEVELS, as_if_trained
 from support.redis_process import RedisProcess
 from support.servers import ServerThread
 
@@ -30,12 +29,7 @@ def forecaster(frequency: str) -> Forecaster:
         window=24, lags=(4, 12), frequency=frequency, calendar=("week", "year"), checked_steps=(1,),
         adaptation_rate=0.1,
     )  # fmt: skip
-    torch.manual_seed(0)
-    model = Forecaster(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model.eval()
+    return as_if_trained(config)
 
 
 @pytest.fixture(scope="module")

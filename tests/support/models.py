@@ -32,6 +32,17 @@ def tiny_model(name: str = "tiny", version: str = "1", seed: int = 0) -> Forecas
     return Forecaster(config).eval()
 
 
+def as_if_trained(config: ModelConfig) -> Forecaster:
+    """A model whose every weight counts, drawn from seed 0."""
+    torch.manual_seed(0)
+    model = Forecaster(config)
+    with torch.no_grad():
+        # A new one trusts nothing but its naive forecasters, and so would not notice a covariate.
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
 def shop_model(name: str = "shop", frequency: str = "h") -> Forecaster:
     """A model with everything: two targets, covariates, categories, the calendar, and intervals that adapt."""
     config = ModelConfig(
@@ -52,13 +63,7 @@ def shop_model(name: str = "shop", frequency: str = "h") -> Forecaster:
         checked_steps=(1, 4),
         adaptation_rate=0.1,
     )
-    torch.manual_seed(0)
-    model = Forecaster(config)
-    with torch.no_grad():
-        # A new one trusts nothing but its naive forecasters, and so would not notice a covariate.
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model.eval()
+    return as_if_trained(config)
 
 
 def symbol_model() -> Classifier:

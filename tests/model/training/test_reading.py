@@ -292,6 +292,11 @@ def test_numbers_since_1970_are_times(tmp_path: Path, unit: str, scale: int, end
     assert named.findings.lines() == ()
 
 
+def test_a_unit_that_is_none_is_named(write: Write) -> None:
+    with pytest.raises(DataError, match="time_format: 'epoch_m' is none of epoch_s, epoch_ms, epoch_us, epoch_ns"):
+        read_panel(write(f"ds,y\n{EPOCH},1\n"), Layout(time_format="epoch_m"))
+
+
 def test_whole_numbers_lose_no_digit(write: Write) -> None:
     start = EPOCH * 10**9 + 1
     assert read_panel(write(f"ds,y\n{start},1\n{start + 10**9},2\n")).series[0].start_ns == start

@@ -263,6 +263,8 @@ def times(
         raise DataError(
             f"time_format {written!r}: %Z names a zone ambiguously; name it by --time-zone, or write offsets, %z"
         )
+    if written is not None and written.startswith("epoch") and written not in UNITS:
+        raise DataError(f"time_format: {written!r} is none of {', '.join(UNITS)}")
     column = plain(column)
     if column.null_count:
         raise wrong(name, column, int(np.argmax(column.is_null().to_numpy())), _EXPECTED)
