@@ -175,6 +175,8 @@ def train(data: Path, model: str, models: Path, threads: int | None, **options: 
             validation_rows=options["validation_rows"], refit=options["refit"], say=click.echo,
         )  # fmt: skip
         _show(summary_table(made.report))
+        if made.verdict:
+            click.echo(made.verdict)
         click.echo(f"{made.config.name} version {made.config.version} is in {made.folder}")
 
     _guarded(work)

@@ -14,7 +14,7 @@ from statecast.model import Forecaster
 from statecast.model.config import Category
 from statecast.model.contract import Future
 from statecast.model.evaluation import EvaluationError, Protocol
-from statecast.model.evaluation.rolling import SERIES_AT_ONCE, is_seen, roll, truths_of
+from statecast.model.evaluation.rolling import SERIES_AT_ONCE, cutoffs_of, is_seen, roll, truths_of
 from statecast.model.training import Panel, Series
 
 PROTOCOL = Protocol(horizon=6, season=5, windows=3, step=9)
@@ -54,7 +54,7 @@ def changed(before: Panel, change: Callable[[NDArray[np.float64], int], None], w
 
 
 def forecasts(model: Forecaster, made: Panel, **options: Any) -> list[NDArray[np.float64]]:
-    return list(roll(model, made, PROTOCOL, **options).quantiles)
+    return list(roll(model, made, cutoffs_of(made, PROTOCOL), PROTOCOL.horizon, **options).quantiles)
 
 
 @pytest.mark.parametrize("window", [0, 1, 2])
@@ -85,7 +85,9 @@ def test_a_covariate_ahead_changes_the_forecast_of_its_step(model: Forecaster) -
 def test_it_is_what_the_service_does(model: Forecaster, rows: tuple[int, ...]) -> None:
     made = panel(rows)
     told: list[tuple[int, int]] = []
-    rolled = roll(model, made, PROTOCOL, progress=lambda done, of: told.append((done, of)))
+    rolled = roll(
+        model, made, cutoffs_of(made, PROTOCOL), PROTOCOL.horizon, progress=lambda done, of: told.append((done, of))
+    )
     assert told[-1] == (len(rows), len(rows))
     assert (rolled.name, rolled.levels, rolled.windows) == ("tiny 1", model.config.quantile_levels, (0, 1, 2))
     for index in (0, len(rows) - 1):
@@ -118,8 +120,8 @@ def test_several_targets_and_series_keep_their_order(random_model: Make) -> None
     means, rows = [(0, 50), (100, 150), (200, 250)], [90, 80, 70]
     series = tuple(Series(f"s{at}", None, rng.normal(means[at], 1, (rows[at], 2))) for at in range(3))
     made = replace(panel_of(np.ones(5)), series=series, targets=("a", "b"))
-    rolled = roll(two, made, PROTOCOL)
-    assert [truth.name for truth in truths_of(made, PROTOCOL)] == ["s0 a", "s0 b", "s1 a", "s1 b", "s2 a", "s2 b"]
+    rolled = roll(two, made, cutoffs_of(made, PROTOCOL), PROTOCOL.horizon)
+    assert [truth.name for truth in truths_of(made, cutoffs_of(made, PROTOCOL))] == ["s0 a", "s0 b", "s1 a", "s1 b", "s2 a", "s2 b"]
     centres = [float(np.median(each)) for each in rolled.quantiles]
     assert np.abs(np.array(centres) - [0, 50, 100, 150, 200, 250]).max() < 25
 
@@ -134,17 +136,18 @@ def test_what_does_not_go_together_is_said(model: Forecaster) -> None:
         (replace(made, categories=("shop",)), "categories: tiny needs region"),
     ):
         with pytest.raises(EvaluationError, match=message):
-            roll(model, wrong, PROTOCOL)
+            roll(model, wrong, cutoffs_of(wrong, PROTOCOL), PROTOCOL.horizon)
     with pytest.raises(EvaluationError, match="horizon: 7 is beyond the 6 steps"):
-        roll(model, made, replace(PROTOCOL, horizon=7))
+        roll(model, made, cutoffs_of(made, PROTOCOL), 7)
 
 
 def test_a_series_is_seen_if_every_target_has_a_value_before_the_first_cut_off() -> None:
     values = np.full((60, 2), np.nan)
     values[5, 0] = values[10, 1] = values[40:] = 1.0
-    assert is_seen(Series("s", None, values), ("a", "b"), PROTOCOL)
-    assert not is_seen(Series("s", None, values), ("a", "b"), PROTOCOL, context_steps=27)
-    assert is_seen(Series("s", None, values), ("a", "b"), PROTOCOL, context_steps=40)
+    cutoff = int(PROTOCOL.cutoffs(60)[0])
+    assert is_seen(Series("s", None, values), ("a", "b"), cutoff)
+    assert not is_seen(Series("s", None, values), ("a", "b"), cutoff, context_steps=27)
+    assert is_seen(Series("s", None, values), ("a", "b"), cutoff, context_steps=40)
     values[10, 1] = np.nan
-    assert not is_seen(Series("s", None, values), ("a", "b"), PROTOCOL)
-    assert is_seen(Series("s", None, values), ("a",), PROTOCOL)
+    assert not is_seen(Series("s", None, values), ("a", "b"), cutoff)
+    assert is_seen(Series("s", None, values), ("a",), cutoff)

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from support.panels import panel_of, waves
 
 from statecast.model import ConfigError, load_model, save_model
 from statecast.model.errors import DataError
+from statecast.model.evaluation.run import Request, evaluate_model, find_model
 from statecast.model.training import Panel, Series
 from statecast.model.training import run as running
+from statecast.model.training.card import verdict
 from statecast.model.training.defaults import Wishes
 from statecast.model.training.module import Recipe
 from statecast.model.training.run import Made, make_model
@@ -77,7 +80,7 @@ def test_the_metrics_tell_how_it_was_trained_and_how_it_does(made: Made) -> None
     assert training["updates_made"] == 6
     assert training["refitted_on_all_rows"] is False
     forecasters = metrics["validation"]["forecasters"]
-    assert [each["name"] for each in forecasters] == ["m 1", "seasonal naive", "last value"]
+    assert [each["name"] for each in forecasters] == ["m 1", "seasonal naive", "last value", "bundled base"]
     assert forecasters[0]["sql"] == pytest.approx(made.report.rows[0].scores.sql)
     assert metrics["validation"]["protocol"]["season"] == 12
 
@@ -125,14 +128,62 @@ def test_what_cannot_be_trained_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_nothing_is_published_of_which_nobody_knows_how_it_does(tmp_path: Path) -> None:
-    blank = [np.append(values[:260], np.full(40, np.nan)) for values in waves(300)]
-    with pytest.raises(DataError, match=r"validation_rows: the last 37 rows.* have no value of a target in any"):
-        make(tmp_path, panel_of(*blank))
+    blank = [np.append(values[:60], np.full(240, np.nan)) for values in waves(300)]
+    with pytest.raises(DataError, match=r"validation_rows: no series has values .* in any 6 rows from row 100 on"):
+        make(tmp_path, panel_of(*blank), rows=100)
     with pytest.raises(DataError, match="SQL is nan on the rows held back, so nothing is published"):
         make(tmp_path, panel_of(np.full(300, 5.0)))
     assert names(tmp_path) == set()
     # One series that ends early does not keep the others from being judged.
-    assert np.isfinite(make(tmp_path, panel_of(blank[0], *waves(300)[1:])).report.rows[0].scores.sql)
+    assert np.isfinite(make(tmp_path, panel_of(blank[0], *waves(300)[1:]), rows=100).report.rows[0].scores.sql)
+
+
+@pytest.mark.parametrize("end", [np.full(37, np.nan), np.tile([2e6, -3e6, 9.0], 13)[:37]], ids=["blank", "spikes"])
+def test_a_broken_end_is_not_validated_on(tmp_path: Path, end: NDArray[np.float64]) -> None:
+    said: list[str] = []
+    broken = [np.append(values[:263], end) for values in waves(300)]
+    made = make_model(panel_of(*broken), "m", tmp_path, WISHES, RECIPE, say=said.append)
+    warning = "series that are blank near their end, or jump there as never before; validated on earlier rows: 3"
+    assert said[0] == f"  {warning} ('s0', 's1', 's2')"
+    assert warning in (made.folder / "README.md").read_text()
+    # As on a series that ends there; with the spikes it is in the hundreds of thousands.
+    assert made.report.rows[0].scores.sql < 3
+    assert made.report.counts.missing_points == 0
+
+
+def test_the_bundled_model_is_beside_it(tmp_path: Path) -> None:
+    values = [np.column_stack([one, np.roll(one, 1) + 5, np.arange(len(one))]) for one in waves(300)]
+    panel = replace(panel_of(*values, covariates=("known",)), targets=("a", "b"))
+    scores = [row.scores for row in make(tmp_path, panel).report.rows]
+    assert [each.name for each in scores] == ["m 1", "seasonal naive", "last value", "bundled base"]
+    asked = Request(horizon=6, windows=len(scores[0].windows), season=12, first_cutoff=-37)
+    alone = evaluate_model(find_model("base", tmp_path), panel_of(*(each[:, :1] for each in values)), asked)
+    assert [each.sql for each in scores[3].series[::2]] == pytest.approx(
+        [each.sql for each in alone.report.rows[0].scores.series]
+    )
+    # It sees 64 steps ahead.
+    far = make_model(panel_of(*waves(800)), "far", tmp_path, replace(WISHES, horizon=65), RECIPE, say=lambda _: None)
+    assert [row.scores.name for row in far.report.rows] == ["far 1", "seasonal naive", "last value"]
+
+
+def test_a_model_that_is_no_better_than_others_says_so(tmp_path: Path) -> None:
+    walks = np.random.default_rng(0).normal(size=(3, 300)).cumsum(axis=1)
+    made = make(tmp_path, panel_of(*walks))
+    assert made.verdict.startswith("m 1 (SQL ")
+    assert "does not beat last value (" in made.verdict
+    assert made.verdict in (made.folder / "README.md").read_text()
+    rows = made.report.rows
+    for ours, theirs, said in (
+        (0.5, (0.6, 0.7, 0.8), ""),
+        (0.6, (0.6, 0.7, 0.8), "m 1 (SQL 0.600) does not beat seasonal naive (0.600) on the rows held back; train on "),
+        (0.7, (0.65, 0.8, 0.6), "does not beat seasonal naive (0.650) and bundled base (0.600) on the rows held back; "
+         "serve base instead, or train on"),
+    ):  # fmt: skip
+        scores = zip(rows, (ours, *theirs), strict=True)
+        scored = tuple(replace(row, scores=replace(row.scores, sql=sql)) for row, sql in scores)
+        told = verdict(replace(made.report, rows=scored))
+        assert said in told
+        assert bool(told) == bool(said)
 
 
 def test_a_version_made_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,13 +14,12 @@ from lightning.pytorch.callbacks import Callback
 from support.panels import panel_of, waves
 
 from statecast.model import ModelConfig
-from statecast.model.errors import DataError
-from statecast.model.evaluation import Protocol
 from statecast.model.evaluation.run import Request, evaluate_model
 from statecast.model.training import Panel
 from statecast.model.training import train as training
 from statecast.model.training.module import Recipe
-from statecast.model.training.train import Interrupted, Trained, hold_back, train
+from statecast.model.training.held_back import hold_back
+from statecast.model.training.train import Interrupted, Trained, train
 
 QUICK = Recipe(updates=24, stretch=48, origins=4, ahead=8, validate_every=12)
 # A season that is not exactly what it was, so that there is something to average.
@@ -32,8 +31,9 @@ CONFIG = ModelConfig(
 
 
 def run(work: Path, recipe: Recipe = QUICK, panel: Panel = PANEL) -> Trained:
-    learned, held, protocol = hold_back(panel, CONFIG.horizon)
-    return train(learned, CONFIG, recipe, work, validation=held, protocol=replace(protocol, season=12))
+    held = hold_back(panel, CONFIG.horizon)
+    held = replace(held, protocol=replace(held.protocol, season=12))
+    return train(held.learned, CONFIG, recipe, work, validation=held)
 
 
 def weights(trained: Trained) -> torch.Tensor:
@@ -175,8 +175,7 @@ def test_the_last_updates_are_validated(
 
 
 def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
-    protocol = Protocol(horizon=12, season=12)
-    trained = train(PANEL, CONFIG, QUICK, tmp_path / "work", validation=None, protocol=protocol)
+    trained = train(PANEL, CONFIG, QUICK, tmp_path / "work")
     assert (trained.best_update, trained.updates) == (24, 24)
 
 
@@ -190,36 +189,7 @@ def test_covariates_are_scaled_by_what_was_seen(tmp_path: Path) -> None:
     prices = np.column_stack([rng.normal(size=300), rng.normal(200, 9, 300), np.full(300, 7.0), np.full(300, np.nan)])
     config = replace(CONFIG, covariates=("price", "flat", "none"))
     panel = panel_of(prices, covariates=config.covariates)
-    protocol = Protocol(horizon=12, season=12)
-    made = train(panel, config, replace(QUICK, updates=2), tmp_path / "w", validation=None, protocol=protocol)
+    made = train(panel, config, replace(QUICK, updates=2), tmp_path / "w")
     known = made.forecaster.known
     assert known.centres.tolist() == pytest.approx([prices[:, 1].mean(), 7.0, 0.0])
     assert known.scales.tolist() == pytest.approx([prices[:, 1].std(), 1.0, 1.0])
-
-
-def test_an_eighth_is_held_back() -> None:
-    values = [*waves(800, series=2), np.arange(150.0)]
-    learned, held, protocol = hold_back(panel_of(*values), 12)
-    assert [each.rows for each in learned.series] == [700, 700, 150]
-    assert [each.rows for each in held.series] == [800, 800]
-    assert (protocol.first_cutoff, protocol.windows, protocol.stride) == (-100, 8, 12)
-    # Whatever is validated was not learned from.
-    assert all(protocol.cutoffs(each.rows)[0] >= 700 for each in held.series)
-
-
-def test_what_is_held_back_can_be_chosen() -> None:
-    learned, _, protocol = hold_back(panel_of(*waves(800)), 12, 40)
-    assert learned.series[0].rows == 760
-    assert (protocol.first_cutoff, protocol.windows) == (-40, 3)
-    with pytest.raises(DataError, match="11 rows are fewer than a horizon of 12"):
-        hold_back(panel_of(*waves(800)), 12, 11)
-    with pytest.raises(DataError, match="no series has 1000 rows"):
-        hold_back(panel_of(*waves(800)), 12, 500)
-
-
-def test_a_series_with_nothing_before_what_is_held_back_is_not_validated() -> None:
-    late = np.append(np.full(720, np.nan), np.arange(80.0))
-    learned, held, _ = hold_back(panel_of(*waves(800, series=2), late), 12)
-    assert (len(learned.series), len(held.series)) == (3, 2)
-    with pytest.raises(DataError, match="no series of 200 rows has values"):
-        hold_back(panel_of(late), 12)

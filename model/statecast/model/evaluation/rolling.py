@@ -19,24 +19,30 @@ SERIES_AT_ONCE = 64
 STEPS_AT_ONCE = 256
 Quantiles = NDArray[np.float64]
 Progress = Callable[[int, int], None]
+# Of each series of a panel, how many rows have been seen at each cut-off, ascending, int64 [W].
+Cutoffs = Sequence[NDArray[np.int64]]
 
 
-def truths_of(panel: Panel, protocol: Protocol) -> list[Truth]:
-    """One truth for each series and target, series by series.
+def cutoffs_of(panel: Panel, protocol: Protocol) -> Cutoffs:
+    """The cut-offs of every series.
 
     Raises:
         EvaluationError: A series is too short for the protocol.
     """
+    return [protocol.cutoffs(series.rows) for series in panel.series]
+
+
+def truths_of(panel: Panel, cutoffs: Cutoffs) -> list[Truth]:
+    """One truth for each series and target, series by series."""
     return [
-        Truth(series.unique_id, target, series.values[:, at], protocol.cutoffs(series.rows))
-        for series in panel.series
+        Truth(series.unique_id, target, series.values[:, at], each)
+        for series, each in zip(panel.series, cutoffs, strict=True)
         for at, target in enumerate(panel.targets)
     ]
 
 
-def is_seen(series: Series, targets: Sequence[str], protocol: Protocol, context_steps: int | None = None) -> bool:
+def is_seen(series: Series, targets: Sequence[str], cutoff: int, context_steps: int | None = None) -> bool:
     """Whether every target has a value before the first cut-off; without, there is nothing to forecast from."""
-    cutoff = int(protocol.cutoffs(series.rows)[0])
     begin = 0 if context_steps is None else max(0, cutoff - context_steps)
     return bool(np.isfinite(series.values[begin:cutoff, : len(targets)]).any(axis=0).all())
 
@@ -44,7 +50,8 @@ def is_seen(series: Series, targets: Sequence[str], protocol: Protocol, context_
 def roll(
     model: StreamingModel,
     panel: Panel,
-    protocol: Protocol,
+    cutoffs: Cutoffs,
+    horizon: int,
     *,
     context_steps: int | None = None,
     progress: Progress | None = None,
@@ -54,26 +61,27 @@ def roll(
     Args:
         model: A quantile forecaster of the panel's targets and covariates.
         panel: The series.
-        protocol: The cut-offs.
+        cutoffs: When to forecast, as often in every series.
+        horizon: How many steps ahead.
         context_steps: How many steps before the first cut-off to stream; None for all.
         progress: Told how many series are done, and of how many.
 
     Raises:
-        EvaluationError: The model does not go with the panel or the protocol.
+        EvaluationError: The model does not go with the panel or the horizon.
     """
-    _check(model, panel, protocol)
+    _check(model, panel, horizon)
     quantiles: dict[int, Quantiles] = {}
     order = sorted(range(len(panel.series)), key=lambda index: panel.series[index].rows)
     for start in range(0, len(order), SERIES_AT_ONCE):
         chosen = order[start : start + SERIES_AT_ONCE]
-        group = _Group.of(model, panel, [panel.series[index] for index in chosen], protocol, context_steps)
-        quantiles |= dict(zip(chosen, group.run(model, protocol.horizon), strict=True))
+        group = _Group.of(model, panel, chosen, cutoffs, context_steps)
+        quantiles |= dict(zip(chosen, group.run(model, horizon), strict=True))
         if progress:
             progress(start + len(chosen), len(order))
     by_target = [quantiles[index][..., at] for index in range(len(panel.series)) for at in range(len(panel.targets))]
     config = model.config
     name = f"{config.name} {config.version}"
-    return Forecasts(name, config.quantile_levels, tuple(by_target), tuple(range(protocol.windows)))
+    return Forecasts(name, config.quantile_levels, tuple(by_target), tuple(range(len(cutoffs[0]))))
 
 
 @dataclass(frozen=True)
@@ -98,13 +106,14 @@ class _Group:
 
     @staticmethod
     def of(
-        model: StreamingModel, panel: Panel, series: Sequence[Series], protocol: Protocol, context_steps: int | None
+        model: StreamingModel, panel: Panel, chosen: Sequence[int], cutoffs: Cutoffs, context_steps: int | None
     ) -> "_Group":
         config = model.config
-        cutoffs = np.stack([protocol.cutoffs(each.rows) for each in series])
+        series = [panel.series[index] for index in chosen]
+        stops = np.stack([cutoffs[index] for index in chosen])
         begin = np.zeros(len(series), np.int64)
         if context_steps is not None:
-            begin = np.maximum(0, cutoffs[:, 0] - context_steps)
+            begin = np.maximum(0, stops[:, 0] - context_steps)
         times = None
         if config.frequency:
             frequency = Frequency.parse(config.frequency)
@@ -112,7 +121,7 @@ class _Group:
         named = [dict(zip(panel.categories, each.categories, strict=True)) for each in series]
         categories = [[category.index(names[category.name]) for category in config.categories] for names in named]
         index = torch.tensor(categories, dtype=torch.int64, device=model.device).view(len(series), -1)
-        return _Group(series, times, index, len(panel.targets), np.column_stack([begin, cutoffs]), model.device)
+        return _Group(series, times, index, len(panel.targets), np.column_stack([begin, stops]), model.device)
 
     @torch.inference_mode()
     def run(self, model: StreamingModel, horizon: int) -> list[Quantiles]:
@@ -176,7 +185,7 @@ def _pieces(begin: NDArray[np.int64], stop: NDArray[np.int64]) -> Iterator[tuple
         yield start, np.minimum(stop - start, STEPS_AT_ONCE)
 
 
-def _check(model: StreamingModel, panel: Panel, protocol: Protocol) -> None:
+def _check(model: StreamingModel, panel: Panel, horizon: int) -> None:
     config = model.config
     for what, wanted, given in (
         ("targets", config.targets, panel.targets),
@@ -189,9 +198,9 @@ def _check(model: StreamingModel, panel: Panel, protocol: Protocol) -> None:
         raise EvaluationError(f"categories: {config.name} needs {', '.join(missing)}; name the columns")
     if not config.quantile_levels:
         raise EvaluationError(f"{config.name} forecasts symbols, not quantities")
-    if protocol.horizon > config.horizon:
+    if horizon > config.horizon:
         raise EvaluationError(
-            f"horizon: {protocol.horizon} is beyond the {config.horizon} steps that {config.name} sees"
+            f"horizon: {horizon} is beyond the {config.horizon} steps that {config.name} sees"
         )
 
 

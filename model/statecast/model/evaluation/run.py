@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from ..contract import StreamingModel
 from ..errors import ConfigError
 from ..files import CONFIG_FILE, bundled_models, load_model, version_order
@@ -13,7 +15,7 @@ from .baselines import auto_ets, last_value, seasonal_naive
 from .levels import baseline_levels
 from .pictures import draw_fans, draw_reliability, draw_steps
 from .report import Report
-from .rolling import is_seen, roll, truths_of
+from .rolling import Cutoffs, cutoffs_of, is_seen, roll, truths_of
 from .scores import Outcomes
 from .windows import EvaluationError, Forecasts, Protocol
 
@@ -55,7 +57,7 @@ class Evaluation:
     outcomes: Outcomes
     forecasts: tuple[Forecasts, ...]
     report: Report
-    left_out: int
+    left_out: int = 0
 
     def write(self, folder: Path) -> None:
         """Writes report.json, fans.png, reliability.png and steps.png to a folder, which is made if need be."""
@@ -111,17 +113,52 @@ def evaluate_model(
     long = tuple(series for series in panel.series if series.rows >= protocol.shortest)
     if not long:
         raise EvaluationError(f"no series has the {protocol.shortest} rows that {protocol.windows} windows need")
-    seen = tuple(series for series in long if is_seen(series, panel.targets, protocol))
+    seen = tuple(series for series in long if is_seen(series, panel.targets, int(protocol.cutoffs(series.rows)[0])))
     if not seen:
         raise EvaluationError("no series has values of every target before the first cut-off")
-    left_out = len(panel.series) - len(seen)
-    panel = replace(panel, series=seen)
-    truths = truths_of(panel, protocol)
-    forecasts = [roll(model, panel, protocol, progress=lambda done, of: progress("series streamed", done, of))]
-    levels = baseline_levels(forecasts[0].levels)
-    forecasts += [seasonal_naive(truths, protocol, levels), last_value(truths, protocol, levels)]
+    chosen = replace(panel, series=seen)
+    done = evaluate_at(model, chosen, protocol, cutoffs_of(chosen, protocol), progress)
     if request.auto_ets:
-        told = lambda done, of: progress("AutoETS fits", done, of)  # noqa: E731
-        forecasts.append(auto_ets(truths, protocol, levels, progress=told))
+        done = _with_auto_ets(done, progress)
+    return replace(done, left_out=len(panel.series) - len(seen))
+
+
+def evaluate_at(
+    model: StreamingModel, panel: Panel, protocol: Protocol, cutoffs: Cutoffs, progress: Progress = lambda *_: None
+) -> Evaluation:
+    """Scores what a model forecasts at cut-offs of each series.
+
+    Args:
+        model: What to evaluate.
+        panel: The series, each with a value of every target before its first cut-off.
+        protocol: How many cut-offs, how far ahead and with which season.
+        cutoffs: Those of each series.
+        progress: Told how many series are done, and of how many.
+
+    Raises:
+        EvaluationError: Model, data and protocol do not go together, or there is no outcome after any cut-off.
+    """
+    truths = truths_of(panel, cutoffs)
     outcomes = Outcomes.of(truths, protocol)
-    return Evaluation(outcomes, tuple(forecasts), Report.of(outcomes, forecasts), left_out)
+    if np.isnan(outcomes.values).all():
+        raise EvaluationError(
+            f"no series has a value of a target in the {protocol.horizon} steps after a cut-off, so nothing can be "
+            "scored; choose an earlier first cut-off, or read the data only up to where they end (--until)"
+        )
+    told = lambda done, of: progress("series streamed", done, of)  # noqa: E731
+    rolled = roll(model, panel, cutoffs, protocol.horizon, progress=told)
+    levels = baseline_levels(rolled.levels)
+    forecasts = (rolled, seasonal_naive(truths, protocol, levels), last_value(truths, protocol, levels))
+    return Evaluation(outcomes, forecasts, Report.of(outcomes, forecasts))
+
+
+def compared(done: Evaluation, others: Sequence[Forecasts]) -> Evaluation:
+    """Puts other forecasts of the same outcomes beside those that are there."""
+    forecasts = (*done.forecasts, *others)
+    return replace(done, forecasts=forecasts, report=Report.of(done.outcomes, forecasts))
+
+
+def _with_auto_ets(done: Evaluation, progress: Progress) -> Evaluation:
+    told = lambda done, of: progress("AutoETS fits", done, of)  # noqa: E731
+    outcomes, levels = done.outcomes, baseline_levels(done.forecasts[0].levels)
+    return compared(done, [auto_ets(outcomes.truths, outcomes.protocol, levels, progress=told)])

@@ -12,6 +12,8 @@ from .panel import Panel
 from .train import Trained
 
 CARD_FILE = "README.md"
+# How the model that ships with the package is called where it stands beside others.
+BUNDLED_NAME = "bundled base"
 _CARD = """# {name} version {version}
 
 A streaming {cell} forecaster of {targets}, for Statecast. It forecasts up to {horizon} steps{frequency} ahead.
@@ -89,7 +91,23 @@ def _validation(report: Report | None) -> str:
         figures = " | ".join(f"{getattr(row.scores, name):.3f}" for name in _COLUMNS)
         band = [f"{each.overall:.1%}" for each in row.scores.coverage if isclose(each.stated, 0.8)]
         lines.append(f"| {row.scores.name} | {figures} | {_listed(band)} |")
+    if said := verdict(report):
+        lines += ["", said]
     return "\n".join(lines) + "\n"
+
+
+def verdict(report: Report) -> str:
+    """Says which other forecasters had an SQL as low as the model's or lower, and what to do; empty if none had."""
+    model, *others = (row.scores for row in report.rows)
+    better = [f"{each.name} ({each.sql:.3f})" for each in others if each.sql <= model.sql]
+    if not better:
+        return ""
+    best = min(others, key=lambda each: each.sql).name
+    advice = "serve base instead, or train" if best == BUNDLED_NAME else "train"
+    return (
+        f"{model.name} (SQL {model.sql:.3f}) does not beat {' and '.join(better)} on the rows held back; {advice} on "
+        "more rows or for more updates"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

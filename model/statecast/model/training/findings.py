@@ -22,6 +22,7 @@ KINDS = {
     "all_missing": "series without any value of a target, dropped",
     "unobserved": "series in which it is never observed",
     "constant": "series in which it never changes",
+    "moved": "series that are blank near their end, or jump there as never before; validated on earlier rows",
 }
 
 

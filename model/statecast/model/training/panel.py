@@ -111,6 +111,15 @@ class Panel:
             raise DataError("no series has a value up to the cut-off")
         return replace(self, series=kept)
 
+    def by_target(self) -> "Panel":
+        """Returns each target as a series of its own, series by series, without covariates and categories."""
+        apart = tuple(
+            replace(series, values=series.values[:, [at]], categories=())
+            for series in self.series
+            for at in range(len(self.targets))
+        )
+        return replace(self, series=apart, targets=("value",), covariates=(), categories=())
+
     def _parsed_frequency(self) -> Frequency:
         if not self.frequency:
             raise DataError("the panel cannot be cut at a time: only position counts")

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,15 +11,20 @@ import numpy as np
 from ..config import ModelConfig
 from ..errors import ConfigError, DataError
 from ..evaluation.report import Report
-from ..evaluation.run import Request, evaluate_model
-from ..files import CONFIG_FILE, save_model
-from .card import CARD_FILE, card_of, metrics_of
+from ..evaluation.rolling import roll
+from ..evaluation.run import compared, evaluate_at, find_model
+from ..evaluation.windows import Forecasts
+from ..files import CONFIG_FILE, bundled_models, save_model
+from ..forecaster import Forecaster
+from .card import BUNDLED_NAME, CARD_FILE, card_of, metrics_of, verdict
 from .defaults import Wishes, configure
+from .held_back import HeldBack, hold_back
 from .module import Recipe
 from .panel import Panel
-from .train import Trained, hold_back, train
+from .train import Trained, train
 
 Say = Callable[[str], None]
+BUNDLED = "base"
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,13 @@ class Made:
         folder: Where it lies: <models>/<name>/<version>.
         config: What it is.
         report: How it does on the rows held back.
+        verdict: Says which other forecasters did as well or better there; empty if none did.
     """
 
     folder: Path
     config: ModelConfig
     report: Report
+    verdict: str
 
 
 def make_model(
@@ -66,12 +73,14 @@ def make_model(
         Interrupted: Ctrl-C was pressed; the same call goes on.
     """
     config = configure(panel, name, _next_version(models, name), wishes)
-    learned, held, protocol = hold_back(panel, config.horizon, validation_rows)
-    protocol = replace(protocol, season=config.lags[0] if config.lags else 1)
-    asked = Request(protocol.horizon, protocol.windows, protocol.step, protocol.first_cutoff, protocol.season)
+    held = hold_back(panel, config.horizon, validation_rows)
+    held = replace(held, protocol=replace(held.protocol, season=config.lags[0] if config.lags else 1))
+    for finding in held.learned.findings.items[len(panel.findings.items) :]:
+        say(f"  {finding}")
+    panel = replace(panel, findings=held.learned.findings)
     work = models / f".{name}.training"
-    trained = train(learned, config, recipe, work / "1", validation=held, protocol=protocol)
-    report = evaluate_model(trained.forecaster, held, asked).report
+    trained = train(held.learned, config, recipe, work / "1", validation=held)
+    report = _validate(trained.forecaster, held)
     score = report.rows[0].scores.sql
     if not np.isfinite(score):
         shutil.rmtree(work)
@@ -83,12 +92,27 @@ def make_model(
     if refit:
         say(f"training once more on all rows, {trained.best_update} updates")
         again = replace(recipe, updates=trained.best_update)
-        refitted = train(panel, config, again, work / "2", validation=None, protocol=protocol)
+        refitted = train(panel, config, again, work / "2")
         trained = replace(refitted, took_seconds=trained.took_seconds + refitted.took_seconds)
     folder = models / name / config.version
     _publish(folder, config, panel, recipe, trained, report, refit)
     shutil.rmtree(work)
-    return Made(folder, config, report)
+    return Made(folder, config, report, verdict(report))
+
+
+def _validate(forecaster: Forecaster, held: HeldBack) -> Report:
+    """The scores on the rows held back, those of the bundled model among them if it sees so far ahead."""
+    done = evaluate_at(forecaster, held.validated, held.protocol, held.cutoffs)
+    return compared(done, list(_bundled(held))).report
+
+
+def _bundled(held: HeldBack) -> Iterator[Forecasts]:
+    """What the bundled model says of each series and target, of which it sees nothing else."""
+    base = find_model(BUNDLED, bundled_models())
+    if held.protocol.horizon <= base.config.horizon:
+        cutoffs = [each for each in held.cutoffs for _ in held.validated.targets]
+        rolled = roll(base, held.validated.by_target(), cutoffs, held.protocol.horizon)
+        yield replace(rolled, name=BUNDLED_NAME)
 
 
 def _next_version(models: Path, name: str) -> str:

@@ -29,19 +29,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..config import ModelConfig
-from ..errors import DataError
-from ..evaluation.rolling import is_seen, roll, truths_of
+from ..evaluation.rolling import roll, truths_of
 from ..evaluation.scores import Outcomes, score
-from ..evaluation.windows import Protocol
 from ..forecaster import Forecaster
+from .held_back import VALIDATION_CONTEXT, HeldBack
 from .lanes import Lanes, Stretch
 from .module import Recipe, TrainingModule
 from .panel import Panel
 
-VALIDATION_SHARE = 8
-VALIDATION_WINDOWS = 10
-# Long enough for the state to be what it is on an endless series, in the longest half-lives and lags.
-VALIDATION_CONTEXT = 3000
 SECONDS_A_LINE = 60.0
 FINGERPRINT_FILE, LAST, INTERRUPTED = "training.json", "last", "interrupted"
 
@@ -67,41 +62,8 @@ class Interrupted(Exception):
     """Training was stopped from the keyboard; the same call goes on where it was."""
 
 
-def hold_back(panel: Panel, horizon: int, rows: int | None = None) -> tuple[Panel, Panel, Protocol]:
-    """Splits the last rows of every series that is long enough off, to validate on.
-
-    Returns:
-        What to train on, what to validate on (whole series), and the windows to validate.
-
-    Raises:
-        DataError: No series is long enough.
-    """
-    longest = max(series.rows for series in panel.series)
-    held = rows or int(np.clip(longest // VALIDATION_SHARE, horizon, 2 * VALIDATION_WINDOWS * horizon))
-    if held < horizon:
-        raise DataError(f"validation_rows: {held} rows are fewer than a horizon of {horizon}")
-    step = max(horizon, held // VALIDATION_WINDOWS)
-    windows = 1 + (held - horizon) // step
-    protocol = Protocol(horizon=horizon, season=1, windows=windows, step=step, first_cutoff=-held)
-    long = [series for series in panel.series if series.rows >= 2 * held]
-    if not long:
-        needs = f"{2 * held} rows, which {held} held back for a horizon of {horizon} steps need"
-        raise DataError(f"no series has {needs}: half to train on, half to validate")
-    seen = tuple(series for series in long if is_seen(series, panel.targets, protocol, VALIDATION_CONTEXT))
-    if not seen:
-        raise DataError(f"no series of {2 * held} rows has values of every target before the {held} rows held back")
-    seen = tuple(series for series in seen if np.isfinite(series.values[-held:, : len(panel.targets)]).any())
-    if not seen:
-        raise DataError(
-            f"validation_rows: the last {held} rows, which are held back to validate on, have no value of a target in "
-            "any series; cut the empty end off, or hold back more rows"
-        )
-    kept = tuple(series.until(series.rows - held) if series.rows >= 2 * held else series for series in panel.series)
-    return replace(panel, series=kept), replace(panel, series=seen), protocol
-
-
 def train(
-    panel: Panel, config: ModelConfig, recipe: Recipe, work: Path, *, validation: Panel | None, protocol: Protocol
+    panel: Panel, config: ModelConfig, recipe: Recipe, work: Path, *, validation: HeldBack | None = None
 ) -> Trained:
     """Trains a model.
 
@@ -110,8 +72,7 @@ def train(
         config: The model.
         recipe: How to train.
         work: A folder for checkpoints, which is made. If it holds those of the same training, that goes on.
-        validation: Series on whose windows the best weights are chosen; None to take the last ones.
-        protocol: Those windows.
+        validation: On whose windows the best weights are chosen; None to take the last ones.
 
     Raises:
         Interrupted: Ctrl-C was pressed.
@@ -123,7 +84,7 @@ def train(
     forecaster = Forecaster(replace(config, checked_steps=(), adaptation_rate=0.0))
     forecaster.head.dropout = recipe.dropout
     _scale_covariates(forecaster, panel)
-    module = _Validated(forecaster, recipe, _judge(validation, protocol) if validation else None)
+    module = _Validated(forecaster, recipe, _judge(validation) if validation else None)
     best = ModelCheckpoint(
         work,
         filename="best-{step}",
@@ -159,12 +120,14 @@ def _forecaster(config: ModelConfig, weights: Mapping[str, Tensor]) -> Forecaste
 Judge = Callable[[Forecaster], float]
 
 
-def _judge(panel: Panel, protocol: Protocol) -> Judge:
+def _judge(held: HeldBack) -> Judge:
     """Says how good a forecaster is at the windows held back; lower is better."""
-    outcomes = Outcomes.of(truths_of(panel, protocol), protocol)
+    panel, cutoffs, horizon = held.validated, held.cutoffs, held.protocol.horizon
+    outcomes = Outcomes.of(truths_of(panel, cutoffs), held.protocol)
 
     def judge(forecaster: Forecaster) -> float:
-        sql = float(score(outcomes, roll(forecaster, panel, protocol, context_steps=VALIDATION_CONTEXT)).sql)
+        rolled = roll(forecaster, panel, cutoffs, horizon, context_steps=VALIDATION_CONTEXT)
+        sql = float(score(outcomes, rolled).sql)
         # Where nothing varies there is nothing to choose by, and every choice is as good.
         return sql if np.isfinite(sql) else 0.0
 
@@ -219,11 +182,12 @@ class _Once(Dataset[int]):
 def _trainer(recipe: Recipe, work: Path, best: ModelCheckpoint, *, validates: bool) -> lightning.Trainer:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    is_watched = sys.stderr.isatty()
     callbacks: list[Callback] = [
         EMAWeightAveraging(decay=recipe.averaging, use_buffers=False),
         best,
         OnExceptionCheckpoint(work, INTERRUPTED),
-        TQDMProgressBar(refresh_rate=10) if sys.stderr.isatty() else _Lines(recipe.updates),
+        TQDMProgressBar(refresh_rate=10) if is_watched else _Lines(recipe.updates),
     ]
     if validates:
         callbacks.append(EarlyStopping("sql", patience=recipe.patience))
@@ -234,6 +198,7 @@ def _trainer(recipe: Recipe, work: Path, best: ModelCheckpoint, *, validates: bo
         gradient_clip_val=1.0,
         callbacks=callbacks,
         logger=False,
+        enable_progress_bar=is_watched,
         val_check_interval=_validation_interval(recipe) if validates else None,
         check_val_every_n_epoch=None if validates else 1,
         num_sanity_val_steps=0,

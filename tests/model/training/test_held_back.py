@@ -1,0 +1,116 @@
+"""Rows held back lie at the end of a series, or before it where the end is of no use."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.panels import panel_of, waves
+
+from statecast.model.errors import DataError
+from statecast.model.training.held_back import HeldBack, hold_back
+
+HORIZON = 12
+
+
+def cutoffs(held: HeldBack) -> list[list[int]]:
+    return [each.tolist() for each in held.cutoffs]
+
+
+def moved(held: HeldBack) -> list[str]:
+    return [str(each) for each in held.learned.findings.items if each.kind == "moved"]
+
+
+def wave(rows: int = 800) -> NDArray[np.float64]:
+    return np.asarray(waves(rows, series=1)[0], np.float64)
+
+
+def test_an_eighth_is_held_back() -> None:
+    values = [*waves(800, series=2), np.arange(150.0)]
+    held = hold_back(panel_of(*values), HORIZON)
+    assert [each.rows for each in held.learned.series] == [700, 700, 150]
+    assert [each.rows for each in held.validated.series] == [800, 800]
+    assert cutoffs(held) == [[700, 712, 724, 736, 748, 760, 772, 784]] * 2
+    assert (held.protocol.first_cutoff, held.protocol.windows, held.protocol.stride) == (-100, 8, 12)
+    assert not moved(held)
+
+
+def test_what_is_held_back_can_be_chosen() -> None:
+    held = hold_back(panel_of(wave()), HORIZON, 40)
+    assert held.learned.series[0].rows == 760
+    assert (held.protocol.first_cutoff, held.protocol.windows) == (-40, 3)
+    with pytest.raises(DataError, match="11 rows are fewer than a horizon of 12"):
+        hold_back(panel_of(wave()), HORIZON, 11)
+    with pytest.raises(DataError, match="no series has 1000 rows"):
+        hold_back(panel_of(wave()), HORIZON, 500)
+
+
+def test_a_series_with_nothing_before_what_is_held_back_is_not_validated() -> None:
+    late = np.append(np.full(720, np.nan), np.arange(80.0))
+    held = hold_back(panel_of(*waves(800, series=2), late), HORIZON)
+    assert (len(held.learned.series), len(held.validated.series)) == (3, 2)
+    with pytest.raises(DataError, match="no series of 200 rows has values"):
+        hold_back(panel_of(late), HORIZON)
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e6])
+def test_windows_lie_before_an_end_of_no_use(value: float) -> None:
+    values = wave()
+    values[690::2 if value == 1e6 else 1] = value
+    held = hold_back(panel_of(values, wave()), HORIZON)
+    # As many as otherwise, the same steps apart, all of them before row 690.
+    assert cutoffs(held) == [[592, 604, 616, 628, 640, 652, 664, 676], [700, 712, 724, 736, 748, 760, 772, 784]]
+    assert [each.rows for each in held.learned.series] == [592, 700]
+    assert moved(held) == [
+        "series that are blank near their end, or jump there as never before; validated on earlier rows: 1 ('s0')"
+    ]
+
+
+def test_windows_lie_around_a_hole() -> None:
+    values = wave()
+    values[730:760] = np.nan
+    assert cutoffs(hold_back(panel_of(values), HORIZON)) == [[676, 688, 700, 712, 724, 760, 772, 784]]
+
+
+def test_a_series_that_is_seldom_observed_is_validated_at_its_end() -> None:
+    values = np.where(np.arange(800) % 5 == 0, wave(), np.nan)
+    held = hold_back(panel_of(values), HORIZON)
+    assert (held.cutoffs[0][0], held.protocol.windows) == (700, 8)
+    assert not moved(held)
+
+
+def test_every_target_has_outcomes() -> None:
+    values = np.column_stack([wave(), wave()])
+    values[770:, 1] = np.nan
+    panel = panel_of(values, covariates=("b",))
+    assert cutoffs(hold_back(panel, HORIZON))[0][-1] == 784
+    both = panel.__class__(panel.series, ("y", "b"), (), (), "", panel.findings)
+    assert cutoffs(hold_back(both, HORIZON))[0][-1] == 760
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: np.append(values[:620], 50 * values[620:]),  # what it has become since
+        lambda values: values + 1e6 * (np.arange(800) >= 500),  # another level, reached in one step
+        lambda values: values * 1.01 ** np.arange(800),
+        lambda values: np.append(np.zeros(600), values[600:]),
+    ],
+    ids=["grown", "level", "exponential", "begun"],
+)
+def test_what_a_series_has_become_is_not_broken(change) -> None:  # type: ignore[no-untyped-def]
+    held = hold_back(panel_of(change(wave())), HORIZON)
+    assert cutoffs(held)[0][0] == 700
+    assert not moved(held)
+
+
+def test_fewer_windows_are_better_than_none() -> None:
+    values = wave()
+    values[:700] = np.where(np.arange(700) < 30, values[:700], np.nan)
+    values[740:] = np.nan
+    held = hold_back(panel_of(values), HORIZON)
+    assert cutoffs(held) == [[700, 712, 724, 736]]
+    assert held.protocol.windows == 4
+
+
+def test_only_a_few_series_are_named() -> None:
+    ends = [np.append(values[:690], np.full(110, np.nan)) for values in waves(800, series=5)]
+    assert moved(hold_back(panel_of(*ends), HORIZON))[0].endswith(": 5 ('s0', 's1', 's2', ...)")
