@@ -4,13 +4,12 @@ These need what .ci/run installs: protoc, and for Go and Java also its plugins, 
 Debian packages them.
 """
 
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import google.rpc
 import pytest
+from support.programs import needs, run
 
 PROTO = Path(__file__).parents[2] / "proto"
 NAMES = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("statecast/v1/*.proto"))
@@ -21,22 +20,6 @@ JARS = [
 ]
 GO_PATH = Path("/usr/share/gocode")
 GO_PACKAGES = ("google.golang.org/protobuf", "google.golang.org/grpc", "google.golang.org/genproto")
-
-
-def needs(*things: str | Path) -> pytest.MarkDecorator:
-    """Skip a test where a program, file or folder is missing."""
-    missing = [
-        str(thing) for thing in things if not (thing.exists() if isinstance(thing, Path) else shutil.which(thing))
-    ]
-    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
-
-
-def run(*command: str | Path, folder: Path, **environment: str) -> None:
-    """Run a command that must succeed without a word of complaint."""
-    environment = {**os.environ, **environment}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "warning" not in done.stderr, done.stderr
 
 
 def protoc(*arguments: str) -> None:

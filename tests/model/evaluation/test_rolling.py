@@ -121,7 +121,14 @@ def test_several_targets_and_series_keep_their_order(random_model: Make) -> None
     series = tuple(Series(f"s{at}", None, rng.normal(means[at], 1, (rows[at], 2))) for at in range(3))
     made = replace(panel_of(np.ones(5)), series=series, targets=("a", "b"))
     rolled = roll(two, made, cutoffs_of(made, PROTOCOL), PROTOCOL.horizon)
-    assert [truth.name for truth in truths_of(made, cutoffs_of(made, PROTOCOL))] == ["s0 a", "s0 b", "s1 a", "s1 b", "s2 a", "s2 b"]
+    assert [truth.name for truth in truths_of(made, cutoffs_of(made, PROTOCOL))] == [
+        "s0 a",
+        "s0 b",
+        "s1 a",
+        "s1 b",
+        "s2 a",
+        "s2 b",
+    ]
     centres = [float(np.median(each)) for each in rolled.quantiles]
     assert np.abs(np.array(centres) - [0, 50, 100, 150, 200, 250]).max() < 25
 

@@ -54,7 +54,7 @@ def test_a_series_with_nothing_before_what_is_held_back_is_not_validated() -> No
 @pytest.mark.parametrize("value", [np.nan, 1e6])
 def test_windows_lie_before_an_end_of_no_use(value: float) -> None:
     values = wave()
-    values[690::2 if value == 1e6 else 1] = value
+    values[690 :: 2 if value == 1e6 else 1] = value
     held = hold_back(panel_of(values, wave()), HORIZON)
     # As many as otherwise, the same steps apart, all of them before row 690.
     assert cutoffs(held) == [[592, 604, 616, 628, 640, 652, 664, 676], [700, 712, 724, 736, 748, 760, 772, 784]]

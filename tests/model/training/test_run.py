@@ -141,7 +141,7 @@ def test_nothing_is_published_of_which_nobody_knows_how_it_does(tmp_path: Path) 
 @pytest.mark.parametrize("end", [np.full(37, np.nan), np.tile([2e6, -3e6, 9.0], 13)[:37]], ids=["blank", "spikes"])
 def test_a_broken_end_is_not_validated_on(tmp_path: Path, end: NDArray[np.float64]) -> None:
     said: list[str] = []
-    broken = [np.append(values[:263], end) for values in waves(300)]
+    broken = [np.append(np.float64(values[:263]), end) for values in waves(300)]
     made = make_model(panel_of(*broken), "m", tmp_path, WISHES, RECIPE, say=said.append)
     warning = "series that are blank near their end, or jump there as never before; validated on earlier rows: 3"
     assert said[0] == f"  {warning} ('s0', 's1', 's2')"
@@ -152,7 +152,9 @@ def test_a_broken_end_is_not_validated_on(tmp_path: Path, end: NDArray[np.float6
 
 
 def test_the_bundled_model_is_beside_it(tmp_path: Path) -> None:
-    values = [np.column_stack([one, np.roll(one, 1) + 5, np.arange(len(one))]) for one in waves(300)]
+    values: list[NDArray[np.float64]] = [
+        np.column_stack([np.float64(one), np.roll(one, 1) + 5, np.arange(len(one))]) for one in waves(300)
+    ]
     panel = replace(panel_of(*values, covariates=("known",)), targets=("a", "b"))
     scores = [row.scores for row in make(tmp_path, panel).report.rows]
     assert [each.name for each in scores] == ["m 1", "seasonal naive", "last value", "bundled base"]

@@ -17,8 +17,8 @@ from statecast.model import ModelConfig
 from statecast.model.evaluation.run import Request, evaluate_model
 from statecast.model.training import Panel
 from statecast.model.training import train as training
-from statecast.model.training.module import Recipe
 from statecast.model.training.held_back import hold_back
+from statecast.model.training.module import Recipe
 from statecast.model.training.train import Interrupted, Trained, train
 
 QUICK = Recipe(updates=24, stretch=48, origins=4, ahead=8, validate_every=12)

@@ -199,9 +199,7 @@ def _check(model: StreamingModel, panel: Panel, horizon: int) -> None:
     if not config.quantile_levels:
         raise EvaluationError(f"{config.name} forecasts symbols, not quantities")
     if horizon > config.horizon:
-        raise EvaluationError(
-            f"horizon: {horizon} is beyond the {config.horizon} steps that {config.name} sees"
-        )
+        raise EvaluationError(f"horizon: {horizon} is beyond the {config.horizon} steps that {config.name} sees")
 
 
 def _goes(what: str, wanted: str | tuple[str, ...], given: str | tuple[str, ...]) -> bool:

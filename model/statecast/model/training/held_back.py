@@ -108,8 +108,7 @@ def _usable(series: Series, targets: int, protocol: Protocol) -> NDArray[np.int6
         outcomes = np.isfinite(column)
         good &= outcomes[windows].mean(axis=1) >= LEAST_OUTCOMES * outcomes.mean()
         good &= ~_broken(column, windows)
-    seen: NDArray[np.bool_] = np.isfinite(values).any(axis=1)
-    good &= seen[windows].any(axis=1)
+    good &= np.isfinite(values[windows]).any(axis=(1, 2))
     return cutoffs[good & (cutoffs >= held)]
 
 
