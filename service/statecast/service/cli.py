@@ -15,6 +15,7 @@ import click
 
 from statecast.service import signals
 from statecast.service.config_file import config_option
+from statecast.service.data_options import read_data, series_options
 from statecast.service.errors import StartupError
 from statecast.service.settings import Settings
 from statecast.service.workbench import evaluate, train
@@ -134,9 +135,12 @@ def serve(**options: Any) -> None:
 
 
 @main.command()
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Stream a column of this CSV file instead.")
-@click.option("--time", "time_column", help="The CSV file's column of times.")
-@click.option("--value", "value_column", help="The CSV file's column of values.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Stream the series of this CSV or Parquet file instead.",
+)
+@series_options
 @click.option("--seconds", type=Seconds(min=2), default=20.0, show_default=True, help="How long to stream.")
 @click.option(
     "--output",
@@ -145,28 +149,22 @@ def serve(**options: Any) -> None:
     show_default=True,
     help="Where to write the picture.",
 )
-def demo(
-    csv_path: Path | None, time_column: str | None, value_column: str | None, seconds: float, output: Path
-) -> None:
+def demo(data: Path | None, seconds: float, output: Path, **options: Any) -> None:
     """Forecast live data, kill the server half-way, and see every session go on where it was.
 
-    Streams this machine's own telemetry, or with --csv, --time and --value a series of yours.
+    Streams this machine's own telemetry, or with --data series of yours: the first four, 400 rows of each live.
     """
-    if (csv_path is None) != (time_column is None) or (csv_path is None) != (value_column is None):
-        raise click.UsageError("--csv, --time and --value go together")
     _check_output(output)
+    from statecast.model import ModelError
     from statecast.service.demo import source, story  # pandas, matplotlib and more, for this command alone
     from statecast.service.demo.process import ServerFailed
 
     signals.end_when_asked()  # so that server and folder are cleared away
     os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112
     try:
-        if csv_path and time_column and value_column:
-            series = source.csv(csv_path, time_column, value_column)
-        else:
-            series = source.telemetry(seconds)
+        series = source.recorded(data.name, read_data(data, options)) if data else source.telemetry(seconds)
         story.tell(series, output)
-    except (source.SourceError, story.DemoFailed, ServerFailed) as error:
+    except (ModelError, source.SourceError, story.DemoFailed, ServerFailed) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -5,45 +5,22 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from statecast.service.config_file import config_option
+from statecast.service.data_options import data_options, read_data
 
 if TYPE_CHECKING:
     from statecast.model import Description
-    from statecast.model.training import Panel
 
-F = TypeVar("F", bound=Callable[..., Any])
 MISSING_EXTRA = "needs the extra 'train' (docs/installation.md)"
 MISSING_ETS = "--auto-ets needs statsforecast, which the extra 'bench' brings (docs/installation.md)"
 # What the tables need; the width of a terminal counts only where there is one.
 TABLE_COLUMNS = 120
 SECONDS_A_LINE = 60.0
-
-_DATA_OPTIONS = (
-    click.option("--id", help="Column that tells series apart; unique_id if there is one."),
-    click.option("--time", default="ds", show_default=True, help="Column of times."),
-    click.option("--no-time", is_flag=True, help="There are no times; only position counts."),
-    click.option("--target", multiple=True, default=("y",), show_default=True,
-                 help="Column to forecast; repeat it for several."),
-    click.option("--covariate", multiple=True, help="Column that is known ahead, such as a price."),
-    click.option("--category", multiple=True, help="Column with one text for each series."),
-    click.option("--wide", is_flag=True, help="Each column beside the time is a series of its own."),
-    click.option("--time-format", help="How times are written: as for strptime, or epoch_s, _ms, _us, _ns."),
-    click.option("--time-zone", default="", help="Zone of the times, such as Europe/Berlin or +01:00; theirs, or UTC, "
-                 "if not given."),
-    click.option("--delimiter", default=",", show_default=True,
-                 help="What stands between the columns of a CSV file; one character, or tab."),
-    click.option("--decimal", default=".", show_default=True, help="Decimal point of numbers in a CSV file."),
-    click.option("--thousands", default="", help="What groups their digits by three, such as '.'."),
-    click.option("--frequency", help="Time between two rows as a pandas alias; inferred if not given."),
-    click.option("--rows", type=click.IntRange(min=1), help="Read only the first rows of each series."),
-    click.option("--until", help="Read only up to this time, inclusive."),
-)  # fmt: skip
-
 
 _models_option = click.option(
     "--models",
@@ -53,38 +30,6 @@ _models_option = click.option(
     help="Folder of models, as of `statecast serve --models`.",
 )
 _threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores by default.")
-
-
-def data_options(command: F) -> F:
-    """Give a command the options that say how the data file is laid out."""
-    for option in reversed(_DATA_OPTIONS):
-        command = option(command)
-    return command
-
-
-def _read(data: Path, options: dict[str, Any]) -> "Panel":
-    """The panel in the file; what was found on the way goes to the terminal."""
-    from statecast.model.training import Layout, read_panel
-
-    layout = Layout(
-        unique_id=options["id"],
-        time=None if options["no_time"] else options["time"],
-        targets=options["target"],
-        covariates=options["covariate"],
-        categories=options["category"],
-        wide=options["wide"],
-        time_format=options["time_format"],
-        time_zone=options["time_zone"],
-        delimiter=options["delimiter"],
-        decimal=options["decimal"],
-        thousands=options["thousands"],
-    )
-    panel = read_panel(data, layout, frequency=options["frequency"], max_rows=options["rows"], until=options["until"])
-    every = f" every {panel.frequency}" if panel.frequency else ""
-    click.echo(f"{data.name}: {len(panel.series)} series, {panel.rows:,} rows{every}")
-    for line in panel.findings.lines():
-        click.echo(f"  {line}")
-    return panel
 
 
 def _guarded(work: Callable[[], None]) -> None:
@@ -166,7 +111,7 @@ def train(data: Path, model: str, models: Path, threads: int | None, **options: 
 
         if threads:
             torch.set_num_threads(threads)
-        panel = _read(data, options)
+        panel = read_data(data, options)
         wished = {**options, "lags": options["lag"] or None}
         wishes = Wishes(**{key.name: wished[key.name] for key in fields(Wishes) if key.name in wished})
         recipe = Recipe(**{key.name: options[key.name] for key in fields(Recipe) if key.name in options})
@@ -233,7 +178,7 @@ def evaluate(
         if output:  # better before the work than after
             output.mkdir(parents=True, exist_ok=True)
         forecaster = find_model(model, models)
-        panel = _read(data, _columns_of(forecaster.config, options))
+        panel = read_data(data, _columns_of(forecaster.config, options))
         asked = {key: options[key] for key in ("horizon", "windows", "step", "first_cutoff", "season")}
         done = evaluate_model(forecaster, panel, Request(**asked, auto_ets=auto_ets), progress=_Progress())
         if done.left_out:

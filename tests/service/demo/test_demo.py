@@ -43,7 +43,7 @@ def test_a_series_of_ones_own(tmp_path: Path) -> None:
     path.write_text(
         "when,load\n" + "".join(f"2024-01-{1 + at // 24:02d} {at % 24:02d}:00,{at % 24}\n" for at in range(200))
     )
-    done = demo("--csv", str(path), "--time", "when", "--value", "load", "--output", str(tmp_path / "o.png"))
+    done = demo("--data", str(path), "--time", "when", "--target", "load", "--output", str(tmp_path / "o.png"))
     assert done.returncode == 0, done.stderr
     assert "✓ load: step 150" in done.stdout
     assert "200 observations sent, 200 taken" in done.stdout
@@ -92,8 +92,8 @@ def test_stopped_at_any_moment_it_leaves_nothing_behind(tmp_path: Path, words: s
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--csv", "x.csv"), "--csv, --time and --value go together"),
-        (("--csv", "/no/such.csv", "--time", "t", "--value", "v"), "/no/such.csv cannot be read"),
+        (("--data", "/no/such.csv"), "File '/no/such.csv' does not exist"),
+        (("--data", __file__), "expected a file ending in .csv"),
         (("--output", "/no/such/folder/x.png"), "there is no folder /no/such/folder"),
         (("--output", "x.foo"), "x.foo should end in .png"),
         (("--seconds", "nan"), "--seconds"),

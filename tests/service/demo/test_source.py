@@ -2,70 +2,61 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.panels import panel_of
 
-from statecast.service.demo.source import CSV_LIVE_ROWS, SourceError, csv, telemetry
+from statecast.model.training import Layout, Panel, read_panel
+from statecast.service.demo.source import LIVE_ROWS, MOST_SERIES, Source, SourceError, recorded, telemetry
 
 
-def write(folder: Path, *lines: str) -> Path:
+def read(folder: Path, *lines: str, **layout: object) -> Panel:
     path = folder / "series.csv"
     path.write_text("\n".join(lines) + "\n")
-    return path
+    return read_panel(path, Layout(**{"time": "t", "targets": ("v",), **layout}))  # type: ignore[arg-type]
 
 
-def test_a_csv_file_becomes_history_and_samples(tmp_path: Path) -> None:
+def streamed(source: Source) -> dict[str, list[float]]:
+    samples = list(source.samples)
+    assert len(samples) == source.expected
+    return {name: [*source.history[name], *(sample[name] for sample in samples)] for name in source.units}
+
+
+def test_a_file_becomes_history_and_samples(tmp_path: Path) -> None:
     rows = [f"2024-01-{1 + at // 24:02d} {at % 24:02d}:00,{at}" for at in range(600)]
-    source = csv(write(tmp_path, "when,load", *rows), "when", "load")
-    live = [sample["load"] for sample in source.samples]
-    assert len(live) == source.expected == 300
-    assert [*source.history["load"], *live] == list(range(600))
+    source = recorded("series.csv", read(tmp_path, "t,v", *rows))
+    assert source.expected == 300
+    assert streamed(source) == {"v": list(range(600))}
 
 
-def test_a_long_file_is_mostly_history(tmp_path: Path) -> None:
-    source = csv(write(tmp_path, "t,v", *(f"{at},1" for at in range(2000))), "t", "v")
-    assert source.expected == CSV_LIVE_ROWS
+def test_a_long_file_is_mostly_history() -> None:
+    assert recorded("f", panel_of(np.ones(2000))).expected == LIVE_ROWS
 
 
-def test_what_is_missing_is_nan(tmp_path: Path) -> None:
-    source = csv(write(tmp_path, "t,v", "1,1", "2,", "3,NaN", "4,null", "5,2"), "t", "v")
-    values = [*source.history["v"], *(sample["v"] for sample in source.samples)]
-    np.testing.assert_array_equal(values, [1, np.nan, np.nan, np.nan, 2])
+def test_it_is_read_as_training_reads_it(tmp_path: Path) -> None:
+    lines = ("t;v", "1704067200;1", "1704070800;", "1704078000;1.234,5")
+    source = recorded("series.csv", read(tmp_path, *lines, delimiter=";", decimal=",", thousands="."))
+    np.testing.assert_array_equal(streamed(source)["v"], [1, np.nan, np.nan, 1234.5])
 
 
-@pytest.mark.parametrize(
-    ("lines", "problem"),
-    [
-        (["t,v", "2024-01-01,1", "2024-01-02,n/a?"], "line 3: v is 'n/a\\?', which is not a number"),
-        (["t,v", "2024-01-01,1", "2024-01-02,inf"], "line 3: v is 'inf', which is not a number"),
-        (["t,v", "2024-01-02,1", "2024-01-01,2"], "line 3: t goes back from 2024-01-02 to 2024-01-01"),
-        (["t,v", "5,1", "4,2"], "line 3: t goes back from 5 to 4"),
-        (["t,v", "soon,1", "later,2"], "line 2: t is 'soon', which is not a time"),
-        (["t,w", "1,1"], "has no column 'v'; it has: t, w"),
-        (["t,v", "1,1"], "has 1 rows"),
-        (["t,v", "1,1", "2,1e300"], "line 3: v is '1e300', which is not a number of at most 1e\\+30"),
-        (["t,v", "1,", "2,nan"], "has no value in column 'v'"),
-        ([""], "cannot be read as CSV"),
-    ],
-)
-def test_a_file_that_cannot_be_streamed_is_said_where(tmp_path: Path, lines: list[str], problem: str) -> None:
-    with pytest.raises(SourceError, match=problem):
-        csv(write(tmp_path, *lines), "t", "v")
+def test_several_series_end_side_by_side() -> None:
+    source = recorded("f", panel_of(*(np.arange(rows) + 100.0 * rows for rows in (10, 6, 8, 9, 7))))
+    assert list(source.units) == ["s0", "s1", "s2", "s3"]
+    assert len(source.units) == MOST_SERIES
+    assert source.expected == 3
+    assert streamed(source)["s1"] == [600, 601, 602, 603, 604, 605]
 
 
-def test_days_may_stand_before_months(tmp_path: Path) -> None:
-    source = csv(write(tmp_path, "t,v", "11.01.2024,1", "12.01.2024,2", "13.01.2024,3", "01.02.2024,4"), "t", "v")
-    assert [*source.history["v"], *(sample["v"] for sample in source.samples)] == [1, 2, 3, 4]
-
-
-def test_a_name_is_made_fit_for_a_session(tmp_path: Path) -> None:
+def test_sessions_have_names_of_their_own(tmp_path: Path) -> None:
+    long = "x" * 300
     path = tmp_path / "series.csv"
-    path.write_text('t,"a\tb ' + "x" * 300 + '"\n1,1\n2,2\n')
-    (name,) = csv(path, "t", "a\tb " + "x" * 300).units
-    assert name == ("ab " + "x" * 300)[:60]
+    path.write_text(f't,"a\tb {long}1","a\tb {long}2"\n2024-01-01,1,3\n2024-01-02,2,4\n')
+    panel = read_panel(path, Layout(time="t", targets=(f"a\tb {long}1", f"a\tb {long}2")))
+    name = f"ab {long}"[:60]
+    assert streamed(recorded("f", panel)) == {name: [1, 2], f"{name} (2)": [3, 4]}
 
 
-def test_a_file_that_is_not_there() -> None:
-    with pytest.raises(SourceError, match="/no/such"):
-        csv(Path("/no/such"), "t", "v")
+def test_one_row_is_too_few() -> None:
+    with pytest.raises(SourceError, match=r"my\.csv: the shortest series has 1 row; the demo needs two"):
+        recorded("my.csv", panel_of(np.ones(5), np.ones(1)))
 
 
 def test_this_machine_has_four_series() -> None:

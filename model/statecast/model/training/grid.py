@@ -135,7 +135,10 @@ def check(times: NDArray[np.int64], fits: NDArray[np.bool_], frequency: Frequenc
             f"and name that zone: --time-zone {zone}"
         )
     alias = _rounded(frequency)
-    raise DataError(f"{problem}; resample the data, in pandas by resample({alias!r}).mean(), or name another frequency")
+    raise DataError(
+        f"{problem}; resample the data, in pandas by resample({alias!r}).mean(), name another frequency, or let only "
+        "position count (--no-time)"
+    )
 
 
 def _zone_of(times: NDArray[np.int64], frequency: Frequency, written: Written) -> str:
