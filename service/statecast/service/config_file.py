@@ -39,7 +39,7 @@ def _read(context: click.Context, path: Path | None, what: str) -> Path | None:
     options = [each for each in context.command.params if isinstance(each, click.Option) and each.expose_value]
     known = {option.name: option for option in options}
     if unknown := sorted(set(values) - set(known)):
-        raise click.BadParameter(f"{path} has keys that are no {what}: {', '.join(unknown)}")
+        raise click.BadParameter(f"{path} has keys that are no {what}: {', '.join(unknown)}; see --help, with _ for -")
     for name, value in values.items():
         if wanted := _wrong_type(known[name], value):
             raise click.BadParameter(f"{path}: {name} is {value!r}; expected {wanted}")

@@ -108,7 +108,10 @@ def expose(metrics: Metrics, host: str, port: int) -> tuple[int, Callable[[], No
     try:
         server, thread = start_http_server(port, host, metrics.registry)
     except OSError as error:
-        raise StartupError(f"metrics-port {port} on {host} cannot be had: {error.strerror or error}") from error
+        raise StartupError(
+            f"metrics-port {port} on {host} cannot be had: {error.strerror or error}; choose another "
+            "--metrics-port or --metrics-host"
+        ) from error
 
     def stop() -> None:
         server.shutdown()

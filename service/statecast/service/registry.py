@@ -187,7 +187,7 @@ def load_registry(folder: Path | None, default: str, device: torch.device, *, re
     folders = _model_folders(bundled_models())
     if folder is not None:
         if not folder.is_dir():
-            raise StartupError(f"models folder {folder} does not exist")
+            raise StartupError(f"models folder {folder} does not exist; make it, or name another by --models")
         found = _model_folders(folder)
         if not found:
             log.warning(

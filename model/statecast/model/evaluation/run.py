@@ -112,10 +112,15 @@ def evaluate_model(
     )
     long = tuple(series for series in panel.series if series.rows >= protocol.shortest)
     if not long:
-        raise EvaluationError(f"no series has the {protocol.shortest} rows that {protocol.windows} windows need")
+        raise EvaluationError(
+            f"no series has the {protocol.shortest} rows that {protocol.windows} windows need; choose fewer "
+            "--windows, or a smaller --step or --horizon"
+        )
     seen = tuple(series for series in long if is_seen(series, panel.targets, int(protocol.cutoffs(series.rows)[0])))
     if not seen:
-        raise EvaluationError("no series has values of every target before the first cut-off")
+        raise EvaluationError(
+            "no series has values of every target before the first cut-off; choose a later one (--first-cutoff)"
+        )
     chosen = replace(panel, series=seen)
     done = evaluate_at(model, chosen, protocol, cutoffs_of(chosen, protocol), progress)
     if request.auto_ets:

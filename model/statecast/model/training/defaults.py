@@ -64,7 +64,10 @@ def configure(panel: Panel, name: str, version: str, wishes: Wishes) -> ModelCon
     horizon = wishes.horizon or _usual_horizon(panel, season)
     longest = max(series.rows for series in panel.series)
     if longest < 2 * horizon:
-        raise DataError(f"horizon: {horizon} steps need series of at least {2 * horizon}; the longest has {longest}")
+        raise DataError(
+            f"horizon: {horizon} steps need series of at least {2 * horizon}; the longest has {longest}; choose a "
+            "shorter --horizon"
+        )
     return ModelConfig(
         name=name,
         version=version,

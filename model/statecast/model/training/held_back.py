@@ -59,7 +59,7 @@ def hold_back(panel: Panel, horizon: int, rows: int | None = None) -> HeldBack:
     long = {series.unique_id: series for series in panel.series if series.rows >= 2 * held}
     if not long:
         needs = f"{2 * held} rows, which {held} held back for a horizon of {horizon} steps need"
-        raise DataError(f"no series has {needs}: half to train on, half to validate")
+        raise DataError(f"no series has {needs}: half to train on, half to validate; choose fewer (--validation-rows)")
     usable = {name: _usable(series, len(panel.targets), protocol) for name, series in long.items()}
     windows = min(protocol.windows, max(len(each) for each in usable.values()))
     if not windows:
@@ -74,7 +74,10 @@ def hold_back(panel: Panel, horizon: int, rows: int | None = None) -> HeldBack:
         if is_seen(long[name], panel.targets, int(cutoffs[0]), VALIDATION_CONTEXT)
     }
     if not seen:
-        raise DataError(f"no series of {2 * held} rows has values of every target before the {held} rows held back")
+        raise DataError(
+            f"no series of {2 * held} rows has values of every target before the {held} rows held back; choose "
+            "fewer (--validation-rows)"
+        )
     panel = _with_findings(panel, seen, protocol)
     learned = tuple(
         series.until(int(seen[series.unique_id][0])) if series.unique_id in seen else series for series in panel.series
@@ -89,7 +92,9 @@ def _protocol(panel: Panel, horizon: int, rows: int | None) -> Protocol:
     longest = max(series.rows for series in panel.series)
     held = rows or int(np.clip(longest // VALIDATION_SHARE, horizon, 2 * VALIDATION_WINDOWS * horizon))
     if held < horizon:
-        raise DataError(f"validation_rows: {held} rows are fewer than a horizon of {horizon}")
+        raise DataError(
+            f"validation_rows: {held} rows are fewer than a horizon of {horizon}; hold back as many at least"
+        )
     step = max(horizon, held // VALIDATION_WINDOWS)
     windows = 1 + (held - horizon) // step
     return Protocol(horizon=horizon, season=1, windows=windows, step=step, first_cutoff=-held)

@@ -99,7 +99,7 @@ def _load(path: Path, layout: Layout, tally: Tally) -> _Source:
     columns = source.read(roles.used)
     count = len(columns[roles.used[0]])
     if not count:
-        raise DataError(f"{path} has no rows")
+        raise DataError(f"{path} has no rows but its header")
     stamps = None
     if roles.time is not None:
         zone = Zone.parse(layout.time_zone) if layout.time_zone else None

@@ -41,6 +41,10 @@ MAX_ATTEMPTS = 8
 """How often a batch is tried for sessions that other replicas keep moving on."""
 MAX_STEPS_A_BATCH = 131_072
 """Gaps in time and entries to replay count as steps here, which nobody can know before the sessions are loaded."""
+OTHER_DATA = (
+    "the session's key in Redis holds other data; whoever runs the server must delete it, and give each use of one "
+    "Redis its own --namespace"
+)
 
 Requests = Mapping[str, Sequence[Request]]
 Results = dict[str, list[Result]]
@@ -258,7 +262,8 @@ def _too_long(loaded: Mapping[str, Loaded], plans: Mapping[str, Plan]) -> list[s
 
 def _turned_away() -> Overloaded:
     return Overloaded(
-        "the gaps in time of the sessions in this batch are too long together; nothing was appended",
+        "the gaps in time of the sessions in this batch are too long together; nothing was appended. Send the same "
+        "request again.",
         Reason.QUEUE_FULL,
         retry_after_seconds=0.1,
     )
@@ -266,7 +271,7 @@ def _turned_away() -> Overloaded:
 
 def _contended() -> Unavailable:
     return Unavailable(
-        "other replicas kept writing to the session; nothing was appended",
+        "other replicas kept writing to the session; nothing was appended. Send the same request again.",
         Reason.CONTENDED,
         retry_after_seconds=0.1,
     )
@@ -282,7 +287,7 @@ def _results(
         if isinstance(verdict, ServiceError):
             results.append(verdict)
         elif verdict is Verdict.NOT_A_RECORD:
-            results.append(PreconditionFailed("the session's key in Redis holds other data", Reason.RECORD_DAMAGED))
+            results.append(PreconditionFailed(OTHER_DATA, Reason.RECORD_DAMAGED))
         elif isinstance(decision, Exception):
             results.append(decision)
         else:

@@ -23,7 +23,8 @@ def rows_of(model: Model, request: Request, max_steps: int) -> Rows:
     steps = values.size // targets
     if steps > max_steps:
         raise InvalidRequest(
-            "observations.values", f"{steps} time steps are more than the {max_steps} that one request may append"
+            "observations.values",
+            f"{steps} time steps are more than the {max_steps} that one request may append; send them in several",
         )
     _check_symbols(model, values)
     _check_covariates(model, request.covariates, steps, "observations.covariates")

@@ -69,7 +69,9 @@ def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
         ) from error
     except DamagedRecord as error:
         raise PreconditionFailed(
-            f"the record of session {quoted(session_id)} is damaged: {error}", Reason.RECORD_DAMAGED
+            f"the record of session {quoted(session_id)} is damaged: {error}; close the session, open it anew and send "
+            "its history again",
+            Reason.RECORD_DAMAGED,
         ) from error
     snapshot, entries = record.snapshot, record.entries
     standing = Standing(

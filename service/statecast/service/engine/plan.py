@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 MAX_STEPS_A_SESSION = 49_152
 """Of one session in one batch: beyond what a batch may hold only gaps in time get."""
 RETRY_AFTER_SECONDS = 0.1
+OPEN_IT = "to begin one, open it"
 
 
 @dataclass(slots=True)
@@ -115,7 +116,10 @@ class Planner:
         """Decide one request; the plan changes only if nothing is wrong with it."""
         if request.deadline is not None and request.deadline <= time.monotonic():
             # Its caller may have sent it again elsewhere, long ago if this replica was stopped.
-            raise DeadlinePassed("the deadline has passed; nothing was appended", Reason.DEADLINE_PASSED)
+            raise DeadlinePassed(
+                "the deadline has passed; nothing was appended. Send the same request with a longer one.",
+                Reason.DEADLINE_PASSED,
+            )
         if plan.turned_away:  # none may overtake an earlier one
             raise plan.turned_away
         if request.fork:
@@ -136,7 +140,8 @@ class Planner:
         placed, entry = self._append(standing, request, mark)
         if entry and plan.entries and plan.steps + len(entry.rows) > MAX_STEPS_A_SESSION:
             plan.turned_away = Overloaded(
-                "the gaps in time before the session's observations are too long together; nothing was appended",
+                "the gaps in time before the session's observations are too long together; nothing was appended. "
+                "Send fewer at once.",
                 Reason.QUEUE_FULL,
                 RETRY_AFTER_SECONDS,
             )
@@ -222,12 +227,13 @@ def _not_found(plan: Plan, request: Request) -> NotFound:
         reason = Reason.SESSION_CLOSED if plan.closed else Reason.SESSION_NOT_FOUND
         if has_seen(request) and not plan.closed:
             message = (
-                f"there is no session {quoted(request.session_id)}, although the caller saw it at {request.last_seen}"
+                f"there is no session {quoted(request.session_id)}, although the caller saw it at "
+                f"{request.last_seen}: Redis has lost it, or it expired long ago; open it and send its history again"
             )
             return NotFound(message, reason, was_seen=True)
-        return NotFound(f"there is no session {quoted(request.session_id)}", reason)
+        return NotFound(f"there is no session {quoted(request.session_id)}; {OPEN_IT}", reason)
     what = "was closed" if plan.gone.reason is Reason.SESSION_CLOSED else "has expired"
-    return NotFound(f"session {quoted(request.session_id)} {what} at {plan.gone.version}", plan.gone.reason)
+    return NotFound(f"session {quoted(request.session_id)} {what} at {plan.gone.version}; {OPEN_IT}", plan.gone.reason)
 
 
 def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
@@ -237,7 +243,10 @@ def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
     if plan.standing:
         if mark and _is_replay(plan.standing, mark):
             return Answer(plan.standing, 0, replayed=True)
-        raise AlreadyExists(f"session {quoted(request.session_id)} exists already", Reason.SESSION_EXISTS)
+        raise AlreadyExists(
+            f"session {quoted(request.session_id)} exists already; fork under another id, or close it first",
+            Reason.SESSION_EXISTS,
+        )
     if fork.seed is None:
         raise _not_found(plan, request)
     plan.standing = fork.seed.standing.forked(mark, fork.ttl_ms)

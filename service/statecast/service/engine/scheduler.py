@@ -101,7 +101,11 @@ class Scheduler:
         """
         with self._changed:
             if self._closed:
-                return 0, Unavailable("the server is shutting down", Reason.DRAINING, RETRY_AFTER_SECONDS)
+                return 0, Unavailable(
+                    "the server is shutting down; another replica, or this one in a while, takes the same request",
+                    Reason.DRAINING,
+                    RETRY_AFTER_SECONDS,
+                )
             for position, ticket in enumerate(tickets):
                 request = ticket.request
                 try:

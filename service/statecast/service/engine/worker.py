@@ -73,7 +73,10 @@ class Worker:
     def _late(self, batch: Batch) -> Delivery:
         """Those whose callers have no time left; their work would be for nobody."""
         self._metrics.rejected.labels(Reason.DEADLINE_PASSED).inc(len(batch.late))
-        error = DeadlinePassed("the deadline passed in the queue; nothing was appended", Reason.DEADLINE_PASSED)
+        error = DeadlinePassed(
+            "the deadline passed in the queue; nothing was appended. Send the same request with a longer one.",
+            Reason.DEADLINE_PASSED,
+        )
         return [(ticket, error) for ticket in batch.late]
 
     def _stranded(self) -> Delivery:

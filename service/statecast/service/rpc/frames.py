@@ -28,7 +28,9 @@ Emit = Callable[[int, bytes, int], None]
 def check_size(requests: int) -> None:
     """Refuse a frame of too many requests."""
     if requests > MAX_REQUESTS_A_FRAME:
-        raise InvalidRequest("requests", f"{requests} are more than {MAX_REQUESTS_A_FRAME}")
+        raise InvalidRequest(
+            "requests", f"{requests} are more than {MAX_REQUESTS_A_FRAME}; send them in several frames"
+        )
 
 
 class Frame:

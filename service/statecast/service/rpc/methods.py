@@ -92,7 +92,11 @@ class Methods:
             code = grpc.StatusCode.CANCELLED  # unless it comes to an end
             try:
                 if isinstance(request, DecodeError):
-                    raise InvalidRequest("request", "not a message of the kind that this method takes")
+                    raise InvalidRequest(
+                        "request",
+                        "not a message of the kind that this method takes; generate your code from the server's "
+                        ".proto files",
+                    )
                 response = _encode(await inner(request, context))
                 code = grpc.StatusCode.OK
                 self._account(labels[-1], request, start, None)

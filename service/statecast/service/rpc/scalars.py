@@ -44,7 +44,7 @@ def to_request_id(request_id: str) -> bytes:
     """The request id, which may be empty."""
     encoded = request_id.encode()
     if len(encoded) > MAX_REQUEST_ID_BYTES:
-        raise InvalidRequest("request_id", f"{len(encoded)} bytes are more than {MAX_REQUEST_ID_BYTES}")
+        raise InvalidRequest("request_id", f"{len(encoded)} bytes are more than {MAX_REQUEST_ID_BYTES}; a UUID will do")
     return encoded
 
 

@@ -46,7 +46,12 @@ class Streams:
         if self._leaving:
             raise _leaving()
         if len(self._open) >= self._limit:
-            raise Overloaded(f"{self._limit} streams are open already", Reason.STREAMS_FULL, 1.0)
+            raise Overloaded(
+                f"{self._limit} streams are open already; use one for many sessions, close one, or call another "
+                "replica",
+                Reason.STREAMS_FULL,
+                1.0,
+            )
         stream = _Stream(self._gate, context)
         self._open.add(stream)
         try:
@@ -99,10 +104,16 @@ class _Stream:
         try:
             while (message := await self._context.read()) is not grpc.aio.EOF:
                 if isinstance(message, DecodeError):
-                    raise InvalidRequest("request", "not a message of the kind that this method takes")
+                    raise InvalidRequest(
+                        "request",
+                        "not a message of the kind that this method takes; generate your code from the server's "
+                        ".proto files",
+                    )
                 check_size(len(message.requests))
                 if message.ByteSize() > MAX_FRAME_BYTES:
-                    raise InvalidRequest("requests", f"a frame of a stream may have {MAX_FRAME_BYTES // 2**20} MiB")
+                    raise InvalidRequest(
+                        "requests", f"a frame of a stream may have {MAX_FRAME_BYTES // 2**20} MiB; send several"
+                    )
                 frame = Frame(self._gate, self._call, self._emit, lambda: not self._is_over)
                 self._frames = [each for each in self._frames if not each.is_done] + [frame]
                 for position, request in enumerate(message.requests):

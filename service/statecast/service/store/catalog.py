@@ -53,7 +53,9 @@ class Catalog:
             Unavailable: if Redis does not answer.
         """
         if self._waiting >= MAX_WAITING:
-            raise Overloaded(f"{self._waiting} listings are waiting already", Reason.QUEUE_FULL, 0.5)
+            raise Overloaded(
+                f"{self._waiting} listings are waiting already; try again in a while", Reason.QUEUE_FULL, 0.5
+            )
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, listing)

@@ -191,7 +191,12 @@ def _verdict(reply: int | bytes) -> Verdict | ServiceError:
         return Verdict(reply)
     problem = reply.decode(errors="replace")
     if "OOM" in problem:
-        return Overloaded("Redis is out of memory; nothing was appended.", Reason.STORE_FULL, 1.0)
+        return Overloaded(
+            "Redis is out of memory; nothing was appended. Whoever runs it must raise its maxmemory, or let "
+            "sessions expire sooner.",
+            Reason.STORE_FULL,
+            1.0,
+        )
     if _is_forbidden(problem):
         return _refuses(problem)
     return _unreachable(problem)
