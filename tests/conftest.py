@@ -1,5 +1,6 @@
 """Fixtures of all suites: every Redis is private, every server is real."""
 
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,16 @@ from support.servers import ServerThread
 from statecast.service.settings import Settings
 
 torch.set_num_threads(1)
+
+
+def pytest_configure() -> None:
+    """Let signals end the processes that tests start, also if they do not end the tests: under nohup, in a background.
+
+    What a process ignores, those that it starts ignore, too; what it handles has its default effect on them.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session", params=list(redis_binaries().values()), ids=list(redis_binaries()))

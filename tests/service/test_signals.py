@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support import WAIT_SECONDS, await_true, heed_signals, short_folder
+from support import WAIT_SECONDS, await_true, short_folder
 
 SERVE = [
     sys.executable,
@@ -34,7 +34,7 @@ IGNORING = ["sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh"]
 def started(command: Sequence[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     with log.open("wb") as file:
         environment = {**os.environ, "HOME": "/nonexistent"}
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, preexec_fn=heed_signals)
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
     try:
         yield process
     finally:
@@ -64,6 +64,27 @@ def test_a_signal_while_it_starts_ends_it(tmp_path: Path, number: signal.Signals
         process.send_signal(number)
         assert process.wait(WAIT_SECONDS) in (0, 1, 128 + number, -number)
         assert "Traceback" not in log.read_text()
+
+
+SWALLOWING = """
+import os, signal, sys
+from statecast.service import cli, signals
+signals.end_when_asked()
+try:
+    os.kill(os.getpid(), int(sys.argv.pop(1)))
+except BaseException:
+    pass
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_an_import_swallows_ends_it_all_the_same(tmp_path: Path, number: signal.Signals) -> None:
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", SWALLOWING, str(int(number)), *SERVE[3:]]
+    with short_folder() as folder, started([*command, "--data-dir", str(folder)], log) as process:
+        assert process.wait(WAIT_SECONDS) == 0, log.read_text()
+        assert "stopped" in log.read_text()
 
 
 def catches(process: int, number: signal.Signals) -> bool:

@@ -4,7 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -33,6 +33,7 @@ POLL_SECONDS = 0.05
 MANY_POLLS_SECONDS = 0.5
 
 
+@cache  # one draw: the weights of a server that loads in another thread come from the same generator
 def trained(version: str, seed: int) -> Forecaster:
     """A version of "tiny" with a head of its own: without training all heads are the same."""
     model = tiny_model(version=version, seed=seed)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from support import WAIT_SECONDS, await_true, heed_signals
+from support import WAIT_SECONDS, await_true
 from support.servers import ServerThread
 
 from statecast.client import Client
@@ -291,7 +291,7 @@ def test_ctrl_c_and_the_same_command_goes_on(tmp_path: Path, data: Path) -> None
     command = [sys.executable, "-m", "statecast.service", *arguments]
     work = tmp_path / ".m.training" / "1"
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed_signals) as process:
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         await_true(lambda: (work / "last.ckpt").exists() or process.poll() is not None)
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)

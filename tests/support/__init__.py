@@ -1,6 +1,5 @@
 """What several suites need."""
 
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +14,6 @@ def await_true(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
-
-
-def heed_signals() -> None:
-    """For `preexec_fn`: let signals end a process also if they cannot end the tests, which run under nohup, say."""
-    for number in (signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def _run(module: str, arguments: list[str], log: str, environment: dict[str, str
     file = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 2)
     os.close(file)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # see heed_signals; this is Python already, and needs its handler
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also under nohup
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)

@@ -269,6 +269,8 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
     numbers = signals.heeded()
     for number in numbers:
         loop.add_signal_handler(number, received, number)
+    if signals.was_asked():
+        stop.set()
     try:
         yield
     finally:

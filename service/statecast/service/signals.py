@@ -2,9 +2,11 @@
 
 import signal
 import sys
+from types import FrameType
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Asked to stop, Ctrl-C, and the terminal is gone."""
+_received: list[int] = []
 
 
 def heeded() -> list[signal.Signals]:
@@ -19,5 +21,16 @@ def end_when_asked() -> None:
     KeyboardInterrupt.
     """
     for number in heeded():
-        if number != signal.SIGINT:
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+        signal.signal(number, _end)
+
+
+def was_asked() -> bool:
+    """Whether one has come: what is raised in the middle of an import may be caught there, and not end the process."""
+    return bool(_received)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
+    if number == signal.SIGINT:
+        signal.default_int_handler(number, frame)
+    sys.exit(128 + number)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import heed_signals
 
 
 def demo(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -76,7 +75,6 @@ def test_stopped_at_any_moment_it_leaves_nothing_behind(tmp_path: Path, words: s
         text=True,
         env=environment,
         start_new_session=True,
-        preexec_fn=heed_signals,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
