@@ -33,6 +33,11 @@ def test_an_eighth_is_held_back() -> None:
     assert not moved(held)
 
 
+def test_no_more_than_twenty_horizons_are_held_back() -> None:
+    held = hold_back(panel_of(wave(8000)), 5)
+    assert (held.protocol.first_cutoff, held.protocol.windows, held.protocol.stride) == (-100, 20, 5)
+
+
 def test_what_is_held_back_can_be_chosen() -> None:
     held = hold_back(panel_of(wave()), HORIZON, 40)
     assert held.learned.series[0].rows == 760

@@ -13,7 +13,7 @@ from .findings import Finding, Findings
 from .panel import Panel, Series
 
 VALIDATION_SHARE = 8
-VALIDATION_WINDOWS = 10
+VALIDATION_WINDOWS = 20
 # Long enough for the state to be what it is on an endless series, in the longest half-lives and lags.
 VALIDATION_CONTEXT = 3000
 # Of the outcomes that a window of this series has on average.
@@ -90,7 +90,7 @@ def hold_back(panel: Panel, horizon: int, rows: int | None = None) -> HeldBack:
 
 def _protocol(panel: Panel, horizon: int, rows: int | None) -> Protocol:
     longest = max(series.rows for series in panel.series)
-    held = rows or int(np.clip(longest // VALIDATION_SHARE, horizon, 2 * VALIDATION_WINDOWS * horizon))
+    held = rows or int(np.clip(longest // VALIDATION_SHARE, horizon, VALIDATION_WINDOWS * horizon))
     if held < horizon:
         raise DataError(
             f"validation_rows: {held} rows are fewer than a horizon of {horizon}; hold back as many at least"
