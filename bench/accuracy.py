@@ -15,9 +15,9 @@ import torch
 from rich.console import Console
 
 from statecast.model import StreamingModel, bundled_models, load_model
+from statecast.model.data import Findings, Panel, Series
 from statecast.model.evaluation import step_table, summary_table
 from statecast.model.evaluation.run import Evaluation, Request, evaluate_model
-from statecast.model.training import Findings, Panel, Series
 from statecast.model.training.defaults import Wishes
 from statecast.model.training.module import Recipe
 from statecast.model.training.run import make_model

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from statecast.model import Forecaster, ModelConfig
-from statecast.model.cells import Memory, RecurrentLayers
+from statecast.model.layers.cells import Memory, RecurrentLayers
 
 LAYERS, WARM_UPS = 2, 3
 CATCH_UP_STEPS = 10_000

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from support.panels import panel_of
 
 from statecast.model.training.defaults import Wishes, configure
-from statecast.service.cli import main
+from statecast.service.cli.main import main
 
 PAGE = (Path(__file__).parents[1] / "docs" / "training.md").read_text()
 # How long a series is that has seen everything three times.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from statecast.service.store.connection import connect
-from statecast.service.store.store import Commit, Operation, Store, Verdict
+from statecast.service.store.redis_store import Commit, Operation, Store, Verdict
 
 from .servers import private_redis, watch
 from .sizes import FRAME_SESSIONS

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from statecast.model import Forecaster, ModelConfig, save_model
-from statecast.model.training import Findings, Panel, Series
+from statecast.model.data import Findings, Panel, Series
 from statecast.model.training.defaults import Wishes, configure
 
 from .names import PLAIN, USUAL

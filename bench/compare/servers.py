@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import redis
 
+from statecast.service.cli.health import ask
 from statecast.service.demo.process import new_folder
-from statecast.service.health import ask
 from statecast.service.store.embedded import EmbeddedRedis
 
 from .usage import Watched

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statecast.client import Gates, InvalidArgument, Observations, messages, operations
-from statecast.client.ask import Ask
-from statecast.client.core import Request, Response, SessionCore
-from statecast.client.memory import MAX_NUMBERS
-from statecast.client.messages import MAX_VALUES_A_REQUEST
-from statecast.client.outbox import MAX_NUMBERS_A_FRAME, Outbox
+from statecast.client import Gates, InvalidArgument, Observations, _messages, _operations
+from statecast.client._ask import Ask
+from statecast.client._core import Request, Response, SessionCore
+from statecast.client._messages import MAX_VALUES_A_REQUEST
+from statecast.client._outbox import MAX_NUMBERS_A_FRAME, Outbox
+from statecast.client._replay_buffer import MAX_NUMBERS
 from statecast.v1 import forecast_pb2
 
 Respond = Callable[[Request], Response]
@@ -59,8 +59,8 @@ class Server:
 
 
 def new_core() -> SessionCore:
-    opening = messages.open_options("demand", "2", 60, {"region": "north"})
-    return operations.new_core("s", opening, resume_only=False, replay_requests=32)
+    opening = _messages.open_options("demand", "2", 60, {"region": "north"})
+    return _operations.new_core("s", opening, resume_only=False, replay_requests=32)
 
 
 @given(
@@ -73,8 +73,8 @@ def new_core() -> SessionCore:
 def test_however_it_is_cut_rows_stay_together(rows: int, targets: int, covariates: int, limit: int, seed: int) -> None:
     chance = np.random.default_rng(seed)
     values, known = chance.normal(size=(rows, targets)), chance.normal(size=(rows, covariates))
-    with mock.patch.object(messages, "MAX_VALUES_A_REQUEST", limit):
-        blocks = messages.observations(Observations(values, covariates=known))
+    with mock.patch.object(_messages, "MAX_VALUES_A_REQUEST", limit):
+        blocks = _messages.observations(Observations(values, covariates=known))
     pairs = [
         (np.reshape(block.values, (-1, targets)), np.reshape(block.covariates, (-1, covariates))) for block in blocks
     ]
@@ -100,14 +100,14 @@ def test_however_it_is_cut_rows_stay_together(rows: int, targets: int, covariate
     ],
 )
 def test_covariates_come_in_many_forms(values: Any, covariates: Any, rows: Any) -> None:
-    (block,) = messages.observations(Observations(values, covariates=covariates))
+    (block,) = _messages.observations(Observations(values, covariates=covariates))
     np.testing.assert_array_equal(block.covariates, np.ravel(rows))
 
 
 def test_a_flat_list_with_covariates_is_a_row_each() -> None:
-    (block,) = messages.observations(Observations([1.0, 2.0, 3.0, 4.0], covariates=[0, 0, 0, 1]))
+    (block,) = _messages.observations(Observations([1.0, 2.0, 3.0, 4.0], covariates=[0, 0, 0, 1]))
     assert block.targets == 1  # or a model of two targets might take it for two rows
-    assert messages.observations(Observations([1.0, 2.0, 3.0, 4.0]))[0].targets == 0
+    assert _messages.observations(Observations([1.0, 2.0, 3.0, 4.0]))[0].targets == 0
 
 
 @pytest.mark.parametrize(
@@ -132,25 +132,25 @@ def test_a_flat_list_with_covariates_is_a_row_each() -> None:
 )
 def test_covariates_that_cannot_be_are_refused_by_name(told: Observations, field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        next(operations.step(new_core(), told, Ask(horizon=3), 1.0))
+        next(_operations.step(new_core(), told, Ask(horizon=3), 1.0))
     assert caught.value.field == field
     assert field in str(caught.value)
 
 
 def test_only_to_append_there_is_no_future() -> None:
     with pytest.raises(InvalidArgument, match=r"future_covariates: .* 0 steps of the horizon"):
-        next(operations.observe(new_core(), Observations(1.0, future_covariates=[1.0]), Ask(), 1.0))
+        next(_operations.observe(new_core(), Observations(1.0, future_covariates=[1.0]), Ask(), 1.0))
 
 
 @pytest.mark.parametrize("categories", ["north", {"region": 5}, {7: "north"}, [("region", "north")], {"a": "\ud800"}])
 def test_categories_that_cannot_be_are_refused_by_name(categories: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"open\.categories"):
-        messages.open_options("", "", None, categories)
+        _messages.open_options("", "", None, categories)
 
 
 def test_a_long_call_asks_with_its_last_part_alone() -> None:
     told = Observations(np.zeros(9000), covariates=np.zeros((9000, 2)), future_covariates=np.ones((3, 2)))
-    sent, forecast = carry_out(operations.step(new_core(), told, Ask(3, explain=True), 1.0), Server())
+    sent, forecast = carry_out(_operations.step(new_core(), told, Ask(3, explain=True), 1.0), Server())
     assert [len(request.observations.values) for request in sent] == [2520, 2520, 2520, 1440]
     assert all(len(request.observations.covariates) == 2 * len(request.observations.values) for request in sent)
     assert [(request.horizon, request.explain) for request in sent] == [(0, False)] * 3 + [(3, True)]
@@ -162,13 +162,13 @@ def test_a_long_call_asks_with_its_last_part_alone() -> None:
 def test_one_id_goes_with_one_request_covariates_included() -> None:
     told = Observations(np.zeros(4000), covariates=np.zeros(4000))
     with pytest.raises(InvalidArgument, match="request_id"):
-        next(operations.observe(new_core(), told, Ask(request_id="mine"), 1.0))
+        next(_operations.observe(new_core(), told, Ask(request_id="mine"), 1.0))
 
 
 @pytest.mark.parametrize("replayed", [(), (0,), (1,), (0, 2)])
 def test_the_pit_of_all_parts_comes_back_in_order(replayed: Sequence[int]) -> None:
     values = np.random.default_rng(0).random(3 * MAX_VALUES_A_REQUEST)
-    _, receipt = carry_out(operations.observe(new_core(), Observations(values), Ask(), 1.0), Server(replayed))
+    _, receipt = carry_out(_operations.observe(new_core(), Observations(values), Ask(), 1.0), Server(replayed))
     expected = values.astype(np.float32)
     for part in replayed:
         expected[part * MAX_VALUES_A_REQUEST :][:MAX_VALUES_A_REQUEST] = nan
@@ -176,10 +176,10 @@ def test_the_pit_of_all_parts_comes_back_in_order(replayed: Sequence[int]) -> No
 
 
 def test_where_the_server_tells_no_pit_there_is_none() -> None:
-    _, receipt = carry_out(operations.observe(new_core(), Observations(1.0), Ask(), 1.0), Server(replayed=[0]))
+    _, receipt = carry_out(_operations.observe(new_core(), Observations(1.0), Ask(), 1.0), Server(replayed=[0]))
     assert receipt.replayed
     assert receipt.pit is None
-    _, forecast = carry_out(operations.step(new_core(), Observations(()), Ask(2), 1.0), Server())
+    _, forecast = carry_out(_operations.step(new_core(), Observations(()), Ask(2), 1.0), Server())
     assert forecast.pit is None
 
 
@@ -187,16 +187,16 @@ def test_a_look_before_the_first_part_shifts_no_pit() -> None:
     core = new_core()
     core.is_shared = True
     values = np.random.default_rng(0).random(8000).astype(np.float32)
-    sent, receipt = carry_out(operations.observe(core, Observations(values), Ask(), 1.0), Server())
+    sent, receipt = carry_out(_operations.observe(core, Observations(values), Ask(), 1.0), Server())
     assert [len(request.observations.values) for request in sent] == [0, 7560, 440]
     np.testing.assert_array_equal(receipt.pit, values.reshape(-1, 1))
 
 
 def test_the_pit_of_several_targets_has_their_columns() -> None:
     values = np.random.default_rng(0).random((5, 3)).astype(np.float32)
-    _, receipt = carry_out(operations.observe(new_core(), Observations(values), Ask(), 1.0), Server())
+    _, receipt = carry_out(_operations.observe(new_core(), Observations(values), Ask(), 1.0), Server())
     np.testing.assert_array_equal(receipt.pit, values)
-    _, flat = carry_out(operations.observe(new_core(), Observations(values.ravel()), Ask(), 1.0), Server())
+    _, flat = carry_out(_operations.observe(new_core(), Observations(values.ravel()), Ask(), 1.0), Server())
     assert flat.pit.shape == (15, 1)
 
 
@@ -206,7 +206,7 @@ def test_gates_arrive_in_their_shape(cell: list[float]) -> None:
     values = np.arange(16, dtype=np.float32) / 16
     message = forecast_pb2.Gates(names=names, layers=2, hidden_size=2, values=values, cell=cell, hidden=[0, 1, 2, 3])
     _, receipt = carry_out(
-        operations.observe(new_core(), Observations(1.0), Ask(explain=True), 1.0), lambda _: Response(gates=message)
+        _operations.observe(new_core(), Observations(1.0), Ask(explain=True), 1.0), lambda _: Response(gates=message)
     )
     gates: Gates = receipt.gates
     assert gates.names == tuple(names)
@@ -220,13 +220,13 @@ def test_buffers_and_frames_count_covariates() -> None:
     told = Observations(np.zeros(3000), covariates=np.zeros(3000))
     server = Server()
     for _ in range(3):
-        carry_out(operations.observe(core, told, Ask(), 1.0), server)
+        carry_out(_operations.observe(core, told, Ask(), 1.0), server)
     first = core.memory.first
     assert first is not None
     assert first.step == 9000 - MAX_NUMBERS // 6000 * 3000
     outbox = Outbox()
     for _ in range(40):
-        (part,) = core.parts(Request(), messages.observations(told))
+        (part,) = core.parts(Request(), _messages.observations(told))
         outbox.put(part, 1.0, lambda _: None)
     frame = outbox.next_frame()
     assert frame is not None

@@ -26,7 +26,7 @@ from statecast.client import (
     Version,
     VersionMismatch,
 )
-from statecast.client.operations import check_target
+from statecast.client._operations import check_target
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -8,7 +8,7 @@ from statecast.client import ServerError, StatecastError, Version, errors
 from statecast.client.errors import KINDS, InvalidArgument, SessionRegressed, VersionMismatch, from_status
 from statecast.service import errors as service_errors
 from statecast.service.errors import Reason, ServiceError
-from statecast.service.rpc.status import CODES, to_status
+from statecast.service.rpc.status import CODE_OF_ERROR, to_status
 from statecast.service.version import Version as ServiceVersion
 
 
@@ -31,7 +31,7 @@ def test_every_exception_belongs_to_a_code_or_says_why() -> None:
 
 
 def test_every_code_that_the_server_gives_is_known() -> None:
-    assert set(CODES.values()) <= set(KINDS)
+    assert set(CODE_OF_ERROR.values()) <= set(KINDS)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from support import WAIT_SECONDS
 from support.servers import ServerThread
 
 from statecast.client import AsyncClient, ServerError, StatecastError
-from statecast.client.aio_stream import AsyncStream
-from statecast.client.core import Request
+from statecast.client._aio_stream import AsyncStream
+from statecast.client._core import Request
 
 
 def test_a_second_loop_connects_anew(server: ServerThread, session_id: str) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from statecast.client import Gates
 from statecast.client.plotting import plot_gates
-from statecast.model.cells import GATES, Memory, RecurrentLayers
+from statecast.model.layers.cells import GATES, Memory, RecurrentLayers
 
 
 def sequence(kind: str = "lstm", requests: int = 30, layers: int = 2, hidden_size: int = 8) -> list[Gates]:

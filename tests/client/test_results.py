@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from statecast.client import Forecast, ModelInfo, Receipt, SessionInfo, Version, messages
+from statecast.client import Forecast, ModelInfo, Receipt, SessionInfo, Version, _messages
 from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
 
 
@@ -20,7 +20,7 @@ def forecast(values: Any, classes: tuple[str, ...] = (), levels: tuple[float, ..
         targets=[f"target {number}" for number in range(targets)],
         values=array.ravel(),
     )
-    return messages.to_forecast(forecast_service_pb2.ForecastResponse(session_id="s", forecast=message))
+    return _messages.to_forecast(forecast_service_pb2.ForecastResponse(session_id="s", forecast=message))
 
 
 @pytest.fixture
@@ -78,9 +78,9 @@ def test_a_symbol_that_the_model_does_not_know_has_no_probability(symbols: Forec
 
 
 def test_what_sessions_and_models_have_is_told() -> None:
-    session = messages.to_session_info(forecast_pb2.Session(session_id="s", categories={"region": "north"}))
+    session = _messages.to_session_info(forecast_pb2.Session(session_id="s", categories={"region": "north"}))
     assert session.categories == {"region": "north"}
-    model = messages.to_model_info(
+    model = _messages.to_model_info(
         model_service_pb2.Model(
             name="demand",
             covariates=["price", "holiday"],
@@ -105,5 +105,5 @@ def test_values_are_compared_and_hashed_as_before() -> None:
     ]
     assert infos[0] == infos[1] != infos[2]
     assert len(set(infos)) == 2
-    assert isinstance(hash(messages.to_model_info(model_service_pb2.Model())), int)
-    assert isinstance(messages.to_model_info(model_service_pb2.Model()), ModelInfo)
+    assert isinstance(hash(_messages.to_model_info(model_service_pb2.Model())), int)
+    assert isinstance(_messages.to_model_info(model_service_pb2.Model()), ModelInfo)

@@ -17,8 +17,8 @@ from client.conftest import MakeClient
 from support.servers import ServerThread
 
 from statecast.client import Forecast, InvalidArgument, Observations, PreconditionFailed
-from statecast.client.times import UNDATED, Dated, Reading, dated
-from statecast.client.zones import zone_name
+from statecast.client._times import UNDATED, Dated, Reading, dated
+from statecast.client._zones import zone_name
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DAYS = pd.date_range("2024-03-29", periods=4, tz="Europe/Berlin")

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statecast.client import wire
+from statecast.client import _wire
 from statecast.v1 import forecast_pb2
 from statecast.v1 import forecast_service_pb2 as pb
 
@@ -26,7 +26,7 @@ def test_values_are_those_of_the_message(
     )
     if seconds is not None:
         message.start_time.seconds = seconds
-    found = wire.floats(message, forecast_pb2.Forecast.VALUES_FIELD_NUMBER)
+    found = _wire.floats(message, forecast_pb2.Forecast.VALUES_FIELD_NUMBER)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.array(values, np.float32))
     found[:] = 0.0  # they are the caller's own
@@ -37,5 +37,5 @@ def test_submessages_are_passed_over(pit: list[float], step: int, tag: int, open
     version = forecast_pb2.Version(step=step, tag=tag)
     message = pb.ForecastResponse(session_id="a", version=version, opened=opened, pit=pit)
     message.forecast.values.extend([1.0, 2.0])
-    found = wire.floats(message, pb.ForecastResponse.PIT_FIELD_NUMBER)
+    found = _wire.floats(message, pb.ForecastResponse.PIT_FIELD_NUMBER)
     np.testing.assert_array_equal(found, np.array(pit, np.float32))

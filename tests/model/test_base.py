@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from statecast.model import Forecaster, bundled_models, load_model
-from statecast.model.validation import validate
+from statecast.model.pretraining.validation import validate
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 WARM_UP, AHEAD = 500, 24

@@ -10,7 +10,7 @@ import torch
 from support.models import CATEGORIES, HORIZON, shop_model, tiny_model
 
 from statecast.model import Forecaster, StreamingModel, bundled_models, load_model
-from statecast.model.naive import Statistics
+from statecast.model.inputs.naive import Statistics
 
 BATCH = 3
 MODELS: dict[str, Callable[[], StreamingModel]] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mutants.tree import run_python
 
-STORE = ("tests/service/store/test_store.py", "tests/service/store/test_record.py")
+STORE = ("tests/service/store/test_redis_store.py", "tests/service/store/test_record.py")
 HISTORIES = "tests/service/engine/test_histories.py"
 """Finds nearly everything, but takes its time."""
 ENGINE = ("tests/service/engine", f"--ignore={HISTORIES}")
@@ -17,7 +17,7 @@ RPC = ("tests/service/rpc",)
 CLIENT = ("tests/client",)
 BESIDE_THE_POINT = (
     "tests/mutants",
-    "tests/hostile",
+    "tests/fuzz",
     "tests/model",
     "tests/service/demo",
     "tests/service/store/test_embedded.py",

@@ -158,7 +158,7 @@ def run_health() -> Callable[..., tuple[int, str]]:
     """Runs `statecast health`: its exit status, and what it says."""
     from click.testing import CliRunner
 
-    from statecast.service.cli import main
+    from statecast.service.cli.main import main
 
     def run(target: str, *options: str) -> tuple[int, str]:
         done = CliRunner().invoke(main, ["health", "--target", target, *options])

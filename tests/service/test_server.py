@@ -22,7 +22,7 @@ from support import WAIT_SECONDS, await_true, short_folder
 from support.redis_process import RedisProcess
 from support.servers import ServerProcess
 
-from statecast.service.cli import main
+from statecast.service.cli.main import main
 from statecast.v1 import forecast_pb2
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from subprocess import TimeoutExpired
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["__main__", "statecast.service.server", "statecast.service.cli"])
+_CONTEXT.set_forkserver_preload(["__main__", "statecast.service.server", "statecast.service.cli.main"])
 
 
 class Forked:

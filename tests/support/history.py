@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statecast.service.version import Version
-from support.chain import Told
+from support.hash_model import Told
 
 
 class Kind(StrEnum):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from statecast.model.training import Findings, Panel, Series
+from statecast.model.data import Findings, Panel, Series
 
 START_NS = int(pd.Timestamp("2024-01-01").value)
 Values = NDArray[np.floating] | NDArray[np.integer]

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from statecast.model import StreamingModel
+from support.checker import Finding, Verdict, Wrong
 from support.history import Acked, Call, History
-from support.verdict import Finding, Verdict, Wrong
 
 TOLERANCE = 1e-5
 

@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from support.chain import HORIZON
+from support.hash_model import HORIZON
 from support.history import Kind, Outcome
 
 from statecast.client import AsyncClient, AsyncSession, Client, Forecast, Receipt, Session, StatecastError
-from torture.desk import Ask, Desk, acked, is_again, is_fork, model_of, refused, settling
+from torture.requests import Ask, Desk, acked, is_again, is_fork, model_of, refused, settling
 
 TASKS = 4
 """How many calls an asynchronous caller has under way."""

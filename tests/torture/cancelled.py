@@ -8,18 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
-from support.chain import HORIZON
+from support.hash_model import HORIZON
 from support.history import Kind, Outcome, Unknown
 
 from statecast.client import AsyncClient, Client, Observations, StatecastError
+from statecast.client._messages import observations, to_forecast
 from statecast.client.errors import from_rpc_error
-from statecast.client.messages import observations, to_forecast
 from statecast.v1 import forecast_pb2, forecast_service_pb2
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 from torture.callers import Load, settle, settle_async, sweep
-from torture.desk import Ask, Desk, acked, refused, sessions_of
+from torture.cluster import Setting, address, staged
 from torture.load import Report, conclude
-from torture.stage import Setting, address, staged
+from torture.requests import Ask, Desk, acked, refused, sessions_of
 
 BLIND = 6
 """After this many calls that may not have been answered a session is read, before their values are out of sight."""

@@ -7,17 +7,17 @@ from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2
-from support.chain import HORIZON, read, told_after
-from support.verdict import tags_along
+from support.checker import tags_along
+from support.hash_model import HORIZON, read, told_after
 
 from statecast.client import Client
-from statecast.client.messages import to_forecast
+from statecast.client._messages import to_forecast
 from statecast.service.settings import Settings
-from statecast.service.store.store import TENANT
+from statecast.service.store.redis_store import TENANT
 from statecast.v1 import forecast_pb2, forecast_service_pb2
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
+from torture.cluster import Setting, Stage, staged
 from torture.load import Report
-from torture.stage import Setting, Stage, staged
 
 SESSIONS = 24
 COMPANIONS = 3

@@ -11,9 +11,9 @@ from support.history import Call, Kind, Refused
 
 from statecast.client import Client, Session
 from torture.callers import Load, settle
-from torture.desk import Ask, Desk
+from torture.cluster import Setting, address, staged
 from torture.load import Report, conclude
-from torture.stage import Setting, address, staged
+from torture.requests import Ask, Desk
 
 TIME_TO_LIVE_SECONDS = 1.0
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.0, 0.05

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
+from support.checker import judge
 from support.history import Call, History, Kind, Refused
 from support.models import tiny_model
 from support.replay import judge_forecasts
-from support.verdict import judge
 
 from torture.callers import AsyncCaller, Caller, Load, StreamCaller, ThreadCaller, sweep
-from torture.desk import Desk, is_fork, sessions_of
-from torture.stage import Setting, Stage, address, staged
+from torture.cluster import Setting, Stage, address, staged
+from torture.requests import Desk, is_fork, sessions_of
 
 FORKS = (Kind.FORK, Kind.CLOSE)
 CLOSED = frozenset({"SESSION_CLOSED", "VERSION_MISMATCH"})

@@ -8,8 +8,8 @@ from support.proxy import Chance, Fault, Proxy, drop, lose
 from support.tcp_proxy import TcpProxy
 
 from torture.callers import Load, wait_until
+from torture.cluster import Stage
 from torture.load import Report, under_load
-from torture.stage import Stage
 
 SHARE = 0.2
 PROXY_THREADS = 64

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from torture.callers import Load
+from torture.cluster import SERVERS, Setting, Stage
 from torture.load import Report, under_load
-from torture.stage import SERVERS, Setting, Stage
 
 UNSYNCED_SECONDS = 1.0
 """What `appendfsync everysec` may lose."""

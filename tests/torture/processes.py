@@ -9,8 +9,8 @@ from typing import Any
 import redis
 
 from torture.callers import Load, wait_until
+from torture.cluster import SERVERS, Setting, Stage
 from torture.load import Report, under_load
-from torture.stage import SERVERS, Setting, Stage
 
 
 def servers_killed(count: int, load: Load) -> Report:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.chain import told_after
+from support.checker import Verdict, Wrong, judge, tags_along
+from support.hash_model import told_after
 from support.history import Acked, Call, History, Kind, Refused, Unknown
-from support.verdict import Verdict, Wrong, judge, tags_along
 
 from statecast.service.version import Version
 

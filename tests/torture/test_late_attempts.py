@@ -6,12 +6,12 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from support.chain import HORIZON, read
+from support.hash_model import HORIZON, read
 from support.proxy import Proxy
 
 from statecast.client import Client, DeadlineExceeded, Session
 from torture.callers import wait_until
-from torture.stage import Setting, Stage, staged
+from torture.cluster import Setting, Stage, staged
 
 OTHERS = 20
 """More requests than a session remembers."""

@@ -6,8 +6,9 @@ import os
 # They have to be asked for in Python, by this variable, but its core takes an absent one for yes when it is loaded.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-from .aio import AsyncClient, AsyncSession
-from .ask import Observations
+from ._aio import AsyncClient, AsyncSession
+from ._ask import Observations
+from ._sync import Client, Session
 from .errors import (
     AlreadyExists,
     Cancelled,
@@ -26,7 +27,6 @@ from .errors import (
     Unavailable,
     VersionMismatch,
 )
-from .sync import Client, Session
 from .types import Forecast, Gates, ModelInfo, Receipt, SessionInfo, Version
 
 __all__ = [

@@ -199,7 +199,7 @@ class Forecast:
         import pandas as pd
         from pandas.tseries.frequencies import to_offset
 
-        from .zones import zone_info  # which needs this module
+        from ._zones import zone_info  # which needs this module
 
         offset, zone = to_offset(self.frequency), zone_info(self.time_zone)
         try:

@@ -1,9 +1,7 @@
 """The streaming forecaster: pure tensors, no network and no store."""
 
-from .cells import Gates
 from .classifier import Classifier, ClassifierConfig, SymbolTrace
 from .config import Category, ModelConfig
-from .context import Context
 from .contract import Description, Future, StreamingModel, StreamingTrace
 from .errors import (
     ConfigError,
@@ -15,10 +13,12 @@ from .errors import (
     WeightsError,
 )
 from .files import bundled_models, load_model, save_model, version_order
-from .forecaster import Forecaster
+from .forecaster.context import Context
+from .forecaster.forecaster import Forecaster
+from .forecaster.trace import Trace
 from .frequency import Frequency
+from .layers.cells import Gates
 from .state import Part, State, StateLayout
-from .trace import Trace
 from .zones import UTC, Zone
 
 __all__ = [

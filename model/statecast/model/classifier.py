@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .cells import Gates, Memory, RecurrentLayers, run_ragged
 from .config import Category, StoredConfig
 from .contract import Future
 from .digest import digest_of
 from .errors import ConfigError, ObservationError
+from .layers.cells import Gates, Memory, RecurrentLayers, run_ragged
 from .state import Part, State, StateLayout
 
 LONGEST_CLASS = 256

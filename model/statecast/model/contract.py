@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .cells import Gates
 from .config import Category
+from .layers.cells import Gates
 from .state import State, StateLayout
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from .classifier import Classifier, ClassifierConfig
 from .config import ModelConfig
 from .errors import ConfigError, WeightsError
-from .forecaster import Forecaster
+from .forecaster.forecaster import Forecaster
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

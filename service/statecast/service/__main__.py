@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line."""
     try:
-        from statecast.service import cli
+        from statecast.service.cli import main as cli
 
         cli.main()
     except ModuleNotFoundError as error:

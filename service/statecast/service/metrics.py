@@ -11,7 +11,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from statecast.service.errors import StartupError
-from statecast.service.registry import Model
+from statecast.service.models.registry import Model
 
 SECONDS = tuple(
     float(f"{digit}e{power}") for power in range(-4, 2) for digit in (1, 1.5, 2, 3, 5, 7)

@@ -14,21 +14,22 @@ from typing import Any, Protocol
 import redis
 import torch
 
-from statecast.service import garbage, signals
+from statecast.service import gc_tuning, signals
 from statecast.service.edge.fronts import Fronts
 from statecast.service.edge.inside import inside
 from statecast.service.edge.transport import Place, Transport
 from statecast.service.engine.engine import Engine
-from statecast.service.engine.hot import HotSessions
 from statecast.service.engine.plan import Planner
 from statecast.service.engine.scheduler import BatchLimits, Scheduler
-from statecast.service.engine.worker import Worker
+from statecast.service.engine.session_cache import HotSessions
+from statecast.service.engine.threads import Worker
 from statecast.service.errors import EngineStopped, StartupError
 from statecast.service.metrics import Metrics, expose
-from statecast.service.registry import Registry, load_registry
+from statecast.service.models.registry import Registry, load_registry
+from statecast.service.models.watcher import Watcher
 from statecast.service.rpc.accounting import Accounts
+from statecast.service.rpc.engine_client import Gate
 from statecast.service.rpc.forecast_service import ForecastService
-from statecast.service.rpc.gate import Gate
 from statecast.service.rpc.methods import Method, Methods
 from statecast.service.rpc.model_service import ModelService
 from statecast.service.rpc.streams import Streams
@@ -37,9 +38,8 @@ from statecast.service.store.catalog import Catalog
 from statecast.service.store.connection import connect, redact
 from statecast.service.store.embedded import EmbeddedRedis
 from statecast.service.store.monitor import Monitor
+from statecast.service.store.redis_store import Store
 from statecast.service.store.requirements import require
-from statecast.service.store.store import Store
-from statecast.service.watcher import Watcher
 from statecast.v1.forecast_service_pb2_grpc import add_ForecastServiceServicer_to_server
 from statecast.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 
@@ -66,7 +66,7 @@ async def run(settings: Settings, load_models: LoadModels = load_registry) -> No
 
     with _signals(stop):
         async with serving(settings, load_models) as running:
-            garbage.look_seldom()
+            gc_tuning.look_seldom()
             waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), running.engine]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             waits[0].cancel()

@@ -13,9 +13,9 @@ from support.panels import panel_of
 from statecast.model import Forecaster
 from statecast.model.config import Category
 from statecast.model.contract import Future
+from statecast.model.data import Panel, Series
 from statecast.model.evaluation import EvaluationError, Protocol
 from statecast.model.evaluation.rolling import SERIES_AT_ONCE, cutoffs_of, is_seen, roll, truths_of
-from statecast.model.training import Panel, Series
 
 PROTOCOL = Protocol(horizon=6, season=5, windows=3, step=9)
 Make = Callable[..., Forecaster]

@@ -9,9 +9,9 @@ from support.models import tiny_model
 from support.panels import panel_of, waves
 
 from statecast.model import ConfigError, Forecaster, save_model
+from statecast.model.data import Series
 from statecast.model.evaluation import SEASONAL_NAIVE, EvaluationError
 from statecast.model.evaluation.run import Request, evaluate_model, find_model
-from statecast.model.training import Series
 
 
 @pytest.fixture(scope="module")

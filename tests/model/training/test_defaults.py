@@ -7,8 +7,8 @@ import pytest
 from support.panels import panel_of, waves
 
 from statecast.model import ConfigError
+from statecast.model.data import Series
 from statecast.model.errors import DataError
-from statecast.model.training import Series
 from statecast.model.training.defaults import Wishes, checked_steps, configure
 
 

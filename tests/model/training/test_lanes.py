@@ -11,7 +11,7 @@ from support.panels import START_NS, panel_of
 
 from statecast.model import ModelConfig
 from statecast.model.config import Category
-from statecast.model.training import Panel, Series
+from statecast.model.data import Panel, Series
 from statecast.model.training.lanes import LEAST_LANES, MOST_LANES, Lanes, Stretch, scale_of
 
 HORIZON, STRETCH = 3, 20

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from support.panels import panel_of, waves
 
 from statecast.model import ConfigError, load_model, save_model
+from statecast.model.data import Panel, Series
 from statecast.model.errors import DataError
 from statecast.model.evaluation.run import Request, evaluate_model, find_model
-from statecast.model.training import Panel, Series
 from statecast.model.training import run as running
 from statecast.model.training.card import verdict
 from statecast.model.training.defaults import Wishes

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from statecast.model import Classifier, ClassifierConfig, ObservationError
-from statecast.model.cells import RecurrentLayers
 from statecast.model.errors import DataError
+from statecast.model.layers.cells import RecurrentLayers
 from statecast.model.training.symbols import (
     SymbolBatch,
     SymbolSettings,

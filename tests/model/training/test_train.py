@@ -14,8 +14,8 @@ from lightning.pytorch.callbacks import Callback
 from support.panels import panel_of, waves
 
 from statecast.model import ModelConfig
+from statecast.model.data import Panel
 from statecast.model.evaluation.run import Request, evaluate_model
-from statecast.model.training import Panel
 from statecast.model.training import train as training
 from statecast.model.training.held_back import hold_back
 from statecast.model.training.module import Recipe

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.panels import panel_of
 
-from statecast.model.training import Layout, Panel, read_panel
+from statecast.model.data import Layout, Panel, read_panel
 from statecast.service.demo.source import LIVE_ROWS, MOST_SERIES, Source, SourceError, recorded, telemetry
 
 

@@ -9,12 +9,12 @@ from support.models import shop_model, symbol_model, tiny_model
 from support.redis_process import RedisProcess
 
 from statecast.service.engine.engine import Engine
-from statecast.service.engine.hot import HotSessions
 from statecast.service.engine.plan import Planner
+from statecast.service.engine.session_cache import HotSessions
 from statecast.service.metrics import Metrics
-from statecast.service.registry import Model, Registry
+from statecast.service.models.registry import Model, Registry
 from statecast.service.store.connection import connect
-from statecast.service.store.store import Store
+from statecast.service.store.redis_store import Store
 
 
 @pytest.fixture(scope="session")

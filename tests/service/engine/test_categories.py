@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from support.engines import MakeEngine, assert_close, observe, one, refused, standing
 from support.models import HORIZON
-from support.shop import BEGIN, CATEGORY_VALUES, OPENING, history
+from support.rich_model import BEGIN, CATEGORY_VALUES, OPENING, history
 
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.request import Fork, Opening, Outcome, Request

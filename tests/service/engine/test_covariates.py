@@ -9,12 +9,12 @@ import torch
 from support.engines import MakeEngine, assert_close, observe, one, refused, standing, step_of
 from support.models import HORIZON, shop_model
 from support.redis_process import RedisProcess
-from support.shop import BEGIN, HOUR, OPENING, future, history
+from support.rich_model import BEGIN, HOUR, OPENING, future, history
 
 from statecast.model import Frequency, Future
 from statecast.service.engine.request import Opening, Outcome, Request
 from statecast.service.errors import InvalidRequest, NotFound, PreconditionFailed, Reason
-from statecast.service.registry import Model, Registry
+from statecast.service.models.registry import Model, Registry
 from statecast.service.version import START
 
 

@@ -19,7 +19,7 @@ from statecast.service.errors import (
     Unavailable,
     VersionMismatch,
 )
-from statecast.service.registry import Model, Registry
+from statecast.service.models.registry import Model, Registry
 from statecast.service.store.record import decode
 from statecast.service.version import START, Version
 

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.chain import ChainModel
 from support.engines import MakeEngine, assert_close, one
+from support.hash_model import ChainModel
 from support.models import symbol_model
-from support.shop import BEGIN, HOUR, history
+from support.rich_model import BEGIN, HOUR, history
 
 from statecast.model import Gates
 from statecast.service.engine.advance import EXPLAINED_STEPS_AT_ONCE
 from statecast.service.engine.request import Opening, Outcome, Request
-from statecast.service.registry import Model, Registry
+from statecast.service.models.registry import Model, Registry
 
 
 def assert_same(gates: Gates | None, wanted: Gates) -> None:

@@ -9,9 +9,9 @@ from support.models import tiny_model
 from support.redis_process import RedisProcess
 
 from statecast.model import Forecaster, State
-from statecast.service.engine.hot import StatePool
+from statecast.service.engine.counters import Tally
 from statecast.service.engine.request import Opening, Outcome, Request
-from statecast.service.engine.tally import Tally
+from statecast.service.engine.session_cache import StatePool
 from statecast.service.errors import (
     InvalidRequest,
     Overloaded,
@@ -21,7 +21,7 @@ from statecast.service.errors import (
     Unavailable,
     VersionMismatch,
 )
-from statecast.service.registry import Model, Registry
+from statecast.service.models.registry import Model, Registry
 from statecast.service.version import START
 
 

@@ -13,7 +13,7 @@ from support.models import HORIZON, shop_model
 from statecast.model import Zone
 from statecast.service.engine.request import Opening, Outcome, Request
 from statecast.service.errors import InvalidRequest, PreconditionFailed, Reason
-from statecast.service.registry import Model, Registry
+from statecast.service.models.registry import Model, Registry
 
 HOUR = 3_600_000_000_000
 BEGIN = 472_222 * HOUR

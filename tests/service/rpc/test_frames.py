@@ -7,7 +7,7 @@ from support.wire import OPEN, observations
 
 from statecast.service.engine.scheduler import Ticket
 from statecast.service.errors import Overloaded, Reason, ServiceError
-from statecast.service.rpc.gate import Gate
+from statecast.service.rpc.engine_client import Gate
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 

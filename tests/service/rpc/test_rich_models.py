@@ -16,8 +16,8 @@ from google.rpc import error_details_pb2
 from support.engines import assert_close
 from support.models import HORIZON, SYMBOLS, shop_model, write_rich_models
 from support.redis_process import RedisProcess
+from support.rich_model import BEGIN, CATEGORY_VALUES, TARGETS, History, future, history
 from support.servers import ServerThread
-from support.shop import BEGIN, CATEGORY_VALUES, TARGETS, History, future, history
 from support.wire import detail, failure, observations, reason
 
 from statecast.service.settings import Settings

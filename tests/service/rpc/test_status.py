@@ -2,7 +2,7 @@ import grpc
 import pytest
 
 from statecast.service import errors
-from statecast.service.rpc.status import CODES, code_of, to_status
+from statecast.service.rpc.status import CODE_OF_ERROR, code_of, to_status
 
 
 def leaves(kind: type[errors.ServiceError]) -> list[type[errors.ServiceError]]:
@@ -11,7 +11,7 @@ def leaves(kind: type[errors.ServiceError]) -> list[type[errors.ServiceError]]:
 
 
 def test_every_error_has_a_code() -> None:
-    assert set(leaves(errors.ServiceError)) == set(CODES)
+    assert set(leaves(errors.ServiceError)) == set(CODE_OF_ERROR)
 
 
 @pytest.mark.parametrize("error", [ValueError("secret"), RuntimeError("secret"), KeyError("secret")])

@@ -11,8 +11,8 @@ from support.redis_process import RedisProcess, redis_binaries
 
 from statecast.service.errors import StartupError
 from statecast.service.store.connection import connect
+from statecast.service.store.redis_store import Store
 from statecast.service.store.requirements import COMMANDS, acl_rule, require
-from statecast.service.store.store import Store
 
 DOCS = Path(__file__).parents[3] / "docs" / "operations.md"
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..contract import Future, StreamingModel
+from ..data.panel import Panel, Series
 from ..frequency import Frequency
 from ..state import State
-from ..training.panel import Panel, Series
 from .windows import EvaluationError, Forecasts, Protocol, Truth
 
 SERIES_AT_ONCE = 64

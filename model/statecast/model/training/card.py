@@ -6,9 +6,9 @@ from math import isclose
 from typing import Any
 
 from ..config import ModelConfig
+from ..data.panel import Panel
 from ..evaluation.report import Report
 from .module import Recipe
-from .panel import Panel
 from .train import Trained
 
 CARD_FILE = "README.md"

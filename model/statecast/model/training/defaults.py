@@ -6,22 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import Category, ModelConfig
+from ..data.panel import Panel
+from ..data.seasons import CYCLES_SEEN, LONGEST_SEASON, USUAL_SEASON, WEEK_NS, season_lags
 from ..errors import DataError
 from ..frequency import YEAR_NS, Frequency
-from ..known import SATURDAY, WEEKDAY_OF_1970
+from ..inputs.known_inputs import SATURDAY, WEEKDAY_OF_1970
 from ..zones import DAY_NS
-from .panel import Panel
-from .periods import find_periods
 
 LEVELS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-WEEK_NS = 7 * DAY_NS
 MONTH_NS = YEAR_NS // 12
-# A cycle can be learned once it has been seen so often.
-CYCLES_SEEN = 3
 MULTIPLES = 7
 WINDOW_PERIODS = 4
-LONGEST_WINDOW = 2688
-USUAL_SEASON, LONG_SEASON, LONGEST_HORIZON = 24, 96, 1000
+LONG_SEASON, LONGEST_HORIZON = 96, 1000
 # What a configuration takes.
 LONGEST_HALF_LIFE = 10_000.0
 ADAPTATION_RATE = 0.1
@@ -93,26 +89,11 @@ def configure(panel: Panel, name: str, version: str, wishes: Wishes) -> ModelCon
     )
 
 
-def season_lags(panel: Panel) -> tuple[int, ...]:
-    """The seasons that the data can show: by frequency, or from the data themselves if only position counts."""
-    longest = max(series.rows for series in panel.series)
-    if not panel.frequency:
-        return find_periods([series.values[:, : len(panel.targets)] for series in panel.series])
-    step = Frequency.parse(panel.frequency).usual_step_ns
-    periods = [round(period / step) for period in (DAY_NS, WEEK_NS) if period % step < step / 100]
-    # A year is no whole number of days, but of longer steps nearly.
-    if step > DAY_NS:
-        periods.append(round(YEAR_NS / step))
-    return tuple(
-        period for period in dict.fromkeys(periods) if 2 <= period <= min(longest / CYCLES_SEEN, LONGEST_WINDOW)
-    )
-
-
 def window_of(lags: Sequence[int]) -> int:
     """How many recent steps a session keeps: some periods of the longest lag, as far as that stays small."""
     longest = max(lags, default=USUAL_SEASON)
     wanted = max(WINDOW_PERIODS * longest, MULTIPLES * min(lags, default=1))
-    return max(longest, min(wanted, LONGEST_WINDOW))
+    return max(longest, min(wanted, LONGEST_SEASON))
 
 
 def calendar_of(panel: Panel) -> tuple[str, ...]:

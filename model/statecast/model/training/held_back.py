@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.findings import Finding, Findings
+from ..data.panel import Panel, Series
 from ..errors import DataError
 from ..evaluation.rolling import Cutoffs, is_seen
 from ..evaluation.windows import Protocol
-from .findings import Finding, Findings
-from .panel import Panel, Series
 
 VALIDATION_SHARE = 8
 VALIDATION_WINDOWS = 20

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config import ModelConfig
+from ..data.panel import Panel, Series
 from ..frequency import Frequency
-from .panel import Panel, Series
 
 LEAST_LANES, MOST_LANES = 8, 32
 WILD_SHARE = 0.005

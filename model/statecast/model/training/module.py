@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..contract import Future
-from ..forecaster import Forecaster
-from ..loss import scaled_pinball
+from ..forecaster.forecaster import Forecaster
 from ..state import State
 from .lanes import Stretch
+from .loss import scaled_pinball
 
 WARM_UP_UPDATES = 50
 FINAL_SHARE = 0.02

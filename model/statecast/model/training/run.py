@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from ..config import ModelConfig
+from ..data.panel import Panel
 from ..errors import ConfigError, DataError
 from ..evaluation.report import Report
 from ..evaluation.rolling import roll
 from ..evaluation.run import compared, evaluate_at, find_model
 from ..evaluation.windows import Forecasts
 from ..files import CONFIG_FILE, bundled_models, save_model
-from ..forecaster import Forecaster
+from ..forecaster.forecaster import Forecaster
 from .card import BUNDLED_NAME, CARD_FILE, card_of, metrics_of, verdict
 from .defaults import Wishes, configure
 from .held_back import HeldBack, hold_back
 from .module import Recipe
-from .panel import Panel
 from .train import Trained, train
 
 Say = Callable[[str], None]

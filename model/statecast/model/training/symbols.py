@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ..cells import RecurrentLayers
 from ..classifier import Classifier, ClassifierConfig
 from ..errors import DataError
+from ..layers.cells import RecurrentLayers
 
 WARM_UP_UPDATES = 50
 LAST_RATE = 0.02

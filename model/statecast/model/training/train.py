@@ -29,13 +29,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..config import ModelConfig
+from ..data.panel import Panel
 from ..evaluation.rolling import roll, truths_of
 from ..evaluation.scores import Outcomes, score
-from ..forecaster import Forecaster
+from ..forecaster.forecaster import Forecaster
 from .held_back import VALIDATION_CONTEXT, HeldBack
 from .lanes import Lanes, Stretch
 from .module import Recipe, TrainingModule
-from .panel import Panel
 
 SECONDS_A_LINE = 60.0
 FINGERPRINT_FILE, LAST, INTERRUPTED = "training.json", "last", "interrupted"

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from statecast.model.training import Panel
+from statecast.model.data import Panel
 
 SAMPLE_SECONDS = 0.1
 LONGEST_SAMPLE_SECONDS = 0.5

@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 from google.rpc import status_pb2
 
-from statecast.service import garbage
+from statecast.service import gc_tuning
 from statecast.service.edge.link import CALL_HEADER, LEFT_TO_THE_ENGINE, READ_AHEAD, Kind, Link
 from statecast.service.edge.transport import Handler, Place, Transport, refuse
 from statecast.service.errors import StartupError
@@ -70,7 +70,7 @@ class Front:
         except StartupError as error:
             return str(error)
         await self._transport.start()
-        garbage.look_seldom()
+        gc_tuning.look_seldom()
         return ""
 
     async def _watch(self) -> None:

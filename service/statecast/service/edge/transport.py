@@ -13,6 +13,7 @@ from google.rpc import status_pb2
 
 from statecast.service.edge.standard import Standard
 from statecast.service.errors import StartupError
+from statecast.service.rpc.status import STATUS_CODES
 from statecast.v1 import forecast_service_pb2, model_service_pb2
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -22,7 +23,6 @@ SERVICES = (
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
 )
 DETAILS_KEY = "grpc-status-details-bin"
-CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True)
@@ -154,4 +154,4 @@ def address(host: str, port: int) -> str:
 
 async def refuse(context: "grpc.aio.ServicerContext[Any, Any]", status: status_pb2.Status) -> NoReturn:
     """End a call with a status and its details."""
-    await context.abort(CODES[status.code], status.message, ((DETAILS_KEY, status.SerializeToString()),))
+    await context.abort(STATUS_CODES[status.code], status.message, ((DETAILS_KEY, status.SerializeToString()),))

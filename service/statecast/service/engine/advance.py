@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from statecast.model import Gates, ObservationError, State, StreamingTrace
 from statecast.service.engine.forecasts import forecasts
-from statecast.service.engine.hot import HotSessions
 from statecast.service.engine.job import Inputs, Job, Wanted
 from statecast.service.engine.request import ForecastResult
-from statecast.service.registry import Model
+from statecast.service.engine.session_cache import HotSessions
+from statecast.service.models.registry import Model
 
 STEPS_AT_ONCE = 16_384
 """Over all sessions of a computation: a trace holds every state in between, some kilobytes each."""

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from statecast.service.engine.advance import Advanced, advance, pack
-from statecast.service.engine.hot import HotSessions
+from statecast.service.engine.counters import Tally
 from statecast.service.engine.job import Job, group, needs_state
-from statecast.service.engine.loaded import Loaded, load, read
 from statecast.service.engine.plan import Answer, Plan, Planner, elsewhere
 from statecast.service.engine.request import Outcome, Request, Result
+from statecast.service.engine.session_cache import HotSessions
+from statecast.service.engine.session_loading import Loaded, load, read
 from statecast.service.engine.standing import Seed
-from statecast.service.engine.tally import Tally
 from statecast.service.engine.write import Write, close_unusable, is_snapshot_due, write
 from statecast.service.errors import (
     Overloaded,
@@ -31,9 +31,9 @@ from statecast.service.errors import (
     Unavailable,
 )
 from statecast.service.metrics import Metrics, timed
-from statecast.service.registry import Registry
+from statecast.service.models.registry import Registry
 from statecast.service.store.record import NONCE_BYTES
-from statecast.service.store.store import Store, Stored, Verdict
+from statecast.service.store.redis_store import Store, Stored, Verdict
 
 log = logging.getLogger(__name__)
 

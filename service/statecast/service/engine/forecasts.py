@@ -12,7 +12,7 @@ from statecast.model import Future, StreamingTrace
 from statecast.service.engine.clock import times_after
 from statecast.service.engine.job import Wanted
 from statecast.service.engine.request import ForecastResult, Outline
-from statecast.service.registry import Model
+from statecast.service.models.registry import Model
 
 FORECASTS_AT_ONCE = 512
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from statecast.service.engine.clock import times_of_all
-from statecast.service.engine.loaded import Loaded
 from statecast.service.engine.plan import Answer, Plan
 from statecast.service.engine.request import Request
-from statecast.service.registry import Model
+from statecast.service.engine.session_loading import Loaded
+from statecast.service.models.registry import Model
 
 STEPS_A_BUCKET = 32
 """Sessions with fewer new steps than this go together; beyond, those within a factor of two."""

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statecast.service.engine.clock import Bounds, Given, Placed, check_order, place
-from statecast.service.engine.fields import check_categories, check_forecast, rows_of
-from statecast.service.engine.loaded import Gone
 from statecast.service.engine.request import Fork, Opening, Request
+from statecast.service.engine.request_checks import check_categories, check_forecast, rows_of
+from statecast.service.engine.session_loading import Gone
 from statecast.service.engine.standing import Seed, Standing
 from statecast.service.errors import (
     LONGEST_QUOTE,
@@ -29,7 +29,7 @@ from statecast.service.errors import (
     VersionMismatch,
     quoted,
 )
-from statecast.service.registry import Registry
+from statecast.service.models.registry import Registry
 from statecast.service.store.record import REMEMBERED_REQUESTS, Entry, RequestMark
 from statecast.service.version import START, Version, chain
 

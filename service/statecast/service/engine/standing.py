@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from statecast.model import UTC, Zone
 from statecast.service.engine.clock import Clock
-from statecast.service.registry import Model
+from statecast.service.models.registry import Model
 from statecast.service.store.record import REMEMBERED_REQUESTS, REMEMBERED_VERSIONS, Entry, RequestMark
 from statecast.service.version import START, Version
 

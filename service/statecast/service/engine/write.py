@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from statecast.service.engine.loaded import Loaded
 from statecast.service.engine.plan import Plan
+from statecast.service.engine.session_loading import Loaded
 from statecast.service.engine.standing import Standing
 from statecast.service.store.record import (
     LONGEST_TRACE_MS,
@@ -16,7 +16,7 @@ from statecast.service.store.record import (
     stamp_of,
     trace_ms,
 )
-from statecast.service.store.store import Commit, Operation
+from statecast.service.store.redis_store import Commit, Operation
 from statecast.service.version import START, Version
 
 MOST_REPLAYED = 16

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from statecast.service.engine.request import Fork, Outcome, Request
 from statecast.service.errors import NotFound
-from statecast.service.rpc import forecasts, sessions, wire
+from statecast.service.rpc import encoding, forecast_requests, sessions
+from statecast.service.rpc.engine_client import Call, Gate
+from statecast.service.rpc.fields import from_version, to_session_id
 from statecast.service.rpc.frames import MAX_ANSWER_BYTES, Frame, check_size
-from statecast.service.rpc.gate import Call, Gate
 from statecast.service.rpc.methods import Context, StreamContext
-from statecast.service.rpc.scalars import from_version, to_session_id
 from statecast.service.rpc.streams import Streams
 from statecast.service.store.catalog import Catalog
 from statecast.v1 import forecast_service_pb2 as pb
@@ -26,10 +26,10 @@ class ForecastService(ForecastServiceServicer):
         self._catalog = catalog
 
     async def Forecast(self, request: pb.ForecastRequest, context: Context) -> bytes:  # type: ignore[override]
-        call = Call.of(context).within(forecasts.to_timeout(request))
-        self._gate.check(call, forecasts.cost_of(request))
-        asked = forecasts.to_request(request, call.deadline)
-        return wire.response(asked, await self._gate.ask(asked, call))
+        call = Call.of(context).within(forecast_requests.to_timeout(request))
+        self._gate.check(call, forecast_requests.cost_of(request))
+        asked = forecast_requests.to_request(request, call.deadline)
+        return encoding.response(asked, await self._gate.ask(asked, call))
 
     async def ForecastMany(self, request: pb.ForecastManyRequest, context: Context) -> bytes:  # type: ignore[override]
         count = len(request.requests)
@@ -54,7 +54,7 @@ class ForecastService(ForecastServiceServicer):
                 await complete
         finally:
             frame.abandon()
-        return wire.results(results)
+        return encoding.results(results)
 
     async def ForecastStream(  # type: ignore[override]  # a coroutine that reads and writes by itself
         self, request_iterator: AsyncIterator[pb.ForecastStreamRequest], context: StreamContext

@@ -11,9 +11,9 @@ from google.rpc import status_pb2
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.scheduler import Ticket
 from statecast.service.errors import InvalidRequest, Overloaded, Reason
-from statecast.service.rpc import forecasts, wire
+from statecast.service.rpc import encoding, forecast_requests
 from statecast.service.rpc.accounting import Kind, kind_of
-from statecast.service.rpc.gate import Call, Gate
+from statecast.service.rpc.engine_client import Call, Gate
 from statecast.service.rpc.status import to_status
 from statecast.v1 import forecast_service_pb2 as pb
 
@@ -82,8 +82,8 @@ class Frame:
         if self._turned_away is None:
             try:
                 if not self._tickets:  # turning a frame away should be less work than taking it
-                    self._gate.check(self._call, forecasts.cost_of(message))
-                request = forecasts.to_request(message, self._call.until(forecasts.to_timeout(message)))
+                    self._gate.check(self._call, forecast_requests.cost_of(message))
+                request = forecast_requests.to_request(message, self._call.until(forecast_requests.to_timeout(message)))
                 self._claim_room(request)
             except Exception as error:  # one broken request must not take its frame with it
                 refusal = self._refusal(error)
@@ -155,7 +155,7 @@ class _Refusal(NamedTuple):
 
 def _answer(request: Request, result: Result) -> bytes:
     if isinstance(result, Outcome):
-        return wire.succeeded(wire.response(request, result))
+        return encoding.succeeded(encoding.response(request, result))
     return _failed(request.session_id, request.request_id.decode(), to_status(result))
 
 

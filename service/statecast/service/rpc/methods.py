@@ -10,11 +10,10 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 from prometheus_client import Counter
 
-from statecast.service.edge.transport import CODES
 from statecast.service.errors import InvalidRequest
 from statecast.service.metrics import Metrics
 from statecast.service.rpc.accounting import BY_METHOD, Accounts, Kind, kind_of
-from statecast.service.rpc.status import to_status
+from statecast.service.rpc.status import STATUS_CODES, to_status
 from statecast.v1.forecast_service_pb2 import ForecastRequest
 
 
@@ -102,7 +101,7 @@ class Methods:
                 self._account(labels[-1], request, start, None)
             except Exception as error:
                 status = to_status(error)
-                code = CODES[status.code]
+                code = STATUS_CODES[status.code]
                 self._account(labels[-1], request, start, error)
                 return status
             except BaseException:  # its caller has gone

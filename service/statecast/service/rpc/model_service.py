@@ -1,9 +1,8 @@
 """statecast.v1.ModelService: what is loaded."""
 
-from statecast.service.registry import Registry
+from statecast.service.models.registry import Model, Registry
+from statecast.service.rpc.fields import to_model_name
 from statecast.service.rpc.methods import Context
-from statecast.service.rpc.models import from_model
-from statecast.service.rpc.scalars import to_model_name
 from statecast.v1 import model_service_pb2 as pb
 from statecast.v1.model_service_pb2_grpc import ModelServiceServicer
 
@@ -15,10 +14,33 @@ class ModelService(ModelServiceServicer):
         self._registry = registry
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        models = [from_model(model) for model in self._registry]
+        models = [_to_message(model) for model in self._registry]
         return pb.ListModelsResponse(models=models, default_model=self._registry.default)
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         name = to_model_name(request.name, "name")
         version = to_model_name(request.version, "version")
-        return pb.GetModelResponse(model=from_model(self._registry.get(name, version)))
+        return pb.GetModelResponse(model=_to_message(self._registry.get(name, version)))
+
+
+def _to_message(model: Model) -> pb.Model:
+    """The model as a caller sees it."""
+    config = model.config
+    return pb.Model(
+        name=config.name,
+        version=config.version,
+        digest=model.digest,
+        frequency=config.frequency,
+        targets=config.targets,
+        horizon=config.horizon,
+        quantile_levels=config.quantile_levels,
+        cell=config.cell,
+        layers=config.layers,
+        hidden_size=config.hidden_size,
+        window=config.window,
+        state_bytes=model.forecaster.layout.nbytes,
+        covariates=config.covariates,
+        categories=[pb.Category(name=each.name, values=each.values) for each in config.categories],
+        classes=config.classes,
+        adaptive=model.is_adaptive,
+    )

@@ -6,7 +6,7 @@ from functools import lru_cache
 from statecast.model import TimeZoneError, Zone
 from statecast.service.engine.request import Fork, Opening, Outcome, Request
 from statecast.service.errors import InvalidRequest, quoted
-from statecast.service.rpc.scalars import (
+from statecast.service.rpc.fields import (
     MAX_SESSION_ID_CHARACTERS,
     check_length,
     from_milliseconds,

@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 
 DOMAIN = "statecast"
 LONGEST_MESSAGE = 1000
-CODES: dict[type[ServiceError], grpc.StatusCode] = {
+STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+"""By the number that a google.rpc.Status has."""
+CODE_OF_ERROR: dict[type[ServiceError], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
     AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
@@ -47,7 +49,7 @@ CODES: dict[type[ServiceError], grpc.StatusCode] = {
 
 def code_of(error: Exception) -> grpc.StatusCode:
     """The gRPC code of an error; anything unforeseen is INTERNAL."""
-    return CODES[type(error)] if isinstance(error, ServiceError) else grpc.StatusCode.INTERNAL
+    return CODE_OF_ERROR[type(error)] if isinstance(error, ServiceError) else grpc.StatusCode.INTERNAL
 
 
 def to_status(error: Exception) -> status_pb2.Status:

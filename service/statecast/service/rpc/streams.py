@@ -7,9 +7,9 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from statecast.service.errors import InvalidRequest, Overloaded, Reason, Unavailable
-from statecast.service.rpc import wire
+from statecast.service.rpc import encoding
+from statecast.service.rpc.engine_client import Call, Gate
 from statecast.service.rpc.frames import Frame, check_size
-from statecast.service.rpc.gate import Call, Gate
 from statecast.service.rpc.methods import StreamContext
 
 MAX_REQUESTS_UNDER_WAY = 2048
@@ -146,7 +146,7 @@ class _Stream:
             while self._results:
                 frame = self._next_frame()
                 # Returns only when the transport has room for it, so an idle reader holds everything up.
-                await self._context.write(wire.results([result for result, _ in frame]))
+                await self._context.write(encoding.results([result for result, _ in frame]))
                 self._requests_under_way -= len(frame)
                 self._bytes_under_way -= sum(nbytes for _, nbytes in frame)
                 self._has_room.set()

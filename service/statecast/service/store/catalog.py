@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from statecast.service.errors import Overloaded, Reason
 from statecast.service.store.record import DamagedRecord, Record, decode, has_expired
-from statecast.service.store.store import Store
+from statecast.service.store.redis_store import Store
 
 RECORDS_AT_ONCE = 64
 MAX_WAITING = 16

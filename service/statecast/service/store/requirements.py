@@ -9,7 +9,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyErr
 
 from statecast.service.errors import ServiceError, StartupError
 from statecast.service.store.connection import redact, why_unusable
-from statecast.service.store.store import Commit, Operation, Store, Verdict
+from statecast.service.store.redis_store import Commit, Operation, Store, Verdict
 
 COMMANDS = (
     "ping", "info", "client|setname", "scan", "script|load", "evalsha", "get", "getrange", "pttl", "set", "append",

@@ -1,0 +1,191 @@
+"""One ForecastStream for all tasks of an AsyncClient: what they ask at the same time travels together.
+
+And requests without end, side by side, with their results in order.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import grpc
+import grpc.aio
+
+from ._core import Request, Response
+from ._outbox import Key, Outbox
+from .errors import Cancelled, DeadlineExceeded, ServerError, StatecastError, Unavailable, from_rpc_error
+
+R = TypeVar("R")
+WINDOW = 256
+"""How many requests without end may be under way."""
+_END = object()
+
+
+class _Waiting(NamedTuple):
+    """Who waits for an answer, and until when, on the loop's clock."""
+
+    answer: "asyncio.Future[Response]"
+    until: float
+    timeout_seconds: float
+
+
+class AsyncStream:
+    """Opens a stream when there is something to send, and another one after it has broken."""
+
+    def __init__(self, open_call: Callable[[], Any]) -> None:
+        self._open_call = open_call
+        self._outbox = Outbox()
+        self._has_requests = asyncio.Event()
+        self._waiting: dict[Key, _Waiting] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    async def ask(self, request: Request, timeout_seconds: float) -> Response:
+        """Sends one request.
+
+        Raises:
+            StatecastError: What the server answers, or that the stream broke.
+        """
+        if self._is_closed:
+            raise StatecastError("the client is closed")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Response] = loop.create_future()
+        key = self._outbox.put(request, timeout_seconds, partial(_resolve, answer))
+        until = loop.time() + timeout_seconds
+        self._waiting[key] = _Waiting(answer, until, timeout_seconds)
+        if self._timer is None or until < self._timer.when():
+            self._wake_at(until)
+        self._has_requests.set()
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._run())
+        try:
+            return await answer
+        finally:
+            self._outbox.forget(key)
+            del self._waiting[key]
+
+    def _wake_at(self, until: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(until, self._give_up)
+
+    def _give_up(self) -> None:
+        """Tells those whose time is up. One timer for all: one for each answer would cost more than the answer."""
+        self._timer, now = None, asyncio.get_running_loop().time()
+        for waiting in self._waiting.values():
+            if waiting.until <= now:
+                _resolve(waiting.answer, DeadlineExceeded(f"no answer within {waiting.timeout_seconds:g} s"))
+        if left := [waiting.until for waiting in self._waiting.values() if waiting.until > now]:
+            self._wake_at(min(left))
+
+    async def close(self) -> None:
+        """Ends the stream; whoever still waits is told."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        self._outbox.fail(partial(Cancelled, "the client is closed"))  # also where the task had not even begun
+
+    async def _run(self) -> None:
+        """Reads until the stream ends, however it does; then all who wait are told."""
+        make_error: Callable[[], StatecastError] = partial(Unavailable, "the server has ended the stream")
+        call: Any = None
+        writer: asyncio.Task[None] | None = None
+        try:
+            call = self._open_call()
+            writer = asyncio.ensure_future(self._write(call))
+            while (frame := await call.read()) is not grpc.aio.EOF:
+                self._outbox.take(frame)
+        except grpc.RpcError as error:
+            make_error = partial(from_rpc_error, error)
+        except asyncio.CancelledError:
+            make_error = partial(Cancelled, "the client is closed")
+            raise
+        except Exception as error:
+            make_error = partial(_broken, error)
+        finally:
+            self._task = None
+            for each in (writer, call):
+                if each is not None:
+                    each.cancel()
+            self._outbox.fail(make_error)
+
+    async def _write(self, call: Any) -> None:
+        try:
+            with suppress(grpc.RpcError, asyncio.InvalidStateError):  # whoever reads hears of it
+                while True:
+                    await self._has_requests.wait()
+                    self._has_requests.clear()
+                    while (frame := self._outbox.next_frame()) is not None:
+                        await call.write(frame)
+        except Exception as error:
+            self._outbox.fail(partial(_broken, error))
+            call.cancel()
+
+
+def _broken(cause: Exception) -> StatecastError:
+    """The error of all who wait for a stream that cannot go on, for a reason that will not pass by itself."""
+    error = ServerError(f"the stream cannot be used: {cause!r}")
+    error.outcome_unknown = True
+    return error
+
+
+def _resolve(answer: "asyncio.Future[Response]", result: Response | StatecastError) -> None:
+    if answer.done():
+        return
+    if isinstance(result, StatecastError):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)
+
+
+async def in_order(
+    items: AsyncIterable[Any] | Iterable[Any], start: Callable[[Any], Coroutine[Any, Any, R]]
+) -> AsyncIterator[R]:
+    """Starts something for each item as it comes, and yields what comes of each in the order of the items."""
+    source = _as_async(items)
+    following: asyncio.Task[Any] | None = asyncio.ensure_future(_next(source))
+    under_way: deque[asyncio.Task[R]] = deque()
+    failure: BaseException | None = None
+    try:
+        while following or under_way:
+            has_room = following is not None and len(under_way) < WINDOW
+            await asyncio.wait(
+                [*list(under_way)[:1], *([following] if following and has_room else [])],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if following and has_room and following.done():
+                failure = following.exception()
+                item = _END if failure else following.result()
+                following = None
+                if item is not _END:
+                    under_way.append(asyncio.ensure_future(start(item)))
+                    following = asyncio.ensure_future(_next(source))
+            while under_way and under_way[0].done():
+                yield under_way.popleft().result()
+        if failure is not None:
+            raise failure
+    finally:
+        for task in (following, *under_way):
+            if task is not None:
+                task.cancel()
+
+
+async def _next(source: AsyncIterator[Any]) -> Any:
+    return await anext(source, _END)
+
+
+async def _as_async(items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+            await asyncio.sleep(0)  # so that what is under way goes on

@@ -1,0 +1,175 @@
+"""What a client knows about a session."""
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from statecast.v1 import forecast_pb2, forecast_service_pb2
+
+from . import _messages
+from ._replay_buffer import START, Memory
+from ._times import Reading
+from .errors import NotFound, RequestOutdated, SessionRegressed, StatecastError, invalid
+from .types import Version
+
+Request: TypeAlias = forecast_service_pb2.ForecastRequest
+Response: TypeAlias = forecast_service_pb2.ForecastResponse
+
+REPLAY_REQUESTS = 32
+SHORTEST_TRACE_SECONDS, LONGEST_TRACE_SECONDS = 1.0, 86_400.0
+
+
+@dataclass
+class SessionCore:
+    """One session, without the connection.
+
+    Attributes:
+        session_id: Its name.
+        opening: How to open it with the first request that succeeds; None if it must exist.
+        memory: The last observations, in case that the server loses them.
+        version: Where it stood when last heard of.
+        is_open: Whether a request has succeeded: from then on the session must exist.
+        was_opened_here: Whether it was opened as `opening` says; only then can it be made anew so.
+        unsettled: Requests whose outcome is unknown: for each id what was seen when it was first sent.
+        is_shared: Whether others were seen to append to it.
+        heard_at: When it was last heard of, on the clock of time.monotonic.
+        time_zone: The zone that its caller named for it; empty if none.
+        zone_seen: The zone that it is known to have, whoever named it; empty if that is not known, or UTC.
+        last_time: The time of the last row sent, in nanoseconds since 1970; None if it is not known.
+        time_to_live_seconds: How long the server keeps it, as far as it has told.
+    """
+
+    session_id: str
+    opening: forecast_pb2.OpenOptions | None
+    memory: Memory = field(default_factory=lambda: Memory(REPLAY_REQUESTS))
+    version: Version | None = None
+    is_open: bool = False
+    was_opened_here: bool = False
+    unsettled: dict[str, Version] = field(default_factory=dict)
+    is_shared: bool = False
+    heard_at: float = field(default_factory=time.monotonic)
+    time_zone: str = ""
+    zone_seen: str = ""
+    last_time: int | None = None
+    time_to_live_seconds: float = SHORTEST_TRACE_SECONDS
+    _has_warned: bool = False
+
+    @property
+    def reading(self) -> Reading:
+        """How to read times that name no zone."""
+        return Reading(self.time_zone, self.zone_seen)
+
+    def heard(self, request: Request, response: Response) -> None:
+        """Takes note of a success."""
+        if request.observations.values:
+            self._note_times(request, response)
+        if response.HasField("time_to_live"):
+            self.time_to_live_seconds = response.time_to_live.ToMicroseconds() / 1e6
+        if response.opened and self.opening is not None:
+            self.opening.time_zone = self.zone_seen = request.open.time_zone
+        self.zone_seen = response.forecast.time_zone or self.zone_seen
+        is_alone = self.memory.note(request, response, self.version)
+        if not is_alone or not request.observations.values:
+            self.is_shared = not is_alone
+        self.heard_at = time.monotonic()
+        self.unsettled.pop(request.request_id, None)
+        self.is_open = True
+        self.was_opened_here |= response.opened
+        self.version = _messages.to_version(response.version)
+
+    def _note_times(self, request: Request, response: Response) -> None:
+        """Warns if most of the steps from the first to the last row of a request have no row."""
+        if response.replayed:
+            return
+        before, times = self.last_time, [time.ToNanoseconds() for time in request.observations.times]
+        self.last_time = times[-1] if times else None
+        if len(times) < 2 or not response.missing_steps or self._has_warned:
+            return
+        steps = response.missing_steps + len(times)
+        if response.opened:
+            step = (times[-1] - times[0]) / (steps - 1)
+        elif before is not None:
+            step = (times[-1] - before) / steps
+        else:
+            return
+        missing = (times[-1] - times[0]) / step + 1 - len(times)
+        if missing > len(times):
+            self._has_warned = True
+            warnings.warn(
+                f"session {self.session_id!r}: {missing:.0f} steps between these {len(times)} observations are "
+                "missing, for the model's steps are shorter; choose a model of their frequency, or resample them",
+                stacklevel=2,
+            )
+
+    def closed(self) -> None:
+        """Takes note that the session is gone."""
+        self.is_open = True
+        self.version = None
+        self.memory.forget(None)
+
+    def say_what_was_seen(self, request: Request) -> None:
+        """Lets the server notice if it has lost what it acknowledged, or forgotten that it took this request before."""
+        seen = self.unsettled.get(request.request_id, self.version or START)
+        request.last_seen.CopyFrom(_messages.version_message(seen))
+
+    def failed(self, request: Request, error: StatecastError) -> None:
+        """Takes note of a request that ended in an error."""
+        error.outcome_unknown |= request.request_id in self.unsettled
+        if error.outcome_unknown and request.observations.values:
+            self.unsettled.setdefault(request.request_id, _messages.to_version(request.last_seen))
+
+    def caught_up(self, request: Request, error: StatecastError, was_tried: bool) -> bool:
+        """Whether the request was refused only because so much happened since; then the core is up to date now.
+
+        One that was tried before, to an unknown outcome, may be part of what happened.
+        """
+        if not isinstance(error, RequestOutdated) or error.current is None:
+            return False
+        if was_tried or request.request_id in self.unsettled:
+            return False
+        self.version, self.is_shared = error.current, True
+        self.memory.forget(error.current)
+        return True
+
+    def is_lost(self, error: StatecastError) -> bool:
+        """Whether the error means that the server has lost the session's observations, or all of the session."""
+        if isinstance(error, NotFound) and error.reason == "SESSION_NOT_FOUND" and self.version is not None:
+            return time.monotonic() < self.heard_at + self._trace_seconds
+        return isinstance(error, SessionRegressed)
+
+    @property
+    def _trace_seconds(self) -> float:
+        """For so long after the last answer, a session that has expired or was closed would have left a trace."""
+        return min(self.time_to_live_seconds, LONGEST_TRACE_SECONDS)
+
+    def parts(
+        self,
+        request: Request,
+        blocks: Sequence[forecast_pb2.Observations],
+        request_id: str | None = None,
+        zone: str = "",
+    ) -> list[Request]:
+        """A request for each block; the last one, which is `request`, forecasts.
+
+        `zone` is that of the first observations, in which a session is opened for which its caller named none.
+        """
+        if request_id and len(blocks) > 1:
+            limit = _messages.MAX_VALUES_A_REQUEST
+            raise invalid("request_id", f"one id goes with one request, of at most {limit} values and covariates")
+        # Each has an id, also one that appends nothing: on a stream its result is known by it.
+        parts = [Request(session_id=self.session_id) for _ in blocks[1:]] + [request]
+        for part, block in zip(parts, blocks, strict=True):
+            part.observations.CopyFrom(block)
+            part.request_id = _messages.text("request_id", request_id) if request_id else _messages.new_request_id()
+        if self.is_shared and blocks[0].values and not request.HasField("if_version"):
+            # A look first: the less happened since, the longer a repeat of an unknown outcome can be told from others.
+            parts.insert(0, Request(session_id=self.session_id, request_id=_messages.new_request_id()))
+        if len(parts) > 1 and request.HasField("if_version"):
+            parts[0].if_version.CopyFrom(request.if_version)
+            request.ClearField("if_version")
+        if self.opening is not None and not self.is_open:
+            parts[0].open.CopyFrom(self.opening)
+            parts[0].open.time_zone = self.opening.time_zone or zone
+        return parts

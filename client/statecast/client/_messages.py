@@ -1,0 +1,334 @@
+"""From Python values to request messages and from responses back; what cannot be right is refused by name."""
+
+import operator
+import os
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from datetime import timedelta, tzinfo
+from itertools import chain
+from math import nan
+from typing import TypeAlias
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from numpy.typing import NDArray
+
+from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
+
+from . import _wire
+from ._arrays import MAX_MAGNITUDE, covariate_rows, numbers
+from ._ask import Ask, Numbers, Observations
+from ._times import UNDATED, Dated, Instants
+from ._zones import as_datetime, zone_name
+from .errors import invalid
+from .types import Forecast, Gates, ModelInfo, Receipt, SessionInfo, Version
+
+Span: TypeAlias = timedelta | float
+"""A length of time; a number is in seconds."""
+
+# Whatever divides it (1 to 10, 12, 14, 15, ...) can be the number of targets of a flat list that is cut into parts.
+MAX_VALUES_A_REQUEST = 7560
+_MAX_UINT32 = 2**32 - 1
+# A session remembers its last 16 requests only: among so few these never meet their like.
+REQUEST_ID_BYTES = 8
+
+
+def open_options(
+    model: str,
+    model_version: str,
+    time_to_live: Span | None,
+    categories: Mapping[str, str] | None = None,
+    time_zone: str | tzinfo = "",
+    max_ahead: Span | None = None,
+) -> forecast_pb2.OpenOptions:
+    """How to open a session."""
+    zone = zone_name(time_zone) if isinstance(time_zone, tzinfo) else text("open.time_zone", time_zone)
+    options = forecast_pb2.OpenOptions(
+        model=text("model", model), model_version=text("model_version", model_version), time_zone=zone
+    )
+    if max_ahead is not None:
+        options.max_ahead.CopyFrom(_duration("open.max_ahead", max_ahead))
+    if time_to_live is not None:
+        options.time_to_live.CopyFrom(_duration("open.time_to_live", time_to_live))
+    if categories is not None:
+        if not isinstance(categories, Mapping):
+            raise invalid("open.categories", f"{categories!r} is not a mapping of names to values")
+        for name, value in categories.items():
+            options.categories[text("open.categories", name)] = text(f"open.categories[{name!r}]", value)
+    return options
+
+
+def observations(observed: Observations, when: Dated = UNDATED) -> list[forecast_pb2.Observations]:
+    """Cuts what was observed into blocks that one request can carry; at least one, which may be empty.
+
+    Args:
+        observed: Values and covariates.
+        when: Their times.
+    """
+    values = observed.values
+    plain = isinstance(values, float | int) and observed.covariates is None and not when.times.size
+    if plain and not abs(values) > MAX_MAGNITUDE:  # type: ignore[arg-type]
+        blocks = [forecast_pb2.Observations(values=[float(values)])]  # type: ignore[arg-type]  # without an array
+    else:
+        blocks = _blocks(observed, when.times)
+    if when.start is not None:
+        blocks[0].start_time.CopyFrom(_timestamp("observations.start_time", when.start))
+    return blocks
+
+
+def _blocks(observed: Observations, times: Instants) -> list[forecast_pb2.Observations]:
+    array = numbers("observations.values", observed.values, "targets")
+    rows = array.reshape(-1, 1) if array.ndim < 2 else array
+    width = array.shape[1] if array.ndim == 2 else 0
+    known = np.empty((len(rows), 0))
+    if observed.covariates is not None:
+        what, field = "time steps of the values", "observations.covariates"
+        known = covariate_rows(field, observed.covariates, len(rows), what, is_one_row=array.ndim == 0)
+        width = rows.shape[1]  # else the server might read a flat list as fewer rows, of several targets
+    if times.size and times.size != len(rows):
+        if width or len(rows) % times.size:
+            raise invalid("observations.times", f"expected a time for each of {len(rows)} rows, got {times.size}")
+        # A flat list may hold several targets of each time.
+        rows = rows.reshape(times.size, -1)
+    block = max(1, MAX_VALUES_A_REQUEST // max(1, rows.shape[1] + known.shape[1]))
+    return [
+        forecast_pb2.Observations(
+            values=rows[part].ravel().tolist(),
+            targets=width,
+            covariates=known[part].ravel().tolist(),
+            times=[_timestamp("observations.times", time) for time in times[part].tolist()],
+        )
+        for part in (slice(start, start + block) for start in range(0, max(1, len(rows)), block))
+    ]
+
+
+def halves(
+    part: forecast_service_pb2.ForecastRequest,
+) -> tuple[forecast_service_pb2.ForecastRequest, forecast_service_pb2.ForecastRequest]:
+    """Two requests that append what one does; the second one forecasts."""
+    observed = part.observations
+    rows = len(observed.times)
+    half, width, covariates = rows // 2, len(observed.values) // rows, len(observed.covariates) // rows
+    first, second = forecast_service_pb2.ForecastRequest(session_id=part.session_id), deepcopy(part)
+    for request, chosen in ((first, slice(0, half)), (second, slice(half, rows))):
+        request.request_id = new_request_id()
+        request.observations.CopyFrom(
+            forecast_pb2.Observations(
+                values=observed.values[chosen.start * width : chosen.stop * width],
+                targets=observed.targets,
+                covariates=observed.covariates[chosen.start * covariates : chosen.stop * covariates],
+                times=observed.times[chosen],
+            )
+        )
+    for name in ("open", "if_version"):
+        if part.HasField(name):
+            getattr(first, name).CopyFrom(getattr(part, name))
+            second.ClearField(name)
+    return first, second
+
+
+def forecast_request(
+    session_id: str, ask: Ask, future_covariates: Numbers | None = None
+) -> forecast_service_pb2.ForecastRequest:
+    """A request that appends nothing yet."""
+    horizon = count("horizon", ask.horizon)
+    request = forecast_service_pb2.ForecastRequest(session_id=session_id, horizon=horizon, explain=bool(ask.explain))
+    if not isinstance(ask.quantile_levels, tuple) or ask.quantile_levels:
+        try:
+            request.quantile_levels.extend(float(level) for level in ask.quantile_levels)
+        except (TypeError, ValueError) as error:
+            raise invalid("quantile_levels", f"{ask.quantile_levels!r} is not a sequence of numbers") from error
+    if future_covariates is not None:
+        ahead = covariate_rows("future_covariates", future_covariates, horizon, "steps of the horizon")
+        request.future_covariates.extend(ahead.ravel().tolist())
+    if ask.if_version is not None:
+        request.if_version.CopyFrom(version_message(ask.if_version))
+    return request
+
+
+def size(request: forecast_service_pb2.ForecastRequest) -> int:
+    """How many numbers the request carries."""
+    observed = request.observations
+    return len(observed.values) + len(observed.covariates) + len(observed.times) + len(request.future_covariates)
+
+
+def fork_request(
+    source_id: str,
+    session_id: str,
+    time_to_live: Span | None,
+    if_version: Version | None,
+    last_seen: Version | None,
+) -> forecast_service_pb2.ForkSessionRequest:
+    """A request to copy a session."""
+    request = forecast_service_pb2.ForkSessionRequest(
+        source_session_id=source_id, session_id=text("session_id", session_id), request_id=new_request_id()
+    )
+    if time_to_live is not None:
+        request.time_to_live.CopyFrom(_duration("time_to_live", time_to_live))
+    if if_version is not None:
+        request.if_version.CopyFrom(version_message(if_version))
+    if last_seen is not None:
+        request.last_seen.CopyFrom(version_message(last_seen))
+    return request
+
+
+def new_request_id() -> str:
+    """A request id that nobody has used."""
+    return os.urandom(REQUEST_ID_BYTES).hex()
+
+
+def count(field: str, value: int) -> int:
+    """The value, if it can be sent as a count."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise invalid(field, f"{value!r} is not a whole number") from error
+    if not 0 <= number <= _MAX_UINT32:
+        raise invalid(field, f"{number} is out of range")
+    return number
+
+
+def text(field: str, value: str) -> str:
+    """The value, if it can be sent as text."""
+    if not isinstance(value, str):
+        raise invalid(field, f"{value!r} is not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise invalid(field, f"{value!r} holds half a character") from error
+    return value
+
+
+def version_message(version: Version) -> forecast_pb2.Version:
+    """The version on the wire."""
+    if not isinstance(version, Version):
+        raise invalid("if_version", f"{version!r} is not a Version")
+    try:
+        return forecast_pb2.Version(step=version.step, tag=version.tag)
+    except (TypeError, ValueError) as error:
+        raise invalid("if_version", f"{version!r} is out of range") from error
+
+
+def to_version(message: forecast_pb2.Version) -> Version:
+    """The version as a plain value."""
+    return Version(message.step, message.tag)
+
+
+def merged(
+    parts: Sequence[forecast_service_pb2.ForecastRequest], answers: Sequence[forecast_service_pb2.ForecastResponse]
+) -> forecast_service_pb2.ForecastResponse:
+    """The last part's answer, with what all parts told: the pit is NaN for one that was answered as a repetition."""
+    last = answers[-1]
+    last.opened = any(answer.opened for answer in answers)
+    if len(answers) > 1 and any(answer.pit for answer in answers):
+        pieces = zip(parts, answers, strict=True)
+        pit = [answer.pit or [nan] * len(part.observations.values) for part, answer in pieces]
+        last.pit[:] = list(chain.from_iterable(pit))
+    return last
+
+
+def to_receipt(response: forecast_service_pb2.ForecastResponse, targets: int = 0) -> Receipt:
+    """The response to a request without a horizon, whose values had `targets` columns, 0 if they were flat."""
+    return Receipt(
+        version=to_version(response.version),
+        opened=response.opened,
+        replayed=response.replayed,
+        pit=_pit(response, targets or 1),
+        gates=_gates(response),
+    )
+
+
+def to_forecast(response: forecast_service_pb2.ForecastResponse) -> Forecast:
+    """The response to a request with a horizon."""
+    message = response.forecast
+    shape = message.horizon, len(message.classes or message.quantile_levels), len(message.targets)
+    return Forecast(
+        session_id=response.session_id,
+        version=to_version(response.version),
+        opened=response.opened,
+        replayed=response.replayed,
+        start_time=as_datetime(message.start_time, message.time_zone) if message.HasField("start_time") else None,
+        frequency=message.frequency,
+        targets=tuple(message.targets),
+        levels=tuple(message.quantile_levels),
+        values=_wire.floats(message, forecast_pb2.Forecast.VALUES_FIELD_NUMBER).reshape(shape),
+        classes=tuple(message.classes),
+        pit=_pit(response, len(message.targets)),
+        gates=_gates(response),
+        time_zone=message.time_zone,
+    )
+
+
+def _pit(response: forecast_service_pb2.ForecastResponse, targets: int) -> NDArray[np.float32] | None:
+    if not response.pit:
+        return None
+    return _wire.floats(response, forecast_service_pb2.ForecastResponse.PIT_FIELD_NUMBER).reshape(-1, targets)
+
+
+def _gates(response: forecast_service_pb2.ForecastResponse) -> Gates | None:
+    if not response.HasField("gates"):
+        return None
+    message = response.gates
+    shape = message.layers, message.hidden_size
+    return Gates(
+        names=tuple(message.names),
+        values=np.array(message.values, np.float32).reshape(shape[0], len(message.names), shape[1]),
+        cell=np.array(message.cell, np.float32).reshape(shape) if message.cell else None,
+        hidden=np.array(message.hidden, np.float32).reshape(shape),
+    )
+
+
+def to_session_info(message: forecast_pb2.Session) -> SessionInfo:
+    """The session as a plain value."""
+    return SessionInfo(
+        session_id=message.session_id,
+        model=message.model,
+        model_version=message.model_version,
+        version=to_version(message.version),
+        time_to_live=message.time_to_live.ToTimedelta(),
+        last_time=as_datetime(message.last_time, message.time_zone) if message.HasField("last_time") else None,
+        categories=dict(message.categories),
+        time_zone=message.time_zone,
+        max_ahead=message.max_ahead.ToTimedelta() if message.HasField("max_ahead") else None,
+    )
+
+
+def to_model_info(message: model_service_pb2.Model) -> ModelInfo:
+    """The model as a plain value."""
+    return ModelInfo(
+        name=message.name,
+        version=message.version,
+        digest=message.digest,
+        frequency=message.frequency,
+        targets=tuple(message.targets),
+        horizon=message.horizon,
+        levels=tuple(message.quantile_levels),
+        cell=message.cell,
+        layers=message.layers,
+        hidden_size=message.hidden_size,
+        window=message.window,
+        state_bytes=message.state_bytes,
+        covariates=tuple(message.covariates),
+        categories={category.name: tuple(category.values) for category in message.categories},
+        classes=tuple(message.classes),
+        adaptive=message.adaptive,
+    )
+
+
+def _duration(field: str, span: Span) -> Duration:
+    duration = Duration()
+    try:
+        duration.FromTimedelta(span if isinstance(span, timedelta) else timedelta(seconds=span))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise invalid(field, f"{span!r} is neither seconds nor a timedelta") from error
+    return duration
+
+
+def _timestamp(field: str, time: int) -> Timestamp:
+    message = Timestamp()
+    try:
+        message.FromNanoseconds(time)
+    except ValueError as error:
+        raise invalid(field, f"{time} ns since 1970 is not a time of the years 1678 to 2261") from error
+    return message

@@ -1,0 +1,251 @@
+"""What both clients say in the same words: from arguments to operations, and from outcomes to results."""
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
+
+from . import _batches, _calls, _messages
+from ._ask import Ask, Observations, Values
+from ._batches import Item
+from ._calls import Operation, Patience
+from ._core import Request, Response, SessionCore
+from ._messages import Span
+from ._replay_buffer import Memory
+from ._times import Instants, dated
+from .errors import DeadlineExceeded, InvalidArgument, SomeFailed, StatecastError, invalid
+from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
+
+T = TypeVar("T")
+S = TypeVar("S")
+Told: TypeAlias = tuple[SessionCore, Observations]
+
+LONGEST_TIMEOUT_SECONDS = 1e6
+PAGE_SIZE = 500
+USUAL_PORT = 50051
+# Targets that tell how they are to be resolved, which gRPC knows best.
+_NAMED = re.compile(r"(unix|unix-abstract|dns|xds|ipv4|ipv6|vsock|google-c2p|passthrough):", re.IGNORECASE)
+
+
+def check_target(target: str) -> str:
+    """The target, unless it is the address of a web page, or names no host or no port that can be."""
+    scheme, separator, _ = _messages.text("target", target).partition("://")
+    if separator and scheme.lower() in ("http", "https", "grpc", "grpcs", "tcp"):
+        raise invalid("target", f"{target!r} is not host:port; leave out {scheme}://")
+    if _NAMED.match(target):
+        return target
+    if re.fullmatch(r":?[0-9]*", target):
+        raise invalid("target", f"{target!r} names no host; write 'localhost:{target.strip(':') or USUAL_PORT}', say")
+    # A literal address of IPv6 is full of colons, so brackets tell it from the port.
+    host, separator, port = target.rpartition(":")
+    if not separator or not port or target.endswith("]") or (":" in host and not host.endswith("]")):
+        whole = f"[{target}]" if target.count(":") > 1 and "[" not in target else target.removesuffix(":")
+        raise invalid("target", f"{target!r} names no port; write '{whole}:{USUAL_PORT}', or the server's own port")
+    if not port.isdecimal() or not 0 < int(port) <= 65_535:
+        raise invalid("target", f"{target!r}: there is no port {port!r}; write '{host}:{USUAL_PORT}', say")
+    return target
+
+
+def check_timeout(timeout_seconds: float) -> float:
+    """The timeout, if it can be one."""
+    number = isinstance(timeout_seconds, (int, float)) and not isinstance(timeout_seconds, bool)
+    if not number or not 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
+        raise invalid("timeout_seconds", f"expected more than 0 and at most {LONGEST_TIMEOUT_SECONDS:g}")
+    return float(timeout_seconds)
+
+
+def check_process(process_id: int) -> None:
+    """Refuses to go on in another process than the one that made a client.
+
+    Raises:
+        StatecastError: This process was forked off that one.
+    """
+    if process_id != os.getpid():
+        raise StatecastError(
+            f"this client was made in process {process_id}, and its connection does not survive a fork; make a new "
+            f"client in process {os.getpid()}"
+        )
+
+
+def kept_waiting(session_id: str, timeout_seconds: float) -> DeadlineExceeded:
+    """The error of a call whose time was up before it was its turn."""
+    error = DeadlineExceeded(f"other calls of session {session_id!r} took longer than {timeout_seconds:g} s")
+    error.outcome_unknown = False
+    return error
+
+
+def split_pairs(pairs: Iterable[tuple[S, Values]], kind: type[S], client: Any) -> tuple[list[S], list[Told]]:
+    """The sessions of a call about many, and what each is told."""
+    sessions, told = [], []
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], kind):
+            raise invalid("pairs", f"expected tuples of a session of this client and its values, got {pair!r}")
+        session: Any = pair[0]
+        if session._client is not client:
+            raise invalid("pairs", f"session {session.id!r} is of another client")
+        sessions.append(pair[0])
+        told.append((session._core, pair[1] if isinstance(pair[1], Observations) else Observations(pair[1])))
+    return sessions, told
+
+
+def new_core(
+    session_id: str, opening: forecast_pb2.OpenOptions, *, resume_only: bool, replay_requests: int
+) -> SessionCore:
+    """A session that its first request opens so, unless it must exist already."""
+    name, memory = _messages.text("session_id", session_id), Memory(_messages.count("replay_requests", replay_requests))
+    return SessionCore(name, None if resume_only else opening, memory, time_zone=opening.time_zone)
+
+
+def observe(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float) -> Operation[Receipt]:
+    """Appends."""
+    asked = _asked(core, observed, ask)
+    response = yield from _batches.forecast(core, asked.parts, timeout_seconds, may_split=not ask.request_id)
+    return _to_receipt(asked, response)
+
+
+def step(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float) -> Operation[Forecast]:
+    """Appends, which may be nothing, and forecasts."""
+    asked = _asked(core, observed, _ahead(ask))
+    response = yield from _batches.forecast(core, asked.parts, timeout_seconds, may_split=not ask.request_id)
+    return _to_forecast(asked, response)
+
+
+def forward(
+    core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float
+) -> Operation[Forecast | Receipt]:
+    """One request of a stream: appends, and forecasts if there is a horizon."""
+    if ask.horizon:
+        return (yield from step(core, observed, ask, timeout_seconds))
+    return (yield from observe(core, observed, ask, timeout_seconds))
+
+
+def observe_many(told: Iterable[Told], ask: Ask, timeout_seconds: float) -> Operation[list[Receipt]]:
+    """Appends to many sessions."""
+    return (yield from _many(told, ask, _to_receipt, timeout_seconds))
+
+
+def step_many(told: Iterable[Told], ask: Ask, timeout_seconds: float) -> Operation[list[Forecast]]:
+    """Appends to many sessions and forecasts each."""
+    return (yield from _many(told, _ahead(ask), _to_forecast, timeout_seconds))
+
+
+def _many(
+    told: Iterable[Told],
+    ask: Ask,
+    convert: Callable[["_Asked", Response], Any],
+    timeout_seconds: float,
+) -> Operation[list[Any]]:
+    every = [_asked(core, observed, ask, is_one_of_many=True) for core, observed in told]
+    items = [Item(asked.core, asked.parts) for asked in every]
+    yield from _batches.forecast_many(items, timeout_seconds)
+    results = [
+        item.error or convert(asked, _messages.merged(item.parts, item.answers))
+        for asked, item in zip(every, items, strict=True)
+    ]
+    if any(isinstance(result, StatecastError) for result in results):
+        raise SomeFailed(results)
+    return results
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a call asks of one session: its requests, and when the future covariates are, if those are dated."""
+
+    core: SessionCore
+    parts: list[Request]
+    ahead: Instants
+
+
+def _asked(core: SessionCore, observed: Observations, ask: Ask, *, is_one_of_many: bool = False) -> _Asked:
+    try:
+        request = _messages.forecast_request(core.session_id, ask, observed.future_covariates)
+        when = dated(observed, core.reading, core.last_time)
+        blocks = _messages.observations(observed, when)
+        return _Asked(core, core.parts(request, blocks, ask.request_id, when.zone), when.ahead)
+    except InvalidArgument as error:
+        if is_one_of_many:
+            error.message = f"session {core.session_id!r}: {error.message}"
+            error.args = (error.message,)
+        raise
+
+
+def _to_receipt(asked: _Asked, response: Response) -> Receipt:
+    return _messages.to_receipt(response, asked.parts[-1].observations.targets)
+
+
+def _to_forecast(asked: _Asked, response: Response) -> Forecast:
+    forecast = _messages.to_forecast(response)
+    if asked.ahead.size and forecast.start_time is not None:
+        steps: Any = forecast.to_pandas().index  # pandas is here, for it is where those times come from
+        if not np.array_equal(steps.as_unit("ns").asi8, asked.ahead):
+            warnings.warn(
+                f"session {forecast.session_id!r}: this forecast is of {steps[0]} to {steps[-1]}, and the future "
+                "covariates are dated otherwise; they were taken in their order",
+                stacklevel=2,
+            )
+    return forecast
+
+
+def get_session(session_id: str, timeout_seconds: float) -> Operation[SessionInfo]:
+    """Looks a session up."""
+    message = forecast_service_pb2.GetSessionRequest(session_id=_messages.text("session_id", session_id))
+    response = yield from _calls.exchange(_calls.GET_SESSION, message, Patience(timeout_seconds))
+    return _messages.to_session_info(response.session)
+
+
+def list_sessions(prefix: str, page_token: str, timeout_seconds: float) -> Operation[tuple[list[SessionInfo], str]]:
+    """Lists a page of sessions; also the token of the next page, empty after the last one."""
+    message = forecast_service_pb2.ListSessionsRequest(
+        prefix=_messages.text("prefix", prefix), page_token=page_token, page_size=PAGE_SIZE
+    )
+    response = yield from _calls.exchange(_calls.LIST_SESSIONS, message, Patience(timeout_seconds))
+    return [_messages.to_session_info(session) for session in response.sessions], response.next_page_token
+
+
+def fork(
+    core: SessionCore,
+    session_id: str,
+    time_to_live: Span | None,
+    if_version: Version | None,
+    timeout_seconds: float,
+) -> Operation[SessionCore]:
+    """Copies a session under a new id."""
+    message = _messages.fork_request(core.session_id, session_id, time_to_live, if_version, core.version)
+    response = yield from _calls.exchange(_calls.FORK_SESSION, message, Patience(timeout_seconds))
+    version = _messages.to_version(response.session.version)
+    memory, zone = core.memory.begun_at(version), response.session.time_zone
+    return SessionCore(session_id, None, memory, version, is_open=True, time_zone=core.time_zone, zone_seen=zone)
+
+
+def close(core: SessionCore, timeout_seconds: float) -> Operation[None]:
+    """Makes the server forget a session."""
+    yield from _calls.close_session(core.session_id, timeout_seconds)
+    core.closed()
+
+
+def list_models(timeout_seconds: float) -> Operation[list[ModelInfo]]:
+    """Lists what is loaded."""
+    message = model_service_pb2.ListModelsRequest()
+    response = yield from _calls.exchange(_calls.LIST_MODELS, message, Patience(timeout_seconds))
+    return [_messages.to_model_info(model) for model in response.models]
+
+
+def get_model(name: str, version: str, timeout_seconds: float) -> Operation[ModelInfo]:
+    """Looks a model up."""
+    message = model_service_pb2.GetModelRequest(
+        name=_messages.text("name", name), version=_messages.text("version", version)
+    )
+    response = yield from _calls.exchange(_calls.GET_MODEL, message, Patience(timeout_seconds))
+    return _messages.to_model_info(response.model)
+
+
+def _ahead(ask: Ask) -> Ask:
+    if ask.horizon == 0:
+        raise invalid("horizon", "0 steps ahead is no forecast; to only append, observe")
+    return ask

@@ -1,0 +1,80 @@
+"""Sends again what a session has lost because its Redis went back to an older copy."""
+
+import logging
+
+from statecast.v1 import forecast_pb2
+
+from . import _messages
+from ._calls import FORECAST, Operation, Patience, exchange
+from ._core import Request, SessionCore
+from ._replay_buffer import START, Taken
+from .errors import NotFound, SessionRegressed, StatecastError, VersionMismatch
+from .types import Version
+
+log = logging.getLogger("statecast.client")
+
+
+def restore(core: SessionCore, lost: StatecastError, timeout_seconds: float) -> Operation[None]:
+    """Brings the session back to where it stood, each request within `timeout_seconds`.
+
+    Raises:
+        StatecastError: `lost`, which then says why that cannot be done, or what a request failed with.
+    """
+    at = lost.current if isinstance(lost, SessionRegressed) else START
+    missing = None if at is None else core.memory.since(at)
+    if isinstance(lost, SessionRegressed):
+        lost.last_seen = core.version
+    elif not core.was_opened_here:
+        missing = None
+    if at is None or missing is None:
+        raise _beyond_repair(core, lost)
+    log.warning(
+        "session %r has lost what was acknowledged after %s: sending %d requests again",
+        core.session_id,
+        at,
+        len(missing),
+    )
+    if not isinstance(lost, SessionRegressed):
+        opening = Request(session_id=core.session_id, open=core.opening)
+        yield from exchange(FORECAST, opening, Patience(timeout_seconds))
+    for taken in missing:
+        if not (yield from _send_again(core, taken, at, lost, timeout_seconds)):
+            return  # whoever called sends its request again, and hears how it stands now
+        at = taken.after
+
+
+def _send_again(
+    core: SessionCore, taken: Taken, at: Version, lost: StatecastError, timeout_seconds: float
+) -> Operation[bool]:
+    """Whether the session took it; if not, it has been lost again meanwhile, or somebody else sends it, too."""
+    request = Request(
+        session_id=core.session_id,
+        observations=forecast_pb2.Observations.FromString(taken.observations),
+        request_id=taken.request_id,
+        if_version=_messages.version_message(at),
+    )
+    try:
+        response = yield from exchange(FORECAST, request, Patience(timeout_seconds))
+    except VersionMismatch as moved:
+        if moved.current is None or core.memory.since(moved.current) is None:
+            raise _beyond_repair(core, lost) from moved
+        return False
+    except NotFound as vanished:
+        if not core.is_lost(vanished):
+            raise
+        return False
+    stands = _messages.to_version(response.version)
+    if stands != taken.after and not response.replayed:
+        lost.message += f"; sent again, it stands at {stands} where it stood at {taken.after} before"
+        lost.args = (lost.message,)
+        raise lost
+    return True
+
+
+def _beyond_repair(core: SessionCore, lost: StatecastError) -> StatecastError:
+    """The error with the reason why the buffer does not help."""
+    first = core.memory.first
+    reach = "is empty" if first is None else f"holds nothing but what followed on {first} without others in between"
+    lost.message += f"; nothing more was sent again, since the replay buffer {reach}"
+    lost.args = (lost.message,)
+    return lost

@@ -1,0 +1,1 @@
+"""The forecaster: inputs, recurrent layers and quantile head as one streaming model."""

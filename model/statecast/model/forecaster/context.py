@@ -1,0 +1,48 @@
+"""What a forecast needs of sessions, each as it stood at some step."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..inputs.naive import Candidates, Statistics
+from ..state import State
+
+
+@dataclass(frozen=True)
+class Context:
+    """N sessions, each as it stood at some step.
+
+    Attributes:
+        output: The recurrent layers' output, float32 [N, H].
+        statistics: The naive forecasters' statistics, [N, ...].
+        history: Raw values of B sessions, NaN where missing, float64 [B, S, D].
+        rows: Which of them each is, int64 [N].
+        ends: How many of its values lie before the next step, int64 [N].
+        stretches: How its intervals have adapted, float64 [N, D, checks, Q]; None if they do not.
+        categories: Its static categories, int64 [N, S]; None if all are unknown.
+        said: What the naive forecasters say of the steps asked for, [N, S, D, F], if that is known already.
+    """
+
+    output: Tensor
+    statistics: Statistics
+    history: Tensor
+    rows: Tensor
+    ends: Tensor
+    stretches: Tensor | None
+    categories: Tensor | None = None
+    said: Candidates | None = None
+
+    @staticmethod
+    def of(state: State, categories: Tensor | None, said: Candidates | None = None) -> "Context":
+        """Sessions as they stand."""
+        window = state["window"]
+        rows = torch.arange(len(window), device=window.device)
+        ends = torch.full_like(rows, window.shape[1])
+        statistics = Statistics.of(state)
+        return Context(state["hidden"][:, -1], statistics, window, rows, ends, state.get("stretches"), categories, said)
+
+    @property
+    def size(self) -> int:
+        """How many sessions."""
+        return self.output.shape[0]

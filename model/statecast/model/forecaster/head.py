@@ -1,0 +1,165 @@
+"""The head: every quantile of every horizon step at once, from a series as it stands."""
+
+from itertools import pairwise
+from statistics import NormalDist
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import ModelConfig
+from ..inputs.features import Units, compress, error_ratios, log_errors, standing_features, standing_size, units_of
+from ..inputs.naive import NaiveForecasters, Statistics
+from .context import Context
+
+# A mean absolute error of 1 belongs to a normal distribution of this standard deviation.
+DEVIATIONS_PER_ERROR = 1.2533
+LARGEST_LOG_WIDTH = 8.0
+LARGEST_SHIFT = 30.0
+LEAST_LOG_WEIGHT = -60.0
+SMALLEST_UNIT = 1e-9
+# Quantiles lie at least as far apart as those of a normal distribution whose mean absolute error is this share of the
+# series' scale, or what float32 can tell apart. The layers have never seen smaller errors, nor does data hold any.
+NARROWEST_SHARE = 3e-5
+FLOAT32_RESOLUTION = 2.0**-23
+LARGEST_FLOAT32 = 3.4e38
+
+
+class QuantileHead(nn.Module):
+    """Weighs the naive forecasts of each step, shifts them, and spreads quantiles around them.
+
+    The result is linear in the data's own units, so it follows a series anywhere. The widths between neighbouring
+    quantiles are positive, so they never cross. A series that has never been negative is not forecast to be, nor is one
+    that has never been positive.
+    """
+
+    widths: Tensor
+    dropout = 0.0
+    """Share of hidden units that training leaves out."""
+
+    def __init__(self, config: ModelConfig, naive: NaiveForecasters, known_size: int, static_size: int) -> None:
+        super().__init__()
+        size, levels = config.head_size, config.quantile_levels
+        self.targets, self.size = len(config.targets), size
+        self.anchor = min(range(len(levels)), key=lambda i: abs(levels[i] - 0.5))
+        self.memory = nn.Linear(config.hidden_size, self.targets * size)
+        self.standing = nn.Linear(standing_size(naive), size)
+        self.ahead = nn.Linear(naive.size, size)
+        # What there is nothing of has no weights.
+        self.known = nn.Linear(known_size, size, bias=False) if known_size else None
+        self.static = nn.Linear(static_size, size, bias=False) if static_size else None
+        self.steps = nn.Parameter(torch.randn(config.horizon, size) * 0.1)
+        self.mix = nn.Linear(size, size)
+        self.emit = nn.Linear(size, naive.size + len(levels))
+        self.trust = nn.Parameter(torch.tensor(3.0))
+        # The head starts from the naive forecasters weighed by their errors.
+        nn.init.zeros_(self.emit.weight)
+        nn.init.zeros_(self.emit.bias)
+        places = [NormalDist().inv_cdf(level) * DEVIATIONS_PER_ERROR for level in levels]
+        widths = [high - low for low, high in pairwise(places)]
+        self.register_buffer("widths", torch.tensor(widths), persistent=False)
+
+    def forward(
+        self,
+        naive: NaiveForecasters,
+        context: Context,
+        steps: Tensor,
+        times: Tensor | None,
+        known: Tensor,
+        static: Tensor,
+        *,
+        same_steps: bool = False,
+    ) -> Tensor:
+        """Forecasts.
+
+        Args:
+            naive: The naive forecasters.
+            context: N sessions.
+            steps: Which steps ahead, from 1, int64 [N, S].
+            times: When those are, int64 [N, S]; None if the model does not see the calendar.
+            known: What is known of those steps, float32 [N, S, K].
+            static: What is known of the sessions, float32 [N, C].
+            same_steps: Whether the steps are the same for all of them.
+
+        Returns:
+            float64 [N, S, Q, D]; NaN for a target that has had no value.
+        """
+        statistics = context.statistics
+        units = units_of(naive, statistics)
+        ratios = error_ratios(naive, statistics, units)
+        candidates = context.said
+        if candidates is None:
+            candidates = naive.ahead(statistics, context.history, context.rows, context.ends, steps, times)
+        offsets = torch.where(candidates.known, candidates.values - units.centre[:, None, :, None], 0.0)
+        series = self._series(context.output, standing_features(naive, statistics, units, ratios), static)
+        ahead = compress(offsets / units.scale[:, None, :, None])
+        emitted = self._emit(series, ahead, steps[:1] if same_steps else steps, known)
+        errors = log_errors(ratios).mean(-1).movedim(-1, 0).unsqueeze(2)
+        quantiles = self._quantiles(
+            emitted,
+            offsets.movedim(-1, 0).contiguous(),
+            candidates.known.movedim(-1, 0).contiguous(),
+            errors,
+            Units(units.centre.unsqueeze(1), units.scale.unsqueeze(1)),
+        )
+        return within_reach(quantiles.movedim(0, 2), statistics)
+
+    def _series(self, output: Tensor, standing: Tensor, static: Tensor) -> Tensor:
+        """What is the same for every step ahead, [N, D, size]."""
+        series: Tensor = self.memory(output).unflatten(1, (self.targets, self.size)) + self.standing(standing)
+        if self.static is not None:
+            series = series + self.static(static).unsqueeze(1)
+        return series
+
+    def _emit(self, series: Tensor, ahead: Tensor, steps: Tensor, known: Tensor) -> Tensor:
+        """Runs the learned layers, [F + Q, N, S, D]: everything after them runs along what it emits."""
+        by_step = self.steps[steps - 1]
+        if self.known is not None:
+            of_known = self.known(known)
+            of_known += by_step
+            by_step = of_known
+        in_place = not torch.is_grad_enabled()
+        hidden = self.ahead(ahead)
+        hidden += series.unsqueeze(1)
+        hidden += by_step.unsqueeze(2)
+        hidden = functional.dropout(functional.silu(hidden, in_place), self.dropout, self.training)
+        hidden = functional.dropout(functional.silu(self.mix(hidden), in_place), self.dropout, self.training)
+        emitted = torch.addmm(self.emit.bias.unsqueeze(1), self.emit.weight, hidden.view(-1, self.size).t())
+        return emitted.view(emitted.shape[0], *hidden.shape[:-1])
+
+    def _quantiles(self, emitted: Tensor, offsets: Tensor, known: Tensor, errors: Tensor, units: Units) -> Tensor:
+        """What the learned layers make of the forecasters, float64 [Q, N, S, D].
+
+        Args:
+            emitted: What the learned layers say, [F + Q, N, S, D].
+            offsets: How far from the series' centre each forecaster's forecast lies, float64 [F, N, S, D].
+            known: Whether it has one, bool [F, N, S, D].
+            errors: The logarithms of the forecasters' errors, [F, N, 1, D].
+            units: Those of the series, [N, 1, D].
+        """
+        count = offsets.shape[0]
+        logits = (emitted[:count] - self.trust * errors).masked_fill(~known, -1e9)
+        # Not `softmax`, which takes its time over so few; exponentials below the smallest float32 take longer still.
+        weights = torch.exp((logits - logits.detach().amax(0)).clamp(min=LEAST_LOG_WEIGHT)).double()
+        gates = weights / weights.sum(0)
+        # A geometric mean over the memories: the longer one is the last to get over a wild value.
+        unit = ((gates * torch.exp(errors.double())).sum(0) + SMALLEST_UNIT) * units.scale
+        shift = emitted[count].clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
+        centre = (gates * offsets).sum(0) + shift * unit + units.centre
+        logs = emitted[count + 1 :].clamp(-LARGEST_LOG_WIDTH, LARGEST_LOG_WIDTH)
+        narrowest = NARROWEST_SHARE * units.scale + FLOAT32_RESOLUTION * units.centre.abs()
+        widths = torch.maximum(torch.exp(logs) * unit, narrowest) * self.widths.view(-1, 1, 1, 1)
+        below, above = widths[: self.anchor], widths[self.anchor :]
+        down = -below.flip(0).cumsum(0).flip(0)
+        return centre + torch.cat([down, torch.zeros_like(centre).unsqueeze(0), above.cumsum(0)])
+
+
+def within_reach(quantiles: Tensor, statistics: Statistics) -> Tensor:
+    """Keeps quantiles [..., S, Q, D] where series [..., D] can be: on the side of 0 on which all their values were.
+
+    NaN for a target that has had no value.
+    """
+    highest = torch.where(statistics.highest == 0, 0.0, LARGEST_FLOAT32)[..., None, None, :]
+    lowest = torch.where(statistics.lowest == 0, 0.0, -LARGEST_FLOAT32)[..., None, None, :]
+    known = (statistics.count > 0)[..., None, None, :]
+    return quantiles.clamp(lowest, highest).masked_fill(~known, torch.nan)

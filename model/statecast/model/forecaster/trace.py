@@ -1,0 +1,134 @@
+"""What came of advancing sessions: where they stood before each observation and at the end."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ObservationError
+from ..inputs.naive import Candidates, Statistics
+from ..intervals.calibration import Blocks
+from ..layers.cells import Gates, Memory, RecurrentLayers
+from ..state import State
+from .context import Context
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What came of advancing B sessions by up to T observations each.
+
+    Attributes:
+        state: Each session after its own observations.
+        lengths: How many observations each has taken, int64 [B].
+        pit: Where each value lay in the forecast standing before it, 0 to 1; NaN where there was no forecast or no
+            value, or where intervals are not checked, float64 [B, T, D].
+    """
+
+    state: State
+    lengths: Tensor
+    pit: Tensor
+    _before: Memory
+    _inputs: Tensor
+    _layers: RecurrentLayers
+    _path: "Path"
+    _blocks: Blocks | None
+
+    def context(self, rows: Tensor, steps: Tensor) -> Context:
+        """Goes back to how sessions stood after some of their new observations.
+
+        Args:
+            rows: Which sessions, int64 [N].
+            steps: After how many of its new observations, 0 for before any, int64 [N].
+
+        Returns:
+            What `Forecaster.forecast` needs, N rows.
+
+        Raises:
+            ObservationError: A step lies beyond its session's observations.
+        """
+        if torch.equal(steps, self.lengths) and torch.equal(rows, torch.arange(len(rows), device=rows.device)):
+            return Context.of(self.state, self._path.categories)  # as almost always, and nothing needs to be picked
+        if bool(((steps < 0) | (steps > self.lengths[rows])).any()):
+            raise ObservationError("steps: beyond the observations of this trace")
+        stretches = None if self._blocks is None else self._blocks.at(rows, steps)
+        return self._path.context(rows, steps, stretches)
+
+    def gates(self, row: int, step: int) -> Gates:
+        """Returns what the cell's gates were in one step of one session, `step` counted from 1."""
+        if not 1 <= step <= int(self.lengths[row]):
+            raise ObservationError("step: beyond the observations of this trace")
+        cell = None if self._before.cell is None else self._before.cell[row : row + 1]
+        memory = Memory(self._before.hidden[row : row + 1], cell)
+        return self._layers.gates(self._inputs[row : row + 1, :step], memory)
+
+
+@dataclass(frozen=True)
+class Path:
+    """Where B sessions stood before each of T observations and at the end.
+
+    Attributes:
+        history: Their windows, then the observations, float64 [B, W + T, D].
+        window: The length of a window.
+        output: The recurrent layers' output, float32 [B, T + 1, H].
+        statistics: [B, T + 1, ...].
+        said: What the naive forecasters said of each observation, [B, T, D, F].
+        categories: int64 [B, S], or None.
+    """
+
+    history: Tensor
+    window: int
+    output: Tensor
+    statistics: Statistics
+    said: Candidates
+    categories: Tensor | None
+
+    def context(self, rows: Tensor, steps: Tensor, stretches: Tensor | None = None) -> Context:
+        """How sessions `rows` stood after `steps` observations, both int64 [N]; stretches: [N, ...]."""
+        return Context(
+            self.output[rows, steps],
+            self.statistics.at(rows, steps),
+            self.history,
+            rows,
+            steps + self.window,
+            stretches,
+            None if self.categories is None else self.categories[rows],
+        )
+
+    def before(self, piece: slice) -> Context:
+        """How every session stood before each observation of a piece, by session, to forecast that one."""
+        output = self.output[:, piece]
+        batch, steps = output.shape[:2]
+        at = torch.arange(self.window + piece.start, self.window + piece.stop, device=output.device).repeat(batch)
+        rows = torch.arange(batch, device=output.device).repeat_interleave(steps)
+        categories = None if self.categories is None else self.categories[rows]
+        statistics = self.statistics.at(slice(None), piece).flat()
+        return Context(
+            output.flatten(0, 1), statistics, self.history, rows, at, None, categories, self.said.piece(piece)
+        )
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Picks what stands after each row's own length. One step leaves views, which hold on to little."""
+
+    lengths: Tensor
+    steps: int
+    ragged: bool
+
+    def statistics(self, after: Statistics) -> Statistics:
+        """Out of [B, T + 1, ...]."""
+        if self.steps == 1 and not self.ragged:
+            return after.at(slice(None), 1)
+        return after.at(torch.arange(len(self.lengths), device=self.lengths.device), self.lengths)
+
+    def pick(self, after: Tensor) -> Tensor:
+        """Out of [B, T + 1, ...]."""
+        return after[torch.arange(len(self.lengths), device=self.lengths.device), self.lengths]
+
+    def window(self, history: Tensor, size: int) -> Tensor:
+        """Cuts the last `size` values off, [B, W, D]."""
+        if not self.ragged:
+            return history[:, self.steps :] if self.steps == 1 else history[:, self.steps :].clone()
+        steps = torch.arange(size, device=history.device)
+        index = (self.lengths.unsqueeze(1) + steps).unsqueeze(2).expand(-1, -1, history.shape[2])
+        return history.gather(1, index)

@@ -1,0 +1,1 @@
+"""Input features: naive forecasts, seasonal lookups, the calendar and covariates."""

@@ -1,0 +1,148 @@
+"""What the learned parts see of a series: its statistics, free of units."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..layers.decayed_sums import decayed_weights
+from .naive import NaiveForecasters, Statistics
+
+# A deviation below this share of the level is rounding noise, not a deviation.
+LEVEL_SHARE = 1e-10
+# Before a second value shows how much a series varies, assume this share of its level.
+PRIOR_SHARE = 0.1
+TINY = 1e-36
+# Errors smaller than this share of the deviation are all the same. One wild value inflates the deviation for a long
+# time, in which the errors of the ordinary values must still be told apart.
+ERROR_SHARE = 1e-7
+# After so many judgements, half of what is assumed of a forecaster that has not been judged is forgotten.
+JUDGED_HALF_LIFE = 4.0
+LARGEST_RATIO = 1e15
+FARTHEST_ZERO = 20.0
+# Counts beyond this one make no difference to the learned parts.
+LARGEST_COUNT = 1e3
+
+
+@dataclass(frozen=True)
+class Units:
+    """The affine map that frees a series of its units, float64 [..., D]."""
+
+    centre: Tensor
+    scale: Tensor
+
+    def normalise(self, values: Tensor) -> Tensor:
+        """Arcsinh of the z-score, which tames outliers; values: [..., D, X]; gives float32."""
+        ratio = (values - self.centre.unsqueeze(-1)) / self.scale.unsqueeze(-1)
+        return compress(ratio)
+
+
+def compress(ratio: Tensor) -> Tensor:
+    """Arcsinh of a unit-free ratio, float32."""
+    return torch.asinh(ratio.clamp(-LARGEST_RATIO, LARGEST_RATIO).float())
+
+
+def units_of(naive: NaiveForecasters, statistics: Statistics) -> Units:
+    """The normaliser: the slowest exponential mean and its mean absolute error.
+
+    The prior makes the first values usable and fades within some thirty observations.
+    """
+    centre, deviation, count = naive.normaliser(statistics)
+    prior = PRIOR_SHARE * torch.exp2(-count) + LEVEL_SHARE
+    return Units(centre, deviation + centre.abs() * prior + TINY)
+
+
+def error_ratios(naive: NaiveForecasters, statistics: Statistics, units: Units) -> Tensor:
+    """The mean absolute errors in units of the deviation, float64 [..., D, F, E].
+
+    They are drawn towards 1 at first, so that a forecaster that has hardly been judged does not look perfect.
+    """
+    counts = statistics.error_counts.unsqueeze(-1)
+    errors = statistics.errors / decayed_weights(counts, naive.error_decay)
+    return _drawn_to_one(errors / units.scale[..., None, None], counts)
+
+
+def _recent_ratios(naive: NaiveForecasters, statistics: Statistics, units: Units) -> Tensor:
+    """The first of the above for the forecasters that judge a step, float64 [..., D, judges]."""
+    counts = statistics.error_counts[..., : naive.judges]
+    errors = statistics.errors[..., : naive.judges, 0] / decayed_weights(counts, naive.error_decay[0])
+    return _drawn_to_one(errors / units.scale.unsqueeze(-1), counts)
+
+
+def _drawn_to_one(ratios: Tensor, counts: Tensor) -> Tensor:
+    assumed = torch.exp2(-counts / JUDGED_HALF_LIFE)
+    return ratios.clamp(max=LARGEST_RATIO) * (1 - assumed) + assumed
+
+
+def log_errors(ratios: Tensor) -> Tensor:
+    """Their logarithms, float32 of the same shape."""
+    return torch.log(ratios + ERROR_SHARE).float()
+
+
+def step_features(naive: NaiveForecasters, after: Statistics, history: Tensor, times: Tensor | None) -> Tensor:
+    """What the recurrent layers see of each observation.
+
+    Args:
+        naive: The forecasters.
+        after: The statistics before the first observation and after each one, [B, T + 1, ...].
+        history: The window and the observations, float64 [B, W + T, D].
+        times: When the observations are, int64 [B, T]; None if the model does not see the calendar.
+
+    Returns:
+        float32 [B, T, D * step_size(naive)].
+    """
+    values = history[:, naive.window :].unsqueeze(-1)
+    before = after.last[:, :-1].unsqueeze(-1)
+    after = after.at(slice(None), slice(1, None))
+    units = units_of(naive, after)
+    seen = ~values.isnan()
+    steps = torch.where(seen & ~before.isnan(), values - before, 0.0) / units.scale.unsqueeze(-1)
+    ahead, ahead_known = naive.periods_before_next(history, times)
+    errors = log_errors(_recent_ratios(naive, after, units))
+    features = torch.cat(
+        [
+            torch.where(seen, units.normalise(values.nan_to_num()), 0.0),
+            seen.float(),
+            compress(steps),
+            log_count(after.count).unsqueeze(-1),
+            torch.where(ahead_known, units.normalise(ahead), 0.0),
+            errors,
+        ],
+        dim=-1,
+    )
+    return features.flatten(2)
+
+
+def step_size(naive: NaiveForecasters) -> int:
+    """How many features a step has for each target."""
+    return 4 + naive.lags + naive.judges
+
+
+def standing_features(naive: NaiveForecasters, statistics: Statistics, units: Units, ratios: Tensor) -> Tensor:
+    """What the head sees of a series as it stands, whatever the horizon step.
+
+    Returns:
+        float32 [..., D, standing_size(naive)].
+    """
+    # Whether a series lives near zero matters; how far from it, beyond some deviations, does not.
+    zero = (-units.centre / units.scale).clamp(-FARTHEST_ZERO, FARTHEST_ZERO)
+    return torch.cat(
+        [
+            log_errors(ratios).flatten(-2),
+            (statistics.error_counts > 0).float(),
+            units.normalise(statistics.last.nan_to_num().unsqueeze(-1)),
+            compress(zero).unsqueeze(-1),
+            log_count(statistics.count).unsqueeze(-1),
+        ],
+        dim=-1,
+    )
+
+
+def standing_size(naive: NaiveForecasters) -> int:
+    """How many features a standing series has for each target."""
+    return naive.size * (naive.memories + 1) + 3
+
+
+def log_count(count: Tensor) -> Tensor:
+    """How much has been seen, on a scale that the learned parts can take, float32."""
+    return torch.log1p(count.clamp(max=LARGEST_COUNT)).float() / 5.0

@@ -1,0 +1,382 @@
+"""Keeps intervals true: each quantile's distance from the median follows, online, how often outcomes lie beyond it.
+
+Adaptive conformal inference (Gibbs and Candès, 2021) in the form of quantile tracking (Angelopoulos, Candès and
+Tibshirani, 2023): after each outcome a quantile moves away from the median if the outcome lay beyond it, else a little
+towards it, in such steps that the long-run share is its level whatever the data do. Every session, checked step ahead
+and level adapts by itself, so the two sides of an interval do, too; further ahead, where outcomes are few, all levels
+also move together by the mean of what each one missed. What is judged is what was issued.
+
+Misses are summed up and move quantiles once every BLOCK steps of a session, so that many observations at once need few
+steps one after the other, and any split of them still does the same.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from math import gcd
+from statistics import NormalDist
+
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from ..state import Part
+
+# Forecasts that wait for their outcome, for each checked step ahead.
+WAITING = 8
+# One forecast in so many is checked, but for one step ahead, where all are: those in between would tell the same.
+LEAST_STRIDE = 4
+# Steps of a session from one move of its quantiles to the next.
+BLOCK = 4
+# So close to a quantile, in widths of the 80 % interval of a normal distribution, an outcome counts as partly beyond.
+# It keeps rounding from making a difference.
+SOFTNESS = 0.05
+# How much of a miss further ahead than one step moves its own level. The mean of all levels' misses moves each of them
+# as well, the more the more seldom such forecasts are checked.
+OWN_SHARE, COMMON_SHARE = 0.3, 1.2
+# Logarithms of the least and the largest factor; further ahead than one step, where it takes long to get back from too
+# large a one, not so large.
+LEAST_STRETCH, LARGEST_STRETCH, LARGEST_LATER = -3.0, 1.5, 1.1
+# A quantile no farther from the median, as a share of that, is not judged: the distance is rounding, or 0.
+ROUNDING = 1e-12
+# Farther away, in units of the above, nothing differs.
+FARTHEST = 1e30
+
+Issue = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """How the intervals of B sessions have adapted so far.
+
+    Attributes:
+        stretches: Logarithms of the factors of each quantile's distance from the median, float64 [B, D, checks, Q].
+        misses: Sums of misses since they last moved, of the same shape.
+        waiting: The forecasts that wait for their outcome, as issued, float64 [B, D, checks - 1, WAITING, Q].
+        step: How many observations each session has taken, int64 [B].
+    """
+
+    stretches: Tensor
+    misses: Tensor
+    waiting: Tensor
+    step: Tensor
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The stretches of B sessions before and after each of T observations.
+
+    Attributes:
+        stretches: float64 [B, N, D, checks, Q].
+        index: Which of them held after so many observations, int64 [B, T + 1].
+    """
+
+    stretches: Tensor
+    index: Tensor
+
+    def at(self, rows: Tensor, steps: Tensor) -> Tensor:
+        """Those of sessions `rows` after `steps` observations, both int64 [M]: [M, D, checks, Q]."""
+        return self.stretches[rows, self.index[rows, steps]]
+
+    def one_ahead(self) -> Tensor:
+        """Those of one step ahead before each observation, [B, T, D, Q]."""
+        stretches = self.stretches[:, :, :, 0]
+        return stretches.gather(1, self.index[:, :-1, None, None].expand(-1, -1, *stretches.shape[2:]))
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came of checking forecasts against T observations.
+
+    Attributes:
+        standing: The forecast standing before each value, ascending, NaN if there was none, float64 [B, T, D, Q].
+        blocks: The stretches meanwhile; None if intervals do not adapt, or are not checked now.
+        after: How intervals have adapted after each session's own observations; None likewise.
+    """
+
+    standing: Tensor
+    blocks: Blocks | None = None
+    after: Stretches | None = None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """M forecasts further ahead than one step, of sessions `rows` as they stood after `at` of T observations.
+
+    Attributes:
+        quantiles: As the model emits them, float64 [M, D, Q].
+        rows: int64 [M].
+        at: int64 [M].
+        checks: Which of the checked steps ahead each one is of, int64 [M].
+        slots: Where each one waits, int64 [M].
+    """
+
+    quantiles: Tensor
+    rows: Tensor
+    at: Tensor
+    checks: Tensor
+    slots: Tensor
+
+
+class Calibrator(nn.Module):
+    """Stretches quantiles away from the median; nothing here is learned in training."""
+
+    levels: Tensor
+    sides: Tensor
+    tails: Tensor
+    sharpness: Tensor
+    starts: Tensor
+    own: Tensor
+    common: Tensor
+    least: Tensor
+    largest: Tensor
+    first: Tensor
+    checked: Tensor
+    strides: Tensor
+    places: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        checked_steps = config.checked_steps if config.adaptation_rate else config.checked_steps[:1]
+        self.is_on, self.adapts = bool(checked_steps), config.adaptation_rate > 0
+        self.targets, self.later = len(config.targets), max(0, len(checked_steps) - 1)
+        self.middle = min(range(len(config.quantile_levels)), key=lambda at: abs(config.quantile_levels[at] - 0.5))
+        checked = torch.tensor(checked_steps, dtype=torch.int64)
+        strides = torch.tensor([_stride(ahead, config.lags) for ahead in checked_steps], dtype=torch.int64)
+        of_checks = _of_checks(config.adaptation_rate, checked, strides)
+        for name, buffer in {**_of_levels(config.quantile_levels, self.middle), **of_checks}.items():
+            self.register_buffer(name, buffer, persistent=False)
+        self.common = self.common * self.sides.abs()  # the median stays
+        self.register_buffer("checked", checked, persistent=False)
+        self.register_buffer("strides", strides, persistent=False)
+        self.register_buffer("places", _places(config), persistent=False)
+
+    @property
+    def parts(self) -> Iterator[Part]:
+        """The parts of a session's state."""
+        levels = len(self.levels)
+        if self.adapts:
+            yield Part("stretches", (self.targets, self.later + 1, levels), "float64")
+            yield Part("misses", (self.targets, self.later + 1, levels), "float64")
+            yield Part("waiting", (self.targets, self.later, WAITING, levels), "float64")
+
+    def stretch(self, quantiles: Tensor, stretches: Tensor | None, steps: Tensor) -> Tensor:
+        """Applies stretches to forecasts.
+
+        Args:
+            quantiles: As the model emits them, float64 [N, S, Q, D].
+            stretches: float64 [N, D, checks, Q], or None.
+            steps: How many steps ahead they are, int64 [S].
+
+        Returns:
+            Ascending quantiles of the same shape.
+        """
+        if stretches is None:
+            return quantiles
+        place = self.places[steps - 1]
+        below = place.floor().long()
+        above = (below + 1).clamp(max=self.later)
+        by_check = stretches.transpose(1, 2)
+        # [N, S, D, Q], each between its two neighbours among the checked steps.
+        between = torch.lerp(by_check[:, below], by_check[:, above], (place - below).view(-1, 1, 1))
+        # Putting quantiles in order makes none worse (Chernozhukov et al., 2010).
+        return self._stretched(quantiles.transpose(2, 3), between).sort(-1).values.transpose(2, 3)
+
+    def observe(
+        self, before: Stretches | None, standing: Tensor, values: Tensor, lengths: Tensor, issue: Issue
+    ) -> Adapted:
+        """Checks forecasts against values.
+
+        Args:
+            before: How intervals have adapted so far; None if they do not.
+            standing: The forecast standing before each value as the model emits it, float64 [B, T, D, Q].
+            values: What comes, NaN where missing, float64 [B, T, D].
+            lengths: How many of them are each session's own, int64 [B].
+            issue: Makes forecasts as the model emits them, float64 [M, Q, D], of sessions [M] as they stood after some
+                of these observations [M], some steps ahead [M].
+        """
+        own = torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)
+        standing = torch.where(own[..., None, None], standing, torch.nan)
+        if before is None:
+            return Adapted(standing)
+        due = values.new_full((*values.shape, self.later + 1, len(self.levels)), torch.nan)
+        due[..., 0, :] = self._told_apart(standing)
+        stands = before.step.unsqueeze(1) + torch.arange(1, values.shape[1] + 1, device=values.device)
+        waiting = self._hand_out(due, before, own, stands)
+        beyond = self._make(due, own, stands, issue)
+        track = self._track_one if values.shape[1] == 1 else self._track
+        blocks, misses = track(before, due, values, own)
+        if beyond is not None:
+            issued = blocks.stretches[beyond.rows, blocks.index[beyond.rows, beyond.at], :, beyond.checks]
+            waiting[beyond.rows, :, beyond.checks - 1, beyond.slots] = self._stretched(beyond.quantiles, issued)
+        rows = torch.arange(len(values), device=values.device)
+        after = Stretches(blocks.at(rows, lengths), misses, waiting, before.step + lengths)
+        return Adapted(self._stretched(standing, blocks.one_ahead()).sort(-1).values, blocks, after)
+
+    def _hand_out(self, due: Tensor, before: Stretches, own: Tensor, stands: Tensor) -> Tensor:
+        """Moves waiting forecasts whose outcome comes into `due`; returns those that go on waiting.
+
+        Args:
+            due: [B, T, D, checks, Q].
+            before: How intervals have adapted so far.
+            own: Which observations are a session's own, bool [B, T].
+            stands: How many observations a session has taken with each one, int64 [B, T].
+        """
+        # Where the session stood when the value that brings it to `stands` was forecast.
+        issued, strides = stands.unsqueeze(2) - self.checked[1:], self.strides[1:]
+        came = (issued % strides == 0) & (issued > 0) & (issued <= before.step.view(-1, 1, 1)) & own.unsqueeze(2)
+        rows, at, later = came.nonzero().unbind(1)
+        waiting = before.waiting.clone()
+        if len(rows):
+            slots = issued[rows, at, later] // strides[later] % WAITING
+            due[rows, at, :, later + 1] = waiting[rows, :, later, slots]
+            waiting[rows, :, later, slots] = 0.0
+        return waiting
+
+    def _make(self, due: Tensor, own: Tensor, stands: Tensor, issue: Issue) -> _Made | None:
+        """Makes the forecasts that are to be checked; returns those whose outcome is not here yet. As `_hand_out`."""
+        strides = self.strides[1:]
+        rows, at, later = ((stands.unsqueeze(2) % strides == 0) & own.unsqueeze(2)).nonzero().unbind(1)
+        if not len(rows):
+            return None
+        ahead = self.checked[later + 1]
+        quantiles = self._told_apart(issue(rows, at + 1, ahead).transpose(1, 2))
+        lands = (at + ahead).clamp(max=own.shape[1] - 1)
+        here = (at + ahead == lands) & own[rows, lands]
+        due[rows[here], lands[here], :, later[here] + 1] = quantiles[here]
+        slots = stands[rows, at] // strides[later] % WAITING
+        return _Made(*(each[~here] for each in (quantiles, rows, at + 1, later + 1, slots)))
+
+    def _track(self, before: Stretches, due: Tensor, values: Tensor, own: Tensor) -> tuple[Blocks, Tensor]:
+        """Moves quantiles block by block; also gives the sums of misses since then, [B, D, checks, Q]."""
+        index, issued, due, values = self._laid_out(before.step, due, values)
+        count = _blocks(own.shape[1])
+        reach = self._reach(due, values).view(len(due), count, BLOCK, *due.shape[2:])
+        judged = ~reach.isnan()
+        tails, reach = (judged * self.tails).sum(2), torch.where(judged, reach, -torch.inf)
+        tails[:, 0] -= before.misses
+        issued = issued.view(len(due), count, BLOCK, 1, self.later + 1, 1).expand(reach.shape)
+        stretches = before.stretches.new_zeros(len(due), count + 2, *before.stretches.shape[1:])
+        stretches[:, 1] = before.stretches
+        misses = torch.zeros_like(stretches[:, 1:])
+        parts = zip(issued.unbind(1), reach.unbind(1), tails.unbind(1), misses.unbind(1), strict=False)
+        into, now = stretches.unbind(1)[2:], before.stretches
+        for (where, towards, tail, missed), moved in zip(parts, into, strict=True):
+            beyond = self._beyond(towards, stretches.gather(1, where))
+            now = self._moved(now, torch.sub(beyond.sum(1), tail, out=missed), moved)
+        rows = torch.arange(len(due), device=due.device)
+        return Blocks(stretches, index), misses[rows, index[rows, own.sum(1)] - 1]
+
+    def _track_one(self, before: Stretches, due: Tensor, values: Tensor, own: Tensor) -> tuple[Blocks, Tensor]:
+        """The same for one observation, which may end a block."""
+        # All that was issued before has been stretched already, but what stood one step ahead.
+        beyond = self._beyond(self._reach(due, values)[:, 0], before.stretches * self.first)
+        misses = before.misses + (beyond - self.tails).nan_to_num_(0.0)
+        ends = (own & ((before.step + 1) % BLOCK == 0).unsqueeze(1)).view(-1, 1, 1, 1)
+        moved = torch.where(ends, self._moved(before.stretches, misses), before.stretches)
+        index = torch.arange(2, device=due.device).expand(len(due), -1)
+        return Blocks(torch.stack([before.stretches, moved], dim=1), index), misses.masked_fill_(ends, 0.0)
+
+    def _beyond(self, reach: Tensor, stretches: Tensor) -> Tensor:
+        """How far outcomes count as beyond each quantile, 0 to 1, of the shape of `reach`."""
+        return torch.addcmul(self.starts, reach, torch.exp(-stretches)).clamp_(0, 1)
+
+    def _moved(self, stretches: Tensor, misses: Tensor, out: Tensor | None = None) -> Tensor:
+        """Where misses move stretches, all [B, D, checks, Q]."""
+        moved = torch.addcmul(stretches, self.own, misses).addcmul_(self.common, misses.mean(-1, keepdim=True))
+        return torch.clamp(moved, self.least, self.largest, out=out)
+
+    def _reach(self, due: Tensor, values: Tensor) -> Tensor:
+        """How far outcomes lie from the median towards each quantile, in units of what counts as partly beyond it.
+
+        NaN if there is nothing to judge, [B, P, D, checks, Q].
+        """
+        middle = due[..., self.middle : self.middle + 1]
+        towards, distances = (values[..., None, None] - middle) * self.sides, (due - middle) * self.sides
+        reach = torch.where(distances > 0, towards / distances * self.sharpness, torch.nan)
+        return reach.clamp(-FARTHEST, FARTHEST)
+
+    def _told_apart(self, quantiles: Tensor) -> Tensor:
+        """Puts quantiles [..., Q] on the median that only rounding tells from it; they are not judged."""
+        middle = quantiles[..., self.middle : self.middle + 1]
+        return torch.where((quantiles - middle).abs() > ROUNDING * middle.abs(), quantiles, middle)
+
+    def _laid_out(self, step: Tensor, due: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Puts observations where they lie in their blocks, so that several sessions' blocks go together.
+
+        Returns:
+            Which block's stretches held after so many observations, int64 [B, T + 1]; which were those of each forecast
+            that is judged, 0 if it has been stretched already, int64 [B, P, checks]; `due` [B, P, ...]; and `values`.
+        """
+        steps, offset = values.shape[1], (step % BLOCK).unsqueeze(1)
+        at = torch.arange(steps + 1, device=due.device)
+        index = (offset + at) // BLOCK + 1
+        begun = at[1:, None] - self.checked
+        issued = index[:, begun.clamp(min=0)] * ((begun > 0) | (self.checked == 1))
+        places = torch.arange(_blocks(steps) * BLOCK, device=due.device) - offset
+        outside, places = (places < 0) | (places >= steps), places.clamp(0, steps - 1)
+        rows = torch.arange(len(step), device=due.device).unsqueeze(1)
+        values = values[rows, places].masked_fill_(outside.unsqueeze(2), torch.nan)
+        return index, issued[rows, places], due[rows, places], values
+
+    def _stretched(self, quantiles: Tensor, stretches: Tensor) -> Tensor:
+        """Stretches quantiles [..., Q], which may put neighbours out of order."""
+        middle = quantiles[..., self.middle : self.middle + 1]
+        return middle + (quantiles - middle) * stretches.exp()
+
+
+def _of_levels(levels: Sequence[float], middle: int) -> dict[str, Tensor]:
+    """What differs from level to level, float64 [Q].
+
+    Returns:
+        The levels; on which side of the median each one is, -1, 0 or 1; what share of outcomes should lie beyond it;
+        how often the stretch in which they count as partly beyond fits between the median and it; and how far beyond
+        an outcome on the median counts, below 0.
+    """
+    tensor, normal = torch.tensor(levels, dtype=torch.float64), NormalDist()
+    sides = torch.sign(torch.arange(len(levels), dtype=torch.float64) - middle)
+    places = torch.tensor([abs(normal.inv_cdf(level)) for level in levels], dtype=torch.float64)
+    sharpness = places / (SOFTNESS * 2 * normal.inv_cdf(0.9))
+    tails = torch.where(sides > 0, 1 - tensor, tensor)
+    return {"levels": tensor, "sides": sides, "tails": tails, "sharpness": sharpness, "starts": 0.5 - sharpness}
+
+
+def _of_checks(rate: float, checked: Tensor, strides: Tensor) -> dict[str, Tensor]:
+    """What differs from one checked step ahead to another, float64 [checks, 1].
+
+    Returns:
+        Whether it is the first one, 1 or 0; how much a miss moves its own level, and how much the mean of all levels'
+        misses moves each of them; and the least and the largest stretch.
+    """
+    first = (checked == 1).double().unsqueeze(1)
+    return {
+        "first": first,
+        "own": rate * torch.full_like(first, OWN_SHARE).masked_fill(first > 0, 1.0),
+        "common": rate * COMMON_SHARE * (1 - first) * strides.double().sqrt().unsqueeze(1),
+        "least": torch.full_like(first, LEAST_STRETCH),
+        "largest": torch.full_like(first, LARGEST_LATER).masked_fill(first > 0, LARGEST_STRETCH),
+    }
+
+
+def _blocks(steps: int) -> int:
+    """In how many blocks so many steps lie at most, wherever they begin."""
+    return (steps + 2 * BLOCK - 2) // BLOCK
+
+
+def _stride(ahead: int, lags: Sequence[int]) -> int:
+    """Steps from one forecast that is checked to the next: few wait, and every phase of a season has its turn."""
+    if ahead == 1:
+        return 1
+    least = max(LEAST_STRIDE, -(-ahead // WAITING))
+    return next(stride for stride in count(least) if all(gcd(stride, lag) == 1 for lag in lags))
+
+
+def _places(config: ModelConfig) -> Tensor:
+    """Where each step ahead lies among the checked ones, on a logarithmic scale, float64 [horizon]."""
+    checked = torch.tensor(config.checked_steps or (1,), dtype=torch.float64)
+    steps = torch.arange(1, config.horizon + 1, dtype=torch.float64)
+    above = torch.searchsorted(checked, steps).clamp(max=len(checked) - 1)
+    below = (above - 1).clamp(min=0)
+    low, high = checked[below].log(), checked[above].log()
+    share = torch.where(above > below, (steps.log() - low) / (high - low).clamp(min=1e-9), 0.0)
+    return below + share.clamp(0, 1)

@@ -1,0 +1,1 @@
+"""Recurrent cells and the tensor operations below them."""

@@ -1,0 +1,1 @@
+"""Trains the bundled model on synthetic series."""

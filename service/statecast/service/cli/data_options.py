@@ -1,0 +1,78 @@
+"""The options that say how a data file is laid out, and the reading of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from statecast.model.data import Panel
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_LAYOUT = (
+    click.option("--id", help="Column that tells series apart; unique_id if there is one."),
+    click.option("--time", default="ds", show_default=True, help="Column of times."),
+    click.option("--no-time", is_flag=True, help="There are no times; only position counts."),
+    click.option("--target", multiple=True, default=("y",), show_default=True,
+                 help="Column to forecast; repeat it for several."),
+)  # fmt: skip
+_KNOWN = (
+    click.option("--covariate", multiple=True, help="Column that is known ahead, such as a price."),
+    click.option("--category", multiple=True, help="Column with one text for each series."),
+)
+_WRITING = (
+    click.option("--wide", is_flag=True, help="Each column beside the time is a series of its own."),
+    click.option("--time-format", help="How times are written: as for strptime, or epoch_s, _ms, _us, _ns."),
+    click.option("--time-zone", default="", help="Zone of the times, such as Europe/Berlin or +01:00; theirs, or UTC, "
+                 "if not given."),
+    click.option("--delimiter", default=",", show_default=True,
+                 help="What stands between the columns of a CSV file; one character, or tab."),
+    click.option("--decimal", default=".", show_default=True, help="Decimal point of numbers in a CSV file."),
+    click.option("--thousands", default="", help="What groups their digits by three, such as '.'."),
+    click.option("--frequency", help="Time between two rows as a pandas alias; inferred if not given."),
+    click.option("--rows", type=click.IntRange(min=1), help="Read only the first rows of each series."),
+    click.option("--until", help="Read only up to this time, inclusive."),
+)  # fmt: skip
+
+
+def data_options(command: F) -> F:
+    """Give a command the options of a file of series and of what is known beside them."""
+    return _with(command, (*_LAYOUT, *_KNOWN, *_WRITING))
+
+
+def series_options(command: F) -> F:
+    """Give a command the options of a file of series alone."""
+    return _with(command, (*_LAYOUT, *_WRITING))
+
+
+def _with(command: F, options: tuple[Callable[[F], F], ...]) -> F:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read_data(data: Path, options: dict[str, Any]) -> "Panel":
+    """The panel in the file; what was found on the way goes to the terminal."""
+    from statecast.model.data import Layout, read_panel
+
+    layout = Layout(
+        unique_id=options["id"],
+        time=None if options["no_time"] else options["time"],
+        targets=options["target"],
+        covariates=options.get("covariate", ()),
+        categories=options.get("category", ()),
+        wide=options["wide"],
+        time_format=options["time_format"],
+        time_zone=options["time_zone"],
+        delimiter=options["delimiter"],
+        decimal=options["decimal"],
+        thousands=options["thousands"],
+    )
+    panel = read_panel(data, layout, frequency=options["frequency"], max_rows=options["rows"], until=options["until"])
+    every = f" every {panel.frequency}" if panel.frequency else ""
+    click.echo(f"{data.name}: {len(panel.series)} series, {panel.rows:,} rows{every}")
+    for line in panel.findings.lines():
+        click.echo(f"  {line}")
+    return panel

@@ -1,0 +1,222 @@
+"""The command line of those who make models: statecast train | evaluate."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from statecast.service.cli.config_file import config_option
+from statecast.service.cli.data_options import data_options, read_data
+
+if TYPE_CHECKING:
+    from statecast.model import Description
+
+MISSING_EXTRA = "needs the extra 'train' (docs/installation.md)"
+MISSING_ETS = "--auto-ets needs statsforecast, which the extra 'bench' brings (docs/installation.md)"
+# What the tables need; the width of a terminal counts only where there is one.
+TABLE_COLUMNS = 120
+SECONDS_A_LINE = 60.0
+
+_models_option = click.option(
+    "--models",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="models",
+    show_default=True,
+    help="Folder of models, as of `statecast serve --models`.",
+)
+_threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores by default.")
+
+
+def _guarded(work: Callable[[], None]) -> None:
+    """Errors of the data and of the wishes are messages, not tracebacks."""
+    try:
+        from statecast.model import ModelError
+        from statecast.model.training.train import Interrupted
+    except ImportError as error:
+        raise click.ClickException(f"{MISSING_EXTRA} ({error})") from error
+    try:
+        work()
+    except (ModelError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    except Interrupted as stop:
+        raise click.ClickException(f"{stop}; the same command goes on from there") from stop
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@config_option(what="options")
+@click.option("--model", required=True, help="The model's name; its next version is made.")
+@_models_option
+@data_options
+@click.option("--horizon", type=click.IntRange(min=1), help="Longest forecast in steps; by default about a season.")
+@click.option(
+    "--lag",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Season in steps; repeat it for several. By default what frequency and data show.",
+)
+@click.option(
+    "--cell", type=click.Choice(("lstm", "gru", "rnn")), default="lstm", show_default=True, help="Recurrent cell."
+)
+@click.option("--layers", type=click.IntRange(1, 8), default=2, show_default=True, help="Recurrent layers.")
+@click.option(
+    "--hidden-size",
+    type=click.IntRange(1, 2048),
+    default=128,
+    show_default=True,
+    help="Size of each layer's hidden state.",
+)
+@click.option("--calendar/--no-calendar", default=True, show_default=True, help="Let the model see the calendar.")
+@click.option("--adapt/--no-adapt", default=True, show_default=True, help="Let intervals adapt online.")
+@click.option(
+    "--validation-rows",
+    type=click.IntRange(min=1),
+    help="Last rows of each series to choose the weights on; by default an eighth, at most 20 horizons.",
+)
+@click.option("--refit", is_flag=True, help="Train once more on all rows, those held back included.")
+@click.option(
+    "--updates", type=click.IntRange(min=1), default=3000, show_default=True, help="Updates of the weights at most."
+)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=1e-6, max=1.0),
+    default=2e-3,
+    show_default=True,
+    help="Learning rate at its highest.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of weights and order.")
+@_threads_option
+def train(data: Path, model: str, models: Path, threads: int | None, **options: Any) -> None:
+    """Train a model on DATA, a CSV or Parquet file in long format: unique_id, ds, y.
+
+    The model is picked up by a running `statecast serve` that looks into the same folder. Ctrl-C stops training; the
+    same command goes on from there.
+
+    Each option is also an environment variable (such as STATECAST_TRAIN_HORIZON) and a key of the file that --config
+    names (such as horizon).
+    """
+
+    def work() -> None:
+        import torch
+
+        from statecast.model.evaluation import summary_table
+        from statecast.model.training.defaults import Wishes
+        from statecast.model.training.module import Recipe
+        from statecast.model.training.run import make_model
+
+        if threads:
+            torch.set_num_threads(threads)
+        panel = read_data(data, options)
+        wished = {**options, "lags": options["lag"] or None}
+        wishes = Wishes(**{key.name: wished[key.name] for key in fields(Wishes) if key.name in wished})
+        recipe = Recipe(**{key.name: options[key.name] for key in fields(Recipe) if key.name in options})
+        made = make_model(
+            panel, model, models, wishes, recipe,
+            validation_rows=options["validation_rows"], refit=options["refit"], say=click.echo,
+        )  # fmt: skip
+        _show(summary_table(made.report))
+        if made.verdict:
+            click.echo(made.verdict)
+        click.echo(f"{made.config.name} version {made.config.version} is in {made.folder}")
+
+    _guarded(work)
+
+
+def _show(table: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    (console if console.is_terminal else Console(width=TABLE_COLUMNS)).print(table)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@config_option(what="options")
+@_models_option
+@data_options
+@click.option("--horizon", type=click.IntRange(min=1), help="Steps ahead; the model's horizon by default.")
+@click.option("--windows", type=click.IntRange(min=1), default=10, show_default=True, help="Forecasts of each series.")
+@click.option("--step", type=click.IntRange(min=1), help="Steps from one cut-off to the next; the horizon by default.")
+@click.option("--first-cutoff", type=int, help="Rows seen at the first cut-off; negative counts from the end.")
+@click.option(
+    "--season",
+    type=click.IntRange(min=1),
+    help="Season of scaled scores and of the naive forecast, in steps; by default the data's, else the model's.",
+)
+@click.option("--auto-ets", is_flag=True, help="Also AutoETS, which takes about half a second a forecast.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.json and the pictures."
+)
+@_threads_option
+def evaluate(
+    model: str, data: Path, models: Path, auto_ets: bool, output: Path | None, threads: int | None, **options: Any
+) -> None:
+    """Stream DATA through MODEL and score its forecasts beside naive ones.
+
+    MODEL is a name, name:version, or a model's folder. Each series goes once through the code that serves.
+
+    Each option is also an environment variable (such as STATECAST_EVALUATE_HORIZON) and a key of the file that
+    --config names (such as horizon).
+    """
+
+    def work() -> None:
+        import torch
+
+        from statecast.model.evaluation import has_auto_ets, step_table, summary_table
+        from statecast.model.evaluation.run import Request, evaluate_model, find_model
+
+        if threads:
+            torch.set_num_threads(threads)
+        if auto_ets and not has_auto_ets():
+            raise click.UsageError(MISSING_ETS)
+        if output:  # better before the work than after
+            output.mkdir(parents=True, exist_ok=True)
+        forecaster = find_model(model, models)
+        panel = read_data(data, _columns_of(forecaster.config, options))
+        asked = {key: options[key] for key in ("horizon", "windows", "step", "first_cutoff", "season")}
+        done = evaluate_model(forecaster, panel, Request(**asked, auto_ets=auto_ets), progress=_Progress())
+        if done.left_out:
+            click.echo(f"{done.left_out} of {len(panel.series)} series are left out: too short, or nothing before")
+        _show(summary_table(done.report))
+        _show(step_table(done.report))
+        if output:
+            done.write(output)
+            click.echo(f"report.json, fans.png, reliability.png and steps.png are in {output}")
+
+    _guarded(work)
+
+
+def _columns_of(config: "Description", options: dict[str, Any]) -> dict[str, Any]:
+    """The options with the columns that the model was trained on, where no others are named."""
+    named = click.get_current_context().get_parameter_source("target") is not ParameterSource.DEFAULT
+    # A single target may go by another name in every file.
+    targets = options["target"] if named or len(config.targets) == 1 else config.targets
+    if options["wide"]:
+        return options
+    return {
+        **options,
+        "target": targets,
+        "covariate": options["covariate"] or config.covariates,
+        "category": options["category"] or tuple(category.name for category in config.categories),
+        "frequency": options["frequency"] or config.frequency or None,
+    }
+
+
+class _Progress:
+    """Tells how far something is: on a terminal all the time, into a log once a minute."""
+
+    def __init__(self) -> None:
+        self._told_at = time.monotonic()
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r{what}: {done} of {of}", nl=done == of, err=True)
+        elif time.monotonic() - self._told_at >= SECONDS_A_LINE:
+            self._told_at = time.monotonic()
+            click.echo(f"{what}: {done} of {of}", err=True)

@@ -1,0 +1,125 @@
+"""Counts what a batch came to, and how often what came lay inside the intervals that had been forecast for it."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from math import isclose
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statecast.service.engine.advance import Advanced
+from statecast.service.engine.plan import Answer, Plan
+from statecast.service.errors import NotFound, SessionRegressed
+from statecast.service.metrics import Metrics
+from statecast.service.models.registry import Model
+
+log = logging.getLogger(__name__)
+
+TELL_SECONDS = 1.0
+
+
+class Interval(NamedTuple):
+    """What lies between two quantiles equally far from the median: `level` percent of what comes, if all is well."""
+
+    level: str
+    low: float
+    high: float
+
+
+def intervals(levels: Sequence[float]) -> Iterator[Interval]:
+    """The intervals between the levels of a model, the widest first."""
+    for low in levels:
+        for high in levels:
+            if low < high and isclose(low + high, 1.0):
+                yield Interval(f"{100 * (high - low):.6g}", low, high)
+
+
+class Tally:
+    """Counts sessions, each of which Redis must have, so that nothing is ever counted twice."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._counters: dict[Model, _Counters] = {}
+        self._missing, self._told_at = 0, -TELL_SECONDS
+
+    def count(self, done: Sequence[tuple[Plan, Advanced | None]]) -> None:
+        """Count what a batch did to sessions."""
+        sums: dict[Model, _Sums] = {}
+        replayed = regressed = missing = 0
+        for plan, advanced in done:
+            for decision in plan.decisions:
+                if isinstance(decision, Answer):
+                    replayed += decision.replayed
+                else:
+                    regressed += isinstance(decision, SessionRegressed)
+                    missing += isinstance(decision, NotFound) and decision.was_seen
+            if plan.standing is None:
+                continue
+            own = sums.get(plan.standing.model)
+            if own is None:
+                own = sums[plan.standing.model] = _Sums()
+            own.steps += plan.steps
+            own.opened += plan.opened
+            if advanced is not None:
+                own.forecasts += len(advanced.forecasts)
+                own.pits.append(advanced.pit)
+        self._metrics.replayed.inc(replayed)
+        self._metrics.regressed.inc(regressed)
+        self._count_missing(missing)
+        for model, each in sums.items():
+            if model not in self._counters:
+                self._counters[model] = _Counters(self._metrics, model)
+            self._counters[model].add(each)
+
+    def _count_missing(self, missing: int) -> None:
+        """Count sessions of which Redis has no trace, and tell the log about once a second."""
+        self._metrics.sessions_missing.inc(missing)
+        self._missing += missing
+        now = time.monotonic()
+        if self._missing and now >= self._told_at + TELL_SECONDS:
+            log.warning(
+                "%d requests were for sessions that Redis has no trace of, although their callers had seen them: it "
+                "has lost them, or they expired long ago",
+                self._missing,
+            )
+            self._missing, self._told_at = 0, now
+
+
+class _Sums:
+    """Of one model in one batch."""
+
+    def __init__(self) -> None:
+        self.steps = self.forecasts = self.opened = 0
+        self.pits: list[NDArray[np.float64]] = []
+
+
+class _Counters:
+    """The counters of one model, found once."""
+
+    def __init__(self, metrics: Metrics, model: Model) -> None:
+        labels = model.labels
+        self._observations = metrics.observations.labels(*labels)
+        self._forecasts = metrics.forecasts.labels(*labels)
+        self._opened = metrics.sessions_opened.labels(*labels)
+        counters = metrics.interval_observations
+        self._intervals = [
+            (each, counters.labels(*labels, each.level, "true"), counters.labels(*labels, each.level, "false"))
+            for each in intervals(model.config.quantile_levels)
+        ]
+
+    def add(self, sums: _Sums) -> None:
+        self._observations.inc(sums.steps)
+        self._forecasts.inc(sums.forecasts)
+        self._opened.inc(sums.opened)
+        if not sums.pits or not self._intervals:
+            return
+        pit = np.concatenate(sums.pits).ravel()
+        pit = pit[~np.isnan(pit)]
+        if not pit.size:
+            return
+        for (_, low, high), inside, outside in self._intervals:
+            count = int(np.count_nonzero((low <= pit) & (pit <= high)))
+            inside.inc(count)
+            outside.inc(pit.size - count)

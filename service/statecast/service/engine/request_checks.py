@@ -1,0 +1,119 @@
+"""Whether the fields of a request fit its session's model; one that does not is refused by name."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statecast.service.engine.request import Opening, Request
+from statecast.service.errors import InvalidRequest, quoted
+from statecast.service.models.registry import Model
+
+Rows = NDArray[np.float64]
+
+
+def rows_of(model: Model, request: Request, max_steps: int) -> Rows:
+    """The request's observations [time, targets and covariates], NaN where nothing is known.
+
+    Raises:
+        InvalidRequest: if they do not make whole time steps, are more than `max_steps`, or are none of the classes.
+    """
+    values, targets = request.values, model.targets
+    if values.size == model.width == 1 >= request.width and not (request.covariates.size or model.config.classes):
+        return values.reshape(1, 1)  # as almost always
+    _check_width(model, request)
+    steps = values.size // targets
+    if steps > max_steps:
+        raise InvalidRequest(
+            "observations.values",
+            f"{steps} time steps are more than the {max_steps} that one request may append; send them in several",
+        )
+    _check_symbols(model, values)
+    _check_covariates(model, request.covariates, steps, "observations.covariates")
+    if model.width == targets:
+        return values.reshape(steps, targets)
+    rows = np.full((steps, model.width), np.nan)
+    rows[:, :targets] = values.reshape(steps, targets)
+    if request.covariates.size:
+        rows[:, targets:] = request.covariates.reshape(steps, model.width - targets)
+    return rows
+
+
+def _check_width(model: Model, request: Request) -> None:
+    targets, names = model.targets, ", ".join(model.config.targets)
+    if request.width not in (0, targets):
+        raise InvalidRequest(
+            "observations.targets", f"{request.width} values a time step, but {model} has {targets}: {names}"
+        )
+    if request.values.size % targets:
+        raise InvalidRequest(
+            "observations.values",
+            f"{request.values.size} values do not make whole time steps of {targets} targets ({names})",
+        )
+
+
+def check_forecast(model: Model, request: Request) -> None:
+    """Whether the model can forecast what the request wants.
+
+    Raises:
+        InvalidRequest: if the horizon, a level or the future covariates are not for this model.
+    """
+    if request.horizon > model.config.horizon:
+        raise InvalidRequest(
+            "horizon", f"{request.horizon} is beyond the {model.config.horizon} steps that {model} forecasts"
+        )
+    if request.quantile_levels:
+        _check_levels(model, request)
+    if request.future_covariates.size:
+        _check_covariates(model, request.future_covariates, request.horizon, "future_covariates")
+
+
+def check_categories(model: Model, opening: Opening) -> None:
+    """Whether the model has the categories that the session is to have; their values may be any.
+
+    Raises:
+        InvalidRequest: if it does not have one.
+    """
+    if not opening.categories:
+        return
+    there = [category.name for category in model.config.categories]
+    for name in opening.categories:
+        if name not in there:
+            raise InvalidRequest(
+                f"{opening.where}.categories[{quoted(name)}]",
+                f"{model} has no such category; " + (f"it has: {', '.join(there)}" if there else "it has none"),
+            )
+
+
+def _check_levels(model: Model, request: Request) -> None:
+    known = model.config.quantile_levels
+    if not known and request.quantile_levels:
+        raise InvalidRequest("quantile_levels", f"{model} forecasts probabilities of classes, which have no quantiles")
+    for position, level in enumerate(request.quantile_levels):
+        if not known[0] <= level <= known[-1]:
+            raise InvalidRequest(
+                f"quantile_levels[{position}]",
+                f"{level:g} is outside {known[0]:g}..{known[-1]:g}, the range of {model}",
+            )
+
+
+def _check_symbols(model: Model, values: Rows) -> None:
+    if not (count := len(model.config.classes)):
+        return
+    # NaN, a symbol that is missing, compares as false.
+    wrong = np.flatnonzero((values < 0) | (values >= count) | (np.trunc(values) < values))
+    if wrong.size:
+        raise InvalidRequest(
+            f"observations.values[{wrong[0]}]",
+            f"{values[wrong[0]]:g} is not the number of one of the classes of {model}: 0 to {count - 1}, or NaN",
+        )
+
+
+def _check_covariates(model: Model, covariates: Rows, steps: int, field: str) -> None:
+    """Whether so many covariates are those of so many steps; none at all always are, since nothing is known then."""
+    names = model.config.covariates
+    if not covariates.size or covariates.size == steps * len(names):
+        return
+    if not names:
+        raise InvalidRequest(field, f"{model} has no covariates")
+    raise InvalidRequest(
+        field, f"{covariates.size} values are not {steps} time steps of {len(names)} covariates ({', '.join(names)})"
+    )

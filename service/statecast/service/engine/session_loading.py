@@ -1,0 +1,142 @@
+"""Where a session stands at the start of a batch, out of memory or out of its record."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statecast.model import TimeZoneError, Zone
+from statecast.service.engine.clock import times_up_to
+from statecast.service.engine.standing import Standing
+from statecast.service.errors import PreconditionFailed, Reason, quoted
+from statecast.service.models.registry import Model, Registry
+from statecast.service.store.record import DamagedRecord, Entry, Record, Snapshot, decode, has_expired
+from statecast.service.store.redis_store import Stored
+from statecast.service.version import Version, chain
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The trace of a session that is no more: why, and where it stood."""
+
+    reason: Reason
+    version: Version
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A session before a batch; `standing` is None if it does not exist, and `gone` tells why if that can be told.
+
+    Its state is in `row` of the hot sessions, or in the bytes of `snapshot` followed by the steps `replay`
+    [time, targets and covariates], or, with neither, that of a session that has taken nothing.
+    """
+
+    standing: Standing | None = None
+    stamp: bytes = b""
+    steps_since_snapshot: int = 0
+    row: int | None = None
+    gone: Gone | None = None
+    snapshot: bytes | None = None
+    replay: NDArray[np.float64] | None = None
+
+    @property
+    def replayed_steps(self) -> int:
+        """How many steps come after the snapshot."""
+        return 0 if self.replay is None else len(self.replay)
+
+
+def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
+    """A session from its record, if there is one.
+
+    Raises:
+        PreconditionFailed: if the record is damaged, or of a model that is not loaded as it was.
+        Unavailable: if the record is of a model that is being loaded.
+    """
+    if stored is None:
+        return Loaded()
+    try:
+        record = decode(session_id, stored.data)
+        if reason := _why_gone(record.snapshot, stored.remaining_ms):
+            return Loaded(gone=Gone(reason, record.newest.version), stamp=record.stamp)
+        model = _model(session_id, record.snapshot, registry)
+        _check(record, model)
+        zone = Zone.parse(record.snapshot.time_zone)
+    except TimeZoneError as error:
+        raise PreconditionFailed(
+            f"the record of session {quoted(session_id)}: {error}; this server's time zone data may be too old, which "
+            "the package tzdata mends",
+            Reason.RECORD_DAMAGED,
+        ) from error
+    except DamagedRecord as error:
+        raise PreconditionFailed(
+            f"the record of session {quoted(session_id)} is damaged: {error}; close the session, open it anew and send "
+            "its history again",
+            Reason.RECORD_DAMAGED,
+        ) from error
+    snapshot, entries = record.snapshot, record.entries
+    standing = Standing(
+        model,
+        snapshot.version,
+        snapshot.last_time,
+        snapshot.ttl_ms,
+        snapshot.recent,
+        snapshot.lineage,
+        snapshot.categories,
+        zone,
+        snapshot.max_ahead_ms,
+    )
+    for entry in entries:
+        standing = standing.after(entry)
+    return Loaded(
+        standing,
+        stamp=record.stamp,
+        steps_since_snapshot=standing.version.step - snapshot.version.step,
+        snapshot=snapshot.state,
+        replay=np.concatenate([entry.rows for entry in entries]) if entries else None,
+    )
+
+
+def read(session_id: str, data: bytes) -> Record | None:
+    """The record, if it is whole, whatever wrote it."""
+    try:
+        return decode(session_id, data)
+    except DamagedRecord:
+        return None
+
+
+def _why_gone(snapshot: Snapshot, remaining_ms: int) -> Reason | None:
+    if snapshot.closed:
+        return Reason.SESSION_CLOSED
+    return Reason.SESSION_EXPIRED if has_expired(snapshot, remaining_ms) else None
+
+
+def _model(session_id: str, snapshot: Snapshot, registry: Registry) -> Model:
+    model = registry.find(snapshot.model, snapshot.model_version)
+    if model is None:
+        registry.check_coming(snapshot.model, snapshot.model_version)
+    if model is None or model.digest_bytes != snapshot.model_digest:
+        state = "is not loaded" if model is None else "has other weights now"
+        raise PreconditionFailed(
+            f"session {quoted(session_id)} was written by model {snapshot.model} version {snapshot.model_version}, "
+            f"which {state}; bring that model back, or close the session and open it anew",
+            Reason.MODEL_CHANGED,
+        )
+    return model
+
+
+def _check(record: Record, model: Model) -> None:
+    """A record may be whole and yet not fit the model, or not be the history that its tags claim."""
+    snapshot = record.snapshot
+    if len(snapshot.state) != model.forecaster.layout.nbytes or snapshot.width != model.width:
+        raise DamagedRecord("its state has another size than the model's")
+    version = snapshot.version
+    for entry in record.entries:
+        version = chain(version, entry.rows, _times(entry, model))
+        if version != entry.version:
+            raise DamagedRecord(f"its entries do not lead to {Version(*entry.version)}")
+
+
+def _times(entry: Entry, model: Model) -> list[int] | None:
+    if model.frequency is None or entry.last_time is None:
+        return None
+    return times_up_to(entry.last_time, len(entry.rows), model.frequency)

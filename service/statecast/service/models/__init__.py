@@ -1,0 +1,1 @@
+"""The loaded models, and the watcher of the models folder."""

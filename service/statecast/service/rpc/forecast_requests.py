@@ -1,0 +1,74 @@
+"""From the message of a Forecast call to the engine's request."""
+
+from collections.abc import Sequence
+
+from statecast.service.engine.request import NOTHING, Request, cost
+from statecast.service.errors import InvalidRequest
+from statecast.service.rpc.fields import (
+    to_nanoseconds,
+    to_numbers,
+    to_request_id,
+    to_seconds,
+    to_session_id,
+    to_times,
+    to_version,
+)
+from statecast.service.rpc.sessions import to_opening
+from statecast.v1.forecast_service_pb2 import ForecastRequest
+
+MAX_QUANTILE_LEVELS = 128
+LONGEST_TIMEOUT_SECONDS = 86_400 * 365
+
+
+def to_request(message: ForecastRequest, deadline: float | None = None) -> Request:
+    """The request of a Forecast call, to be answered until `deadline` on the clock of time.monotonic.
+
+    Raises:
+        InvalidRequest: naming the field that is wrong.
+    """
+    observations, levels, future = message.observations, message.quantile_levels, message.future_covariates
+    has = message.HasField
+    return Request(
+        session_id=to_session_id(message.session_id),
+        opening=to_opening(message.open, "open") if has("open") else None,
+        values=to_numbers(observations.values, "observations.values"),
+        covariates=to_numbers(observations.covariates, "observations.covariates"),
+        width=observations.targets,
+        start_time=(
+            to_nanoseconds(observations.start_time, "observations.start_time")
+            if observations.HasField("start_time")
+            else None
+        ),
+        times=to_times(observations.times, len(observations.values), "observations.times"),
+        horizon=message.horizon,
+        quantile_levels=_quantile_levels(levels) if levels else (),
+        future_covariates=to_numbers(future, "future_covariates") if future else NOTHING,
+        explain=message.explain,
+        request_id=to_request_id(message.request_id),
+        if_version=to_version(message.if_version) if has("if_version") else None,
+        last_seen=to_version(message.last_seen) if has("last_seen") else None,
+        deadline=deadline,
+    )
+
+
+def cost_of(message: ForecastRequest) -> int:
+    """The cost of the request that the message will become."""
+    observed = message.observations
+    numbers = len(observed.values) + len(observed.covariates) + len(observed.times)
+    return cost(numbers, message.horizon, explain=message.explain)
+
+
+def to_timeout(message: ForecastRequest) -> float | None:
+    """How many seconds the caller of a Forecast call waits, if the message tells."""
+    if not message.HasField("timeout"):
+        return None
+    seconds = to_seconds(message.timeout, "timeout")
+    if not 0 < seconds <= LONGEST_TIMEOUT_SECONDS:
+        raise InvalidRequest("timeout", f"{seconds:g} s is not more than 0 and at most {LONGEST_TIMEOUT_SECONDS} s")
+    return seconds
+
+
+def _quantile_levels(levels: Sequence[float]) -> tuple[float, ...]:
+    if len(levels) > MAX_QUANTILE_LEVELS:
+        raise InvalidRequest("quantile_levels", f"{len(levels)} levels are more than {MAX_QUANTILE_LEVELS}")
+    return tuple(levels)

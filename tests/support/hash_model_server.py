@@ -1,0 +1,67 @@
+"""`statecast serve` with the chain model and a tiny LSTM: python -m support.hash_model_server, with the same options.
+
+If the variable TORTURE_HOLD names a file, the next batch of the chain model after that file appears is held between
+load and commit: the file gets the suffix `.held`, and the batch goes on once that is gone.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+from statecast.model import State
+from statecast.service.cli.main import setting_options
+from statecast.service.models.registry import Model, Registry
+from statecast.service.server import run
+from statecast.service.settings import Settings
+from support.hash_model import ChainModel, ChainTrace
+from support.models import tiny_model
+
+HOLD_VARIABLE = "TORTURE_HOLD"
+HELD_SUFFIX = ".held"
+LONGEST_HOLD_SECONDS = 60.0
+
+
+class HeldChainModel(ChainModel):
+    """A chain model whose batches can be held up by a file."""
+
+    def __init__(self, hold: Path) -> None:
+        super().__init__()
+        self._hold = hold
+        self._held = hold.with_name(hold.name + HELD_SUFFIX)
+
+    def advance(self, state: State, values: Tensor, lengths: Tensor | None = None, **_: Tensor | None) -> ChainTrace:
+        trace = super().advance(state, values, lengths)
+        if values.shape[1] and self._hold.exists():
+            self._hold.rename(self._held)
+            deadline = time.monotonic() + LONGEST_HOLD_SECONDS
+            while self._held.exists() and time.monotonic() < deadline:
+                time.sleep(0.002)
+        return trace
+
+
+def load_models(folder: Path | None, default: str, device: torch.device, *, require_all: bool) -> Registry:
+    """The chain model, which is the default one, and the tiny LSTM."""
+    hold = os.environ.get(HOLD_VARIABLE)
+    chain = HeldChainModel(Path(hold)) if hold else ChainModel()
+    return Registry([Model(chain), Model(tiny_model())], "chain")
+
+
+@click.command()
+@setting_options
+def main(**options: Any) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    settings = Settings(**options)
+    logging.basicConfig(level=settings.log_level.upper(), stream=sys.stderr)
+    asyncio.run(run(settings, load_models))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Two servers on one private Redis, each of which can be killed and started again where it was.
+
+One speaks gRPC itself, the other has workers that do.
+"""
+
+import os
+import re
+import signal
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from support import short_folder
+from support.hash_model_server import HELD_SUFFIX, HOLD_VARIABLE
+from support.redis_process import RedisProcess, redis_binaries
+from support.servers import ServerProcess, workers
+
+WORKERS = (0, 2)
+"""How many each server has."""
+SERVERS = len(WORKERS)
+MODULE = ("support.hash_model_server",)
+TESTS = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the stage is set: Redis's `appendfsync`, and options of both servers."""
+
+    appendfsync: str = "always"
+    server_options: Sequence[str] = ()
+
+
+class Stage:
+    """Everything that can be broken."""
+
+    def __init__(self, folder: Path, setting: Setting) -> None:
+        self.folder = folder
+        self.redis = RedisProcess(next(iter(redis_binaries().values())), folder, appendfsync=setting.appendfsync)
+        self._options = ("--redis-url", self.redis.url, *setting.server_options)
+        self.servers = [self._start(number) for number in range(SERVERS)]
+        self.ports: list[int] = []
+
+    def wait(self) -> None:
+        """Until everything serves."""
+        self.ports = [server.port for server in self.servers]
+
+    @property
+    def targets(self) -> list[str]:
+        return [f"127.0.0.1:{port}" for port in self.ports]
+
+    def kill_server(self, number: int) -> None:
+        """SIGKILL, and the same server again on the same port."""
+        self.servers[number].kill()
+        self.servers[number] = self._start(number, self.ports[number])
+        assert self.servers[number].port == self.ports[number]
+
+    def kill_workers(self) -> int:
+        """SIGKILL of all processes that speak gRPC for a server; how many there were."""
+        found = [worker for server in self.servers for worker in workers(server.process.pid)]
+        for worker in found:
+            worker.kill()
+        return len(found)
+
+    def hold_file(self, number: int) -> Path:
+        """While it exists, the server's next batch waits between load and commit."""
+        return self.folder / f"hold-{number}"
+
+    def held_file(self, number: int) -> Path:
+        """Exists while the server's batch waits."""
+        return self.folder / f"hold-{number}{HELD_SUFFIX}"
+
+    def signal_server(self, number: int, signal_number: signal.Signals) -> None:
+        os.kill(self.servers[number].process.pid, signal_number)
+
+    def counter(self, number: int, name: str) -> float:
+        """A counter of the server's metrics: "conflicts" for statecast_conflicts_total."""
+        url = f"http://127.0.0.1:{self.servers[number].metrics_port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            found = re.search(rf"^statecast_{name}_total (\S+)", answer.read().decode(), re.MULTILINE)
+        assert found is not None
+        return float(found.group(1))
+
+    def has_grown(self, number: int, name: str, before: float) -> bool:
+        """Whether that counter is beyond `before`."""
+        return self.counter(number, name) > before
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.kill()
+        self.redis.kill()
+
+    def _start(self, number: int, port: int = 0) -> ServerProcess:
+        path = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
+        environment = {"PYTHONPATH": path, HOLD_VARIABLE: str(self.hold_file(number))}
+        options = (*self._options, "--workers", str(WORKERS[number]))
+        return ServerProcess(*options, port=port, module=MODULE, environment=environment)
+
+
+@contextmanager
+def staged(setting: Setting) -> Iterator[Stage]:
+    """A stage that is cleared away afterwards."""
+    with short_folder() as folder:
+        stage = Stage(folder, setting)
+        try:
+            stage.wait()
+            yield stage
+        finally:
+            stage.stop()
+
+
+def address(targets: Sequence[str]) -> str:
+    """One name for several servers, between which a client alternates."""
+    return "ipv4:" + ",".join(targets)

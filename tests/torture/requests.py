@@ -1,0 +1,216 @@
+"""Who asks what next: sessions, values that nobody has sent before, and the record of all that."""
+
+import random
+import threading
+import time
+import uuid
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from support.hash_model import HORIZON, LARGEST_VALUE, read
+from support.history import Acked, Call, History, Kind, Outcome, Refused, Unknown
+from support.models import HORIZON as TINY_HORIZON
+
+from statecast.client import (
+    AsyncSession,
+    Cancelled,
+    DeadlineExceeded,
+    Forecast,
+    Receipt,
+    RequestOutdated,
+    ResourceExhausted,
+    ServerError,
+    Session,
+    StatecastError,
+    Unavailable,
+)
+from statecast.client.errors import KINDS
+from statecast.service.version import Version
+
+Answer: TypeAlias = Receipt | Forecast | Session | AsyncSession | None
+REMEMBERED = 15
+"""While the outcome of a request is unknown, this many others may be appended to its session, says the manual."""
+PATIENCE_SECONDS = 120.0
+MOST_VALUES = 4
+FORK = "-fork-"
+_CODES: dict[type, str] = {kind: code.name for code, kind in KINDS.items()}
+_AGAIN = (Unavailable, DeadlineExceeded, Cancelled, ResourceExhausted)
+
+
+@dataclass(eq=False)
+class Ask:
+    """A call that is being made."""
+
+    caller: str
+    session: str
+    kind: Kind
+    values: tuple[int, ...] = ()
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started: float = field(default_factory=time.monotonic)
+    source: str = ""
+    """What a fork copies."""
+    others: int = 0
+    """How many other requests may have been appended since it began."""
+
+    @property
+    def horizon(self) -> int:
+        return horizon_of(self.session)
+
+    def call(self, outcome: Outcome) -> Call:
+        now = time.monotonic()
+        told = (self.caller, self.session, self.kind, self.request_id, self.values, self.started, now, outcome)
+        return Call(*told, source=self.source)
+
+
+def model_of(session: str) -> str:
+    """Which model a session of the torture runs on: its name begins with it."""
+    return session.partition("-")[0]
+
+
+def is_fork(session: str) -> bool:
+    """Whether the session was made by a fork, so that nobody opens it, and it may be closed."""
+    return FORK in session
+
+
+def horizon_of(session: str) -> int:
+    return HORIZON if model_of(session) == "chain" else TINY_HORIZON
+
+
+def sessions_of(chains: int, tinies: int) -> list[str]:
+    """Names of sessions of both models."""
+    return [f"chain-{number}" for number in range(chains)] + [f"tiny-{number}" for number in range(tinies)]
+
+
+class Values:
+    """Whole numbers, each given out once."""
+
+    def __init__(self) -> None:
+        self._next = 1
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> tuple[int, ...]:
+        with self._lock:
+            first, self._next = self._next, self._next + count
+        assert self._next <= LARGEST_VALUE
+        return tuple(range(first, first + count))
+
+
+class Desk:
+    """Hands out what to ask to any number of callers, and keeps the answers.
+
+    Attributes:
+        sessions: What may be asked for; forks come and go.
+        forks: The share of calls that fork a session, or close one that was forked.
+    """
+
+    def __init__(self, sessions: Sequence[str], seed: int, history: History | None = None, forks: float = 0.0) -> None:
+        self.history = history or History()
+        self.values = Values()
+        self.sessions = list(sessions)
+        self.forks = forks
+        self._known: set[str] = set()
+        self._random = random.Random(seed)
+        self._under_way: dict[str, list[Ask]] = {}
+        self._lock = threading.Lock()
+
+    def shares(self, count: int) -> "list[Desk]":
+        """A desk for each caller: the sessions are divided among them, and everything else is one."""
+        shares = [Desk(self.sessions[number::count], number, self.history) for number in range(count)]
+        for share in shares:
+            share.values = self.values
+        return shares
+
+    def next(self, caller: str, *, steps_of: str = "") -> Ask | None:
+        """Something to ask; None if every session that was looked at has too much under way.
+
+        Args:
+            caller: Who asks.
+            steps_of: Nothing but steps, of sessions on that model.
+        """
+        with self._lock:
+            for _ in range(20):
+                session = self._random.choice(self.sessions)
+                others = self._under_way.setdefault(session, [])
+                free = all(ask.others < REMEMBERED for ask in others) and len(others) <= REMEMBERED
+                if free and (not steps_of or model_of(session) == steps_of):
+                    break
+            else:
+                return None
+            kind = Kind.STEP if steps_of else self._kind(session)
+            if kind is Kind.FORK:
+                child = f"{model_of(session)}{FORK}{uuid.uuid4().hex}"
+                return Ask(caller, child, kind, source=session)
+            count = self._random.randint(1, MOST_VALUES) if kind in (Kind.STEP, Kind.OBSERVE) else 0
+            ask = Ask(caller, session, kind, self.values.take(count), others=len(others))
+            if ask.values:
+                for each in others:
+                    each.others += 1
+                others.append(ask)
+            return ask
+
+    def settled(self, ask: Ask, outcome: Outcome) -> None:
+        with self._lock:
+            if ask in self._under_way.get(ask.session, ()):
+                self._under_way[ask.session].remove(ask)
+            if isinstance(outcome, Acked):
+                self._known.add(ask.session)
+                if ask.kind is Kind.FORK:
+                    self.sessions.append(ask.session)
+            elif isinstance(outcome, Refused) and ask.kind is not Kind.CLOSE and ask.session in self.sessions:
+                self.sessions.remove(ask.session)  # it has been closed, and said so
+        self.history.add(ask.call(outcome))
+
+    def _kind(self, session: str) -> Kind:
+        if self._random.random() < self.forks:
+            if is_fork(session):
+                return Kind.CLOSE
+            if session in self._known:
+                return Kind.FORK
+        return self._random.choices((Kind.STEP, Kind.OBSERVE, Kind.FORECAST), (6, 2, 2))[0]
+
+
+def settling(ask: Ask) -> Generator[None, Answer, Outcome]:
+    """Has the request sent, again and again under its id, until it is known what became of it."""
+    while True:
+        try:
+            return acked(ask.session, (yield))
+        except StatecastError as error:
+            if not is_again(error):
+                return refused(error)
+            if ask.kind is Kind.FORK:  # the client keeps its id to itself, so that nobody else can repeat it
+                return Unknown(str(error))
+            if time.monotonic() > ask.started + PATIENCE_SECONDS:
+                return Unknown(str(error))
+
+
+def is_again(error: StatecastError) -> bool:
+    """Whether the request may be sent again, as its outcome is unknown or it was only turned away."""
+    return isinstance(error, _AGAIN)
+
+
+def acked(session: str, answer: Any) -> Acked:
+    """An answer as the history keeps it."""
+    if answer is None:  # of a close
+        return Acked(None)
+    version = Version(answer.version.step, answer.version.tag)
+    told = forecast = None
+    if isinstance(answer, Forecast):
+        if model_of(session) == "chain":
+            told = read(answer.values)
+        else:
+            forecast = answer.values
+    replayed, opened = getattr(answer, "replayed", False), getattr(answer, "opened", False)  # a fork is a session
+    return Acked(version, replayed, opened, told, forecast)
+
+
+def refused(error: StatecastError) -> Refused | Unknown:
+    """A refusal as the history keeps it; that nobody can tell any more what became of a request is none."""
+    if isinstance(error, RequestOutdated) and error.outcome_unknown:
+        return Unknown(error.message)
+    if isinstance(error, ServerError):
+        return Refused(error.message.partition(":")[0], error.message, error.message)
+    code = _CODES.get(type(error), type(error).__name__)
+    if code == type(error).__name__ and not error.reason:
+        raise error  # not the server's word
+    return Refused(code, error.reason, error.message)
