@@ -18,7 +18,7 @@ test: .venv/dev
 # Faults at length, then hostile bytes: prints a line for each. Half an hour; make torture QUICK=1 takes three minutes.
 torture: .venv/dev
 	cd tests && ../$(BIN)/python -m torture $(if $(QUICK),--quick)
-	cd tests && ../$(BIN)/python -m hostile $(if $(QUICK),--examples 3000)
+	cd tests && ../$(BIN)/python -m fuzz $(if $(QUICK),--examples 3000)
 
 # Seeded bugs, one after the other: prints which test catches each.
 mutants: .venv/dev

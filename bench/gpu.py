@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from statecast.model import Forecaster, ModelConfig
-from statecast.model.layers.cells import Memory, RecurrentLayers
+from statecast.model.layers.cells import RecurrentLayers, RecurrentState
 
 LAYERS, WARM_UPS = 2, 3
 CATCH_UP_STEPS = 10_000
@@ -91,7 +91,7 @@ def largest_error(model: Forecaster, device: torch.device) -> float:
     exact.load_state_dict({name: weight.double().cpu() for name, weight in layers.fused.state_dict().items()})
     inputs = torch.randn(64, 64, layers.fused.input_size)
     nothing = torch.zeros(64, LAYERS, layers.hidden_size, device=device)
-    memory, outputs = Memory(nothing, nothing), []
+    memory, outputs = RecurrentState(nothing, nothing), []
     with torch.inference_mode():
         for step in range(inputs.shape[1]):
             output, memory = layers(inputs[:, step : step + 1].to(device), memory)
@@ -107,7 +107,7 @@ def step_row(model: Forecaster, device: Device, batch: int, repeats: int) -> str
     values = torch.randn(batch, 1, 1, dtype=torch.float64, device=device.device)
     taken = device.seconds(lambda: model.advance(state, values), repeats)
     inputs = torch.randn(batch, 1, model.cell.fused.input_size, device=device.device)
-    memory = Memory(state["hidden"], state["cell"])
+    memory = RecurrentState(state["hidden"], state["cell"])
     cell = device.seconds(lambda: model.cell(inputs, memory), repeats)
     floor = device.floor_seconds(model.cell, batch)
     return (

@@ -24,13 +24,13 @@ RATE = 250
 WARM_SECONDS, START_SECONDS = 3.0, 4.0
 """Before a load is sampled, and what it may take until it begins."""
 PARTS: Mapping[str, Sequence[str]] = {
-    "loads and commits": ("(redis/", "service/store/store.py"),
+    "loads and commits": ("(redis/", "service/store/redis_store.py"),
     "entries, snapshots": ("service/store/record.py", "service/engine/write.py"),
-    "states in memory": ("service/engine/hot.py",),
+    "states in memory": ("service/engine/session_cache.py",),
     "forecast": ("service/engine/forecasts.py",),
     "observation": ("Forecaster.advance",),
     "decide": ("service/engine/plan.py",),
-    "counters": ("service/engine/tally.py", "service/metrics.py", "(prometheus_client/"),
+    "counters": ("service/engine/counters.py", "service/metrics.py", "(prometheus_client/"),
     "requests, answers": ("service/rpc/",),
     "queue, batches": ("service/engine/",),
     "gRPC, event loop": ("(asyncio/", "(grpc/"),

@@ -94,7 +94,7 @@ def of_pit(pit: NDArray[np.float32]) -> Array:
 def of_forecast(forecast: Forecast, values: Array) -> Array:
     """The same for values [rows] in a forecast's first steps: linear between quantiles, and on beyond the outermost."""
     quantiles = forecast.values[: len(values), :, 0].astype(np.float64)
-    scores = np.array([_NORMAL.inv_cdf(level) for level in forecast.levels])
+    scores = np.array([_NORMAL.inv_cdf(level) for level in forecast.quantile_levels])
     rows, total = np.arange(len(values)), np.zeros(len(values))
     # From below and from above, which differs where quantiles are equal.
     for below, at_ties in (((quantiles < values[:, None]).sum(1), 0.0), ((quantiles <= values[:, None]).sum(1), 1.0)):

@@ -81,7 +81,7 @@ def train(cell: str, task: Task) -> Classifier:
     settings = SymbolSettings(
         seed=task.seed,
         updates=task.updates,
-        stretch=task.longest_gap + 3,  # so that the answer's gradient reaches back to the cue
+        chunk=task.longest_gap + 3,  # so that the answer's gradient reaches back to the cue
         learning_rate=5e-3,
         longest_memory=task.longest_memory,
         report_every=max(1, task.updates // 4),

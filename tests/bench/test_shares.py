@@ -15,7 +15,7 @@ def test_a_sample_belongs_to_the_first_part_that_has_a_place_on_its_stack() -> N
     found = shares(
         [
             LOOP + "Handle._run (asyncio/events.py:80) 10",
-            LOOP + "Handle._run (asyncio/events.py:80);to_request (service/rpc/forecasts.py:30) 20",
+            LOOP + "Handle._run (asyncio/events.py:80);to_request (service/rpc/forecast_requests.py:30) 20",
             ENGINE + "advance (service/engine/advance.py:70);Forecaster.advance (model/forecaster.py:99) 30",
             ENGINE + "Store.commit (service/store/store.py:145);execute (redis/client.py:867) 25",
             ENGINE + "_results (service/engine/engine.py:277) 10",

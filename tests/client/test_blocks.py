@@ -221,7 +221,7 @@ def test_buffers_and_frames_count_covariates() -> None:
     server = Server()
     for _ in range(3):
         carry_out(_operations.observe(core, told, Ask(), 1.0), server)
-    first = core.memory.first
+    first = core.replay_buffer.first
     assert first is not None
     assert first.step == 9000 - MAX_NUMBERS // 6000 * 3000
     outbox = Outbox()

@@ -48,7 +48,7 @@ def test_observe_forecast_look_close(client: Any, session: Any) -> None:
     assert forecast.version == second.version
     assert forecast.version.step == 4
     assert forecast.values.shape == (HORIZON, len(LEVELS), 1)
-    assert forecast.levels == LEVELS
+    assert forecast.quantile_levels == LEVELS
     assert forecast.targets == ("value",)
     assert np.isfinite(forecast.values).all()
     info = session.info()
@@ -189,7 +189,7 @@ def test_models_are_described(client: Any) -> None:
     assert set(TARGETS) < set(models)
     assert client.model("three") == models["three"]
     assert models["three"].targets == TARGETS["three"]
-    assert models["three"].levels == LEVELS
+    assert models["three"].quantile_levels == LEVELS
     assert models["hourly"].frequency == "h"
     assert client.model().name == "base"
 
@@ -200,7 +200,7 @@ def test_quantiles_of_any_level_in_between(session: Any) -> None:
     np.testing.assert_array_equal(forecast.median, forecast.values[:, 1, 0])
     np.testing.assert_allclose(forecast.quantile(0.3), forecast.values[:, :2, 0].mean(1), rtol=1e-5)
     asked = session.forecast(3, quantile_levels=[0.9, 0.3])
-    assert asked.levels == (0.9, 0.3)
+    assert asked.quantile_levels == (0.9, 0.3)
     np.testing.assert_allclose(asked.quantile(0.3), forecast.quantile(0.3), rtol=1e-5)
     with pytest.raises(ValueError, match="outside"):
         forecast.quantile(0.05)

@@ -7,9 +7,10 @@ from google.rpc import status_pb2
 from statecast.client import ServerError, StatecastError, Version, errors
 from statecast.client.errors import KINDS, InvalidArgument, SessionRegressed, VersionMismatch, from_status
 from statecast.service import errors as service_errors
-from statecast.service.errors import Reason, ServiceError
+from statecast.service.errors import ServiceError
 from statecast.service.rpc.status import CODE_OF_ERROR, to_status
 from statecast.service.version import Version as ServiceVersion
+from statecast.v1.reasons import Reason
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])

@@ -41,7 +41,7 @@ def test_models_tell_what_they_take(knowing: Any) -> None:
     assert demand.covariates == COVARIATES
     assert demand.categories == {"region": ("north", "south")}
     assert (demand.classes, demand.adaptive) == ((), True)
-    assert (letters.classes, letters.levels, letters.adaptive) == (SYMBOLS, (), False)
+    assert (letters.classes, letters.quantile_levels, letters.adaptive) == (SYMBOLS, (), False)
     assert (base.covariates, base.categories) == ((), {})
 
 

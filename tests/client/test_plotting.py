@@ -12,7 +12,7 @@ import torch
 
 from statecast.client import Gates
 from statecast.client.plotting import plot_gates
-from statecast.model.layers.cells import GATES, Memory, RecurrentLayers
+from statecast.model.layers.cells import GATES, RecurrentLayers, RecurrentState
 
 
 def sequence(kind: str = "lstm", requests: int = 30, layers: int = 2, hidden_size: int = 8) -> list[Gates]:
@@ -20,11 +20,11 @@ def sequence(kind: str = "lstm", requests: int = 30, layers: int = 2, hidden_siz
     torch.manual_seed(0)
     cell = RecurrentLayers(kind, 3, hidden_size, layers)
     hidden = torch.zeros(1, layers, hidden_size)
-    memory, found = Memory(hidden, hidden if kind == "lstm" else None), []
+    memory, found = RecurrentState(hidden, hidden if kind == "lstm" else None), []
     with torch.no_grad():
         for step in torch.randn(requests, 1, 1, 3):
             gates = cell.gates(step, memory)
-            memory = Memory(gates.hidden[None], None if gates.cell is None else gates.cell[None])
+            memory = RecurrentState(gates.hidden[None], None if gates.cell is None else gates.cell[None])
             state = None if gates.cell is None else gates.cell.numpy()
             found.append(Gates(gates.names, gates.values.numpy(), state, gates.hidden.numpy()))
     return found

@@ -278,7 +278,9 @@ def test_a_repeated_request_still_tells_what_was_seen_when_it_was_first_sent(
     proxy.faults.clear()
     for value in range(20):
         rival.observe(float(value))
-    step = session.observe(2.0).version.step  # which brings the object up to date, and pushes no memory of that request
+    step = session.observe(
+        2.0
+    ).version.step  # which brings the object up to date, and pushes no replay_buffer of that request
     with pytest.raises(RequestOutdated) as outdated:
         session.observe(1.0, request_id=caught.value.request_id)
     assert outdated.value.outcome_unknown

@@ -35,7 +35,7 @@ def quantiles() -> Forecast:
 
 def test_symbols_have_probabilities(symbols: Forecast) -> None:
     assert symbols.classes == ("a", "b", "\n")
-    assert symbols.levels == ()
+    assert symbols.quantile_levels == ()
     assert symbols.values.shape == (2, 3, 1)
     np.testing.assert_array_equal(symbols.probability("b"), [0.25, 0.125])
     assert list(symbols.most_likely) == ["a", "\n"]

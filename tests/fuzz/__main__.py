@@ -1,4 +1,4 @@
-"""Be hostile to a server and say what became of it: python -m hostile."""
+"""Be hostile to a server and say what became of it: python -m fuzz."""
 
 import asyncio
 import sys

@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from fuzz.rpcs import Answer, Rpc
-from statecast.service.errors import Reason
 from statecast.v1 import forecast_pb2
+from statecast.v1.reasons import Reason
 
 ALLOWED = frozenset({
     "OK", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "ABORTED", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED",

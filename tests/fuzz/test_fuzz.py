@@ -1,4 +1,4 @@
-"""Every RPC, with a few of the examples that `python -m hostile` has many of."""
+"""Every RPC, with a few of the examples that `python -m fuzz` has many of."""
 
 import pytest
 

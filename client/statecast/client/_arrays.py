@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from statecast.v1.limits import MAX_MAGNITUDE
+
 from ._ask import Numbers
 from .errors import invalid
-
-MAX_MAGNITUDE = 1e30
 
 
 def numbers(field: str, given: Any, columns: str) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from statecast.v1 import forecast_service_pb2
+from statecast.v1.reasons import Reason
 
 from . import _messages
 from ._calls import FORECAST, FORECAST_MANY, Operation, Patience, Send, exchange
@@ -67,7 +68,7 @@ def _ask(core: SessionCore, part: Request, timeout_seconds: float) -> Operation[
 
 def _halves(part: Request, error: StatecastError) -> tuple[Request, Request] | None:
     """The halves of a part that was refused because it spans too many steps; None if that is not why."""
-    return _messages.halves(part) if error.reason == "SPAN_TOO_LONG" and len(part.observations.times) > 1 else None
+    return _messages.halves(part) if error.reason == Reason.SPAN_TOO_LONG and len(part.observations.times) > 1 else None
 
 
 def _place(error: StatecastError, part: Request, taken: int) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from statecast.v1 import forecast_pb2, forecast_service_pb2
+from statecast.v1.reasons import Reason
 
 from . import _messages
-from ._replay_buffer import START, Memory
+from ._replay_buffer import START, ReplayBuffer
 from ._times import Reading
 from .errors import NotFound, RequestOutdated, SessionRegressed, StatecastError, invalid
 from .types import Version
@@ -28,7 +29,7 @@ class SessionCore:
     Attributes:
         session_id: Its name.
         opening: How to open it with the first request that succeeds; None if it must exist.
-        memory: The last observations, in case that the server loses them.
+        replay_buffer: The last observations, in case that the server loses them.
         version: Where it stood when last heard of.
         is_open: Whether a request has succeeded: from then on the session must exist.
         was_opened_here: Whether it was opened as `opening` says; only then can it be made anew so.
@@ -43,7 +44,7 @@ class SessionCore:
 
     session_id: str
     opening: forecast_pb2.OpenOptions | None
-    memory: Memory = field(default_factory=lambda: Memory(REPLAY_REQUESTS))
+    replay_buffer: ReplayBuffer = field(default_factory=lambda: ReplayBuffer(REPLAY_REQUESTS))
     version: Version | None = None
     is_open: bool = False
     was_opened_here: bool = False
@@ -70,7 +71,7 @@ class SessionCore:
         if response.opened and self.opening is not None:
             self.opening.time_zone = self.zone_seen = request.open.time_zone
         self.zone_seen = response.forecast.time_zone or self.zone_seen
-        is_alone = self.memory.note(request, response, self.version)
+        is_alone = self.replay_buffer.note(request, response, self.version)
         if not is_alone or not request.observations.values:
             self.is_shared = not is_alone
         self.heard_at = time.monotonic()
@@ -107,7 +108,7 @@ class SessionCore:
         """Takes note that the session is gone."""
         self.is_open = True
         self.version = None
-        self.memory.forget(None)
+        self.replay_buffer.forget(None)
 
     def say_what_was_seen(self, request: Request) -> None:
         """Lets the server notice if it has lost what it acknowledged, or forgotten that it took this request before."""
@@ -130,12 +131,12 @@ class SessionCore:
         if was_tried or request.request_id in self.unsettled:
             return False
         self.version, self.is_shared = error.current, True
-        self.memory.forget(error.current)
+        self.replay_buffer.forget(error.current)
         return True
 
     def is_lost(self, error: StatecastError) -> bool:
         """Whether the error means that the server has lost the session's observations, or all of the session."""
-        if isinstance(error, NotFound) and error.reason == "SESSION_NOT_FOUND" and self.version is not None:
+        if isinstance(error, NotFound) and error.reason == Reason.SESSION_NOT_FOUND and self.version is not None:
             return time.monotonic() < self.heard_at + self._trace_seconds
         return isinstance(error, SessionRegressed)
 

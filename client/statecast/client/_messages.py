@@ -15,9 +15,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
+from statecast.v1.limits import MAX_MAGNITUDE
 
 from . import _wire
-from ._arrays import MAX_MAGNITUDE, covariate_rows, numbers
+from ._arrays import covariate_rows, numbers
 from ._ask import Ask, Numbers, Observations
 from ._times import UNDATED, Dated, Instants
 from ._zones import as_datetime, zone_name
@@ -251,7 +252,7 @@ def to_forecast(response: forecast_service_pb2.ForecastResponse) -> Forecast:
         start_time=as_datetime(message.start_time, message.time_zone) if message.HasField("start_time") else None,
         frequency=message.frequency,
         targets=tuple(message.targets),
-        levels=tuple(message.quantile_levels),
+        quantile_levels=tuple(message.quantile_levels),
         values=_wire.floats(message, forecast_pb2.Forecast.VALUES_FIELD_NUMBER).reshape(shape),
         classes=tuple(message.classes),
         pit=_pit(response, len(message.targets)),
@@ -303,7 +304,7 @@ def to_model_info(message: model_service_pb2.Model) -> ModelInfo:
         frequency=message.frequency,
         targets=tuple(message.targets),
         horizon=message.horizon,
-        levels=tuple(message.quantile_levels),
+        quantile_levels=tuple(message.quantile_levels),
         cell=message.cell,
         layers=message.layers,
         hidden_size=message.hidden_size,

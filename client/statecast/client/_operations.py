@@ -17,7 +17,7 @@ from ._batches import Item
 from ._calls import Operation, Patience
 from ._core import Request, Response, SessionCore
 from ._messages import Span
-from ._replay_buffer import Memory
+from ._replay_buffer import ReplayBuffer
 from ._times import Instants, dated
 from .errors import DeadlineExceeded, InvalidArgument, SomeFailed, StatecastError, invalid
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
@@ -98,8 +98,11 @@ def new_core(
     session_id: str, opening: forecast_pb2.OpenOptions, *, resume_only: bool, replay_requests: int
 ) -> SessionCore:
     """A session that its first request opens so, unless it must exist already."""
-    name, memory = _messages.text("session_id", session_id), Memory(_messages.count("replay_requests", replay_requests))
-    return SessionCore(name, None if resume_only else opening, memory, time_zone=opening.time_zone)
+    name, replay_buffer = (
+        _messages.text("session_id", session_id),
+        ReplayBuffer(_messages.count("replay_requests", replay_requests)),
+    )
+    return SessionCore(name, None if resume_only else opening, replay_buffer, time_zone=opening.time_zone)
 
 
 def observe(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float) -> Operation[Receipt]:
@@ -219,8 +222,8 @@ def fork(
     message = _messages.fork_request(core.session_id, session_id, time_to_live, if_version, core.version)
     response = yield from _calls.exchange(_calls.FORK_SESSION, message, Patience(timeout_seconds))
     version = _messages.to_version(response.session.version)
-    memory, zone = core.memory.begun_at(version), response.session.time_zone
-    return SessionCore(session_id, None, memory, version, is_open=True, time_zone=core.time_zone, zone_seen=zone)
+    replay_buffer, zone = core.replay_buffer.begun_at(version), response.session.time_zone
+    return SessionCore(session_id, None, replay_buffer, version, is_open=True, time_zone=core.time_zone, zone_seen=zone)
 
 
 def close(core: SessionCore, timeout_seconds: float) -> Operation[None]:

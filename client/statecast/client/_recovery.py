@@ -21,7 +21,7 @@ def restore(core: SessionCore, lost: StatecastError, timeout_seconds: float) -> 
         StatecastError: `lost`, which then says why that cannot be done, or what a request failed with.
     """
     at = lost.current if isinstance(lost, SessionRegressed) else START
-    missing = None if at is None else core.memory.since(at)
+    missing = None if at is None else core.replay_buffer.since(at)
     if isinstance(lost, SessionRegressed):
         lost.last_seen = core.version
     elif not core.was_opened_here:
@@ -56,7 +56,7 @@ def _send_again(
     try:
         response = yield from exchange(FORECAST, request, Patience(timeout_seconds))
     except VersionMismatch as moved:
-        if moved.current is None or core.memory.since(moved.current) is None:
+        if moved.current is None or core.replay_buffer.since(moved.current) is None:
             raise _beyond_repair(core, lost) from moved
         return False
     except NotFound as vanished:
@@ -73,7 +73,7 @@ def _send_again(
 
 def _beyond_repair(core: SessionCore, lost: StatecastError) -> StatecastError:
     """The error with the reason why the buffer does not help."""
-    first = core.memory.first
+    first = core.replay_buffer.first
     reach = "is empty" if first is None else f"holds nothing but what followed on {first} without others in between"
     lost.message += f"; nothing more was sent again, since the replay buffer {reach}"
     lost.args = (lost.message,)

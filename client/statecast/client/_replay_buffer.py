@@ -21,7 +21,7 @@ class Taken:
     after: Version
 
 
-class Memory:
+class ReplayBuffer:
     """A bounded buffer of consecutive observations.
 
     It holds at most `max_requests` requests, and at most 10,000 values and covariates of them. Where somebody else
@@ -60,7 +60,7 @@ class Memory:
         if before is None or not is_alone:
             self.forget(after)
         elif values:
-            # As bytes, which do not keep the request and all that it holds in memory.
+            # As bytes, which do not keep the request and all that it holds in replay_buffer.
             observations = request.observations.SerializeToString()
             size = values + len(request.observations.covariates)
             self._taken.append(Taken(observations, size, request.request_id, after))
@@ -77,11 +77,11 @@ class Memory:
         self._taken.clear()
         self._numbers = 0
 
-    def begun_at(self, version: Version) -> "Memory":
+    def begun_at(self, version: Version) -> "ReplayBuffer":
         """An empty buffer of the same size, of a session that stands at `version`."""
-        memory = Memory(self._max_requests)
-        memory.forget(version)
-        return memory
+        replay_buffer = ReplayBuffer(self._max_requests)
+        replay_buffer.forget(version)
+        return replay_buffer
 
     def since(self, version: Version) -> list[Taken] | None:
         """What the session took after it stood at `version`; None if that is not known any more."""

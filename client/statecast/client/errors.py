@@ -30,6 +30,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from statecast.v1 import forecast_pb2
+from statecast.v1.reasons import Reason
 
 from .types import Forecast, Receipt, Version
 
@@ -183,13 +184,13 @@ KINDS: dict[grpc.StatusCode, type[StatecastError]] = {
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
 }
 _BY_REASON: dict[str, type[StatecastError]] = {
-    "SESSION_REGRESSED": SessionRegressed,
-    "REQUEST_OUTDATED": RequestOutdated,
+    Reason.SESSION_REGRESSED: SessionRegressed,
+    Reason.REQUEST_OUTDATED: RequestOutdated,
 }
 # What a connection that breaks can end a call with, too; the server's own errors come with a status.
 _TRANSPORT = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
 # Reasons that say that the request was not carried out, whatever the code.
-_NOTHING_DONE = ("STORE_UNREACHABLE", "CONTENDED", "DRAINING", "DEADLINE_PASSED")
+_NOTHING_DONE = (Reason.STORE_UNREACHABLE, Reason.CONTENDED, Reason.DRAINING, Reason.DEADLINE_PASSED)
 # How gRPC begins to say that there was nobody to send the request to.
 _NOT_SENT = ("failed to connect", "connections to all backends failing", "DNS resolution failed")
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
@@ -197,7 +198,7 @@ _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 def invalid(field: str, problem: str) -> InvalidArgument:
     """The error of a field that is refused before it is sent."""
-    error = InvalidArgument(f"{field}: {problem}", "INVALID_FIELD")
+    error = InvalidArgument(f"{field}: {problem}", Reason.INVALID_FIELD)
     error.field = field
     return error
 

@@ -100,7 +100,7 @@ class Forecast:
     start_time: datetime | None
     frequency: str
     targets: tuple[str, ...]
-    levels: tuple[float, ...]
+    quantile_levels: tuple[float, ...]
     values: NDArray[np.float32]
     classes: tuple[str, ...] = ()
     pit: NDArray[np.float32] | None = None
@@ -128,10 +128,10 @@ class Forecast:
         """
         if self.classes:
             raise ValueError(f"a forecast of symbols has no quantiles, but a probability of each: {self.classes}")
-        order = sorted(range(len(self.levels)), key=self.levels.__getitem__)
-        levels = [self.levels[index] for index in order]
+        order = sorted(range(len(self.quantile_levels)), key=self.quantile_levels.__getitem__)
+        levels = [self.quantile_levels[index] for index in order]
         if not levels or not levels[0] <= level <= levels[-1]:
-            raise ValueError(f"level {level:g} lies outside the levels of this forecast: {self.levels}")
+            raise ValueError(f"level {level:g} lies outside the levels of this forecast: {self.quantile_levels}")
         above = bisect_left(levels, level)
         values = self.values[:, order[above]]
         if levels[above] != level:
@@ -170,7 +170,9 @@ class Forecast:
 
     def _check_symbols(self) -> None:
         if not self.classes:
-            raise ValueError(f"a forecast of quantiles has no symbols, but a quantile of each level: {self.levels}")
+            raise ValueError(
+                f"a forecast of quantiles has no symbols, but a quantile of each level: {self.quantile_levels}"
+            )
 
     def _of_targets(self, values: NDArray[S]) -> NDArray[S]:
         return values[:, 0] if len(self.targets) == 1 else values
@@ -189,7 +191,7 @@ class Forecast:
         index: Any = pd.RangeIndex(1, self.horizon + 1, name="step")
         if self.start_time is not None:
             index = self._times(self.start_time)
-        inner, name = (self.classes, "symbol") if self.classes else (self.levels, "level")
+        inner, name = (self.classes, "symbol") if self.classes else (self.quantile_levels, "level")
         columns: Any = pd.Index(inner, name=name)
         if len(self.targets) > 1:
             columns = pd.MultiIndex.from_product([self.targets, inner], names=["target", name])
@@ -270,7 +272,7 @@ class ModelInfo:
     frequency: str
     targets: tuple[str, ...]
     horizon: int
-    levels: tuple[float, ...]
+    quantile_levels: tuple[float, ...]
     cell: str
     layers: int
     hidden_size: int

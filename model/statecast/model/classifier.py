@@ -12,7 +12,7 @@ from .config import Category, StoredConfig
 from .contract import Future
 from .digest import digest_of
 from .errors import ConfigError, ObservationError
-from .layers.cells import Gates, Memory, RecurrentLayers, run_ragged
+from .layers.cells import Gates, RecurrentLayers, RecurrentState, run_ragged
 from .state import Part, State, StateLayout
 
 LONGEST_CLASS = 256
@@ -107,7 +107,7 @@ class SymbolTrace:
     state: State
     lengths: Tensor
     outputs: Tensor
-    _before: Memory
+    _before: RecurrentState
     _inputs: Tensor
     _layers: RecurrentLayers
 
@@ -139,9 +139,9 @@ class SymbolTrace:
         if not 1 <= step <= int(self.lengths[row]):
             raise ObservationError("step: beyond the observations of this trace")
         cell = None if self._before.cell is None else self._before.cell[row : row + 1]
-        memory = Memory(self._before.hidden[row : row + 1], cell)
+        recurrent = RecurrentState(self._before.hidden[row : row + 1], cell)
         with torch.no_grad():
-            return self._layers.gates(self._inputs[row : row + 1, :step], memory)
+            return self._layers.gates(self._inputs[row : row + 1, :step], recurrent)
 
 
 class Classifier(nn.Module):
@@ -200,7 +200,7 @@ class Classifier(nn.Module):
         self.layout.check(state)
         symbols, lengths = self._checked(state, values, lengths)
         with self._graph():
-            before = Memory(state["hidden"], state.get("cell"))
+            before = RecurrentState(state["hidden"], state.get("cell"))
             inputs = self.embedding(symbols)
             output, after = self._run(before, inputs, lengths)
             advanced = {
@@ -251,7 +251,7 @@ class Classifier(nn.Module):
         emitted: Tensor = self.emit(outputs)
         return emitted.view(*outputs.shape[:-1], self.config.horizon, len(self.config.classes))
 
-    def _run(self, before: Memory, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Memory]:
+    def _run(self, before: RecurrentState, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, RecurrentState]:
         if inputs.shape[1] == 0:
             return inputs, before
         if bool((lengths == inputs.shape[1]).all()):

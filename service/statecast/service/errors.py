@@ -17,44 +17,10 @@ StartupError            the server cannot start
 EngineStopped           the server cannot go on
 """
 
-from enum import StrEnum
+from collections.abc import Mapping
 
 from statecast.service.version import Version
-
-
-class Reason(StrEnum):
-    """The machine-readable reason of an error, ErrorInfo.reason on the wire."""
-
-    INVALID_FIELD = "INVALID_FIELD"
-    SPAN_TOO_LONG = "SPAN_TOO_LONG"
-    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
-    REQUEST_OUTDATED = "REQUEST_OUTDATED"
-    SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
-    SESSION_CLOSED = "SESSION_CLOSED"
-    SESSION_EXPIRED = "SESSION_EXPIRED"
-    SESSION_EXISTS = "SESSION_EXISTS"
-    SESSION_REGRESSED = "SESSION_REGRESSED"
-    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
-    VERSION_MISMATCH = "VERSION_MISMATCH"
-    OTHER_MODEL = "OTHER_MODEL"
-    OTHER_CATEGORIES = "OTHER_CATEGORIES"
-    MODEL_CHANGED = "MODEL_CHANGED"
-    MODEL_LOADING = "MODEL_LOADING"
-    MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
-    RECORD_DAMAGED = "RECORD_DAMAGED"
-    TIME_ORDER = "TIME_ORDER"
-    TIME_AHEAD = "TIME_AHEAD"
-    QUEUE_FULL = "QUEUE_FULL"
-    STREAMS_FULL = "STREAMS_FULL"
-    FRAME_FULL = "FRAME_FULL"
-    DEADLINE_PASSED = "DEADLINE_PASSED"
-    STORE_FULL = "STORE_FULL"
-    STORE_REFUSES = "STORE_REFUSES"
-    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
-    STORE_UNREACHABLE = "STORE_UNREACHABLE"
-    CONTENDED = "CONTENDED"
-    DRAINING = "DRAINING"
-
+from statecast.v1.reasons import Reason
 
 LONGEST_QUOTE = 64
 """An error travels in a trailer, which must not be long."""
@@ -63,6 +29,21 @@ LONGEST_QUOTE = 64
 def quoted(name: str) -> str:
     """A caller's name for something, for messages."""
     return repr(name if len(name) <= LONGEST_QUOTE else f"{name[:LONGEST_QUOTE]}...")
+
+
+RETRY_AFTER_SECONDS: Mapping[Reason, float] = {
+    Reason.QUEUE_FULL: 0.1,
+    Reason.STREAMS_FULL: 1.0,
+    Reason.FRAME_FULL: 0.0,
+    Reason.STORE_FULL: 1.0,
+    Reason.STORE_UNAVAILABLE: 0.2,
+    Reason.STORE_UNREACHABLE: 0.2,
+    Reason.CONTENDED: 0.1,
+    Reason.MODEL_LOADING: 1.0,
+    Reason.MODEL_UNAVAILABLE: 60.0,
+    Reason.DRAINING: 0.1,
+}
+"""When to send a request again, unless the error says otherwise."""
 
 
 class ServiceError(Exception):
@@ -126,9 +107,10 @@ class StoreRefuses(ServiceError):
 class RetryableError(ServiceError):
     """The same request can be sent again, best not before `retry_after_seconds`."""
 
-    def __init__(self, message: str, reason: Reason, retry_after_seconds: float) -> None:
+    def __init__(self, message: str, reason: Reason, retry_after_seconds: float | None = None) -> None:
         super().__init__(message, reason)
-        self.retry_after_seconds = retry_after_seconds
+        default = RETRY_AFTER_SECONDS[reason]
+        self.retry_after_seconds = default if retry_after_seconds is None else retry_after_seconds
 
 
 class Overloaded(RetryableError):

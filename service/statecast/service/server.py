@@ -21,14 +21,14 @@ from statecast.service.edge.transport import Place, Transport
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.plan import Planner
 from statecast.service.engine.scheduler import BatchLimits, Scheduler
-from statecast.service.engine.session_cache import HotSessions
-from statecast.service.engine.threads import Worker
+from statecast.service.engine.session_cache import SessionCache
+from statecast.service.engine.threads import EngineThreads
 from statecast.service.errors import EngineStopped, StartupError
 from statecast.service.metrics import Metrics, expose
 from statecast.service.models.registry import Registry, load_registry
 from statecast.service.models.watcher import Watcher
 from statecast.service.rpc.accounting import Accounts
-from statecast.service.rpc.engine_client import Gate
+from statecast.service.rpc.engine_client import EngineClient
 from statecast.service.rpc.forecast_service import ForecastService
 from statecast.service.rpc.methods import Method, Methods
 from statecast.service.rpc.model_service import ModelService
@@ -109,14 +109,15 @@ async def serving(settings: Settings, load_models: LoadModels = load_registry) -
         scheduler = Scheduler(_limits(settings))
         metrics.watch_queue(lambda: scheduler.queued_requests)
         accounts = Accounts(metrics)
-        gate = Gate(scheduler, metrics, accounts)
+        engine_client = EngineClient(scheduler, metrics, accounts)
         engines = _engines(settings, registry, kept.stores, metrics)
-        worker = Worker(scheduler, engines, metrics, gate.deliver)
-        engine = asyncio.ensure_future(_all(worker.start()))
+        engine_threads = EngineThreads(scheduler, engines, metrics, engine_client.deliver)
+        engine = asyncio.ensure_future(_all(engine_threads.start()))
         stack.push_async_callback(_stop_engine, scheduler, engine)
-        streams = Streams(gate, settings.max_streams)
+        streams = Streams(engine_client, settings.max_streams)
         edge = _edge(
-            settings, _methods(ForecastService(gate, streams, kept.catalog), ModelService(registry), metrics, accounts)
+            settings,
+            _methods(ForecastService(engine_client, streams, kept.catalog), ModelService(registry), metrics, accounts),
         )
         stack.push_async_callback(edge.stop, 0.0)
         await edge.start()
@@ -223,9 +224,9 @@ def _password(settings: Settings) -> str | None:
 
 def _engines(settings: Settings, registry: Registry, stores: Sequence[Store], metrics: Metrics) -> list[Engine]:
     planner = Planner(registry, settings.session_ttl_seconds * 1000, settings.max_observations)
-    hot = HotSessions(settings.cache_sessions)
+    cache = SessionCache(settings.cache_sessions)
     every = settings.snapshot_every
-    return [Engine(registry, store, hot, planner, metrics, snapshot_every=every) for store in stores]
+    return [Engine(registry, store, cache, planner, metrics, snapshot_every=every) for store in stores]
 
 
 async def _all(threads: "Sequence[Future[None]]") -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from statecast.model import Forecaster, ModelConfig, State
-from statecast.model.intervals.calibration import BLOCK, LARGEST_LATER, LARGEST_STRETCH, WAITING, Calibrator
+from statecast.model.intervals.calibration import BLOCK, LARGEST_LATER, LARGEST_LOG_FACTOR, WAITING, Calibrator
 from statecast.model.intervals.pit import share_below
 
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -103,9 +103,9 @@ def test_further_ahead_a_miss_moves_all_levels_together(random_model: Make) -> N
 def test_further_ahead_quantiles_are_stretched_less_far(random_model: Make) -> None:
     model = make(random_model, 0.5)
     growing = rows(np.random.default_rng(12).normal(size=400) * np.logspace(0, 25, 400))
-    stretches = model.advance(model.initial_state(1), growing).state["stretches"][0, 0]
-    assert float(stretches[0].max()) == LARGEST_STRETCH
-    assert float(stretches[1:].max()) == LARGEST_LATER
+    chunks = model.advance(model.initial_state(1), growing).state["stretches"][0, 0]
+    assert float(chunks[0].max()) == LARGEST_LOG_FACTOR
+    assert float(chunks[1:].max()) == LARGEST_LATER
 
 
 def test_switched_off_it_leaves_forecasts_and_state_alone(random_model: Make) -> None:

@@ -12,7 +12,7 @@ from support.panels import START_NS, panel_of
 from statecast.model import ModelConfig
 from statecast.model.config import Category
 from statecast.model.data import Panel, Series
-from statecast.model.training.lanes import LEAST_LANES, MOST_LANES, Lanes, Stretch, scale_of
+from statecast.model.training.lanes import LEAST_LANES, MOST_LANES, Chunk, Lanes, scale_of
 
 HORIZON, STRETCH = 3, 20
 HOUR_NS = 3_600_000_000_000
@@ -27,20 +27,20 @@ def telling(*rows: int, frequency: str = "") -> Panel:
     return panel_of(*(1000 * (at + 1) + np.arange(each) for at, each in enumerate(rows)), frequency=frequency)
 
 
-def read(panel: Panel, count: int, seed: int = 0, **changes: object) -> list[Stretch]:
+def read(panel: Panel, count: int, seed: int = 0, **changes: object) -> list[Chunk]:
     return list(islice(Lanes(panel, config(**changes), STRETCH, seed), count))
 
 
 @pytest.mark.parametrize("rows", [[200], [7], [90, 50, 5, 1], [60] * 12, [30 + each for each in range(40)]])
 def test_stretches_follow_each_other(rows: list[int]) -> None:
-    stretches = read(telling(*rows), 60)
-    lanes = len(stretches[0].fresh)
+    chunks = read(telling(*rows), 60)
+    lanes = len(chunks[0].fresh)
     assert lanes == min(max(len(rows), LEAST_LANES), MOST_LANES)
-    assert bool(stretches[0].fresh.all())
+    assert bool(chunks[0].fresh.all())
     ends: list[tuple[int, int]] = [(0, 0)] * lanes
-    for stretch in stretches:
+    for chunk in chunks:
         for lane in range(lanes):
-            values, length = stretch.rows[lane, :, 0], int(stretch.lengths[lane])
+            values, length = chunk.rows[lane, :, 0], int(chunk.lengths[lane])
             series, at = divmod(int(values[0]), 1000)
             left = rows[series - 1] - at
             assert length == min(STRETCH, left)
@@ -49,18 +49,18 @@ def test_stretches_follow_each_other(rows: list[int]) -> None:
             assert bool(values[known:].isnan().all())
             before, end = ends[lane]
             # A last row alone has nothing to foretell.
-            assert bool(stretch.fresh[lane]) == (before != series or at != end)
-            assert bool(stretch.fresh[lane]) == (before == 0 or end >= rows[before - 1] - 1)
+            assert bool(chunk.fresh[lane]) == (before != series or at != end)
+            assert bool(chunk.fresh[lane]) == (before == 0 or end >= rows[before - 1] - 1)
             ends[lane] = series, at + length
 
 
 def test_every_pass_begins_every_series_once() -> None:
     panel = telling(*[50] * 40)
     begun = [
-        int(stretch.rows[lane, 0, 0]) // 1000
-        for stretch in read(panel, 60)
+        int(chunk.rows[lane, 0, 0]) // 1000
+        for chunk in read(panel, 60)
         for lane in range(MOST_LANES)
-        if stretch.fresh[lane]
+        if chunk.fresh[lane]
     ]
     passes = [begun[start : start + 40] for start in range(0, len(begun) - 40, 40)]
     assert len(passes) > 5
@@ -69,10 +69,8 @@ def test_every_pass_begins_every_series_once() -> None:
 
 
 def test_few_series_are_read_from_many_beginnings() -> None:
-    stretches = read(telling(400, 400), 100)
-    begun = Counter(
-        int(stretch.rows[lane, 0, 0]) for stretch in stretches for lane in range(LEAST_LANES) if stretch.fresh[lane]
-    )
+    chunks = read(telling(400, 400), 100)
+    begun = Counter(int(chunk.rows[lane, 0, 0]) for chunk in chunks for lane in range(LEAST_LANES) if chunk.fresh[lane])
     assert len(begun) > 20
     assert {each // 1000 for each in begun} == {1, 2}
 
@@ -85,11 +83,11 @@ def test_the_seed_makes_the_order() -> None:
 
 
 def test_times_are_those_of_the_rows() -> None:
-    for stretch in read(telling(90, 50, frequency="h"), 30, frequency="h", calendar=("day",)):
-        assert stretch.times is not None
-        known = ~stretch.rows[..., 0].isnan()
-        rows = stretch.rows[..., 0][known].long() % 1000
-        assert torch.equal(stretch.times[known], START_NS + rows * HOUR_NS)
+    for chunk in read(telling(90, 50, frequency="h"), 30, frequency="h", calendar=("day",)):
+        assert chunk.times is not None
+        known = ~chunk.rows[..., 0].isnan()
+        rows = chunk.rows[..., 0][known].long() % 1000
+        assert torch.equal(chunk.times[known], START_NS + rows * HOUR_NS)
     assert read(telling(90, frequency="h"), 1, frequency="h")[0].times is None
 
 
@@ -100,9 +98,9 @@ def test_categories_are_those_of_the_series() -> None:
         for each, region in zip(panel.series, ("n", "s", "elsewhere"), strict=True)
     )
     made = replace(panel, series=series, categories=("region",))
-    for stretch in read(made, 10, categories=(Category("region", ("n", "s")),)):
-        which = stretch.rows[:, 0, 0].long() // 1000 - 1
-        assert torch.equal(stretch.categories[:, 0], torch.tensor([1, 2, 0])[which])
+    for chunk in read(made, 10, categories=(Category("region", ("n", "s")),)):
+        which = chunk.rows[:, 0, 0].long() // 1000 - 1
+        assert torch.equal(chunk.categories[:, 0], torch.tensor([1, 2, 0])[which])
 
 
 def test_the_scale_is_the_error_of_the_seasonal_naive_forecast() -> None:

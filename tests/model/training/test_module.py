@@ -10,10 +10,10 @@ from support.panels import panel_of, waves
 
 from statecast.model import Forecaster, ModelConfig
 from statecast.model.config import Category
-from statecast.model.training.lanes import Lanes, Stretch
+from statecast.model.training.lanes import Chunk, Lanes
 from statecast.model.training.module import WARM_UP_UPDATES, Recipe, TrainingModule
 
-RECIPE = Recipe(stretch=30, origins=4, ahead=6, updates=400)
+RECIPE = Recipe(chunk=30, origins=4, ahead=6, updates=400)
 
 
 def module(recipe: Recipe = RECIPE, **changes: Any) -> TrainingModule:
@@ -22,24 +22,24 @@ def module(recipe: Recipe = RECIPE, **changes: Any) -> TrainingModule:
     return TrainingModule(Forecaster(ModelConfig(**{**values, **changes})), recipe).train()
 
 
-def stretches(made: TrainingModule, count: int, rows: int = 200) -> list[Stretch]:
+def chunks(made: TrainingModule, count: int, rows: int = 200) -> list[Chunk]:
     columns = [np.column_stack([each, each]) for each in waves(rows)]
     covariates = made.forecaster.config.covariates
     panel = panel_of(*(columns if covariates else waves(rows)), covariates=covariates)
-    return list(islice(Lanes(panel, made.forecaster.config, RECIPE.stretch, 0), count))
+    return list(islice(Lanes(panel, made.forecaster.config, RECIPE.chunk, 0), count))
 
 
-def step(made: TrainingModule, stretch: Stretch, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+def step(made: TrainingModule, chunk: Chunk, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     monkeypatch.setattr(made, "log", lambda *_, **__: None)
-    return made.training_step(stretch, 0)
+    return made.training_step(chunk, 0)
 
 
 def test_sessions_go_on_and_begin_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
     made = module()
     steps = torch.zeros(8, dtype=torch.int64)
-    for stretch in stretches(made, 12):
-        step(made, stretch, monkeypatch).backward()  # type: ignore[no-untyped-call]
-        steps = torch.where(stretch.fresh, 0, steps) + stretch.lengths
+    for chunk in chunks(made, 12):
+        step(made, chunk, monkeypatch).backward()  # type: ignore[no-untyped-call]
+        steps = torch.where(chunk.fresh, 0, steps) + chunk.lengths
         state = made._carry.state
         assert state is not None
         assert torch.equal(state["step"], steps)
@@ -49,8 +49,8 @@ def test_sessions_go_on_and_begin_afresh(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_every_weight_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     made = module(covariates=("price",))
     torch.nn.init.normal_(made.forecaster.head.emit.weight)
-    for stretch in stretches(made, 2):
-        loss = step(made, stretch, monkeypatch)
+    for chunk in chunks(made, 2):
+        loss = step(made, chunk, monkeypatch)
         assert float(loss.detach()) > 0
         loss.backward()  # type: ignore[no-untyped-call]
     for name, weight in made.forecaster.named_parameters():
@@ -62,11 +62,11 @@ def test_every_weight_learns(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("horizon", [1, 2, 5, 12])
 def test_origins_have_seen_something_and_the_next_steps_are_always_scored(horizon: int) -> None:
     made = module(horizon=horizon)
-    for stretch in stretches(made, 10, rows=41):
-        rows, origins, ahead = made._origins(stretch)
+    for chunk in chunks(made, 10, rows=41):
+        rows, origins, ahead = made._origins(chunk)
         assert len(rows) == 8 * RECIPE.origins
         assert bool((origins >= 1).all())
-        assert bool((origins <= stretch.lengths[rows]).all())
+        assert bool((origins <= chunk.lengths[rows]).all())
         assert len(set(ahead.tolist())) == len(ahead) == min(horizon, RECIPE.ahead)
         assert {each for each in (1, 2, 4, 8) if each <= horizon} & set(range(1, 5)) <= set(ahead.tolist())
         assert int(ahead.max()) <= horizon
@@ -99,8 +99,8 @@ def test_the_learning_rate_warms_up_and_goes_down() -> None:
 def test_missing_values_and_short_series_give_a_finite_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     made = module()
     gaps = [np.where(np.random.default_rng(0).random(40) < 0.9, np.nan, 1.0), np.array([1.0]), np.full(30, 2.0)]
-    for stretch in islice(Lanes(panel_of(*gaps), made.forecaster.config, RECIPE.stretch, 0), 6):
-        loss = step(made, stretch, monkeypatch)
+    for chunk in islice(Lanes(panel_of(*gaps), made.forecaster.config, RECIPE.chunk, 0), 6):
+        loss = step(made, chunk, monkeypatch)
         assert bool(loss.isfinite())
         loss.backward()  # type: ignore[no-untyped-call]
     assert all(bool(weight.grad.isfinite().all()) for weight in made.parameters() if weight.grad is not None)

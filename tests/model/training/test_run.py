@@ -21,7 +21,7 @@ from statecast.model.training.defaults import Wishes
 from statecast.model.training.module import Recipe
 from statecast.model.training.run import Made, make_model
 
-RECIPE = Recipe(updates=6, stretch=48, origins=4, ahead=8, validate_every=3)
+RECIPE = Recipe(updates=6, chunk=48, origins=4, ahead=8, validate_every=3)
 WISHES = Wishes(horizon=6, lags=(12,), layers=1, hidden_size=8)
 
 

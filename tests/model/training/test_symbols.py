@@ -19,7 +19,7 @@ from statecast.model.training.symbols import (
     train_symbols,
 )
 
-QUICK = SymbolSettings(updates=60, stretch=16, learning_rate=0.02, threads=1, report_every=20)
+QUICK = SymbolSettings(updates=60, chunk=16, learning_rate=0.02, threads=1, report_every=20)
 
 
 def config(**changes: object) -> ClassifierConfig:

@@ -21,7 +21,7 @@ from statecast.model.training.held_back import hold_back
 from statecast.model.training.module import Recipe
 from statecast.model.training.train import Interrupted, Trained, train
 
-QUICK = Recipe(updates=24, stretch=48, origins=4, ahead=8, validate_every=12)
+QUICK = Recipe(updates=24, chunk=48, origins=4, ahead=8, validate_every=12)
 # A season that is not exactly what it was, so that there is something to average.
 PANEL = panel_of(*waves(500, noise=0.8))
 CONFIG = ModelConfig(
@@ -68,7 +68,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    recipe = Recipe(updates=240, stretch=60, origins=4, ahead=8, validate_every=80)
+    recipe = Recipe(updates=240, chunk=60, origins=4, ahead=8, validate_every=80)
     return run(tmp_path_factory.mktemp("learned") / "work", recipe)
 
 

@@ -10,7 +10,7 @@ from support.redis_process import RedisProcess
 
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.plan import Planner
-from statecast.service.engine.session_cache import HotSessions
+from statecast.service.engine.session_cache import SessionCache
 from statecast.service.metrics import Metrics
 from statecast.service.models.registry import Model, Registry
 from statecast.service.store.connection import connect
@@ -39,12 +39,12 @@ def make_engine(registry: Registry, any_redis: RedisProcess, namespace: str) -> 
         redis: RedisProcess = any_redis,
         registry: Registry = registry,
         timeout_seconds: float = 2.0,
-        hot: HotSessions | None = None,
+        cache: SessionCache | None = None,
         now: Callable[[], int] = time.time_ns,
     ) -> Engine:
         store = Store(connect(redis.url, timeout_seconds), namespace)
         planner = Planner(registry, default_ttl_ms=60_000, max_steps=1000, now=now)
-        kept = HotSessions(capacity) if hot is None else hot
+        kept = SessionCache(capacity) if cache is None else cache
         return Engine(registry, store, kept, planner, Metrics(), snapshot_every=snapshot_every)
 
     return make

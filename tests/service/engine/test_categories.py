@@ -11,7 +11,8 @@ from support.rich_model import BEGIN, CATEGORY_VALUES, OPENING, history
 
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.request import Fork, Opening, Outcome, Request
-from statecast.service.errors import InvalidRequest, NotFound, PreconditionFailed, Reason
+from statecast.service.errors import InvalidRequest, NotFound, PreconditionFailed
+from statecast.v1.reasons import Reason
 
 
 def forecast(outcome: Outcome) -> NDArray[np.float32]:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from statecast.model import UTC, Frequency, Zone
 from statecast.service.engine.clock import Bounds, Clock, Given, Placed, place
 from statecast.service.engine.request import NO_TIMES
-from statecast.service.errors import InvalidRequest, PreconditionFailed, Reason, ServiceError
+from statecast.service.errors import InvalidRequest, PreconditionFailed, ServiceError
+from statecast.v1.reasons import Reason
 
 BERLIN = "Europe/Berlin"
 ZONES = ["", BERLIN, "America/Sao_Paulo", "Australia/Lord_Howe", "Asia/Kolkata", "America/St_Johns"]

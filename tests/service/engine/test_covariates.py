@@ -13,9 +13,10 @@ from support.rich_model import BEGIN, HOUR, OPENING, future, history
 
 from statecast.model import Frequency, Future
 from statecast.service.engine.request import Opening, Outcome, Request
-from statecast.service.errors import InvalidRequest, NotFound, PreconditionFailed, Reason
+from statecast.service.errors import InvalidRequest, NotFound, PreconditionFailed
 from statecast.service.models.registry import Model, Registry
 from statecast.service.version import START
+from statecast.v1.reasons import Reason
 
 
 def told(outcome: Outcome) -> Any:

@@ -15,13 +15,13 @@ from statecast.service.errors import (
     NotFound,
     Overloaded,
     PreconditionFailed,
-    Reason,
     Unavailable,
     VersionMismatch,
 )
 from statecast.service.models.registry import Model, Registry
 from statecast.service.store.record import decode
 from statecast.service.version import START, Version
+from statecast.v1.reasons import Reason
 
 
 def test_a_session_is_opened_takes_observations_and_forecasts(make_engine: MakeEngine) -> None:

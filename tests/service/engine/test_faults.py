@@ -9,20 +9,20 @@ from support.models import tiny_model
 from support.redis_process import RedisProcess
 
 from statecast.model import Forecaster, State
-from statecast.service.engine.counters import Tally
+from statecast.service.engine.counters import BatchCounters
 from statecast.service.engine.request import Opening, Outcome, Request
 from statecast.service.engine.session_cache import StatePool
 from statecast.service.errors import (
     InvalidRequest,
     Overloaded,
     PreconditionFailed,
-    Reason,
     StoreRefuses,
     Unavailable,
     VersionMismatch,
 )
 from statecast.service.models.registry import Model, Registry
 from statecast.service.version import START
+from statecast.v1.reasons import Reason
 
 
 def test_a_session_that_cannot_be_read_can_be_closed(
@@ -48,12 +48,12 @@ def test_a_session_that_cannot_be_read_can_be_closed(
 def test_what_is_committed_is_answered_so_even_if_it_cannot_be_counted(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(tally: Tally, done: object) -> None:
+    def broken(counters: BatchCounters, done: object) -> None:
         raise MemoryError
 
     engine = make_engine()
     with monkeypatch.context() as patch:
-        patch.setattr(Tally, "count", broken)
+        patch.setattr(BatchCounters, "count", broken)
         assert one(engine, observe("a", 1.0)).version == version_of([1.0])
     assert one(engine, observe("a", 2.0)).version == version_of([1.0, 2.0])
 

@@ -15,8 +15,9 @@ from support.models import HORIZON, tiny_model
 from support.redis_process import RedisProcess
 
 from statecast.service.engine.request import Opening, Outcome, Request
-from statecast.service.errors import InvalidRequest, NotFound, Reason, ServiceError, VersionMismatch
+from statecast.service.errors import InvalidRequest, NotFound, ServiceError, VersionMismatch
 from statecast.service.version import START, Version, chain
+from statecast.v1.reasons import Reason
 
 VALUES = st.lists(st.one_of(st.floats(-1e3, 1e3), st.just(float("nan"))), max_size=6).map(tuple)
 BATCH = st.lists(

@@ -5,7 +5,8 @@ import time
 from support.engines import MakeEngine, observe, one, refused, version_of
 
 from statecast.service.engine.request import Outcome
-from statecast.service.errors import DeadlinePassed, Reason
+from statecast.service.errors import DeadlinePassed
+from statecast.v1.reasons import Reason
 
 
 def test_what_is_come_to_too_late_appends_nothing(make_engine: MakeEngine) -> None:

@@ -11,8 +11,9 @@ from support.redis_process import RedisProcess
 
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.request import Opening, Request
-from statecast.service.errors import InvalidRequest, PreconditionFailed, Reason, SessionRegressed
+from statecast.service.errors import InvalidRequest, PreconditionFailed, SessionRegressed
 from statecast.service.version import START, Version, chain
+from statecast.v1.reasons import Reason
 
 HOUR = 3_600_000_000_000
 HOURLY = Opening("hourly")

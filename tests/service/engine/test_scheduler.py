@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from statecast.service.engine.request import OVERHEAD_BYTES, Request
 from statecast.service.engine.scheduler import Batch, BatchLimits, Scheduler, Ticket
-from statecast.service.errors import Overloaded, Reason, Unavailable
+from statecast.service.errors import Overloaded, Unavailable
+from statecast.v1.reasons import Reason
 
 
 def ticket(session_id: str, values: int = 0, *, wanted: bool = True, caller: str = "", **others: Any) -> Ticket:

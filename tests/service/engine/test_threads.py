@@ -17,8 +17,8 @@ from statecast.service.engine.engine import Engine
 from statecast.service.engine.job import Job
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.scheduler import BatchLimits, Scheduler, Ticket
-from statecast.service.engine.session_cache import HotSessions
-from statecast.service.engine.threads import Delivery, Worker
+from statecast.service.engine.session_cache import SessionCache
+from statecast.service.engine.threads import Delivery, EngineThreads
 from statecast.service.errors import DeadlinePassed
 from statecast.service.metrics import Metrics
 
@@ -36,7 +36,7 @@ def _note(answered: threading.Event, result: Result) -> None:
 
 @contextmanager
 def working(scheduler: Scheduler, engines: list[Engine]) -> Iterator[None]:
-    threads = Worker(scheduler, engines, Metrics(), deliver).start()
+    threads = EngineThreads(scheduler, engines, Metrics(), deliver).start()
     try:
         yield
     finally:
@@ -47,8 +47,8 @@ def working(scheduler: Scheduler, engines: list[Engine]) -> Iterator[None]:
 
 
 def test_sessions_keep_their_states_and_their_order(make_engine: MakeEngine) -> None:
-    hot = HotSessions(capacity=3)
-    engines = [make_engine(hot=hot, snapshot_every=5) for _ in range(3)]
+    cache = SessionCache(capacity=3)
+    engines = [make_engine(cache=cache, snapshot_every=5) for _ in range(3)]
     scheduler = Scheduler(BatchLimits(sessions=FULL))
     results: dict[tuple[str, int], Result] = {}
     names = [f"session-{number}" for number in range(11)]
@@ -68,9 +68,9 @@ def test_sessions_keep_their_states_and_their_order(make_engine: MakeEngine) -> 
 
 
 def test_nobody_sleeps_while_a_request_waits(make_engine: MakeEngine) -> None:
-    hot = HotSessions(capacity=10)
+    cache = SessionCache(capacity=10)
     scheduler = Scheduler(BatchLimits(sessions=FULL))
-    with working(scheduler, [make_engine(hot=hot) for _ in range(3)]):
+    with working(scheduler, [make_engine(cache=cache) for _ in range(3)]):
         for number in range(50):
             answered = threading.Event()
             scheduler.submit(Ticket(observe("a", float(number)), partial(_note, answered)))
@@ -83,7 +83,7 @@ def test_what_an_engine_knows_of_an_outage_that_is_over_strands_nobody(
     engine = make_engine(redis=own_redis)
     one(engine, observe("a", 1.0))
     scheduler = Scheduler(BatchLimits())
-    worker = Worker(scheduler, [engine], Metrics(), deliver)
+    engine_threads = EngineThreads(scheduler, [engine], Metrics(), deliver)
 
     def delivered(*requests: Request) -> list[Result]:
         """What came of the first request's batch, the others waiting meanwhile."""
@@ -92,7 +92,7 @@ def test_what_an_engine_knows_of_an_outage_that_is_over_strands_nobody(
         assert batch is not None
         for request in requests[1:]:
             scheduler.submit(Ticket(request, lambda result: None))
-        results = [result for _, result in worker._carry_out(engine, batch)]
+        results = [result for _, result in engine_threads._carry_out(engine, batch)]
         scheduler.done(batch)
         return results
 
@@ -102,20 +102,20 @@ def test_what_an_engine_knows_of_an_outage_that_is_over_strands_nobody(
     (result,) = delivered(observe("a", 2.0, deadline=time.monotonic()), observe("b", 1.0))  # asks nothing of Redis
     assert isinstance(result, DeadlinePassed)
     assert one(engine, observe("a", 2.0)).version == version_of([1.0, 2.0])
-    worker._threads.shutdown()
+    engine_threads._threads.shutdown()
 
 
 def test_a_session_in_a_batch_is_not_overwritten(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    hot = HotSessions(capacity=1)
-    slow, quick = make_engine(hot=hot), make_engine(hot=hot)
+    cache = SessionCache(capacity=1)
+    slow, quick = make_engine(cache=cache), make_engine(cache=cache)
     one(slow, observe("a", 1.0, 5.0))
     begun, go_on = threading.Event(), threading.Event()
 
-    def wait_first(jobs: list[Job], hot: HotSessions) -> dict[str, Advanced]:
+    def wait_first(jobs: list[Job], cache: SessionCache) -> dict[str, Advanced]:
         if threading.current_thread().name == "slow":
             begun.set()
             assert go_on.wait(20)
-        return advance(jobs, hot)
+        return advance(jobs, cache)
 
     monkeypatch.setattr("statecast.service.engine.engine.advance", wait_first)
     found: list[Outcome] = []
@@ -130,7 +130,7 @@ def test_a_session_in_a_batch_is_not_overwritten(make_engine: MakeEngine, monkey
     assert found[0].forecast is not None
     assert_close(found[0].forecast.values, expected([1.0, 5.0, 2.0]))
     one(quick, observe("c", 1.0))
-    assert len(hot) == 1
+    assert len(cache) == 1
 
 
 def test_a_second_engine_waits_for_a_full_batch(make_engine: MakeEngine) -> None:

@@ -12,8 +12,9 @@ from support.models import HORIZON, shop_model
 
 from statecast.model import Zone
 from statecast.service.engine.request import Opening, Outcome, Request
-from statecast.service.errors import InvalidRequest, PreconditionFailed, Reason
+from statecast.service.errors import InvalidRequest, PreconditionFailed
 from statecast.service.models.registry import Model, Registry
+from statecast.v1.reasons import Reason
 
 HOUR = 3_600_000_000_000
 BEGIN = 472_222 * HOUR

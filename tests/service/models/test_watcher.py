@@ -20,7 +20,7 @@ from support.servers import ServerThread
 from support.wire import detail, failure, observations, reason
 
 from statecast.model import Forecaster, save_model
-from statecast.service.errors import Reason, StartupError, Unavailable
+from statecast.service.errors import StartupError, Unavailable
 from statecast.service.models import watcher
 from statecast.service.models.registry import Model, Registry, load_registry
 from statecast.service.settings import Settings
@@ -28,6 +28,7 @@ from statecast.v1 import forecast_pb2, model_service_pb2
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 from statecast.v1.model_service_pb2_grpc import ModelServiceStub
+from statecast.v1.reasons import Reason
 
 POLL_SECONDS = 0.05
 MANY_POLLS_SECONDS = 0.5

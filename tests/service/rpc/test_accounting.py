@@ -17,13 +17,13 @@ from support.redis_process import RedisProcess
 from support.servers import ServerThread
 from support.wire import OPEN, observations
 
-from statecast.service.errors import Reason
 from statecast.service.rpc.accounting import Kind, outcomes
 from statecast.service.settings import Settings
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1 import model_service_pb2
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 from statecast.v1.model_service_pb2_grpc import ModelServiceStub
+from statecast.v1.reasons import Reason
 
 FORECASTS = "/statecast.v1.ForecastService/"
 Counts = Counter[tuple[str, str, str]]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statecast.service.engine.request import ForecastResult, Outcome, Outline, Request
+from statecast.service.engine.request import ForecastOutput, Outcome, Outline, Request
 from statecast.service.rpc import encoding
 from statecast.service.version import Version
 from statecast.v1 import forecast_pb2
@@ -17,7 +17,7 @@ numbers = st.lists(st.floats(width=32, allow_nan=False), max_size=60)
 
 
 @st.composite
-def forecasts(draw: st.DrawFn) -> ForecastResult:
+def forecasts(draw: st.DrawFn) -> ForecastOutput:
     horizon, levels, targets = (draw(st.integers(0, 5)) for _ in range(3))
     outline = Outline(
         horizon,
@@ -30,7 +30,7 @@ def forecasts(draw: st.DrawFn) -> ForecastResult:
     start = draw(st.none() | st.integers(-(2**62), 2**62))
     size = horizon * levels * targets
     values = draw(st.lists(st.floats(width=32, allow_nan=False), min_size=size, max_size=size))
-    return ForecastResult(outline, start, np.array(values, np.float32).reshape(horizon, levels, targets))
+    return ForecastOutput(outline, start, np.array(values, np.float32).reshape(horizon, levels, targets))
 
 
 @given(
@@ -50,7 +50,7 @@ def test_a_response_is_read_as_it_was_meant(
     opened: bool,
     replayed: bool,
     pit: list[float] | None,
-    forecast: ForecastResult | None,
+    forecast: ForecastOutput | None,
     missing: int,
 ) -> None:
     places = None if pit is None else np.array(pit)[:, None]
@@ -74,7 +74,7 @@ def test_a_response_is_read_as_it_was_meant(
     ]
 
 
-def _message(forecast: ForecastResult) -> forecast_pb2.Forecast:
+def _message(forecast: ForecastOutput) -> forecast_pb2.Forecast:
     message = forecast_pb2.Forecast(
         horizon=forecast.outline.horizon,
         frequency=forecast.outline.frequency,

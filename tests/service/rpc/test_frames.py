@@ -6,25 +6,26 @@ import pytest
 from support.wire import OPEN, observations
 
 from statecast.service.engine.scheduler import Ticket
-from statecast.service.errors import Overloaded, Reason, ServiceError
-from statecast.service.rpc.engine_client import Gate
+from statecast.service.errors import Overloaded, ServiceError
+from statecast.service.rpc.engine_client import EngineClient
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
+from statecast.v1.reasons import Reason
 
 
 def test_nothing_overtakes_what_was_turned_away(
     stub: ForecastServiceStub, session_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit = Gate.submit
+    submit = EngineClient.submit
 
-    def full_for_a_moment(gate: Gate, tickets: Sequence[Ticket]) -> tuple[int, ServiceError | None]:
+    def full_for_a_moment(engine_client: EngineClient, tickets: Sequence[Ticket]) -> tuple[int, ServiceError | None]:
         for position, ticket in enumerate(tickets):
             if ticket.request.values.tolist() == [2.0]:
-                submit(gate, tickets[:position])
+                submit(engine_client, tickets[:position])
                 return position, Overloaded("no room for this one", Reason.QUEUE_FULL, 0.1)
-        return submit(gate, tickets)
+        return submit(engine_client, tickets)
 
-    monkeypatch.setattr(Gate, "submit", full_for_a_moment)
+    monkeypatch.setattr(EngineClient, "submit", full_for_a_moment)
     requests = [
         pb.ForecastRequest(session_id=session_id, open=OPEN, observations=observations(value)) for value in (1, 2, 3)
     ]

@@ -4,9 +4,10 @@ import pytest
 import redis
 from support.redis_process import RedisProcess
 
-from statecast.service.errors import Overloaded, Reason, StoreRefuses, Unavailable
+from statecast.service.errors import Overloaded, StoreRefuses, Unavailable
 from statecast.service.store.connection import connect
 from statecast.service.store.redis_store import Commit, Operation, Store, Verdict
+from statecast.v1.reasons import Reason
 
 STAMPS = [bytes([number]) * 16 for number in range(8)]
 
@@ -97,13 +98,13 @@ def test_an_expired_session_takes_nothing_but_a_new_one_in_its_place(
     assert stored is not None
     assert 0 < stored.remaining_ms <= 10_625
     for operation in (Operation.CHECK, Operation.APPEND, Operation.REPLACE, Operation.CLOSE):
-        late = Commit("a", operation, STAMPS[1], STAMPS[2], 90_000, trace_ms=11_000)
+        late = Commit("a", operation, STAMPS[1], STAMPS[2], 90_000, tombstone_ms=11_000)
         assert store.commit([late]) == {"a": Verdict.CONFLICT}
-    assert store.commit([Commit("a", Operation.CHECK, STAMPS[1], trace_ms=1_000)]) == {"a": Verdict.DONE}
+    assert store.commit([Commit("a", Operation.CHECK, STAMPS[1], tombstone_ms=1_000)]) == {"a": Verdict.DONE}
     anew = Commit("a", Operation.REPLACE, STAMPS[1], b"anew" + STAMPS[2], 90_000)
     assert store.commit([anew]) == {"a": Verdict.DONE}
     every_redis.client.persist(f"{namespace}:default:a")  # what never expires has not expired
-    assert store.commit([Commit("a", Operation.CHECK, STAMPS[2], trace_ms=10_000)]) == {"a": Verdict.DONE}
+    assert store.commit([Commit("a", Operation.CHECK, STAMPS[2], tombstone_ms=10_000)]) == {"a": Verdict.DONE}
     assert store.load(["a"]) == [(b"anew" + STAMPS[2], -1)]
 
 

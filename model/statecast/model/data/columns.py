@@ -10,9 +10,10 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from statecast.v1.limits import MAX_MAGNITUDE
+
 from ..errors import DataError
 
-LARGEST_MAGNITUDE = 1e30
 # What pandas, R, SQL and spreadsheets write where there is nothing, in lower case.
 MISSING = ("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nat")
 _MOST_LISTED = 20
@@ -108,10 +109,10 @@ def numbers(name: str, column: Any, decimal: str = ".", thousands: str = "") -> 
     elif pa.types.is_temporal(column.type):
         raise DataError(f"column {name!r}: {column.type} is not a number")
     values: NDArray[np.float64] = cast(name, column, pa.float64(), expected).fill_null(np.nan).to_numpy()
-    beyond = np.abs(values) > LARGEST_MAGNITUDE
+    beyond = np.abs(values) > MAX_MAGNITUDE
     if beyond.any():
         row = int(beyond.argmax())
-        expected = "a finite number" if np.isinf(values[row]) else f"at most {LARGEST_MAGNITUDE:g} in magnitude"
+        expected = "a finite number" if np.isinf(values[row]) else f"at most {MAX_MAGNITUDE:g} in magnitude"
         raise wrong(name, given, row, expected)
     return values
 

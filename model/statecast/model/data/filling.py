@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..frequency import Frequency
 from .columns import shortened
-from .findings import Tally
+from .findings import FindingsCollector
 from .grid import check, infer, locate, own_frequency
 from .panel import Series
 from .rows import Rows
@@ -46,7 +46,7 @@ def common_frequency(parts: Sequence[Rows]) -> str:
 
 
 def filled(
-    parts: Sequence[Rows], frequency: Frequency | None, max_rows: int | None, tally: Tally
+    parts: Sequence[Rows], frequency: Frequency | None, max_rows: int | None, collector: FindingsCollector
 ) -> Iterator[tuple[Rows, Series]]:
     """Yields the rows that are kept of each part, and the regular series that they make.
 
@@ -54,7 +54,7 @@ def filled(
         parts: Each series' distinct rows in order.
         frequency: The grid; None if only position counts.
         max_rows: How many steps of each series to keep; None for all.
-        tally: Counts the rows inserted and cut.
+        collector: Counts the rows inserted and cut.
 
     Raises:
         DataError: A time does not lie on the grid, or there are too many missing ones.
@@ -63,9 +63,9 @@ def filled(
     for part in parts:
         steps = np.arange(len(part)) if frequency is None else _steps(part, frequency)
         kept = steps < (max_rows or steps[-1] + 1)
-        tally.add("cut", int((~kept).sum()))
+        collector.add("cut", int((~kept).sum()))
         rows = part.take(kept)
-        series = _spread(rows, steps[kept], left, tally)
+        series = _spread(rows, steps[kept], left, collector)
         left -= series.values.size - rows.values.size
         yield rows, series
 
@@ -84,7 +84,7 @@ def _steps(part: Rows, frequency: Frequency) -> NDArray[np.int64]:
     return steps
 
 
-def _spread(part: Rows, steps: NDArray[np.int64], left: int, tally: Tally) -> Series:
+def _spread(part: Rows, steps: NDArray[np.int64], left: int, collector: FindingsCollector) -> Series:
     rows = int(steps[-1]) + 1
     inserted = rows - len(part)
     start_ns = None if part.times is None else int(part.times[0])
@@ -98,7 +98,7 @@ def _spread(part: Rows, steps: NDArray[np.int64], left: int, tally: Tally) -> Se
         )
         if inserted * values.shape[1] > left:
             raise DataError(f"too many missing times, {where}; is a time wrong, or the frequency?")
-        tally.add("inserted", inserted, where)
+        collector.add("inserted", inserted, where)
         values = np.full((rows, values.shape[1]), np.nan)
         values[steps] = part.values
     return Series(part.unique_id, start_ns, values, part.static_categories())

@@ -65,7 +65,7 @@ class Findings:
         return tuple(str(item) for item in self.items)
 
 
-class Tally:
+class FindingsCollector:
     """Adds findings up while a file is read."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from ..frequency import Frequency
 from ..zones import Zone
 from .columns import listed, numbers, shortened, texts
 from .filling import common_frequency, filled
-from .findings import Tally
+from .findings import FindingsCollector
 from .grid import look_daily
 from .layout import Layout, Roles
 from .panel import Panel, Series
@@ -54,32 +54,32 @@ def read_panel(
         raise DataError(f"max_rows: expected at least 1, got {max_rows}")
     if frequency and layout.time is None:
         raise DataError("frequency: there is no column of times")
-    tally = Tally()
-    source = _load(Path(path), layout, tally)
+    collector = FindingsCollector()
+    source = _load(Path(path), layout, collector)
     rows, roles = source.rows, source.roles
     if source.times is not None:
-        rows, until_ns = _timed(source.times, rows, layout, frequency, until, tally)
+        rows, until_ns = _timed(source.times, rows, layout, frequency, until, collector)
     elif until is not None:
         raise DataError("until: there is no column of times to cut at")
     else:
         until_ns = None
-    parts = _parts(rows, roles, until_ns, max_rows, tally)
+    parts = _parts(rows, roles, until_ns, max_rows, collector)
     if not parts:
         raise DataError(f"there are no rows until {until}")
     alias = "" if roles.time is None else frequency or common_frequency(parts)
     grid = Frequency.parse(alias) if alias else None
     series = []
-    for part, one in filled(parts, grid, max_rows, tally):
-        _count_missing(part, roles, layout, tally)
+    for part, one in filled(parts, grid, max_rows, collector):
+        _count_missing(part, roles, layout, collector)
         series.append(one)
     if layout.wide:
         series = list(_columns_apart(series[0], roles.targets, grid))
         roles = replace(roles, targets=layout.targets)
-    kept = tuple(one for one in series if _is_observed(one, roles, tally))
+    kept = tuple(one for one in series if _is_observed(one, roles, collector))
     if not kept:
         raise DataError(f"no series has a value of {listed(roles.targets)}")
     return Panel(
-        kept, roles.targets, roles.covariates, roles.categories, alias, tally.findings(), layout.time_zone
+        kept, roles.targets, roles.covariates, roles.categories, alias, collector.findings(), layout.time_zone
     )  # fmt: skip
 
 
@@ -91,11 +91,11 @@ class _Source(NamedTuple):
     times: TimeColumn | None
 
 
-def _load(path: Path, layout: Layout, tally: Tally) -> _Source:
+def _load(path: Path, layout: Layout, collector: FindingsCollector) -> _Source:
     source = open_source(path, layout.delimiter)
     roles = layout.resolve(source.names)
     ignored = [name for name in source.names if name not in roles.used]
-    tally.add("ignored", len(ignored), listed(ignored))
+    collector.add("ignored", len(ignored), listed(ignored))
     columns = source.read(roles.used)
     count = len(columns[roles.used[0]])
     if not count:
@@ -103,7 +103,7 @@ def _load(path: Path, layout: Layout, tally: Tally) -> _Source:
     stamps = None
     if roles.time is not None:
         zone = Zone.parse(layout.time_zone) if layout.time_zone else None
-        stamps = times(roles.time, columns[roles.time], layout.time_format, zone, tally)
+        stamps = times(roles.time, columns[roles.time], layout.time_format, zone, collector)
     values = np.empty((count, len(roles.values)))
     for number, name in enumerate(roles.values):
         values[:, number] = numbers(name, columns[name], layout.decimal, layout.thousands)
@@ -118,30 +118,37 @@ def _load(path: Path, layout: Layout, tally: Tally) -> _Source:
 
 
 def _timed(
-    column: TimeColumn, rows: Rows, layout: Layout, frequency: str | None, until: Until | None, tally: Tally
+    column: TimeColumn,
+    rows: Rows,
+    layout: Layout,
+    frequency: str | None,
+    until: Until | None,
+    collector: FindingsCollector,
 ) -> tuple[Rows, int | None]:
     """The rows with their times, and the last time to keep; both on the wall clock if steps are days or longer."""
     zone = Zone.parse(layout.time_zone)
     last = None if until is None else moment(until, zone, on_wall_clock=column.is_on_wall_clock)
     in_days = Frequency.parse(frequency).counts_days if frequency else look_daily(column.order, rows.series, last)
-    stamps = column.walls(tally) if in_days else column.instants(rows.series, tally)
+    stamps = column.walls(collector) if in_days else column.instants(rows.series, collector)
     last = None if until is None else moment(until, zone, on_wall_clock=in_days)
     return replace(rows, times=stamps, written=column.written), last
 
 
-def _parts(rows: Rows, roles: Roles, until_ns: int | None, max_rows: int | None, tally: Tally) -> list[Rows]:
+def _parts(
+    rows: Rows, roles: Roles, until_ns: int | None, max_rows: int | None, collector: FindingsCollector
+) -> list[Rows]:
     """The rows of each series, those that are to be kept, in order."""
     if until_ns is not None:
-        rows = rows.until(until_ns, tally)
-    parts = list(rows.sorted(tally).distinct(tally, single=roles.unique_id is None).split())
-    return parts if max_rows is None else [part.until_row(max_rows, tally) for part in parts]
+        rows = rows.until(until_ns, collector)
+    parts = list(rows.sorted(collector).distinct(collector, single=roles.unique_id is None).split())
+    return parts if max_rows is None else [part.until_row(max_rows, collector) for part in parts]
 
 
-def _count_missing(part: Rows, roles: Roles, layout: Layout, tally: Tally) -> None:
+def _count_missing(part: Rows, roles: Roles, layout: Layout, collector: FindingsCollector) -> None:
     missing = np.isnan(part.values)
     if layout.wide:
         inside = _spans(~missing)
-        tally.add("padding", int((~inside[:, inside.any(axis=0)]).sum()))
+        collector.add("padding", int((~inside[:, inside.any(axis=0)]).sum()))
         missing &= inside
     for number, name in enumerate(roles.values):
         rows = np.flatnonzero(missing[:, number])
@@ -149,9 +156,9 @@ def _count_missing(part: Rows, roles: Roles, layout: Layout, tally: Tally) -> No
             kind = "missing" if number < len(roles.targets) else "missing_covariate"
             example = f"first {part.place(int(rows[0]))}"
             if layout.wide:
-                tally.add(kind, len(rows), f"{example}, column {shortened(name)}", layout.targets[0])
+                collector.add(kind, len(rows), f"{example}, column {shortened(name)}", layout.targets[0])
             else:
-                tally.add(kind, len(rows), example, name)
+                collector.add(kind, len(rows), example, name)
 
 
 def _spans(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -171,17 +178,17 @@ def _columns_apart(series: Series, ids: tuple[str, ...], grid: Frequency | None)
         yield Series(unique_id, start_ns, series.values[first:end, number : number + 1].copy())
 
 
-def _is_observed(series: Series, roles: Roles, tally: Tally) -> bool:
+def _is_observed(series: Series, roles: Roles, collector: FindingsCollector) -> bool:
     """Whether a series has a value of a target; counts what never varies."""
     name = shortened(series.unique_id)
     seen = ~np.isnan(series.values)
     if not seen[:, : len(roles.targets)].any():
-        tally.add("all_missing", 1, f"such as {name}")
+        collector.add("all_missing", 1, f"such as {name}")
         return False
     for number, target in enumerate(roles.targets):
         values = series.values[seen[:, number], number]
         if not len(values):
-            tally.add("unobserved", 1, f"such as {name}", target)
+            collector.add("unobserved", 1, f"such as {name}", target)
         elif len(values) > 1 and (values == values[0]).all():
-            tally.add("constant", 1, f"such as {name}", target)
+            collector.add("constant", 1, f"such as {name}", target)
     return True

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .columns import shortened
-from .findings import Tally
+from .findings import FindingsCollector
 from .times import Written, iso
 
 # A file of several series read as one has most of its times more than once.
@@ -50,33 +50,33 @@ class Rows:
             categories={name: (numbers[which], texts) for name, (numbers, texts) in self.categories.items()},
         )
 
-    def until(self, last_ns: int, tally: Tally) -> "Rows":
+    def until(self, last_ns: int, collector: FindingsCollector) -> "Rows":
         """Leaves out the rows after a time; there must be times."""
         if self.times is None:
             raise ValueError("rows without times cannot be cut at one")
         kept = self.times <= last_ns
-        tally.add("cut", int((~kept).sum()))
+        collector.add("cut", int((~kept).sum()))
         gone = np.setdiff1d(self.series, self.series[kept])
-        tally.add("empty", len(gone), f"such as {shortened(self.ids[gone[0]])}" if len(gone) else "")
+        collector.add("empty", len(gone), f"such as {shortened(self.ids[gone[0]])}" if len(gone) else "")
         return self.take(kept)
 
-    def until_row(self, rows: int, tally: Tally) -> "Rows":
+    def until_row(self, rows: int, collector: FindingsCollector) -> "Rows":
         """Leaves out all but the first rows."""
-        tally.add("cut", max(0, len(self) - rows))
+        collector.add("cut", max(0, len(self) - rows))
         return self.take(slice(rows))
 
-    def sorted(self, tally: Tally) -> "Rows":
+    def sorted(self, collector: FindingsCollector) -> "Rows":
         """Sorts by series and time; rows of the same series and time stay in the order of the file."""
         if self.times is None:
             return self.take(np.argsort(self.series, kind="stable"))
-        self._count_unsorted(self.times, tally)
+        self._count_unsorted(self.times, collector)
         return self.take(np.lexsort((self.times, self.series)))
 
-    def distinct(self, tally: Tally, single: bool) -> "Rows":
+    def distinct(self, collector: FindingsCollector, single: bool) -> "Rows":
         """Leaves one row, the last, of those with the same series and time.
 
         Args:
-            tally: Counts those left out.
+            collector: Counts those left out.
             single: Whether the file was read as one series without a column of ids.
 
         Raises:
@@ -94,8 +94,8 @@ class Rows:
                 f"{len(conflicts)} of {len(self)} rows have the time of another one but other values, first at "
                 f"{iso(int(self.times[conflicts[0]]))}; which column tells the series apart?"
             )
-        tally.add("repeated", int((again & same).sum()))
-        tally.add("conflicting", len(conflicts), self._conflict(int(conflicts[0])) if len(conflicts) else "")
+        collector.add("repeated", int((again & same).sum()))
+        collector.add("conflicting", len(conflicts), self._conflict(int(conflicts[0])) if len(conflicts) else "")
         return self.take(np.append(~again, True))
 
     def split(self) -> Iterator["Rows"]:
@@ -130,14 +130,14 @@ class Rows:
             raise DataError(f"series {shortened(self.unique_id)}, column {name!r}: both {found}, expected one category")
         return text
 
-    def _count_unsorted(self, times: NDArray[np.int64], tally: Tally) -> None:
+    def _count_unsorted(self, times: NDArray[np.int64], collector: FindingsCollector) -> None:
         order = np.argsort(self.series, kind="stable")
         series, times = self.series[order], times[order]
         back = np.flatnonzero((times[1:] < times[:-1]) & (series[1:] == series[:-1]))
         if len(back):
             before, after = (iso(int(time)) for time in times[back[0] : back[0] + 2])
             where = f"series {shortened(self.ids[series[back[0]]])}"
-            tally.add("unsorted", len(back), f"first {after} after {before}, {where}")
+            collector.add("unsorted", len(back), f"first {after} after {before}, {where}")
 
     def _conflict(self, row: int) -> str:
         first, then = self.values[row], self.values[row + 1]

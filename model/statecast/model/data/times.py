@@ -16,7 +16,7 @@ from ..frequency import FIRST_YEAR, LAST_YEAR
 from ..zones import DAY_NS, MINUTE_NS, SECOND_NS, UTC, Zone
 from .columns import cast, is_text, plain, texts, wrong
 from .epochs import UNITS, instants, recognised_unit
-from .findings import Tally
+from .findings import FindingsCollector
 
 # Neither counters nor seconds since 1970 nor words such as "now", which pandas takes for times.
 _ISO = re.compile(r"\s*\d{4}(\s*|\D.*|\d{4}([T ].*)?)")
@@ -61,11 +61,11 @@ class TimeColumn(ABC):
         """The times as they are in the file, instants or what a clock showed, int64 [rows]."""
 
     @abstractmethod
-    def instants(self, series: Times, tally: Tally) -> Times:
+    def instants(self, series: Times, collector: FindingsCollector) -> Times:
         """Return the instants, int64 [rows], for steps shorter than a day; `series` numbers each row's series."""
 
     @abstractmethod
-    def walls(self, tally: Tally) -> Times:
+    def walls(self, collector: FindingsCollector) -> Times:
         """Return what the clock showed, int64 [rows], for steps of a day or longer."""
 
 
@@ -94,18 +94,18 @@ class LocalTimes(TimeColumn):
         """What the clock showed."""
         return self.shown
 
-    def walls(self, tally: Tally) -> Times:
+    def walls(self, collector: FindingsCollector) -> Times:
         """Return what the clock showed."""
         return self.shown
 
-    def instants(self, series: Times, tally: Tally) -> Times:
+    def instants(self, series: Times, collector: FindingsCollector) -> Times:
         """Return the instants; where the clock shows a time twice, the order of the rows tells which one is meant.
 
         Raises:
             DataError: The clock never showed a time.
         """
         if self.zone.is_fixed:
-            tally.add("converted", len(self.shown) if self.zone.offset_ns else 0)
+            collector.add("converted", len(self.shown) if self.zone.offset_ns else 0)
             return self.shown - (self.zone.offset_ns or 0)
         shown, where = np.unique(self.shown, return_inverse=True)
         skipped = np.array([self.zone.is_skipped(time) for time in shown.tolist()])
@@ -113,9 +113,9 @@ class LocalTimes(TimeColumn):
             raise self._skipped(int(skipped[where].argmax()))
         first = self.zone.instants(shown)[where]
         second = np.array([self.zone.second_instant(time) for time in shown.tolist()], np.int64)[where]
-        tally.add("converted", len(first))
+        collector.add("converted", len(first))
         is_second = _second_of_two(self.shown, series, first != second)
-        tally.add("repeated_hour", int(is_second.sum()))
+        collector.add("repeated_hour", int(is_second.sum()))
         return np.where(is_second, second, first)
 
     def _skipped(self, row: int) -> DataError:
@@ -183,12 +183,12 @@ class ZonedTimes(TimeColumn):
         """The instants."""
         return self.utc
 
-    def instants(self, series: Times, tally: Tally) -> Times:
+    def instants(self, series: Times, collector: FindingsCollector) -> Times:
         """Return the instants."""
-        tally.add("converted", self.converted)
+        collector.add("converted", self.converted)
         return self.utc
 
-    def walls(self, tally: Tally) -> Times:
+    def walls(self, collector: FindingsCollector) -> Times:
         """Return what the clock of the zone showed, or what the column shows."""
         walls = self.utc + self.offsets if self.zone is None else self.zone.walls(self.utc)
         moved = walls - self.utc
@@ -196,10 +196,10 @@ class ZonedTimes(TimeColumn):
             least, most = int(moved.min()), int(moved.max())
             where = f"in {self.zone.name}" if self.zone and self.zone.name else ""
             changes = f"from {offset_text(least)} to {offset_text(most)} with the season"
-            tally.add("local", len(walls), f"{where}, {changes}".strip(", ") if least < most else where)
+            collector.add("local", len(walls), f"{where}, {changes}".strip(", ") if least < most else where)
         clock = walls[0] % DAY_NS if len(walls) else 0
         if self.zone is None and clock and (walls % DAY_NS == clock).all():
-            tally.add("shifted", len(walls), f"at {iso(int(clock))[11:16]}")
+            collector.add("shifted", len(walls), f"at {iso(int(clock))[11:16]}")
         return walls
 
 
@@ -243,7 +243,11 @@ def moment(value: str | int | datetime, zone: Zone = UTC, *, on_wall_clock: bool
 
 
 def times(
-    name: str, column: Any, written: str | None = None, zone: Zone | None = None, tally: Tally | None = None
+    name: str,
+    column: Any,
+    written: str | None = None,
+    zone: Zone | None = None,
+    collector: FindingsCollector | None = None,
 ) -> TimeColumn:
     """Returns a column of times.
 
@@ -253,7 +257,7 @@ def times(
         written: How texts are written, as for `strptime`, or a unit of `epochs`; None for ISO 8601, or an epoch where
             that is plain.
         zone: The zone of times that name none, and by whose clock to read the others; None if it is not known.
-        tally: Told of epochs that were recognised.
+        collector: Told of epochs that were recognised.
 
     Raises:
         DataError: A value is missing or no time, or only some of them have a time zone.
@@ -270,8 +274,8 @@ def times(
         raise wrong(name, column, int(np.argmax(column.is_null().to_numpy())), _EXPECTED)
     if unit := written if written in UNITS else recognised_unit(column) if written is None else None:
         values = instants(name, column, unit, _EARLIEST_NS, _LATEST_NS)
-        if tally and written is None:
-            tally.add("epoch", len(values), f"{unit}: {column[0]} is {iso(int(values[0]))}")
+        if collector and written is None:
+            collector.add("epoch", len(values), f"{unit}: {column[0]} is {iso(int(values[0]))}")
         return ZonedTimes(values, zone, np.zeros(len(values), np.int64), 0)
     if pa.types.is_integer(column.type):
         column = column.cast(pa.string())

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..inputs.naive import Candidates, Statistics
+from ..intervals.calibration import LOG_FACTORS
 from ..state import State
 
 
@@ -19,7 +20,7 @@ class Context:
         history: Raw values of B sessions, NaN where missing, float64 [B, S, D].
         rows: Which of them each is, int64 [N].
         ends: How many of its values lie before the next step, int64 [N].
-        stretches: How its intervals have adapted, float64 [N, D, checks, Q]; None if they do not.
+        log_factors: How its intervals have adapted, float64 [N, D, checks, Q]; None if they do not.
         categories: Its static categories, int64 [N, S]; None if all are unknown.
         said: What the naive forecasters say of the steps asked for, [N, S, D, F], if that is known already.
     """
@@ -29,7 +30,7 @@ class Context:
     history: Tensor
     rows: Tensor
     ends: Tensor
-    stretches: Tensor | None
+    log_factors: Tensor | None
     categories: Tensor | None = None
     said: Candidates | None = None
 
@@ -40,7 +41,7 @@ class Context:
         rows = torch.arange(len(window), device=window.device)
         ends = torch.full_like(rows, window.shape[1])
         statistics = Statistics.of(state)
-        return Context(state["hidden"][:, -1], statistics, window, rows, ends, state.get("stretches"), categories, said)
+        return Context(state["hidden"][:, -1], statistics, window, rows, ends, state.get(LOG_FACTORS), categories, said)
 
     @property
     def size(self) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from statecast.v1.limits import MAX_MAGNITUDE
+
 from ..config import ModelConfig
 from ..contract import Future
 from ..digest import digest_of
@@ -16,16 +18,15 @@ from ..errors import ObservationError
 from ..inputs.features import step_features, step_size, units_of
 from ..inputs.known_inputs import KnownInputs
 from ..inputs.naive import Candidates, NaiveForecasters, Statistics
-from ..intervals.calibration import Adapted, Calibrator, Stretches
+from ..intervals.calibration import Adapted, Calibrator, Widening
 from ..intervals.pit import share_below
-from ..layers.cells import Memory, RecurrentLayers, run_ragged
+from ..layers.cells import RecurrentLayers, RecurrentState, run_ragged
 from ..layers.recorded import Captured
 from ..state import Part, State, StateLayout
 from .context import Context
 from .head import FLOAT32_RESOLUTION, QuantileHead, within_reach
 from .trace import Ends, Path, Trace
 
-LARGEST_VALUE = 1e30
 # A value so close to the median, as a share of the series' scale, is as good as the median.
 ROUNDING_SHARE = 1e-6
 # Forecasts that are checked against outcomes, at once: each takes some kilobytes meanwhile.
@@ -98,15 +99,15 @@ class Forecaster(nn.Module):
         taken = self._checked(state, values, lengths, times, categories)
         lengths = taken.lengths
         with self._graph():
-            before, ragged = Memory(state["hidden"], state.get("cell")), not taken.is_even
-            history, inputs, output, memory, after, said = self._observed(state, before, taken)
+            before, ragged = RecurrentState(state["hidden"], state.get("cell")), not taken.is_even
+            history, inputs, output, recurrent, after, said = self._observed(state, before, taken)
             path = Path(history, self.config.window, output, after, said, taken.categories)
             adapted = self._adapt(state, taken, path)
             pit = self._pit(adapted, taken, path)[:, : values.shape[1]]
             ends = Ends(lengths, inputs.shape[1], ragged)
             advanced = {
-                "hidden": memory.hidden,
-                **({} if memory.cell is None else {"cell": memory.cell}),
+                "hidden": recurrent.hidden,
+                **({} if recurrent.cell is None else {"cell": recurrent.cell}),
                 "window": ends.window(history, self.config.window),
                 **_named(ends.statistics(after)),
                 **self._adapted_parts(state, adapted),
@@ -147,8 +148,8 @@ class Forecaster(nn.Module):
         steps = torch.arange(1, horizon + 1, device=self.device)
         quantiles = self.quantiles(context, steps, future)
         with self._graph():
-            if context.stretches is not None:
-                quantiles = self.calibrator.stretch(quantiles, context.stretches, steps)
+            if context.log_factors is not None:
+                quantiles = self.calibrator.widen(quantiles, context.log_factors, steps)
                 quantiles = within_reach(quantiles, context.statistics)
             return quantiles.float().contiguous()
 
@@ -194,8 +195,8 @@ class Forecaster(nn.Module):
         return (quantiles,)
 
     def _observed(
-        self, state: State, before: Memory, taken: "_Taken"
-    ) -> tuple[Tensor, Tensor, Tensor, Memory, Statistics, Candidates]:
+        self, state: State, before: RecurrentState, taken: "_Taken"
+    ) -> tuple[Tensor, Tensor, Tensor, RecurrentState, Statistics, Candidates]:
         """The windows and the observations; what the recurrent layers see, say and remember; and what was told naively.
 
         The last is the naive forecasters' statistics, and what they said of each observation.
@@ -210,7 +211,7 @@ class Forecaster(nn.Module):
             results = self._captured.run("observe", self._observe, arguments)
         history, inputs, output, hidden, *others = results
         cell = None if before.cell is None else others.pop(0)
-        return history, inputs, output, Memory(hidden, cell), Statistics(*others[:-2]), Candidates(*others[-2:])
+        return history, inputs, output, RecurrentState(hidden, cell), Statistics(*others[:-2]), Candidates(*others[-2:])
 
     def _observe(
         self,
@@ -228,8 +229,8 @@ class Forecaster(nn.Module):
         history = torch.cat([window, values], dim=1)
         after, said = self.naive.observe(Statistics(*statistics), history, times)
         inputs = self._inputs(after, history, covariates, times, categories)
-        output, memory = self._run(Memory(hidden, cell), inputs, lengths)
-        remembered = [memory.hidden] if memory.cell is None else [memory.hidden, memory.cell]
+        output, recurrent = self._run(RecurrentState(hidden, cell), inputs, lengths)
+        remembered = [recurrent.hidden] if recurrent.cell is None else [recurrent.hidden, recurrent.cell]
         return (history, inputs, output, *remembered, *after.parts, *said.parts)
 
     def _inputs(
@@ -265,7 +266,7 @@ class Forecaster(nn.Module):
 
         before = None
         if self.calibrator.adapts:
-            before = Stretches(state["stretches"], state["misses"], state["waiting"], state["step"])
+            before = Widening.of(state)
         return self.calibrator.observe(before, self._standing(state, taken, path), taken.values, taken.lengths, issue)
 
     def _standing(self, state: State, taken: "_Taken", path: Path) -> Tensor:
@@ -310,10 +311,10 @@ class Forecaster(nn.Module):
 
     def _adapted_parts(self, state: State, adapted: Adapted | None) -> dict[str, Tensor]:
         if adapted is not None and adapted.after is not None:
-            return {part.name: getattr(adapted.after, part.name) for part in self.calibrator.parts}
+            return adapted.after.parts()
         return {part.name: state[part.name] for part in self.calibrator.parts}
 
-    def _run(self, before: Memory, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Memory]:
+    def _run(self, before: RecurrentState, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, RecurrentState]:
         """Runs the recurrent layers; the output [B, T + 1, H] begins with the state's own."""
         if lengths is None:
             output, after = self.cell(inputs, before)
@@ -330,8 +331,8 @@ class Forecaster(nn.Module):
         if values.dtype != torch.float64:
             raise ObservationError(f"values: expected float64, got {values.dtype}")
         # NaN compares as false, so this lets missing values through.
-        if bool((values.abs() > LARGEST_VALUE).any()):
-            raise ObservationError(f"values: must lie within {LARGEST_VALUE:g} or be missing")
+        if bool((values.abs() > MAX_MAGNITUDE).any()):
+            raise ObservationError(f"values: must lie within {MAX_MAGNITUDE:g} or be missing")
         steps, is_even = values.shape[1], lengths is None
         if lengths is None:
             lengths = torch.full((batch,), steps, dtype=torch.int64, device=values.device)

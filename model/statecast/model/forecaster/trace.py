@@ -8,7 +8,7 @@ from torch import Tensor
 from ..errors import ObservationError
 from ..inputs.naive import Candidates, Statistics
 from ..intervals.calibration import Blocks
-from ..layers.cells import Gates, Memory, RecurrentLayers
+from ..layers.cells import Gates, RecurrentLayers, RecurrentState
 from ..state import State
 from .context import Context
 
@@ -27,7 +27,7 @@ class Trace:
     state: State
     lengths: Tensor
     pit: Tensor
-    _before: Memory
+    _before: RecurrentState
     _inputs: Tensor
     _layers: RecurrentLayers
     _path: "Path"
@@ -50,16 +50,16 @@ class Trace:
             return Context.of(self.state, self._path.categories)  # as almost always, and nothing needs to be picked
         if bool(((steps < 0) | (steps > self.lengths[rows])).any()):
             raise ObservationError("steps: beyond the observations of this trace")
-        stretches = None if self._blocks is None else self._blocks.at(rows, steps)
-        return self._path.context(rows, steps, stretches)
+        log_factors = None if self._blocks is None else self._blocks.at(rows, steps)
+        return self._path.context(rows, steps, log_factors)
 
     def gates(self, row: int, step: int) -> Gates:
         """Returns what the cell's gates were in one step of one session, `step` counted from 1."""
         if not 1 <= step <= int(self.lengths[row]):
             raise ObservationError("step: beyond the observations of this trace")
         cell = None if self._before.cell is None else self._before.cell[row : row + 1]
-        memory = Memory(self._before.hidden[row : row + 1], cell)
-        return self._layers.gates(self._inputs[row : row + 1, :step], memory)
+        recurrent = RecurrentState(self._before.hidden[row : row + 1], cell)
+        return self._layers.gates(self._inputs[row : row + 1, :step], recurrent)
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,15 @@ class Path:
     said: Candidates
     categories: Tensor | None
 
-    def context(self, rows: Tensor, steps: Tensor, stretches: Tensor | None = None) -> Context:
-        """How sessions `rows` stood after `steps` observations, both int64 [N]; stretches: [N, ...]."""
+    def context(self, rows: Tensor, steps: Tensor, log_factors: Tensor | None = None) -> Context:
+        """How sessions `rows` stood after `steps` observations, both int64 [N]; log_factors: [N, ...]."""
         return Context(
             self.output[rows, steps],
             self.statistics.at(rows, steps),
             self.history,
             rows,
             steps + self.window,
-            stretches,
+            log_factors,
             None if self.categories is None else self.categories[rows],
         )
 

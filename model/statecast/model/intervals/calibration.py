@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from ..state import Part
+from ..state import Part, State
 
 # Forecasts that wait for their outcome, for each checked step ahead.
 WAITING = 8
@@ -36,52 +36,63 @@ SOFTNESS = 0.05
 OWN_SHARE, COMMON_SHARE = 0.3, 1.2
 # Logarithms of the least and the largest factor; further ahead than one step, where it takes long to get back from too
 # large a one, not so large.
-LEAST_STRETCH, LARGEST_STRETCH, LARGEST_LATER = -3.0, 1.5, 1.1
+LEAST_LOG_FACTOR, LARGEST_LOG_FACTOR, LARGEST_LATER = -3.0, 1.5, 1.1
 # A quantile no farther from the median, as a share of that, is not judged: the distance is rounding, or 0.
 ROUNDING = 1e-12
 # Farther away, in units of the above, nothing differs.
 FARTHEST = 1e30
 
 Issue = Callable[[Tensor, Tensor, Tensor], Tensor]
+LOG_FACTORS = "stretches"
+"""The name of that part of a state: it is in the digest of every model, so it stays as it is."""
 
 
 @dataclass(frozen=True)
-class Stretches:
+class Widening:
     """How the intervals of B sessions have adapted so far.
 
     Attributes:
-        stretches: Logarithms of the factors of each quantile's distance from the median, float64 [B, D, checks, Q].
+        log_factors: Logarithms of the factors of each quantile's distance from the median, float64 [B, D, checks, Q].
         misses: Sums of misses since they last moved, of the same shape.
         waiting: The forecasts that wait for their outcome, as issued, float64 [B, D, checks - 1, WAITING, Q].
         step: How many observations each session has taken, int64 [B].
     """
 
-    stretches: Tensor
+    log_factors: Tensor
     misses: Tensor
     waiting: Tensor
     step: Tensor
 
+    @staticmethod
+    def of(state: State) -> "Widening":
+        """Reads it from the state of sessions."""
+        return Widening(state[LOG_FACTORS], state["misses"], state["waiting"], state["step"])
+
+    def parts(self) -> dict[str, Tensor]:
+        """Returns the parts of the state that hold it."""
+        return {LOG_FACTORS: self.log_factors, "misses": self.misses, "waiting": self.waiting}
+
 
 @dataclass(frozen=True)
 class Blocks:
-    """The stretches of B sessions before and after each of T observations.
+    """The log_factors of B sessions before and after each of T observations.
 
     Attributes:
-        stretches: float64 [B, N, D, checks, Q].
+        log_factors: float64 [B, N, D, checks, Q].
         index: Which of them held after so many observations, int64 [B, T + 1].
     """
 
-    stretches: Tensor
+    log_factors: Tensor
     index: Tensor
 
     def at(self, rows: Tensor, steps: Tensor) -> Tensor:
         """Those of sessions `rows` after `steps` observations, both int64 [M]: [M, D, checks, Q]."""
-        return self.stretches[rows, self.index[rows, steps]]
+        return self.log_factors[rows, self.index[rows, steps]]
 
     def one_ahead(self) -> Tensor:
         """Those of one step ahead before each observation, [B, T, D, Q]."""
-        stretches = self.stretches[:, :, :, 0]
-        return stretches.gather(1, self.index[:, :-1, None, None].expand(-1, -1, *stretches.shape[2:]))
+        log_factors = self.log_factors[:, :, :, 0]
+        return log_factors.gather(1, self.index[:, :-1, None, None].expand(-1, -1, *log_factors.shape[2:]))
 
 
 @dataclass(frozen=True)
@@ -90,13 +101,13 @@ class Adapted:
 
     Attributes:
         standing: The forecast standing before each value, ascending, NaN if there was none, float64 [B, T, D, Q].
-        blocks: The stretches meanwhile; None if intervals do not adapt, or are not checked now.
+        blocks: The log_factors meanwhile; None if intervals do not adapt, or are not checked now.
         after: How intervals have adapted after each session's own observations; None likewise.
     """
 
     standing: Tensor
     blocks: Blocks | None = None
-    after: Stretches | None = None
+    after: Widening | None = None
 
 
 @dataclass(frozen=True)
@@ -156,34 +167,34 @@ class Calibrator(nn.Module):
         """The parts of a session's state."""
         levels = len(self.levels)
         if self.adapts:
-            yield Part("stretches", (self.targets, self.later + 1, levels), "float64")
+            yield Part(LOG_FACTORS, (self.targets, self.later + 1, levels), "float64")
             yield Part("misses", (self.targets, self.later + 1, levels), "float64")
             yield Part("waiting", (self.targets, self.later, WAITING, levels), "float64")
 
-    def stretch(self, quantiles: Tensor, stretches: Tensor | None, steps: Tensor) -> Tensor:
-        """Applies stretches to forecasts.
+    def widen(self, quantiles: Tensor, log_factors: Tensor | None, steps: Tensor) -> Tensor:
+        """Applies log_factors to forecasts.
 
         Args:
             quantiles: As the model emits them, float64 [N, S, Q, D].
-            stretches: float64 [N, D, checks, Q], or None.
+            log_factors: float64 [N, D, checks, Q], or None.
             steps: How many steps ahead they are, int64 [S].
 
         Returns:
             Ascending quantiles of the same shape.
         """
-        if stretches is None:
+        if log_factors is None:
             return quantiles
         place = self.places[steps - 1]
         below = place.floor().long()
         above = (below + 1).clamp(max=self.later)
-        by_check = stretches.transpose(1, 2)
+        by_check = log_factors.transpose(1, 2)
         # [N, S, D, Q], each between its two neighbours among the checked steps.
         between = torch.lerp(by_check[:, below], by_check[:, above], (place - below).view(-1, 1, 1))
         # Putting quantiles in order makes none worse (Chernozhukov et al., 2010).
-        return self._stretched(quantiles.transpose(2, 3), between).sort(-1).values.transpose(2, 3)
+        return self._widened(quantiles.transpose(2, 3), between).sort(-1).values.transpose(2, 3)
 
     def observe(
-        self, before: Stretches | None, standing: Tensor, values: Tensor, lengths: Tensor, issue: Issue
+        self, before: Widening | None, standing: Tensor, values: Tensor, lengths: Tensor, issue: Issue
     ) -> Adapted:
         """Checks forecasts against values.
 
@@ -207,13 +218,13 @@ class Calibrator(nn.Module):
         track = self._track_one if values.shape[1] == 1 else self._track
         blocks, misses = track(before, due, values, own)
         if beyond is not None:
-            issued = blocks.stretches[beyond.rows, blocks.index[beyond.rows, beyond.at], :, beyond.checks]
-            waiting[beyond.rows, :, beyond.checks - 1, beyond.slots] = self._stretched(beyond.quantiles, issued)
+            issued = blocks.log_factors[beyond.rows, blocks.index[beyond.rows, beyond.at], :, beyond.checks]
+            waiting[beyond.rows, :, beyond.checks - 1, beyond.slots] = self._widened(beyond.quantiles, issued)
         rows = torch.arange(len(values), device=values.device)
-        after = Stretches(blocks.at(rows, lengths), misses, waiting, before.step + lengths)
-        return Adapted(self._stretched(standing, blocks.one_ahead()).sort(-1).values, blocks, after)
+        after = Widening(blocks.at(rows, lengths), misses, waiting, before.step + lengths)
+        return Adapted(self._widened(standing, blocks.one_ahead()).sort(-1).values, blocks, after)
 
-    def _hand_out(self, due: Tensor, before: Stretches, own: Tensor, stands: Tensor) -> Tensor:
+    def _hand_out(self, due: Tensor, before: Widening, own: Tensor, stands: Tensor) -> Tensor:
         """Moves waiting forecasts whose outcome comes into `due`; returns those that go on waiting.
 
         Args:
@@ -247,7 +258,7 @@ class Calibrator(nn.Module):
         slots = stands[rows, at] // strides[later] % WAITING
         return _Made(*(each[~here] for each in (quantiles, rows, at + 1, later + 1, slots)))
 
-    def _track(self, before: Stretches, due: Tensor, values: Tensor, own: Tensor) -> tuple[Blocks, Tensor]:
+    def _track(self, before: Widening, due: Tensor, values: Tensor, own: Tensor) -> tuple[Blocks, Tensor]:
         """Moves quantiles block by block; also gives the sums of misses since then, [B, D, checks, Q]."""
         index, issued, due, values = self._laid_out(before.step, due, values)
         count = _blocks(own.shape[1])
@@ -256,34 +267,34 @@ class Calibrator(nn.Module):
         tails, reach = (judged * self.tails).sum(2), torch.where(judged, reach, -torch.inf)
         tails[:, 0] -= before.misses
         issued = issued.view(len(due), count, BLOCK, 1, self.later + 1, 1).expand(reach.shape)
-        stretches = before.stretches.new_zeros(len(due), count + 2, *before.stretches.shape[1:])
-        stretches[:, 1] = before.stretches
-        misses = torch.zeros_like(stretches[:, 1:])
+        log_factors = before.log_factors.new_zeros(len(due), count + 2, *before.log_factors.shape[1:])
+        log_factors[:, 1] = before.log_factors
+        misses = torch.zeros_like(log_factors[:, 1:])
         parts = zip(issued.unbind(1), reach.unbind(1), tails.unbind(1), misses.unbind(1), strict=False)
-        into, now = stretches.unbind(1)[2:], before.stretches
+        into, now = log_factors.unbind(1)[2:], before.log_factors
         for (where, towards, tail, missed), moved in zip(parts, into, strict=True):
-            beyond = self._beyond(towards, stretches.gather(1, where))
+            beyond = self._beyond(towards, log_factors.gather(1, where))
             now = self._moved(now, torch.sub(beyond.sum(1), tail, out=missed), moved)
         rows = torch.arange(len(due), device=due.device)
-        return Blocks(stretches, index), misses[rows, index[rows, own.sum(1)] - 1]
+        return Blocks(log_factors, index), misses[rows, index[rows, own.sum(1)] - 1]
 
-    def _track_one(self, before: Stretches, due: Tensor, values: Tensor, own: Tensor) -> tuple[Blocks, Tensor]:
+    def _track_one(self, before: Widening, due: Tensor, values: Tensor, own: Tensor) -> tuple[Blocks, Tensor]:
         """The same for one observation, which may end a block."""
         # All that was issued before has been stretched already, but what stood one step ahead.
-        beyond = self._beyond(self._reach(due, values)[:, 0], before.stretches * self.first)
+        beyond = self._beyond(self._reach(due, values)[:, 0], before.log_factors * self.first)
         misses = before.misses + (beyond - self.tails).nan_to_num_(0.0)
         ends = (own & ((before.step + 1) % BLOCK == 0).unsqueeze(1)).view(-1, 1, 1, 1)
-        moved = torch.where(ends, self._moved(before.stretches, misses), before.stretches)
+        moved = torch.where(ends, self._moved(before.log_factors, misses), before.log_factors)
         index = torch.arange(2, device=due.device).expand(len(due), -1)
-        return Blocks(torch.stack([before.stretches, moved], dim=1), index), misses.masked_fill_(ends, 0.0)
+        return Blocks(torch.stack([before.log_factors, moved], dim=1), index), misses.masked_fill_(ends, 0.0)
 
-    def _beyond(self, reach: Tensor, stretches: Tensor) -> Tensor:
+    def _beyond(self, reach: Tensor, log_factors: Tensor) -> Tensor:
         """How far outcomes count as beyond each quantile, 0 to 1, of the shape of `reach`."""
-        return torch.addcmul(self.starts, reach, torch.exp(-stretches)).clamp_(0, 1)
+        return torch.addcmul(self.starts, reach, torch.exp(-log_factors)).clamp_(0, 1)
 
-    def _moved(self, stretches: Tensor, misses: Tensor, out: Tensor | None = None) -> Tensor:
-        """Where misses move stretches, all [B, D, checks, Q]."""
-        moved = torch.addcmul(stretches, self.own, misses).addcmul_(self.common, misses.mean(-1, keepdim=True))
+    def _moved(self, log_factors: Tensor, misses: Tensor, out: Tensor | None = None) -> Tensor:
+        """Where misses move log_factors, all [B, D, checks, Q]."""
+        moved = torch.addcmul(log_factors, self.own, misses).addcmul_(self.common, misses.mean(-1, keepdim=True))
         return torch.clamp(moved, self.least, self.largest, out=out)
 
     def _reach(self, due: Tensor, values: Tensor) -> Tensor:
@@ -305,8 +316,8 @@ class Calibrator(nn.Module):
         """Puts observations where they lie in their blocks, so that several sessions' blocks go together.
 
         Returns:
-            Which block's stretches held after so many observations, int64 [B, T + 1]; which were those of each forecast
-            that is judged, 0 if it has been stretched already, int64 [B, P, checks]; `due` [B, P, ...]; and `values`.
+            Which block's factors held after so many observations, int64 [B, T + 1]; which were those of each forecast
+            that is judged, 0 if it has been widened already, int64 [B, P, checks]; `due` [B, P, ...]; and `values`.
         """
         steps, offset = values.shape[1], (step % BLOCK).unsqueeze(1)
         at = torch.arange(steps + 1, device=due.device)
@@ -319,10 +330,10 @@ class Calibrator(nn.Module):
         values = values[rows, places].masked_fill_(outside.unsqueeze(2), torch.nan)
         return index, issued[rows, places], due[rows, places], values
 
-    def _stretched(self, quantiles: Tensor, stretches: Tensor) -> Tensor:
+    def _widened(self, quantiles: Tensor, log_factors: Tensor) -> Tensor:
         """Stretches quantiles [..., Q], which may put neighbours out of order."""
         middle = quantiles[..., self.middle : self.middle + 1]
-        return middle + (quantiles - middle) * stretches.exp()
+        return middle + (quantiles - middle) * log_factors.exp()
 
 
 def _of_levels(levels: Sequence[float], middle: int) -> dict[str, Tensor]:
@@ -330,7 +341,7 @@ def _of_levels(levels: Sequence[float], middle: int) -> dict[str, Tensor]:
 
     Returns:
         The levels; on which side of the median each one is, -1, 0 or 1; what share of outcomes should lie beyond it;
-        how often the stretch in which they count as partly beyond fits between the median and it; and how far beyond
+        how often the widen in which they count as partly beyond fits between the median and it; and how far beyond
         an outcome on the median counts, below 0.
     """
     tensor, normal = torch.tensor(levels, dtype=torch.float64), NormalDist()
@@ -346,15 +357,15 @@ def _of_checks(rate: float, checked: Tensor, strides: Tensor) -> dict[str, Tenso
 
     Returns:
         Whether it is the first one, 1 or 0; how much a miss moves its own level, and how much the mean of all levels'
-        misses moves each of them; and the least and the largest stretch.
+        misses moves each of them; and the least and the largest widen.
     """
     first = (checked == 1).double().unsqueeze(1)
     return {
         "first": first,
         "own": rate * torch.full_like(first, OWN_SHARE).masked_fill(first > 0, 1.0),
         "common": rate * COMMON_SHARE * (1 - first) * strides.double().sqrt().unsqueeze(1),
-        "least": torch.full_like(first, LEAST_STRETCH),
-        "largest": torch.full_like(first, LARGEST_LATER).masked_fill(first > 0, LARGEST_STRETCH),
+        "least": torch.full_like(first, LEAST_LOG_FACTOR),
+        "largest": torch.full_like(first, LARGEST_LATER).masked_fill(first > 0, LARGEST_LOG_FACTOR),
     }
 
 

@@ -16,7 +16,7 @@ GATES = {
 }
 
 
-class Memory(NamedTuple):
+class RecurrentState(NamedTuple):
     """What recurrent layers carry on: hidden [B, L, H] and, for an LSTM, cell [B, L, H]."""
 
     hidden: Tensor
@@ -55,35 +55,35 @@ class RecurrentLayers(nn.Module):
                     # An open forget gate lets gradients reach back from the start.
                     self._weight("bias_ih", layer)[hidden_size : 2 * hidden_size].fill_(1.0)
 
-    def forward(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def forward(self, inputs: Tensor, recurrent: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """Runs the layers.
 
         Args:
             inputs: float32 [B, T, I], T >= 1.
-            memory: What the layers remember.
+            recurrent: What the layers remember.
 
         Returns:
             The top layer's output [B, T, H] and what the layers remember after the last step.
         """
         if inputs.shape[1] >= FUSED_STEPS:
-            return self._run_fused(inputs, memory)
-        return self._run_plain(inputs, memory)
+            return self._run_fused(inputs, recurrent)
+        return self._run_plain(inputs, recurrent)
 
-    def _run_fused(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        hidden = memory.hidden.transpose(0, 1).contiguous()
-        if memory.cell is None:
+    def _run_fused(self, inputs: Tensor, recurrent: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        hidden = recurrent.hidden.transpose(0, 1).contiguous()
+        if recurrent.cell is None:
             output, hidden = self.fused(inputs, hidden)
-            return output, Memory(hidden.transpose(0, 1), None)
-        cell = memory.cell.transpose(0, 1).contiguous()
+            return output, RecurrentState(hidden.transpose(0, 1), None)
+        cell = recurrent.cell.transpose(0, 1).contiguous()
         output, (hidden, cell) = self.fused(inputs, (hidden, cell))
-        return output, Memory(hidden.transpose(0, 1), cell.transpose(0, 1))
+        return output, RecurrentState(hidden.transpose(0, 1), cell.transpose(0, 1))
 
-    def _run_plain(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def _run_plain(self, inputs: Tensor, recurrent: RecurrentState) -> tuple[Tensor, RecurrentState]:
         hiddens, cells = [], []
         for layer in range(self.layers):
             gates = functional.linear(inputs, self._weight("weight_ih", layer), self._weight("bias_ih", layer))
-            hidden = memory.hidden[:, layer]
-            cell = None if memory.cell is None else memory.cell[:, layer]
+            hidden = recurrent.hidden[:, layer]
+            cell = None if recurrent.cell is None else recurrent.cell[:, layer]
             outputs = []
             for step in range(inputs.shape[1]):
                 hidden, cell, _ = self._step(gates[:, step], hidden, cell, layer)
@@ -93,22 +93,22 @@ class RecurrentLayers(nn.Module):
             if cell is not None:
                 cells.append(cell)
         stacked = torch.stack(cells, dim=1) if cells else None
-        return inputs, Memory(torch.stack(hiddens, dim=1), stacked)
+        return inputs, RecurrentState(torch.stack(hiddens, dim=1), stacked)
 
-    def gates(self, inputs: Tensor, memory: Memory) -> Gates:
+    def gates(self, inputs: Tensor, recurrent: RecurrentState) -> Gates:
         """Runs some steps of one sequence and tells the gates of the last one.
 
         Args:
             inputs: float32 [1, T, I], T >= 1.
-            memory: What the layers remember before the first step, of one sequence.
+            recurrent: What the layers remember before the first step, of one sequence.
         """
         if inputs.shape[1] > 1:
-            _, memory = self(inputs[:, :-1], memory)
+            _, recurrent = self(inputs[:, :-1], recurrent)
         rows, opened, hiddens, cells = inputs[:, -1], [], [], []
         for layer in range(self.layers):
             added = functional.linear(rows, self._weight("weight_ih", layer), self._weight("bias_ih", layer))
-            cell = None if memory.cell is None else memory.cell[:, layer]
-            rows, cell, gates = self._step(added, memory.hidden[:, layer], cell, layer)
+            cell = None if recurrent.cell is None else recurrent.cell[:, layer]
+            rows, cell, gates = self._step(added, recurrent.hidden[:, layer], cell, layer)
             opened.append(torch.cat(gates))
             hiddens.append(rows[0])
             if cell is not None:
@@ -148,29 +148,31 @@ def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, tuple[Tenso
     return show * torch.tanh(cell), cell, (enter, keep, candidate, show)
 
 
-def run_ragged(layers: RecurrentLayers, inputs: Tensor, memory: Memory, lengths: Tensor) -> tuple[Tensor, Memory]:
+def run_ragged(
+    layers: RecurrentLayers, inputs: Tensor, recurrent: RecurrentState, lengths: Tensor
+) -> tuple[Tensor, RecurrentState]:
     """Runs each row for its own number of steps; rows leave as they finish.
 
     Args:
         layers: What to run.
         inputs: float32 [B, T, I]; row b's steps beyond lengths[b] are not looked at.
-        memory: What the layers remember of each row.
+        recurrent: What the layers remember of each row.
         lengths: int64 [B], 0..T.
 
     Returns:
-        The output [B, T, H], 0 beyond a row's length, and the memory after each row's last step.
+        The output [B, T, H], 0 beyond a row's length, and the recurrent after each row's last step.
     """
     output = inputs.new_zeros(*inputs.shape[:2], layers.hidden_size)
-    hidden = memory.hidden.clone()
-    cell = None if memory.cell is None else memory.cell.clone()
+    hidden = recurrent.hidden.clone()
+    cell = None if recurrent.cell is None else recurrent.cell.clone()
     start = 0
     for stop in sorted({length for length in lengths.tolist() if length > 0}):
         rows = (lengths > start).nonzero().squeeze(1)
-        active = Memory(hidden[rows], None if cell is None else cell[rows])
+        active = RecurrentState(hidden[rows], None if cell is None else cell[rows])
         piece, after = layers(inputs[rows, start:stop], active)
         output[rows, start:stop] = piece
         hidden[rows] = after.hidden
         if cell is not None and after.cell is not None:
             cell[rows] = after.cell
         start = stop
-    return output, Memory(hidden, cell)
+    return output, RecurrentState(hidden, cell)

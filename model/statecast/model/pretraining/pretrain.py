@@ -1,7 +1,7 @@
 """Trains `base` on synthetic series: python -m statecast.model.pretraining.pretrain.
 
 Every batch holds new series, and every series is read once, from its first value on, the way that
-the service reads it. Gradients reach back over one stretch of it (truncated backpropagation
+the service reads it. Gradients reach back over one chunk of it (truncated backpropagation
 through time); its state is carried on into the next.
 """
 
@@ -48,9 +48,9 @@ class Settings:
         seed: Of the weights and of the series.
         batch: Series in a batch.
         steps: Time steps of a series.
-        stretch: Time steps that gradients reach back.
-        origins: Forecast origins for each series in each stretch.
-        ahead: Steps ahead that are scored in each stretch, out of the horizon.
+        chunk: Time steps that gradients reach back.
+        origins: Forecast origins for each series in each chunk.
+        ahead: Steps ahead that are scored in each chunk, out of the horizon.
         batches: How many batches of series.
         learning_rate: At its highest.
         threads: CPU threads; other numbers add up in another order and give slightly other weights.
@@ -59,7 +59,7 @@ class Settings:
     seed: int = 0
     batch: int = 48
     steps: int = 1536
-    stretch: int = 256
+    chunk: int = 256
     origins: int = 20
     ahead: int = 12
     batches: int = 800
@@ -77,13 +77,13 @@ def make_batch(rng: np.random.Generator, size: int, steps: int) -> tuple[Tensor,
 def train(forecaster: Forecaster, settings: Settings) -> None:
     """Trains in place."""
     optimizer = torch.optim.AdamW(forecaster.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
-    stretches = settings.steps // settings.stretch
+    chunks = settings.steps // settings.chunk
     rng = np.random.default_rng(settings.seed)
     forecaster.train()
     for batch in range(settings.batches):
         losses = []
-        for done, loss in enumerate(_stretches(forecaster, settings, rng), batch * stretches):
-            _set_rate(optimizer, settings.learning_rate, done / (settings.batches * stretches), done)
+        for done, loss in enumerate(_chunks(forecaster, settings, rng), batch * chunks):
+            _set_rate(optimizer, settings.learning_rate, done / (settings.batches * chunks), done)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(forecaster.parameters(), 1.0)
@@ -93,17 +93,17 @@ def train(forecaster: Forecaster, settings: Settings) -> None:
     forecaster.eval()
 
 
-def _stretches(forecaster: Forecaster, settings: Settings, rng: np.random.Generator) -> Iterator[Tensor]:
-    """Reads one batch of series, and yields the loss of each stretch."""
+def _chunks(forecaster: Forecaster, settings: Settings, rng: np.random.Generator) -> Iterator[Tensor]:
+    """Reads one batch of series, and yields the loss of each chunk."""
     horizon = forecaster.config.horizon
     values, spreads = make_batch(rng, settings.batch, settings.steps + horizon)
     state = forecaster.initial_state(settings.batch)
     rows = torch.arange(settings.batch).repeat_interleave(settings.origins)
-    for start in range(0, settings.steps, settings.stretch):
-        stop = start + settings.stretch
+    for start in range(0, settings.steps, settings.chunk):
+        stop = start + settings.chunk
         trace = forecaster.advance(state, values[:, start:stop])
         state = trace.state.detach()
-        origins = torch.from_numpy(rng.integers(1, settings.stretch + 1, len(rows)))
+        origins = torch.from_numpy(rng.integers(1, settings.chunk + 1, len(rows)))
         ahead = torch.from_numpy(1 + np.sort(rng.choice(horizon, settings.ahead, replace=False)))
         index = start + origins[:, None] + ahead - 1
         outcomes = values[rows[:, None], index]

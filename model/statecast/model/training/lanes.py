@@ -1,4 +1,4 @@
-"""Reads series the way that the service does: from some step on, stretch by stretch, several side by side."""
+"""Reads series the way that the service does: from some step on, chunk by chunk, several side by side."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ WILD_SHARE = 0.005
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Chunk:
     """The next rows of B lanes, and what comes after them.
 
     Attributes:
@@ -36,11 +36,11 @@ class Stretch:
     fresh: Tensor
     scales: Tensor
 
-    def to(self, device: torch.device) -> "Stretch":
+    def to(self, device: torch.device) -> "Chunk":
         """Moves it to a device."""
         times = None if self.times is None else self.times.to(device)
         rows, lengths, categories = self.rows.to(device), self.lengths.to(device), self.categories.to(device)
-        return Stretch(rows, lengths, times, categories, self.fresh.to(device), self.scales.to(device))
+        return Chunk(rows, lengths, times, categories, self.fresh.to(device), self.scales.to(device))
 
 
 @dataclass
@@ -51,17 +51,17 @@ class _Lane:
 
 
 class Lanes:
-    """Endless stretches of a panel's series. Every pass begins each series once, in another order and at another step.
+    """Endless chunks of a panel's series. Every pass begins each series once, in another order and at another step.
 
     Args:
         panel: What to read.
         config: The model that reads.
-        stretch: How many rows at a time.
+        chunk: How many rows at a time.
         seed: Of order and beginnings.
     """
 
-    def __init__(self, panel: Panel, config: ModelConfig, stretch: int, seed: int) -> None:
-        self._series, self._config, self._stretch = panel.series, config, stretch
+    def __init__(self, panel: Panel, config: ModelConfig, chunk: int, seed: int) -> None:
+        self._series, self._config, self._chunk = panel.series, config, chunk
         self._rng = np.random.default_rng(seed)
         self._frequency = Frequency.parse(panel.frequency) if config.calendar else None
         self._times = [series.times(self._frequency) for series in panel.series] if self._frequency else None
@@ -74,8 +74,8 @@ class Lanes:
         self.lanes = int(np.clip(len(panel.series), LEAST_LANES, MOST_LANES))
         self._order: list[int] = []
 
-    def __iter__(self) -> Iterator[Stretch]:
-        """The stretches; those of one iterator follow each other."""
+    def __iter__(self) -> Iterator[Chunk]:
+        """The chunks; those of one iterator follow each other."""
         # Not side by side, so that the beginnings of series do not all come at once.
         lanes = [self._begin(anywhere=True) for _ in range(self.lanes)]
         while True:
@@ -88,19 +88,19 @@ class Lanes:
         series = self._order.pop()
         rows = self._series[series].rows
         # With fewer series than lanes, several read the same one, from different steps on.
-        last = rows - self._stretch if anywhere or len(self._series) < self.lanes else self._stretch
+        last = rows - self._chunk if anywhere or len(self._series) < self.lanes else self._chunk
         return _Lane(series, int(self._rng.integers(0, max(1, min(last, rows - 1)))))
 
     def _go_on(self, lane: _Lane) -> _Lane:
-        at = lane.at + self._stretch
+        at = lane.at + self._chunk
         return (
             _Lane(lane.series, at, fresh=False)
             if at < self._series[lane.series].rows - 1
             else self._begin(anywhere=False)
         )
 
-    def _read(self, lanes: list[_Lane]) -> Stretch:
-        span = self._stretch + self._config.horizon
+    def _read(self, lanes: list[_Lane]) -> Chunk:
+        span = self._chunk + self._config.horizon
         width = self._series[0].values.shape[1]
         rows = np.full((len(lanes), span, width), np.nan)
         times = np.zeros((len(lanes), span), np.int64)
@@ -108,12 +108,12 @@ class Lanes:
         for index, lane in enumerate(lanes):
             values = self._series[lane.series].values[lane.at : lane.at + span]
             rows[index, : len(values)] = values
-            lengths.append(min(self._stretch, len(values)))
+            lengths.append(min(self._chunk, len(values)))
             if self._times is not None:
                 known = self._times[lane.series][lane.at : lane.at + span]
                 times[index, : len(known)] = known
         series = [lane.series for lane in lanes]
-        return Stretch(
+        return Chunk(
             torch.from_numpy(rows),
             torch.tensor(lengths),
             torch.from_numpy(times) if self._times is not None else None,

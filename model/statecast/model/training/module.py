@@ -11,7 +11,7 @@ from torch import Tensor
 from ..contract import Future
 from ..forecaster.forecaster import Forecaster
 from ..state import State
-from .lanes import Stretch
+from .lanes import Chunk
 from .loss import scaled_pinball
 
 WARM_UP_UPDATES = 50
@@ -31,7 +31,7 @@ class Recipe:
         weight_decay: Of AdamW.
         dropout: Share of the head's hidden units that each update leaves out.
         averaging: Decay of the moving average of the weights, which is what is kept.
-        stretch: Rows that gradients reach back.
+        chunk: Rows that gradients reach back.
         origins: Forecast origins of each lane in each update.
         ahead: Steps ahead that are scored in each update, out of the horizon.
         unknown_share: How often the future covariates of an origin, and the category of a lane, are hidden.
@@ -45,7 +45,7 @@ class Recipe:
     weight_decay: float = 1e-2
     dropout: float = 0.15
     averaging: float = 0.99
-    stretch: int = 336
+    chunk: int = 336
     origins: int = 8
     ahead: int = 24
     unknown_share: float = 0.1
@@ -72,28 +72,26 @@ class TrainingModule(lightning.LightningModule):
         self._carry = Carry()
         self._rng = np.random.default_rng(recipe.seed)
 
-    def training_step(self, stretch: Stretch, _: int) -> Tensor:
-        """Reads one stretch, forecasts from some of its steps, and scores what came."""
-        forecaster, steps = self.forecaster, self.recipe.stretch
-        categories = self._partly_unknown(stretch.categories)
-        times = stretch.times
+    def training_step(self, chunk: Chunk, _: int) -> Tensor:
+        """Reads one chunk, forecasts from some of its steps, and scores what came."""
+        forecaster, steps = self.forecaster, self.recipe.chunk
+        categories = self._partly_unknown(chunk.categories)
+        times = chunk.times
         trace = forecaster.advance(
-            self._sessions(stretch.fresh),
-            stretch.rows[:, :steps],
-            stretch.lengths,
+            self._sessions(chunk.fresh),
+            chunk.rows[:, :steps],
+            chunk.lengths,
             times=None if times is None else times[:, :steps],
             categories=categories,
         )
         self._carry.state = trace.state.detach()
-        rows, origins, ahead = self._origins(stretch)
+        rows, origins, ahead = self._origins(chunk)
         landing = origins.unsqueeze(1) + ahead - 1
-        came = stretch.rows[rows.unsqueeze(1), landing]
-        outcomes, covariates = torch.split(
-            came, [stretch.scales.shape[1], came.shape[2] - stretch.scales.shape[1]], dim=2
-        )
+        came = chunk.rows[rows.unsqueeze(1), landing]
+        outcomes, covariates = torch.split(came, [chunk.scales.shape[1], came.shape[2] - chunk.scales.shape[1]], dim=2)
         future = Future(None if times is None else times[rows.unsqueeze(1), landing], self._partly_untold(covariates))
         quantiles = forecaster.quantiles(trace.context(rows, origins), ahead, future)
-        loss = scaled_pinball(quantiles, outcomes, stretch.scales[rows], forecaster.config.quantile_levels)
+        loss = scaled_pinball(quantiles, outcomes, chunk.scales[rows], forecaster.config.quantile_levels)
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -118,13 +116,13 @@ class TrainingModule(lightning.LightningModule):
         begin = {name: fresh.view(-1, *[1] * (part.dim() - 1)) for name, part in initial.items()}
         return State({name: torch.where(begin[name], part, carried[name]) for name, part in initial.items()})
 
-    def _origins(self, stretch: Stretch) -> tuple[Tensor, Tensor, Tensor]:
+    def _origins(self, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
         """Lanes and how many of their rows stand before a forecast, int64 [N]; and the steps ahead, int64 [S]."""
-        horizon, device = self.forecaster.config.horizon, stretch.rows.device
-        rows = torch.arange(len(stretch.lengths), device=device).repeat_interleave(self.recipe.origins)
+        horizon, device = self.forecaster.config.horizon, chunk.rows.device
+        rows = torch.arange(len(chunk.lengths), device=device).repeat_interleave(self.recipe.origins)
         share = torch.from_numpy(self._rng.random(len(rows))).to(device)
-        origins = 1 + (share * (stretch.lengths[rows] - 1).clamp(min=0)).long()
-        origins = origins.minimum(stretch.lengths[rows])
+        origins = 1 + (share * (chunk.lengths[rows] - 1).clamp(min=0)).long()
+        origins = origins.minimum(chunk.lengths[rows])
         always = [step for step in NEXT_STEPS if step <= horizon]
         count = min(horizon, max(self.recipe.ahead, len(always)))
         others = np.setdiff1d(np.arange(1, horizon + 1), always)

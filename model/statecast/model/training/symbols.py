@@ -4,7 +4,7 @@
     classifier = train_symbols(batches, config)
     save_model(classifier, Path("models") / config.name / config.version)
 
-Gradients reach back over one stretch of a sequence (truncated backpropagation through time); its state is carried on
+Gradients reach back over one chunk of a sequence (truncated backpropagation through time); its state is carried on
 into the next, as the service carries it from request to request.
 """
 
@@ -48,7 +48,7 @@ class SymbolSettings:
     Attributes:
         seed: Of the weights.
         updates: How many updates of the weights.
-        stretch: Time steps that gradients reach back.
+        chunk: Time steps that gradients reach back.
         learning_rate: At its highest.
         weight_decay: Of AdamW.
         largest_gradient: Norm beyond which a gradient is clipped.
@@ -60,7 +60,7 @@ class SymbolSettings:
 
     seed: int = 0
     updates: int = 1000
-    stretch: int = 128
+    chunk: int = 128
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     largest_gradient: float = 1.0
@@ -186,7 +186,7 @@ def _train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: _rate(done, settings.updates))
     begun, losses = time.monotonic(), list[float]()
     classifier.train()
-    for done, loss in enumerate(_losses(classifier, batches, settings.stretch), 1):
+    for done, loss in enumerate(_losses(classifier, batches, settings.chunk), 1):
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(classifier.parameters(), settings.largest_gradient)
@@ -201,16 +201,16 @@ def _train(
             return
 
 
-def _losses(classifier: Classifier, batches: Iterable[SymbolBatch], stretch: int) -> Iterator[Tensor]:
-    """Reads one batch after the other, and yields the loss of each stretch."""
+def _losses(classifier: Classifier, batches: Iterable[SymbolBatch], chunk: int) -> Iterator[Tensor]:
+    """Reads one batch after the other, and yields the loss of each chunk."""
     for batch in batches:
         targets, weights = _targets(batch, classifier.config.horizon)
         state = classifier.initial_state(len(batch.numbers))
         values = batch.numbers.unsqueeze(2).to(classifier.device)
-        for start in range(0, values.shape[1], stretch):
-            trace = classifier.advance(state, values[:, start : start + stretch])
+        for start in range(0, values.shape[1], chunk):
+            trace = classifier.advance(state, values[:, start : start + chunk])
             state = trace.state.detach()
-            # The forecast before a stretch is the last one of the stretch before, but for the very first.
+            # The forecast before a chunk is the last one of the chunk before, but for the very first.
             first = 0 if start == 0 else 1
             due = slice(start + first, start + trace.outputs.shape[1])
             logits = classifier.logits(trace.outputs[:, first:])

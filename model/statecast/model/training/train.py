@@ -34,7 +34,7 @@ from ..evaluation.rolling import roll, truths_of
 from ..evaluation.scores import Outcomes, score
 from ..forecaster.forecaster import Forecaster
 from .held_back import VALIDATION_CONTEXT, HeldBack
-from .lanes import Lanes, Stretch
+from .lanes import Chunk, Lanes
 from .module import Recipe, TrainingModule
 
 SECONDS_A_LINE = 60.0
@@ -93,11 +93,11 @@ def train(
         enable_version_counter=False,
     )
     trainer = _trainer(recipe, work, best, validates=validation is not None)
-    lanes = DataLoader(_Endless(Lanes(panel, config, recipe.stretch, recipe.seed)), batch_size=None)
+    lanes = DataLoader(_Endless(Lanes(panel, config, recipe.chunk, recipe.seed)), batch_size=None)
     windows = DataLoader(_Once()) if validation else None
     try:
         with _own_sigint(), warnings.catch_warnings():
-            # It cannot know that one stretch is a whole batch, that reading it is cheap, and what the folder holds.
+            # It cannot know that one chunk is a whole batch, that reading it is cheap, and what the folder holds.
             warnings.filterwarnings("ignore", module=r"lightning\.")
             trainer.fit(module, lanes, windows, ckpt_path=_newest_checkpoint(work), weights_only=False)
     except SystemExit as stop:  # how Lightning ends on Ctrl-C, once its checkpoint is written
@@ -163,7 +163,7 @@ class _Lines(Callback):
             print(f"update {trainer.global_step} of {self._updates}{told}", file=sys.stderr, flush=True)
 
 
-class _Endless(IterableDataset[Stretch]):
+class _Endless(IterableDataset[Chunk]):
     def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
 

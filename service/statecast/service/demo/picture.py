@@ -50,7 +50,7 @@ def _panel(axes: Axes, history: NDArray[np.float64], forecast: Forecast, killed_
     axes.plot(steps, shown, color=_HISTORY, linewidth=1.0, label="observed")
     ahead = np.arange(len(history), len(history) + len(forecast.median))
     for low, high, alpha in _BANDS:
-        if low in forecast.levels and high in forecast.levels:
+        if low in forecast.quantile_levels and high in forecast.quantile_levels:
             axes.fill_between(
                 ahead, forecast.quantile(low), forecast.quantile(high), color=_FORECAST, alpha=alpha, linewidth=0,
                 label=f"{high - low:.0%} band",

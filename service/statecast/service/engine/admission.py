@@ -6,7 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from statecast.service.engine.request import Request
-from statecast.service.errors import Overloaded, Reason
+from statecast.service.errors import Overloaded
+from statecast.v1.reasons import Reason
 
 SHARE = 4
 """A caller may queue this many times the room that is left, so that a single one never takes it all (dynamic

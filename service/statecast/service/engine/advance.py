@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from statecast.model import Gates, ObservationError, State, StreamingTrace
 from statecast.service.engine.forecasts import forecasts
 from statecast.service.engine.job import Inputs, Job, Wanted
-from statecast.service.engine.request import ForecastResult
-from statecast.service.engine.session_cache import HotSessions
+from statecast.service.engine.request import ForecastOutput
+from statecast.service.engine.session_cache import SessionCache
 from statecast.service.models.registry import Model
 
 STEPS_AT_ONCE = 16_384
@@ -36,7 +36,7 @@ class Advanced:
     states: State
     index: int
     pit: NDArray[np.float64]
-    forecasts: dict[int, ForecastResult]
+    forecasts: dict[int, ForecastOutput]
     gates: dict[int, Gates]
 
 
@@ -54,21 +54,21 @@ def pack(advanced: Sequence[Advanced]) -> list[bytes]:
     return packed
 
 
-def advance(jobs: list[Job], hot: HotSessions) -> dict[str, Advanced]:
+def advance(jobs: list[Job], cache: SessionCache) -> dict[str, Advanced]:
     """Carry the states of jobs of one model forward, and make their forecasts."""
     jobs = sorted(jobs, key=_source)
     model = jobs[0].model
     inputs = Inputs.of(jobs, model)
-    state = _states(jobs, model, hot)
+    state = _states(jobs, model, cache)
     wanted = [each for index, job in enumerate(jobs) for each in job.wanted(index)]
-    made: list[dict[int, ForecastResult]] = [{} for _ in jobs]
+    made: list[dict[int, ForecastOutput]] = [{} for _ in jobs]
     gates: list[dict[int, Gates]] = [{} for _ in jobs]
     pits = []
-    stretch = _stretch(len(jobs), wanted)
-    for start in range(0, max(1, inputs.values.shape[1]), stretch):
-        part = inputs.part(start, stretch)
+    steps_at_once = _slice_steps(len(jobs), wanted)
+    for start in range(0, max(1, inputs.values.shape[1]), steps_at_once):
+        part = inputs.part(start, steps_at_once)
         trace = model.forecaster.advance(state, part.values, part.lengths, times=part.times, categories=part.categories)
-        due = [each for each in wanted if start < each.step <= start + stretch or each.step == start == 0]
+        due = [each for each in wanted if start < each.step <= start + steps_at_once or each.step == start == 0]
         for each, result in forecasts(model, trace, start, [each for each in due if each.request.horizon]):
             made[each.index][each.position] = result
         for each in due:
@@ -86,10 +86,10 @@ def advance(jobs: list[Job], hot: HotSessions) -> dict[str, Advanced]:
     }
 
 
-def _stretch(jobs: int, wanted: Sequence[Wanted]) -> int:
+def _slice_steps(jobs: int, wanted: Sequence[Wanted]) -> int:
     """How many steps of each session go into one trace."""
-    stretch = max(1, STEPS_AT_ONCE // jobs)
-    return min(stretch, EXPLAINED_STEPS_AT_ONCE) if any(each.is_explained for each in wanted) else stretch
+    steps_at_once = max(1, STEPS_AT_ONCE // jobs)
+    return min(steps_at_once, EXPLAINED_STEPS_AT_ONCE) if any(each.is_explained for each in wanted) else steps_at_once
 
 
 def _gates(trace: StreamingTrace, index: int, step: int) -> Gates | None:
@@ -109,7 +109,7 @@ def _source(job: Job) -> int:
     return 1 if job.loaded.snapshot is not None else 2
 
 
-def _states(jobs: list[Job], model: Model, hot: HotSessions) -> State:
+def _states(jobs: list[Job], model: Model, cache: SessionCache) -> State:
     """The states to start from, in the order of the jobs (sorted by source)."""
     forecaster = model.forecaster
     rows = [job.loaded.row for job in jobs if job.loaded.row is not None]
@@ -117,7 +117,7 @@ def _states(jobs: list[Job], model: Model, hot: HotSessions) -> State:
     fresh = len(jobs) - len(rows) - len(records)
     states = []
     if rows:
-        states.append(hot.read(model, rows))
+        states.append(cache.read(model, rows))
     if records:
         states.append(forecaster.layout.unpack(records, forecaster.device))
     if fresh:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statecast.model import UTC, Frequency, FrequencyError, Zone
-from statecast.service.errors import InvalidRequest, PreconditionFailed, Reason
+from statecast.service.errors import InvalidRequest, PreconditionFailed
 from statecast.service.times import NANOSECONDS, iso
+from statecast.v1.reasons import Reason
 
 Rows = NDArray[np.float64]
 Times = NDArray[np.int64]

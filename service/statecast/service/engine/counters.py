@@ -36,7 +36,7 @@ def intervals(levels: Sequence[float]) -> Iterator[Interval]:
                 yield Interval(f"{100 * (high - low):.6g}", low, high)
 
 
-class Tally:
+class BatchCounters:
     """Counts sessions, each of which Redis must have, so that nothing is ever counted twice."""
 
     def __init__(self, metrics: Metrics) -> None:

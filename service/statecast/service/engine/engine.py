@@ -14,26 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from statecast.service.engine.advance import Advanced, advance, pack
-from statecast.service.engine.counters import Tally
+from statecast.service.engine.counters import BatchCounters
 from statecast.service.engine.job import Job, group, needs_state
 from statecast.service.engine.plan import Answer, Plan, Planner, elsewhere
 from statecast.service.engine.request import Outcome, Request, Result
-from statecast.service.engine.session_cache import HotSessions
+from statecast.service.engine.session_cache import SessionCache
 from statecast.service.engine.session_loading import Loaded, load, read
 from statecast.service.engine.standing import Seed
 from statecast.service.engine.write import Write, close_unusable, is_snapshot_due, write
-from statecast.service.errors import (
-    Overloaded,
-    PreconditionFailed,
-    Reason,
-    ServiceError,
-    StoreRefuses,
-    Unavailable,
-)
+from statecast.service.errors import Overloaded, PreconditionFailed, ServiceError, StoreRefuses, Unavailable
 from statecast.service.metrics import Metrics, timed
 from statecast.service.models.registry import Registry
 from statecast.service.store.record import NONCE_BYTES
 from statecast.service.store.redis_store import Store, Stored, Verdict
+from statecast.v1.reasons import Reason
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +51,7 @@ class Engine:
         self,
         registry: Registry,
         store: Store,
-        hot: HotSessions,
+        cache: SessionCache,
         planner: Planner,
         metrics: Metrics,
         *,
@@ -65,10 +59,10 @@ class Engine:
     ) -> None:
         self._registry = registry
         self._store = store
-        self._hot = hot
+        self._cache = cache
         self._planner = planner
         self._metrics = metrics
-        self._tally = Tally(metrics)
+        self._counters = BatchCounters(metrics)
         self._snapshot_every = snapshot_every
         self._store_is_lost = False
 
@@ -88,8 +82,8 @@ class Engine:
             self._drop(batch)  # what they left in memory may be half done
             raise
         finally:
-            self._hot.let_go(batch)
-            self._metrics.cached_sessions.set(len(self._hot))
+            self._cache.let_go(batch)
+            self._metrics.cached_sessions.set(len(self._cache))
 
     def _carry_out(self, batch: Requests) -> Results:
         results: Results = {}
@@ -142,7 +136,7 @@ class Engine:
 
     def _load(self, batch: Requests) -> tuple[dict[str, Loaded], Results]:
         """Where each session stands, from memory or else from Redis; and the results of damaged ones."""
-        loaded = {session_id: session for session_id in batch if (session := self._hot.get(session_id))}
+        loaded = {session_id: session for session_id in batch if (session := self._cache.get(session_id))}
         cold = [session_id for session_id in batch if session_id not in loaded]
         self._metrics.cache_hits.inc(len(loaded))
         self._metrics.cache_misses.inc(len(cold))
@@ -182,7 +176,7 @@ class Engine:
         failed: Results = {}
         for together in group(jobs):
             try:
-                advanced |= advance(together, self._hot)
+                advanced |= advance(together, self._cache)
             except Exception as error:
                 log.exception("a batch of %d sessions could not be computed", len(together))
                 failed |= _fail({job.session_id: batch[job.session_id] for job in together}, error)
@@ -221,7 +215,7 @@ class Engine:
         for session_id in written:
             plan, computed = plans[session_id], advanced.get(session_id)
             if plan.closed:
-                self._hot.drop(session_id)
+                self._cache.drop(session_id)
             elif computed and plan.standing:
                 done = writes[session_id]
                 kept = Loaded(plan.standing, done.stamp, done.steps_since_snapshot)
@@ -230,17 +224,17 @@ class Engine:
             first = advanced[next(iter(sessions))]
             rows = [advanced[session_id].index for session_id in sessions]
             all_in_order = rows == list(range(first.states.batch_size))
-            self._hot.keep(first.model, sessions, first.states if all_in_order else first.states.select(rows))
+            self._cache.keep(first.model, sessions, first.states if all_in_order else first.states.select(rows))
 
     def _count(self, written: list[str], plans: dict[str, Plan], advanced: dict[str, Advanced]) -> None:
         try:
-            self._tally.count([(plans[session_id], advanced.get(session_id)) for session_id in written])
+            self._counters.count([(plans[session_id], advanced.get(session_id)) for session_id in written])
         except Exception:  # counters are not worth an answer that is wrong about what is committed
             log.exception("a batch of %d sessions could not be counted", len(written))
 
     def _drop(self, session_ids: Iterable[str]) -> None:
         for session_id in session_ids:
-            self._hot.drop(session_id)
+            self._cache.drop(session_id)
 
 
 def _source(loaded: Loaded, plan: Plan) -> Loaded:
@@ -265,7 +259,6 @@ def _turned_away() -> Overloaded:
         "the gaps in time of the sessions in this batch are too long together; nothing was appended. Send the same "
         "request again.",
         Reason.QUEUE_FULL,
-        retry_after_seconds=0.1,
     )
 
 
@@ -273,7 +266,6 @@ def _contended() -> Unavailable:
     return Unavailable(
         "other replicas kept writing to the session; nothing was appended. Send the same request again.",
         Reason.CONTENDED,
-        retry_after_seconds=0.1,
     )
 
 

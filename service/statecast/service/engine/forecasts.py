@@ -11,7 +11,7 @@ from torch import Tensor
 from statecast.model import Future, StreamingTrace
 from statecast.service.engine.clock import times_after
 from statecast.service.engine.job import Wanted
-from statecast.service.engine.request import ForecastResult, Outline
+from statecast.service.engine.request import ForecastOutput, Outline
 from statecast.service.models.registry import Model
 
 FORECASTS_AT_ONCE = 512
@@ -19,7 +19,7 @@ FORECASTS_AT_ONCE = 512
 
 def forecasts(
     model: Model, trace: StreamingTrace, start: int, wanted: Sequence[Wanted]
-) -> Iterator[tuple[Wanted, ForecastResult]]:
+) -> Iterator[tuple[Wanted, ForecastOutput]]:
     """The forecasts from within a trace that begins `start` steps into the batch."""
     device = model.forecaster.device
     for at in range(0, len(wanted), FORECASTS_AT_ONCE):
@@ -54,7 +54,7 @@ def _covariates(model: Model, wanted: Sequence[Wanted], horizon: int) -> Tensor 
     return torch.from_numpy(known).to(model.forecaster.device)
 
 
-def _result(model: Model, wanted: Wanted, values: NDArray[np.float32]) -> ForecastResult:
+def _result(model: Model, wanted: Wanted, values: NDArray[np.float32]) -> ForecastOutput:
     """What the request asked for out of `values` [horizon, levels or classes, targets]."""
     request, standing = wanted.request, wanted.answer.standing
     start, clock = None, standing.clock
@@ -64,7 +64,7 @@ def _result(model: Model, wanted: Wanted, values: NDArray[np.float32]) -> Foreca
     if request.quantile_levels:
         values = _at_levels(values, model.config.quantile_levels, request.quantile_levels)
     outline = _outline(model, request.horizon, request.quantile_levels, standing.zone.name)
-    return ForecastResult(outline, start, values)
+    return ForecastOutput(outline, start, values)
 
 
 @lru_cache(maxsize=1024)

@@ -111,10 +111,10 @@ class Inputs:
         """So many of the steps."""
         if start == 0 and steps >= self.values.shape[1]:
             return self
-        stretch = slice(start, start + steps)
-        values = self.values[:, stretch]
+        steps_at_once = slice(start, start + steps)
+        values = self.values[:, steps_at_once]
         lengths = None if self.lengths is None else (self.lengths - start).clamp(0, values.shape[1])
-        return Inputs(values, lengths, None if self.times is None else self.times[:, stretch], self.categories)
+        return Inputs(values, lengths, None if self.times is None else self.times[:, steps_at_once], self.categories)
 
 
 def _padded(parts: Sequence[NDArray[np.float64]], lengths: NDArray[np.int64], width: int) -> NDArray[np.float64]:

@@ -22,7 +22,6 @@ from statecast.service.errors import (
     NotFound,
     Overloaded,
     PreconditionFailed,
-    Reason,
     RequestOutdated,
     ServiceError,
     SessionRegressed,
@@ -32,12 +31,12 @@ from statecast.service.errors import (
 from statecast.service.models.registry import Registry
 from statecast.service.store.record import REMEMBERED_REQUESTS, Entry, RequestMark
 from statecast.service.version import START, Version, chain
+from statecast.v1.reasons import Reason
 
 log = logging.getLogger(__name__)
 
 MAX_STEPS_A_SESSION = 49_152
 """Of one session in one batch: beyond what a batch may hold only gaps in time get."""
-RETRY_AFTER_SECONDS = 0.1
 OPEN_IT = "to begin one, open it"
 
 
@@ -143,7 +142,6 @@ class Planner:
                 "the gaps in time before the session's observations are too long together; nothing was appended. "
                 "Send fewer at once.",
                 Reason.QUEUE_FULL,
-                RETRY_AFTER_SECONDS,
             )
             raise plan.turned_away
         if entry:

@@ -55,19 +55,22 @@ class Fork:
 class Request:
     """One caller's wish for one session: append `values`, then forecast `horizon` steps; or close, copy or fork it.
 
-    `width` is how many values the caller says that a time step has; 0 if it does not say. `start_time` is the first
-    row's instant, in nanoseconds since 1970, `times` those of all rows: at most one of the two is given. `covariates`
-    are those of the values' steps, `future_covariates` those of the steps to forecast; both may be empty. `last_seen`
-    is the newest version that the caller was told; `deadline`, on the clock of time.monotonic, until when the answer is
-    of use. `cost` is what it will take to carry out, about (1 is one time step), and `nbytes` the memory that it and
-    its answer take, about.
+    Attributes:
+        target_count: Values of a time step according to the caller; 0 if it does not say.
+        start_time: Instant of the first row, in nanoseconds since 1970; None if `times` has those of all rows.
+        covariates: Covariates of the observed steps; may be empty.
+        future_covariates: Covariates of the steps to forecast; may be empty.
+        last_seen: The newest version that the caller has seen.
+        deadline: Until when the answer is of use, on the clock of time.monotonic.
+        cost: Estimated cost; 1 is one time step.
+        nbytes: Estimated memory of the request and its answer.
     """
 
     session_id: str
     opening: Opening | None = None
     values: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
     covariates: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
-    width: int = 0
+    target_count: int = 0
     start_time: int | None = None
     times: NDArray[np.int64] = field(default_factory=lambda: NO_TIMES)
     horizon: int = 0
@@ -116,7 +119,7 @@ class Outline:
 
 
 @dataclass(slots=True)
-class ForecastResult:
+class ForecastOutput:
     """Quantiles of the next steps [horizon, levels, targets], or probabilities [horizon, classes, targets].
 
     The start time is an instant, in nanoseconds since the epoch.
@@ -140,7 +143,7 @@ class Outcome:
     standing: Standing | None = None
     opened: bool = False
     replayed: bool = False
-    forecast: ForecastResult | None = None
+    forecast: ForecastOutput | None = None
     pit: NDArray[np.float64] | None = None
     gates: Gates | None = None
     missing: int = 0

@@ -17,7 +17,9 @@ def rows_of(model: Model, request: Request, max_steps: int) -> Rows:
         InvalidRequest: if they do not make whole time steps, are more than `max_steps`, or are none of the classes.
     """
     values, targets = request.values, model.targets
-    if values.size == model.width == 1 >= request.width and not (request.covariates.size or model.config.classes):
+    if values.size == model.width == 1 >= request.target_count and not (
+        request.covariates.size or model.config.classes
+    ):
         return values.reshape(1, 1)  # as almost always
     _check_width(model, request)
     steps = values.size // targets
@@ -39,9 +41,9 @@ def rows_of(model: Model, request: Request, max_steps: int) -> Rows:
 
 def _check_width(model: Model, request: Request) -> None:
     targets, names = model.targets, ", ".join(model.config.targets)
-    if request.width not in (0, targets):
+    if request.target_count not in (0, targets):
         raise InvalidRequest(
-            "observations.targets", f"{request.width} values a time step, but {model} has {targets}: {names}"
+            "observations.targets", f"{request.target_count} values a time step, but {model} has {targets}: {names}"
         )
     if request.values.size % targets:
         raise InvalidRequest(

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 from statecast.service.engine.admission import Admission
 from statecast.service.engine.request import Request, Result
-from statecast.service.errors import Overloaded, Reason, ServiceError, Unavailable
+from statecast.service.errors import Overloaded, ServiceError, Unavailable
+from statecast.v1.reasons import Reason
 
 LONGEST_BATCH_SECONDS = 0.2
 """About: whoever comes next waits for the batch that is under way."""
-RETRY_AFTER_SECONDS = 0.1
 
 
 @dataclass(slots=True)
@@ -104,7 +104,6 @@ class Scheduler:
                 return 0, Unavailable(
                     "the server is shutting down; another replica, or this one in a while, takes the same request",
                     Reason.DRAINING,
-                    RETRY_AFTER_SECONDS,
                 )
             for position, ticket in enumerate(tickets):
                 request = ticket.request

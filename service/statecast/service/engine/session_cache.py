@@ -1,4 +1,4 @@
-"""Hot sessions: where each stands and its recurrent state, kept on the device between batches.
+"""Cached sessions: where each stands and its recurrent state, kept on the device between batches.
 
 A copy here may be stale when another replica has moved the session on; the stamp tells at commit.
 """
@@ -48,7 +48,7 @@ class StatePool:
             part.index_copy_(0, index, state.parts[name])
 
 
-class HotSessions:
+class SessionCache:
     """The sessions kept in memory, the least recently used of more than `capacity` dropped. For any thread.
 
     A session that is in a batch stays until the batch is over, so that its row is not given to another meanwhile.
@@ -65,7 +65,7 @@ class HotSessions:
         return len(self._sessions)
 
     def get(self, session_id: str) -> Loaded | None:
-        """The session, if it is hot, for a batch that ends with `let_go`."""
+        """The session, if it is cached, for a batch that ends with `let_go`."""
         with self._lock:
             session = self._sessions.get(session_id)
             if session is not None:
@@ -108,7 +108,7 @@ class HotSessions:
                     self.drop(session_id)
 
     def drop(self, session_id: str) -> None:
-        """Forget a session, if it is hot."""
+        """Forget a session, if it is cache."""
         with self._lock:
             session = self._sessions.pop(session_id, None)
             if session and session.standing and session.row is not None:

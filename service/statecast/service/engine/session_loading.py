@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from statecast.model import TimeZoneError, Zone
 from statecast.service.engine.clock import times_up_to
 from statecast.service.engine.standing import Standing
-from statecast.service.errors import PreconditionFailed, Reason, quoted
+from statecast.service.errors import PreconditionFailed, quoted
 from statecast.service.models.registry import Model, Registry
 from statecast.service.store.record import DamagedRecord, Entry, Record, Snapshot, decode, has_expired
 from statecast.service.store.redis_store import Stored
 from statecast.service.version import Version, chain
+from statecast.v1.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Gone:
 class Loaded:
     """A session before a batch; `standing` is None if it does not exist, and `gone` tells why if that can be told.
 
-    Its state is in `row` of the hot sessions, or in the bytes of `snapshot` followed by the steps `replay`
+    Its state is in `row` of the session cache, or in the bytes of `snapshot` followed by the steps `replay`
     [time, targets and covariates], or, with neither, that of a session that has taken nothing.
     """
 

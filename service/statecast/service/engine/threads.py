@@ -8,8 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from statecast.service.engine.engine import Engine, Results
 from statecast.service.engine.request import Result
 from statecast.service.engine.scheduler import Batch, Scheduler, Ticket
-from statecast.service.errors import DeadlinePassed, Reason, Unavailable
+from statecast.service.errors import DeadlinePassed, Unavailable
 from statecast.service.metrics import Metrics
+from statecast.v1.reasons import Reason
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ Deliver = Callable[[Delivery], None]
 LOST_RETRY_SECONDS = 0.2
 
 
-class Worker:
+class EngineThreads:
     """Runs engines, each in a thread of its own.
 
     The first one takes a batch whenever it can, the others when a whole batch waits meanwhile: then one computes while

@@ -14,7 +14,7 @@ from statecast.service.store.record import (
     encode_snapshot,
     new_stamp,
     stamp_of,
-    trace_ms,
+    tombstone_ms,
 )
 from statecast.service.store.redis_store import Commit, Operation
 from statecast.service.version import START, Version
@@ -63,22 +63,22 @@ def close_unusable(session_id: str, data: bytes, record: Record | None) -> Write
     """Forget a session whose record cannot be used, or not even read, if it still is what it was."""
     stamp = data[-STAMP_BYTES:]
     at = (record.newest.version, record.snapshot.ttl_ms) if record else (START, LONGEST_TRACE_MS)
-    trace = _trace(*at)
-    return Write(_replace_by_trace(session_id, stamp, trace, expires=record is not None), b"", 0)
+    tombstone = _tombstone(*at)
+    return Write(_replace_by_tombstone(session_id, stamp, tombstone, expires=record is not None), b"", 0)
 
 
 def _close(session_id: str, stamp: bytes, standing: Standing) -> Commit:
-    return _replace_by_trace(session_id, stamp, _trace(standing.version, standing.ttl_ms), expires=True)
+    return _replace_by_tombstone(session_id, stamp, _tombstone(standing.version, standing.ttl_ms), expires=True)
 
 
-def _trace(version: Version, ttl_ms: int) -> Snapshot:
+def _tombstone(version: Version, ttl_ms: int) -> Snapshot:
     """What a closed session leaves behind."""
     return Snapshot("", "", bytes(32), 0, b"", version, None, ttl_ms, closed=True)
 
 
-def _replace_by_trace(session_id: str, stamp: bytes, trace: Snapshot, *, expires: bool) -> Commit:
-    payload = encode_snapshot(session_id, trace, new_stamp(trace.version))
-    lifetime_ms = trace_ms(trace.ttl_ms)
+def _replace_by_tombstone(session_id: str, stamp: bytes, tombstone: Snapshot, *, expires: bool) -> Commit:
+    payload = encode_snapshot(session_id, tombstone, new_stamp(tombstone.version))
+    lifetime_ms = tombstone_ms(tombstone.ttl_ms)
     return Commit(session_id, Operation.CLOSE, stamp, payload, lifetime_ms, lifetime_ms if expires else 0)
 
 
@@ -86,7 +86,7 @@ def _compare(session_id: str, loaded: Loaded) -> Write:
     """Nothing changes; a copy from memory must still be the newest, one just read from Redis is."""
     commit = None
     if loaded.row is not None and loaded.standing:
-        commit = Commit(session_id, Operation.CHECK, loaded.stamp, trace_ms=trace_ms(loaded.standing.ttl_ms))
+        commit = Commit(session_id, Operation.CHECK, loaded.stamp, tombstone_ms=tombstone_ms(loaded.standing.ttl_ms))
     return Write(commit, loaded.stamp, loaded.steps_since_snapshot)
 
 
@@ -110,16 +110,16 @@ def _replace(session_id: str, loaded: Loaded, standing: Standing, state: bytes, 
     )
     stamp = stamp_of(nonce, standing.version)
     payload = encode_snapshot(session_id, snapshot, stamp)
-    trace = trace_ms(standing.ttl_ms)
-    # The record that is replaced may be the trace of a session that is gone, which is no reason not to.
-    own_trace = trace if loaded.standing else 0
-    commit = Commit(session_id, Operation.REPLACE, loaded.stamp, payload, standing.ttl_ms + trace, own_trace)
+    tombstone = tombstone_ms(standing.ttl_ms)
+    # The record that is replaced may be the tombstone of a session that is gone, which is no reason not to.
+    own_tombstone = tombstone if loaded.standing else 0
+    commit = Commit(session_id, Operation.REPLACE, loaded.stamp, payload, standing.ttl_ms + tombstone, own_tombstone)
     return Write(commit, stamp, 0)
 
 
 def _append(session_id: str, loaded: Loaded, plan: Plan, ttl_ms: int, nonce: bytes) -> Write:
     """Entries of one commit may share their nonce: what decides is the last stamp of a record."""
     payload = b"".join([encode_entry(session_id, entry, stamp_of(nonce, entry.version)) for entry in plan.entries])
-    trace = trace_ms(ttl_ms)
-    commit = Commit(session_id, Operation.APPEND, loaded.stamp, payload, ttl_ms + trace, trace)
+    tombstone = tombstone_ms(ttl_ms)
+    commit = Commit(session_id, Operation.APPEND, loaded.stamp, payload, ttl_ms + tombstone, tombstone)
     return Write(commit, payload[-STAMP_BYTES:], loaded.steps_since_snapshot + plan.steps)

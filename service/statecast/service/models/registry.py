@@ -19,13 +19,12 @@ from statecast.model import (
     load_model,
     version_order,
 )
-from statecast.service.errors import NotFound, Reason, StartupError, Unavailable, quoted
+from statecast.service.errors import NotFound, StartupError, Unavailable, quoted
+from statecast.v1.reasons import Reason
 
 log = logging.getLogger(__name__)
 
 BUNDLED = "base"
-RETRY_AFTER_SECONDS = 1.0
-BROKEN_RETRY_AFTER_SECONDS = 60.0
 
 IsComing = Callable[[str, str], bool]
 """Whether a model of that name and version, which is not there, will probably be there soon."""
@@ -157,10 +156,10 @@ class Registry:
         if broken:
             which = f"version {quoted(broken[0][1])} of model {quoted(name)}"
             message = f"{which} cannot be loaded at the moment; the server's log tells why. Send the same request again"
-            raise Unavailable(message, Reason.MODEL_UNAVAILABLE, BROKEN_RETRY_AFTER_SECONDS)
+            raise Unavailable(message, Reason.MODEL_UNAVAILABLE)
         if version and self._is_coming(name, version):
             message = f"version {quoted(version)} of model {quoted(name)} is being loaded; send the same request again"
-            raise Unavailable(message, Reason.MODEL_LOADING, RETRY_AFTER_SECONDS)
+            raise Unavailable(message, Reason.MODEL_LOADING)
 
     def __iter__(self) -> Iterator[Model]:
         """By name, each one's newest version first."""

@@ -7,10 +7,11 @@ from enum import StrEnum
 import grpc
 from prometheus_client import Counter, Histogram
 
-from statecast.service.errors import Reason, ServiceError
+from statecast.service.errors import ServiceError
 from statecast.service.metrics import Metrics
 from statecast.service.rpc.status import code_of
 from statecast.v1.forecast_service_pb2 import ForecastRequest
+from statecast.v1.reasons import Reason
 
 
 class Kind(StrEnum):

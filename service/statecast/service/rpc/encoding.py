@@ -7,7 +7,7 @@ A message is a sequence of fields, each its tag, then a varint, eight bytes, or 
 from functools import lru_cache
 
 from statecast.model import Gates
-from statecast.service.engine.request import ForecastResult, Outcome, Outline, Request
+from statecast.service.engine.request import ForecastOutput, Outcome, Outline, Request
 from statecast.service.rpc.fields import from_milliseconds, from_nanoseconds
 from statecast.service.version import Version
 from statecast.v1 import forecast_pb2
@@ -90,7 +90,7 @@ def _version(version: Version) -> bytes:
     return step + _VERSION_TAG + version.tag.to_bytes(8, "little") if version.tag else step
 
 
-def _forecast(forecast: ForecastResult) -> bytes:
+def _forecast(forecast: ForecastOutput) -> bytes:
     values = forecast.values.astype("<f4", copy=False).tobytes()
     parts = [_outline(forecast.outline)]
     if forecast.start_time is not None and (start := from_nanoseconds(forecast.start_time)):

@@ -41,7 +41,7 @@ class Call:
         return deadline if self.deadline is None else min(deadline, self.deadline)
 
 
-class Gate:
+class EngineClient:
     """Puts requests into the scheduler and brings their results back to the event loop."""
 
     def __init__(self, scheduler: Scheduler, metrics: Metrics, accounts: Accounts) -> None:

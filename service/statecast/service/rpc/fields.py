@@ -15,11 +15,11 @@ from statecast.service.errors import InvalidRequest
 from statecast.service.times import NANOSECONDS
 from statecast.service.version import Version
 from statecast.v1 import forecast_pb2
+from statecast.v1.limits import MAX_MAGNITUDE
 
 MAX_SESSION_ID_CHARACTERS = 256
 MAX_REQUEST_ID_BYTES = 64
 MAX_MODEL_NAME_CHARACTERS = 256
-MAX_MAGNITUDE = 1e30
 FEW_NUMBERS = 16
 MAX_TIMES = 100_000
 """Each is a message of its own, and takes the event loop a fraction of a microsecond."""

@@ -33,7 +33,7 @@ def to_request(message: ForecastRequest, deadline: float | None = None) -> Reque
         opening=to_opening(message.open, "open") if has("open") else None,
         values=to_numbers(observations.values, "observations.values"),
         covariates=to_numbers(observations.covariates, "observations.covariates"),
-        width=observations.targets,
+        target_count=observations.targets,
         start_time=(
             to_nanoseconds(observations.start_time, "observations.start_time")
             if observations.HasField("start_time")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from statecast.service.engine.request import Fork, Outcome, Request
 from statecast.service.errors import NotFound
 from statecast.service.rpc import encoding, forecast_requests, sessions
-from statecast.service.rpc.engine_client import Call, Gate
+from statecast.service.rpc.engine_client import Call, EngineClient
 from statecast.service.rpc.fields import from_version, to_session_id
 from statecast.service.rpc.frames import MAX_ANSWER_BYTES, Frame, check_size
 from statecast.service.rpc.methods import Context, StreamContext
@@ -18,18 +18,18 @@ from statecast.v1.forecast_service_pb2_grpc import ForecastServiceServicer
 
 
 class ForecastService(ForecastServiceServicer):
-    """Answers from the engine behind `gate`; lists from `catalog`."""
+    """Answers from the engine behind `engine_client`; lists from `catalog`."""
 
-    def __init__(self, gate: Gate, streams: Streams, catalog: Catalog) -> None:
-        self._gate = gate
+    def __init__(self, engine_client: EngineClient, streams: Streams, catalog: Catalog) -> None:
+        self._engine_client = engine_client
         self._streams = streams
         self._catalog = catalog
 
     async def Forecast(self, request: pb.ForecastRequest, context: Context) -> bytes:  # type: ignore[override]
         call = Call.of(context).within(forecast_requests.to_timeout(request))
-        self._gate.check(call, forecast_requests.cost_of(request))
+        self._engine_client.check(call, forecast_requests.cost_of(request))
         asked = forecast_requests.to_request(request, call.deadline)
-        return encoding.response(asked, await self._gate.ask(asked, call))
+        return encoding.response(asked, await self._engine_client.ask(asked, call))
 
     async def ForecastMany(self, request: pb.ForecastManyRequest, context: Context) -> bytes:  # type: ignore[override]
         count = len(request.requests)
@@ -45,7 +45,7 @@ class ForecastService(ForecastServiceServicer):
             if not missing and not complete.done():
                 complete.set_result(None)
 
-        frame = Frame(self._gate, Call.of(context), emit, lambda: not complete.done(), MAX_ANSWER_BYTES)
+        frame = Frame(self._engine_client, Call.of(context), emit, lambda: not complete.done(), MAX_ANSWER_BYTES)
         for position, message in enumerate(request.requests):
             frame.add(position, message)
         frame.flush()
@@ -64,12 +64,12 @@ class ForecastService(ForecastServiceServicer):
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Context) -> pb.OpenSessionResponse:
         session_id = to_session_id(request.session_id)
         opening = sessions.to_opening(request.options, "options")
-        outcome = await self._gate.ask(Request(session_id, opening), Call.of(context))
+        outcome = await self._engine_client.ask(Request(session_id, opening), Call.of(context))
         return pb.OpenSessionResponse(session=sessions.from_outcome(session_id, outcome), opened=outcome.opened)
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:
         session_id = to_session_id(request.session_id)
-        outcome = await self._gate.ask(Request(session_id), Call.of(context))
+        outcome = await self._engine_client.ask(Request(session_id), Call.of(context))
         return pb.GetSessionResponse(session=sessions.from_outcome(session_id, outcome))
 
     async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:
@@ -84,20 +84,20 @@ class ForecastService(ForecastServiceServicer):
         call = Call.of(context)
         outcome = await self._earlier_fork(target, call)
         if outcome is None:
-            copied = await self._gate.ask(source, call)
+            copied = await self._engine_client.ask(source, call)
             fork = Fork(source.session_id, copied.seed, target.fork.ttl_ms if target.fork else None)
-            outcome = await self._gate.ask(replace(target, fork=fork), call)
+            outcome = await self._engine_client.ask(replace(target, fork=fork), call)
         return pb.ForkSessionResponse(
             session=sessions.from_outcome(target.session_id, outcome), replayed=outcome.replayed
         )
 
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Context) -> pb.CloseSessionResponse:
-        outcome = await self._gate.ask(sessions.to_closing(request), Call.of(context))
+        outcome = await self._engine_client.ask(sessions.to_closing(request), Call.of(context))
         return pb.CloseSessionResponse(version=from_version(outcome.version))
 
     async def _earlier_fork(self, target: Request, call: Call) -> Outcome | None:
         """What an earlier call with the same request id made, even if its source has gone or moved on since."""
         try:
-            return await self._gate.ask(target, call)
+            return await self._engine_client.ask(target, call)
         except NotFound:
             return None

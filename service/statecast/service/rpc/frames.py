@@ -10,12 +10,13 @@ from google.rpc import status_pb2
 
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.scheduler import Ticket
-from statecast.service.errors import InvalidRequest, Overloaded, Reason
+from statecast.service.errors import InvalidRequest, Overloaded
 from statecast.service.rpc import encoding, forecast_requests
 from statecast.service.rpc.accounting import Kind, kind_of
-from statecast.service.rpc.engine_client import Call, Gate
+from statecast.service.rpc.engine_client import Call, EngineClient
 from statecast.service.rpc.status import to_status
 from statecast.v1 import forecast_service_pb2 as pb
+from statecast.v1.reasons import Reason
 
 MAX_REQUESTS_A_FRAME = 4096
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -41,18 +42,23 @@ class Frame:
     """
 
     def __init__(
-        self, gate: Gate, call: Call, emit: Emit, wanted: Callable[[], bool], max_bytes: float = math.inf
+        self,
+        engine_client: EngineClient,
+        call: Call,
+        emit: Emit,
+        wanted: Callable[[], bool],
+        max_bytes: float = math.inf,
     ) -> None:
-        """Queue behind `gate` for `call`, as long as somebody wants the answers.
+        """Queue behind `engine_client` for `call`, as long as somebody wants the answers.
 
         Args:
-            gate: The way to the engine.
+            engine_client: The way to the engine.
             call: Who asks.
             emit: Takes each result.
             wanted: Whether somebody still waits; asked from any thread.
             max_bytes: How much memory the answers may take together, about.
         """
-        self._gate, self._accounts = gate, gate.accounts
+        self._engine_client, self._accounts = engine_client, engine_client.accounts
         self._call = call
         self._emit = emit
         self._wanted = wanted
@@ -82,7 +88,7 @@ class Frame:
         if self._turned_away is None:
             try:
                 if not self._tickets:  # turning a frame away should be less work than taking it
-                    self._gate.check(self._call, forecast_requests.cost_of(message))
+                    self._engine_client.check(self._call, forecast_requests.cost_of(message))
                 request = forecast_requests.to_request(message, self._call.until(forecast_requests.to_timeout(message)))
                 self._claim_room(request)
             except Exception as error:  # one broken request must not take its frame with it
@@ -101,7 +107,7 @@ class Frame:
         tickets, self._tickets = self._tickets, []
         if not tickets:
             return
-        taken, error = self._gate.submit([ticket for _, ticket in tickets])
+        taken, error = self._engine_client.submit([ticket for _, ticket in tickets])
         if error is None:
             return
         refusal = self._refusal(error)
@@ -132,7 +138,6 @@ class Frame:
             raise Overloaded(
                 f"the answers to one frame may take {self._max_bytes / 2**20:g} MiB; send this request in another",
                 Reason.FRAME_FULL,
-                retry_after_seconds=0.0,
             )
 
     def _resolve(self, position: int, request: Request, result: Result) -> None:

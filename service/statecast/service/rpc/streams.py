@@ -6,11 +6,12 @@ from collections import deque
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from statecast.service.errors import InvalidRequest, Overloaded, Reason, Unavailable
+from statecast.service.errors import InvalidRequest, Overloaded, Unavailable
 from statecast.service.rpc import encoding
-from statecast.service.rpc.engine_client import Call, Gate
+from statecast.service.rpc.engine_client import Call, EngineClient
 from statecast.service.rpc.frames import Frame, check_size
 from statecast.service.rpc.methods import StreamContext
+from statecast.v1.reasons import Reason
 
 MAX_REQUESTS_UNDER_WAY = 2048
 MAX_BYTES_UNDER_WAY = 4 * 1024 * 1024
@@ -19,14 +20,13 @@ MAX_FRAME_BYTES = 4 * 1024 * 1024
 """Of requests: a stream holds one frame, besides what is under way."""
 MAX_RESULTS_A_FRAME = 64
 MAX_RESULT_BYTES_A_FRAME = 1024 * 1024
-RETRY_AFTER_SECONDS = 0.05
 
 
 class Streams:
     """All streams that are open: at most `limit`, and sent away when the server leaves."""
 
-    def __init__(self, gate: Gate, limit: int) -> None:
-        self._gate = gate
+    def __init__(self, engine_client: EngineClient, limit: int) -> None:
+        self._engine_client = engine_client
         self._limit = limit
         self._open: set[_Stream] = set()
         self._leaving = False
@@ -50,9 +50,8 @@ class Streams:
                 f"{self._limit} streams are open already; use one for many sessions, close one, or call another "
                 "replica",
                 Reason.STREAMS_FULL,
-                1.0,
             )
-        stream = _Stream(self._gate, context)
+        stream = _Stream(self._engine_client, context)
         self._open.add(stream)
         try:
             await stream.serve()
@@ -65,8 +64,8 @@ class Streams:
 class _Stream:
     """One stream: a task that reads, and one that writes."""
 
-    def __init__(self, gate: Gate, context: StreamContext) -> None:
-        self._gate = gate
+    def __init__(self, engine_client: EngineClient, context: StreamContext) -> None:
+        self._engine_client = engine_client
         self._context = context
         self._call = Call.of(context)
         self._frames: list[Frame] = []
@@ -114,7 +113,7 @@ class _Stream:
                     raise InvalidRequest(
                         "requests", f"a frame of a stream may have {MAX_FRAME_BYTES // 2**20} MiB; send several"
                     )
-                frame = Frame(self._gate, self._call, self._emit, lambda: not self._is_over)
+                frame = Frame(self._engine_client, self._call, self._emit, lambda: not self._is_over)
                 self._frames = [each for each in self._frames if not each.is_done] + [frame]
                 for position, request in enumerate(message.requests):
                     if not self._has_room_now():
@@ -164,5 +163,4 @@ def _leaving() -> Unavailable:
     return Unavailable(
         "the server is leaving; open another stream and send what was not answered again",
         Reason.DRAINING,
-        RETRY_AFTER_SECONDS,
     )

@@ -4,9 +4,10 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from statecast.service.errors import Overloaded, Reason
+from statecast.service.errors import Overloaded
 from statecast.service.store.record import DamagedRecord, Record, decode, has_expired
 from statecast.service.store.redis_store import Store
+from statecast.v1.reasons import Reason
 
 RECORDS_AT_ONCE = 64
 MAX_WAITING = 16

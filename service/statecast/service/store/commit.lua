@@ -3,15 +3,15 @@
 --
 -- KEYS  one record each
 -- ARGV  five for each key: operation, expected stamp ('' = the key must not exist), payload, how long Redis keeps the
---       key at least in ms, and its trace in ms: a session has expired when its key has no longer than that to live (0 =
+--       key at least in ms, and its tombstone in ms: a session has expired when its key has no longer than that to live (0 =
 --       never)
 -- reply for each key: 1 done, 2 done but its time to live was not renewed, 0 conflict, -1 the key does not hold a string,
 --       or the error that kept it as it was
 --
 -- A time to live is set a sixteenth longer than asked for, and renewed once that is used up: renewing it at every commit
 -- would write as much to the append-only file as the commit itself.
-local function carry_out(key, operation, payload, lifetime, trace, left)
-  local longer = lifetime + math.floor((lifetime - trace) / 16)
+local function carry_out(key, operation, payload, lifetime, tombstone, left)
+  local longer = lifetime + math.floor((lifetime - tombstone) / 16)
   if operation == 'append' then
     -- First, since a full Redis refuses only what comes before a script's first write.
     local reply = redis.pcall('APPEND', key, payload)
@@ -22,7 +22,7 @@ local function carry_out(key, operation, payload, lifetime, trace, left)
   elseif operation == 'replace' then
     return redis.pcall('SET', key, payload, 'PX', longer)
   elseif operation == 'close' then
-    local reply = redis.pcall('DEL', key) -- first, so that a full Redis takes the trace in its place
+    local reply = redis.pcall('DEL', key) -- first, so that a full Redis takes the tombstone in its place
     if type(reply) == 'table' then
       return reply
     end
@@ -32,16 +32,16 @@ end
 
 local replies = {}
 for i, key in ipairs(KEYS) do
-  local operation, expected, payload, lifetime, trace = unpack(ARGV, 5 * i - 4, 5 * i)
-  lifetime, trace = tonumber(lifetime), tonumber(trace)
+  local operation, expected, payload, lifetime, tombstone = unpack(ARGV, 5 * i - 4, 5 * i)
+  lifetime, tombstone = tonumber(lifetime), tonumber(tombstone)
   local stamp = redis.pcall('GETRANGE', key, -16, -1)
   local left = redis.call('PTTL', key)
   if type(stamp) == 'table' then
     replies[i] = string.find(stamp.err, 'WRONGTYPE', 1, true) and -1 or stamp.err
-  elseif stamp ~= expected or (trace > 0 and left >= 0 and left <= trace) then
+  elseif stamp ~= expected or (tombstone > 0 and left >= 0 and left <= tombstone) then
     replies[i] = 0
   else
-    local reply = carry_out(key, operation, payload, lifetime, trace, left)
+    local reply = carry_out(key, operation, payload, lifetime, tombstone, left)
     if type(reply) == 'table' and reply.err then
       replies[i] = reply.err
     else

@@ -12,8 +12,8 @@ them with those that the engine computed from. Each part carries a checksum over
 Options are what few sessions have. A record with none is of format 3, which has no such part; others are of format 4.
 A new option needs a new tag, not a new format: a server refuses a record with a tag that it does not know.
 
-A session that is gone leaves a trace for a while: a closed one a record that says so, an expired one its record, since
-Redis keeps that for `trace_ms` longer than the session lives.
+A session that is gone leaves a tombstone for a while: a closed one a record that says so, an expired one its record,
+since Redis keeps that for `tombstone_ms` longer than the session lives.
 """
 
 import os
@@ -128,14 +128,14 @@ def stamp_of(nonce: bytes, version: Version) -> bytes:
     return nonce + version.tag.to_bytes(8, "little")
 
 
-def trace_ms(ttl_ms: int) -> int:
+def tombstone_ms(ttl_ms: int) -> int:
     """How long a session that is gone can be told from one that never was: its own time to live, at most a day."""
     return min(ttl_ms, LONGEST_TRACE_MS)
 
 
 def has_expired(snapshot: Snapshot, remaining_ms: int) -> bool:
     """Whether the session's time was up, given how long Redis keeps its key yet (-1: for ever)."""
-    return 0 <= remaining_ms <= trace_ms(snapshot.ttl_ms)
+    return 0 <= remaining_ms <= tombstone_ms(snapshot.ttl_ms)
 
 
 def encode_snapshot(session_id: str, snapshot: Snapshot, stamp: bytes) -> bytes:

@@ -17,7 +17,8 @@ from redis.exceptions import (
     ReadOnlyError,
 )
 
-from statecast.service.errors import Overloaded, Reason, ServiceError, StartupError, StoreRefuses, Unavailable
+from statecast.service.errors import Overloaded, ServiceError, StartupError, StoreRefuses, Unavailable
+from statecast.v1.reasons import Reason
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,6 @@ LOAD_SCRIPT, COMMIT_SCRIPT = (
 )
 NOT_RENEWED = 2
 TENANT = "default"
-RETRY_AFTER_SECONDS = 0.2
 REFUSALS = (NoPermissionError, AskError, ClusterCrossSlotError)
 """Answers that stay the same until somebody changes Redis: no permission, or a node of a cluster."""
 _NOT_CARRIED_OUT = (*REFUSALS, AuthenticationError, ReadOnlyError)
@@ -56,7 +56,7 @@ class Commit:
     """One session's part of a batch's commit.
 
     An empty `expected` stamp means that no record may exist. Redis keeps what is written for `lifetime_ms`; the session
-    must not have expired, which it has when its key has no longer than `trace_ms` to live (0: it cannot expire).
+    must not have expired, which it has when its key has no longer than `tombstone_ms` to live (0: it cannot expire).
     """
 
     session_id: str
@@ -64,7 +64,7 @@ class Commit:
     expected: bytes
     payload: bytes = b""
     lifetime_ms: int = 0
-    trace_ms: int = 0
+    tombstone_ms: int = 0
 
 
 class Stored(NamedTuple):
@@ -130,7 +130,7 @@ class Store:
         arguments: list[bytes | str | int] = []
         for commit in commits:
             arguments += (
-                commit.operation.value, commit.expected, commit.payload, commit.lifetime_ms, commit.trace_ms
+                commit.operation.value, commit.expected, commit.payload, commit.lifetime_ms, commit.tombstone_ms
             )  # fmt: skip
         keys = self._keys(commit.session_id for commit in commits)
         try:
@@ -195,7 +195,6 @@ def _verdict(reply: int | bytes) -> Verdict | ServiceError:
             "Redis is out of memory; nothing was appended. Whoever runs it must raise its maxmemory, or let "
             "sessions expire sooner.",
             Reason.STORE_FULL,
-            1.0,
         )
     if _is_forbidden(problem):
         return _refuses(problem)
@@ -227,7 +226,6 @@ def _unavailable(error: str, consequence: str, reason: Reason = Reason.STORE_UNA
     return Unavailable(
         f"Redis cannot be used now ({error}); {consequence}. Send the same request again.",
         reason,
-        RETRY_AFTER_SECONDS,
     )
 
 
