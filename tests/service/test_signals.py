@@ -68,13 +68,14 @@ def test_a_signal_while_it_starts_ends_it(tmp_path: Path, number: signal.Signals
 
 SWALLOWING = """
 import os, signal, sys
-from statecast.service import cli, signals
+from statecast.service import signals
+from statecast.service.cli.main import main
 signals.end_when_asked()
 try:
     os.kill(os.getpid(), int(sys.argv.pop(1)))
 except BaseException:
     pass
-cli.main()
+main()
 """
 
 
