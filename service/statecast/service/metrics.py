@@ -11,7 +11,6 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from statecast.service.errors import StartupError
-from statecast.service.models.registry import Model
 
 SECONDS = tuple(
     float(f"{digit}e{power}") for power in range(-4, 2) for digit in (1, 1.5, 2, 3, 5, 7)
@@ -78,9 +77,9 @@ class Metrics:
         """Show the queue's length as it is when asked."""
         self._queue_requests.set_function(queued_requests)
 
-    def add_model(self, model: Model) -> None:
-        """Show that the model is loaded."""
-        self._model_info.labels(model.config.name, model.config.version, model.digest).set(1)
+    def add_model(self, name: str, version: str, digest: str) -> None:
+        """Show that a model is loaded."""
+        self._model_info.labels(name, version, digest).set(1)
 
     def show_broken_models(self, broken: Iterable[tuple[str, str]]) -> None:
         """Show which model versions cannot be loaded."""

@@ -98,7 +98,7 @@ async def serving(settings: Settings, load_models: LoadModels = load_registry) -
         metrics = Metrics()
         metrics.show_broken_models(registry.broken)
         for model in registry:
-            metrics.add_model(model)
+            metrics.add_model(model.config.name, model.config.version, model.digest)
         metrics_port, stop_metrics = expose(metrics, settings.metrics_host, settings.metrics_port)
         stack.callback(stop_metrics)
         if settings.models and settings.models_poll_seconds:

@@ -168,7 +168,7 @@ class Watcher:
         model = load_folder(path, self._device)
         if _files(path) != files:  # half of it may be older than the rest
             raise ModelError("its files were changed while they were read")
-        self._metrics.add_model(model)  # computes the digest, so that no request has to wait for it
+        self._metrics.add_model(*place, model.digest)  # computes the digest, so that no request has to wait for it
         self._registry.add(model)
         self._loaded[place] = files
         log.info("%s loaded in %.1f s; it is served from now on", model, time.perf_counter() - started)
