@@ -239,6 +239,34 @@ def test_not_everything_is_recorded() -> None:
         for key in range(2 * TorchScript.most):
             (doubled,) = captured.run(key, partial(double, key=key), [torch.tensor([3.0])])
             assert doubled.tolist() == [6.0]
-    recorded = [key for key, count in calls.items() if count == SEEN_BEFORE]
+    recorded = [key for key, count in calls.items() if count == SEEN_BEFORE + 1]  # traced, and compared
     assert len(recorded) == TorchScript.most
     assert all(count == 5 for key, count in calls.items() if key not in recorded)
+
+
+class Refusing(TorchScript):
+    """A version of torch that cannot trace."""
+
+    def record(self, function: Callable[..., Results], arguments: Sequence[torch.Tensor | None]) -> Any:
+        raise TypeError("no tracer in this version")
+
+
+class Lying(TorchScript):
+    """A version of torch whose recordings do something else."""
+
+    def record(self, function: Callable[..., Results], arguments: Sequence[torch.Tensor | None]) -> Any:
+        recorded = super().record(function, arguments)
+        return lambda given: tuple(result + 1 for result in recorded(given))
+
+
+@pytest.mark.parametrize(
+    ("recorder", "reason"), [(Refusing, "no tracer in this version"), (Lying, "the recording gives other results")]
+)
+def test_a_recording_that_fails_or_lies_is_not_used(
+    recorder: type[TorchScript], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    captured, numbers = Captured(recorder()), torch.tensor([[1.0, float("nan")], [3.0, 4e9]])
+    for batch in (1, 2, 1, 2, 1, 2):
+        (result,) = captured.run("double", lambda given: (given * 2,), [numbers[:batch]])
+        assert same(result, numbers[:batch] * 2)
+    assert [record.message for record in caplog.records] == [f"the model runs slower, without a recording: {reason}"]

@@ -27,6 +27,7 @@ SEEN_BEFORE, MOST_SEEN = 3, 1000
 SMALLEST_GRAPH, LARGEST_GRAPH = 8, 65_536
 """Rows of a CUDA graph; a larger batch is run without one."""
 WARM_UPS = 3
+TOLERANCE = 1e-4
 
 
 class Recorder(Protocol):
@@ -83,8 +84,35 @@ class Captured:
     def _record(self, key: Hashable, recorder: Recorder, function: Function, arguments: Arguments) -> Recorded:
         with _RECORDING:  # another thread may have had the same thought
             if key not in self._recorded:
-                self._recorded[key] = recorder.record(function, arguments)
+                self._recorded[key] = _recorded_or_plain(recorder, function, arguments)
             return self._recorded[key]
+
+
+def _recorded_or_plain(recorder: Recorder, function: Function, arguments: Arguments) -> Recorded:
+    """Records the function; keeps to the function itself if that fails or gives other results."""
+    try:
+        recorded = recorder.record(function, arguments)
+        if _agree(recorded(arguments), function(*arguments)):
+            return recorded
+        reason: object = "the recording gives other results"
+    except Exception as error:  # each version of torch refuses other things
+        reason = error
+    log.warning("the model runs slower, without a recording: %s", reason)
+    return lambda arguments: function(*arguments)
+
+
+def _agree(first: Results, second: Results) -> bool:
+    """Compares results but for rounding, which grows with the largest value."""
+    return len(first) == len(second) and all(
+        one.shape == other.shape
+        and one.dtype == other.dtype
+        and torch.allclose(one.double(), other.double(), rtol=TOLERANCE, atol=TOLERANCE * _size(other), equal_nan=True)
+        for one, other in zip(first, second, strict=True)
+    )
+
+
+def _size(tensor: Tensor) -> float:
+    return float(tensor.double().nan_to_num(0.0, 0.0, 0.0).abs().max()) if tensor.numel() else 0.0
 
 
 class TorchScript:
