@@ -1,7 +1,7 @@
 """Training learns, goes on after an interruption, and stops when it is enough."""
 
-import json
 import os
+import pickle
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +15,7 @@ from support.panels import panel_of, waves
 
 from statecast.model import ModelConfig
 from statecast.model.data import Panel
+from statecast.model.errors import DataError
 from statecast.model.evaluation.run import Request, evaluate_model
 from statecast.model.training import train as training
 from statecast.model.training.held_back import hold_back
@@ -122,31 +123,41 @@ def test_it_goes_on_from_the_newest_checkpoint(tmp_path: Path, interrupt: Callab
     interrupt(20)
     with pytest.raises(Interrupted):
         run(tmp_path / "work")
-    interrupted, last = tmp_path / "work" / "interrupted.ckpt", tmp_path / "work" / "last.ckpt"
+    (folder,) = (tmp_path / "work").iterdir()
+    interrupted, last = folder / "interrupted.ckpt", folder / "last.ckpt"
     os.utime(last, (1000, 1000))
-    assert training._newest_checkpoint(tmp_path / "work") == interrupted
+    assert training._newest_checkpoint(folder) == interrupted
     # As if it had gone on from an interruption, and was killed after the next validation.
     interrupted.write_bytes(b"of long ago")
     os.utime(interrupted, (900, 900))
-    assert training._newest_checkpoint(tmp_path / "work") == last
+    assert training._newest_checkpoint(folder) == last
     interrupt(-1)
     assert run(tmp_path / "work").updates == QUICK.updates
 
 
-@pytest.mark.parametrize("damage", ["", "{", '{"config": 1}'])
-def test_checkpoints_of_another_training_are_no_use(
-    tmp_path: Path, interrupt: Callable[[int], None], damage: str
-) -> None:
+def test_another_training_begins_from_the_start(tmp_path: Path, interrupt: Callable[[int], None]) -> None:
     interrupt(5)
     with pytest.raises(Interrupted):
         run(tmp_path / "work")
-    if damage:
-        (tmp_path / "work" / "training.json").write_text(damage)
     interrupt(6)
-    other = QUICK if damage else replace(QUICK, seed=1)
     with pytest.raises(Interrupted, match="stopped after 6 updates"):
-        run(tmp_path / "work", other)
-    assert json.loads((tmp_path / "work" / "training.json").read_text())["recipe"]["seed"] == other.seed
+        run(tmp_path / "work", replace(QUICK, seed=1))
+    # Each has its own checkpoints, so that neither loses them to the other.
+    interrupt(7)
+    with pytest.raises(Interrupted, match="stopped after 7 updates"):
+        run(tmp_path / "work")
+    assert len(list((tmp_path / "work").iterdir())) == 2
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, interrupt: Callable[[int], None]) -> None:
+    interrupt(5)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "work")
+    (checkpoint,) = (tmp_path / "work").glob("*/interrupted.ckpt")
+    for damage in (b"", b"rubbish", checkpoint.read_bytes()[:-9], pickle.dumps(print)):
+        checkpoint.write_bytes(damage)
+        with pytest.raises(DataError, match=r"interrupted\.ckpt is not a checkpoint .*; delete it"):
+            run(tmp_path / "work")
 
 
 def test_whichever_version_it_becomes_the_training_is_the_same() -> None:

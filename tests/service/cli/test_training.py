@@ -287,12 +287,13 @@ def test_the_variables_of_serve_are_what_they_were(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_ctrl_c_and_the_same_command_goes_on(tmp_path: Path, data: Path) -> None:
-    arguments = ("train", str(data), "--model", "m", "--models", str(tmp_path), *SMALL[2:], "--updates", "200")
+    models, work = tmp_path / "models", tmp_path / "work"
+    folders = ("--models", str(models), "--work-dir", str(work))
+    arguments = ("train", str(data), "--model", "m", *folders, *SMALL[2:], "--updates", "200")
     command = [sys.executable, "-m", "statecast.service", *arguments]
-    work = tmp_path / ".m.training" / "1"
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
-        await_true(lambda: (work / "last.ckpt").exists() or process.poll() is not None)
+        await_true(lambda: any(work.glob("*/last.ckpt")) or process.poll() is not None)
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=WAIT_SECONDS)
@@ -303,9 +304,10 @@ def test_ctrl_c_and_the_same_command_goes_on(tmp_path: Path, data: Path) -> None
     assert 100 <= stopped < 200
     done = call(*arguments)
     assert done.exit_code == 0, done.output
-    metrics = json.loads((tmp_path / "m" / "1" / "metrics.json").read_text())
+    metrics = json.loads((models / "m" / "1" / "metrics.json").read_text())
     assert metrics["training"]["updates_made"] > stopped
-    assert {path.name for path in tmp_path.iterdir()} == {"m"}
+    assert {path.name for path in models.iterdir()} == {"m"}
+    assert not list(work.iterdir())
 
 
 @pytest.mark.parametrize("seconds", [0.0, 60.0])

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ..evaluation.windows import Forecasts
 from ..files import CONFIG_FILE, bundled_models, save_model
 from ..forecaster.forecaster import Forecaster
 from .card import BUNDLED_NAME, CARD_FILE, card_of, metrics_of, verdict
+from .checkpoints import cache_folder
 from .defaults import Wishes, configure
 from .held_back import HeldBack, hold_back
 from .module import Recipe
@@ -53,6 +54,7 @@ def make_model(
     *,
     validation_rows: int | None = None,
     refit: bool = False,
+    work_dir: Path | None = None,
     say: Say = print,
 ) -> Made:
     """Trains a model and puts it where `statecast serve --models` finds it, as that name's next version.
@@ -65,6 +67,7 @@ def make_model(
         recipe: How to train.
         validation_rows: How many of the last rows of each series to hold back; None for an eighth, at most 20 horizons.
         refit: Whether to train once more on all rows, as long as did best without those held back.
+        work_dir: Where checkpoints lie until the training is done; None for the user's cache.
         say: Told what is going on, a line at a time.
 
     Raises:
@@ -78,12 +81,13 @@ def make_model(
     for finding in held.learned.findings.items[len(panel.findings.items) :]:
         say(f"  {finding}")
     panel = replace(panel, findings=held.learned.findings)
-    work = models / f".{name}.training"
-    trained = train(held.learned, config, recipe, work / "1", validation=held)
+    work = work_dir or cache_folder()
+    trained = train(held.learned, config, recipe, work, validation=held)
+    finished = [trained.folder]
     report = _validate(trained.forecaster, held)
     score = report.rows[0].scores.sql
     if not np.isfinite(score):
-        shutil.rmtree(work)
+        _clear(finished)
         raise DataError(
             f"validation: SQL is {score} on the rows held back, so nothing is published; it needs values there, and "
             "before them some that change from one season to the next"
@@ -92,11 +96,12 @@ def make_model(
     if refit:
         say(f"training once more on all rows, {trained.best_update} updates")
         again = replace(recipe, updates=trained.best_update)
-        refitted = train(panel, config, again, work / "2")
+        refitted = train(panel, config, again, work)
+        finished.append(refitted.folder)
         trained = replace(refitted, took_seconds=trained.took_seconds + refitted.took_seconds)
     folder = models / name / config.version
     _publish(folder, config, panel, recipe, trained, report, refit)
-    shutil.rmtree(work)
+    _clear(finished)
     return Made(folder, config, report, verdict(report))
 
 
@@ -113,6 +118,12 @@ def _bundled(held: HeldBack) -> Iterator[Forecasts]:
         cutoffs = [each for each in held.cutoffs for _ in held.validated.targets]
         rolled = roll(base, held.validated.by_target(), cutoffs, held.protocol.horizon)
         yield replace(rolled, name=BUNDLED_NAME)
+
+
+def _clear(folders: Sequence[Path]) -> None:
+    """Deletes the checkpoints of trainings that are done."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _next_version(models: Path, name: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import signal
 import sys
 import time
@@ -33,12 +32,13 @@ from ..data.panel import Panel
 from ..evaluation.rolling import roll, truths_of
 from ..evaluation.scores import Outcomes, score
 from ..forecaster.forecaster import Forecaster
+from .checkpoints import SafetensorsIO, load_checkpoint
 from .held_back import VALIDATION_CONTEXT, HeldBack
 from .lanes import Chunk, Lanes
 from .module import Recipe, TrainingModule
 
 SECONDS_A_LINE = 60.0
-FINGERPRINT_FILE, LAST, INTERRUPTED = "training.json", "last", "interrupted"
+LAST, INTERRUPTED = "last", "interrupted"
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,14 @@ class Trained:
         best_update: After how many updates they stood.
         updates: How many updates were made.
         took_seconds: Of training, validations included; only this run's if it was resumed.
+        folder: Its checkpoints, which are of no more use.
     """
 
     forecaster: Forecaster
     best_update: int
     updates: int
     took_seconds: float
+    folder: Path
 
 
 class Interrupted(Exception):
@@ -71,13 +73,14 @@ def train(
         panel: What to learn from.
         config: The model.
         recipe: How to train.
-        work: A folder for checkpoints, which is made. If it holds those of the same training, that goes on.
+        work: A folder for checkpoints, each training's in one of its own: the same training goes on from them.
         validation: On whose windows the best weights are chosen; None to take the last ones.
 
     Raises:
         Interrupted: Ctrl-C was pressed.
     """
-    _begin(work, _fingerprint(panel, config, recipe))
+    folder = work / _fingerprint(panel, config, recipe)
+    folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     torch.manual_seed(recipe.seed)
     # Intervals are checked when the model serves, not while it learns.
@@ -86,25 +89,25 @@ def train(
     _scale_covariates(forecaster, panel)
     module = _Validated(forecaster, recipe, _judge(validation) if validation else None)
     best = ModelCheckpoint(
-        work,
+        folder,
         filename="best-{step}",
         monitor="sql" if validation else None,
         save_last=True,
         enable_version_counter=False,
     )
-    trainer = _trainer(recipe, work, best, validates=validation is not None)
+    trainer = _trainer(recipe, folder, best, validates=validation is not None)
     lanes = DataLoader(_Endless(Lanes(panel, config, recipe.chunk, recipe.seed)), batch_size=None)
     windows = DataLoader(_Once()) if validation else None
     try:
         with _own_sigint(), warnings.catch_warnings():
             # It cannot know that one chunk is a whole batch, that reading it is cheap, and what the folder holds.
             warnings.filterwarnings("ignore", module=r"lightning\.")
-            trainer.fit(module, lanes, windows, ckpt_path=_newest_checkpoint(work), weights_only=False)
+            trainer.fit(module, lanes, windows, ckpt_path=_newest_checkpoint(folder), weights_only=True)
     except SystemExit as stop:  # how Lightning ends on Ctrl-C, once its checkpoint is written
         raise Interrupted(f"stopped after {trainer.global_step} updates") from stop
-    saved = torch.load(best.best_model_path or work / f"{LAST}.ckpt", weights_only=False)
+    saved = load_checkpoint(Path(best.best_model_path or folder / f"{LAST}.ckpt"))
     final = _forecaster(config, saved["state_dict"])
-    return Trained(final, int(saved["global_step"]), trainer.global_step, time.monotonic() - begun)
+    return Trained(final, int(saved["global_step"]), trainer.global_step, time.monotonic() - begun, folder)
 
 
 def _forecaster(config: ModelConfig, weights: Mapping[str, Tensor]) -> Forecaster:
@@ -204,6 +207,7 @@ def _trainer(recipe: Recipe, work: Path, best: ModelCheckpoint, *, validates: bo
         num_sanity_val_steps=0,
         enable_model_summary=False,
         default_root_dir=work,
+        plugins=[SafetensorsIO()],
     )
 
 
@@ -229,27 +233,16 @@ def _newest_checkpoint(work: Path) -> Path | None:
     return max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def _begin(work: Path, fingerprint: dict[str, Any]) -> None:
-    """Makes the folder ready; checkpoints of another training are no use."""
-    file = work / FINGERPRINT_FILE
-    try:
-        is_same = json.loads(file.read_text()) == fingerprint
-    except (OSError, ValueError):  # none, or the machine failed while it was written
-        is_same = False
-    if work.exists() and not is_same:
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(fingerprint))
-
-
-def _fingerprint(panel: Panel, config: ModelConfig, recipe: Recipe) -> dict[str, Any]:
+def _fingerprint(panel: Panel, config: ModelConfig, recipe: Recipe) -> str:
+    """Returns a hexadecimal number that is the same for the same training only."""
     content = sha256()
     for series in panel.series:
         content.update(f"{series.unique_id}\n{series.start_ns}\n{series.categories}".encode())
         content.update(np.ascontiguousarray(series.values).tobytes())
     # Whichever version it is to become, the weights are the same.
     described = {**config.to_dict(), "version": ""}
-    return {"config": described, "recipe": asdict(recipe), "data": content.hexdigest()}
+    content.update(json.dumps([described, asdict(recipe)], sort_keys=True).encode())
+    return content.hexdigest()[:32]
 
 
 def _scale_covariates(forecaster: Forecaster, panel: Panel) -> None:

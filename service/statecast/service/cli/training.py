@@ -89,6 +89,11 @@ def _guarded(work: Callable[[], None]) -> None:
     show_default=True,
     help="Learning rate at its highest.",
 )
+@click.option(
+    "--work-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of checkpoints, kept until the training is done; by default in the user's cache.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights and order.")
 @_threads_option
 def train(data: Path, model: str, models: Path, threads: int | None, **options: Any) -> None:
@@ -117,7 +122,8 @@ def train(data: Path, model: str, models: Path, threads: int | None, **options: 
         recipe = Recipe(**{key.name: options[key.name] for key in fields(Recipe) if key.name in options})
         made = make_model(
             panel, model, models, wishes, recipe,
-            validation_rows=options["validation_rows"], refit=options["refit"], say=click.echo,
+            validation_rows=options["validation_rows"], refit=options["refit"],
+            work_dir=options["work_dir"], say=click.echo,
         )  # fmt: skip
         _show(summary_table(made.report))
         if made.verdict:
