@@ -14,14 +14,13 @@ import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import click
 import grpc
 import grpc.aio
 import psutil
 
-from statecast.service.demo.process import DemoServer, new_folder
+from statecast.testing import LocalServer
 from statecast.v1 import forecast_pb2
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
@@ -156,7 +155,7 @@ def _until_calm(target: str, usual_seconds: float) -> float:
     return -1.0
 
 
-def _overload(server: DemoServer, peak: float, factor: int, size: int, seconds: float, usual: float) -> str:
+def _overload(server: LocalServer, peak: float, factor: int, size: int, seconds: float, usual: float) -> str:
     target, process = server.target, psutil.Process(server.process_id)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         load = pool.submit(open_loop, target, factor * peak, size, seconds)
@@ -183,30 +182,29 @@ def _overload(server: DemoServer, peak: float, factor: int, size: int, seconds: 
 @click.option("--requests-a-call", "size", default=1, show_default=True, help="More than one go as a ForecastMany.")
 def main(seconds: float, size: int) -> None:
     """Measure and print a Markdown table."""
-    with new_folder() as folder:
-        server = DemoServer(Path(folder))
-        try:
-            server.start()
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                closed = {
-                    requests: pool.submit(closed_loop, server.target, -(-requests // size), size, seconds / 3).result()
-                    for requests in PEAK_CONCURRENCIES
-                }
-            usual = statistics.median(_ask_once(server.target) or 1.0 for _ in range(20))
-            rates = {concurrency: len(each.succeeded_at) / (seconds / 3) for concurrency, each in closed.items()}
-            peak = max(rates.values())
-            print(f"requests of {VALUES_A_REQUEST} observations and {HORIZON} steps ahead, {SESSIONS} sessions")
-            print(f"alone: {1e3 * usual:.1f} ms; closed loop, answers/s: {rates}; peak {peak:.0f}/s")
-            memory = psutil.Process(server.process_id).memory_info().rss
-            print(f"server's memory before: {memory / 2**20:.0f} MiB; requests a call: {size}\n")
-            print(
-                "| load | sent/s | in time/s | of peak | their p50 / p99 ms | turned away/s | their p50 / p99 ms "
-                "| others | memory MiB | recovered s |\n|---|---|---|---|---|---|---|---|---|---|"
-            )
-            for factor in FACTORS:
-                print(_overload(server, peak, factor, size, seconds, usual), flush=True)
-        finally:
-            server.stop()
+    server = LocalServer()
+    try:
+        server.start()
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            closed = {
+                requests: pool.submit(closed_loop, server.target, -(-requests // size), size, seconds / 3).result()
+                for requests in PEAK_CONCURRENCIES
+            }
+        usual = statistics.median(_ask_once(server.target) or 1.0 for _ in range(20))
+        rates = {concurrency: len(each.succeeded_at) / (seconds / 3) for concurrency, each in closed.items()}
+        peak = max(rates.values())
+        print(f"requests of {VALUES_A_REQUEST} observations and {HORIZON} steps ahead, {SESSIONS} sessions")
+        print(f"alone: {1e3 * usual:.1f} ms; closed loop, answers/s: {rates}; peak {peak:.0f}/s")
+        memory = psutil.Process(server.process_id).memory_info().rss
+        print(f"server's memory before: {memory / 2**20:.0f} MiB; requests a call: {size}\n")
+        print(
+            "| load | sent/s | in time/s | of peak | their p50 / p99 ms | turned away/s | their p50 / p99 ms "
+            "| others | memory MiB | recovered s |\n|---|---|---|---|---|---|---|---|---|---|"
+        )
+        for factor in FACTORS:
+            print(_overload(server, peak, factor, size, seconds, usual), flush=True)
+    finally:
+        server.stop()
 
 
 if __name__ == "__main__":

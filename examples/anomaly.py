@@ -20,12 +20,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from hosting import serving
 from labelled import APART, BUDGET, Alarm, Array, Figures, Outcome, Series, outcome_of, read_series
 from numpy.typing import NDArray
 
 from statecast.client import Client, Forecast, StatecastError
-from statecast.model import bundled_models
+from statecast.testing import LocalServer
 
 # Rows of one request; the forecast that answers it is of as many.
 BLOCK = 64
@@ -228,7 +227,7 @@ def run(folder: Path, target: str | None = None, picture: Path | None = None) ->
     """Streams a folder's series through the server at `target`, or one of its own, and judges every score."""
     all_series = read_series(folder)
     with ExitStack() as stack:
-        client = stack.enter_context(Client(target or stack.enter_context(serving(bundled_models()))))
+        client = stack.enter_context(Client(target or stack.enter_context(LocalServer()).target))
         began = monotonic()
         told = stream(client, all_series)
     rows = sum(len(each.values) for each in all_series)

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hosting import serving
 
 from statecast.client import Client, Forecast, Gates, Session, StatecastError
 from statecast.client.plotting import plot_gates
 from statecast.model import Classifier, ClassifierConfig, save_model
 from statecast.model.training.symbols import SymbolBatch, SymbolSettings, train_symbols
+from statecast.testing import LocalServer
 
 CUES = ("A", "B")
 ASK = "?"
@@ -184,7 +184,7 @@ def run(task: Task, models: Path, picture: Path | None = None) -> dict[str, dict
     for cell in CELLS:
         classifier = train(cell, task)
         save_model(classifier, models / classifier.config.name / classifier.config.version)
-    with serving(models) as target, Client(target, timeout_seconds=60) as client:
+    with LocalServer("--models", str(models)) as server, Client(server.target, timeout_seconds=60) as client:
         shares = {}
         for cell in CELLS:
             print(f"asking {task.sessions} sessions of {cell}, one symbol a request", flush=True)

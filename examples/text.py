@@ -18,12 +18,12 @@ from math import log2
 from pathlib import Path
 
 import numpy as np
-from hosting import serving
 from tales import tales
 
 from statecast.client import Client, Forecast, StatecastError
 from statecast.model import ClassifierConfig, save_model
 from statecast.model.training.symbols import SymbolSettings, excerpts, train_symbols
+from statecast.testing import LocalServer
 
 MODEL = "tales"
 # Every tale ends with it, so the first one that a session is told says that a tale begins.
@@ -137,7 +137,7 @@ def run(task: Task, models: Path) -> tuple[dict[str, float], str]:
     held_out, entropy = tales(task.held_out, task.seed + 1)
     print(f"training on {len(lessons)} tales of {sum(map(len, lessons)):,} characters", flush=True)
     train(lessons, task, models)
-    with serving(models) as target, Client(target, timeout_seconds=60) as client:
+    with LocalServer("--models", str(models)) as server, Client(server.target, timeout_seconds=60) as client:
         print(f"streaming {len(held_out)} other tales, {sum(map(len, held_out)):,} requests", flush=True)
         lstm = streamed_bits(client, held_out)
         tale = continued(client, OPENING, task)

@@ -17,6 +17,26 @@ from statecast.service.settings import Settings
 torch.set_num_threads(1)
 
 
+STARTING = {"server", "any_redis", "own_redis", "every_redis"}
+"""Fixtures that start a process or a server."""
+STARTERS = (
+    "bench", "client/test_loops_and_processes", "client/test_re", "client/test_streaming", "client/test_typing",
+    "examples", "fuzz", "mutants", "proto", "service/cli", "service/demo", "service/edge",
+    "service/store/test_embedded", "service/store/test_requirements", "service/test_",
+    "test_packaging", "test_training_page", "testing", "torture",
+)  # fmt: skip
+"""Folders and files whose tests start some themselves."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start processes or servers, so that `make test-fast` can leave them out."""
+    here = Path(__file__).parent
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if STARTING & fixtures or item.path.relative_to(here).as_posix().startswith(STARTERS):
+            item.add_marker(pytest.mark.servers)
+
+
 def pytest_configure() -> None:
     """Let signals end the processes that tests start, also if they do not end the tests: under nohup, in a background.
 

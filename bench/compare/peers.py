@@ -14,11 +14,9 @@ from typing import TypeAlias
 
 import grpc
 
-from statecast.service.demo.process import new_folder
-
 from .loads import Bytes
 from .names import ECHO, HANDWRITTEN, TRITON
-from .servers import private_redis, process, stop, watch
+from .servers import private_redis, process, stop, temporary_folder, watch
 from .sizes import CONCURRENCIES
 from .usage import Watched
 
@@ -125,7 +123,7 @@ def triton(interpreter: Interpreter) -> Start:
         lines = _output(python, str(PEERS / "triton" / "requests.py"), str(max(CONCURRENCIES))).splitlines()
         first, messages = zip(*(map(base64.b64decode, line.split()) for line in lines), strict=True)
         shared = f"bench_{port}"
-        with new_folder() as folder:
+        with temporary_folder() as folder:
             command, variables = _triton_command(python, Path(folder), port, shared)
             try:
                 with _started(command, port, **variables) as server:
@@ -162,7 +160,7 @@ def _triton_command(python: Path, folder: Path, port: int, shared: str) -> tuple
 @contextmanager
 def _started(command: list[str], port: int, **variables: str) -> Iterator[int]:
     """A peer's process, once it serves."""
-    with new_folder() as folder:
+    with temporary_folder() as folder:
         log = Path(folder) / "peer.log"
         try:
             with process(command, log, **variables) as server:

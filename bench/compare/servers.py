@@ -1,9 +1,8 @@
 """The server that is measured, `statecast serve`, as a process of its own with an embedded Redis."""
 
 import os
-import re
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,18 +13,13 @@ import psutil
 import redis
 
 from statecast.service.cli.health import ask
-from statecast.service.demo.process import new_folder
 from statecast.service.store.embedded import EmbeddedRedis
+from statecast.testing import LocalServer, ServerFailed
 
 from .usage import Watched
 
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
-_PORT = re.compile(r"serving gRPC on [^ ]*:(\d+)")
-
-
-class ServerFailed(Exception):
-    """A server did not start; the message is what it said."""
 
 
 @dataclass(frozen=True)
@@ -52,35 +46,33 @@ def serve(models: Path, default_model: str, workers: int = 0) -> Iterator[Servin
     Raises:
         ServerFailed: with what the server said.
     """
-    with new_folder() as name:
-        folder = Path(name)
-        embedded = EmbeddedRedis(folder / "data")
-        command = [sys.executable, "-m", "statecast.service", "serve", "--device", "cpu", "--drain-seconds", "0"]
-        command += ["--data-dir", str(embedded.folder), "--port", "0", "--metrics-port", "0"]
-        command += ["--models", str(models), "--default-model", default_model, "--workers", str(workers)]
-        started = time.perf_counter()
-        with process(command, folder / "server.log") as server:
-            try:
-                target = f"127.0.0.1:{_await_port(server, folder / 'server.log')}"
-                _await_serving(server, target)
-                seconds = time.perf_counter() - started
-                watched = watch(server.pid, embedded)
-                yield Serving(target, watched, embedded.url, seconds)
-                stop(server)
-            finally:
-                embedded.stop()
+    options = ("--models", str(models), "--default-model", default_model, "--workers", str(workers))
+    server = LocalServer(*options, environment={"OMP_NUM_THREADS": "1"})
+    started = time.perf_counter()
+    try:
+        server.start()
+        _await_serving(server.target)
+        seconds = time.perf_counter() - started
+        yield Serving(server.target, watch(server.process_id, server.redis), server.redis.url, seconds)
+    finally:
+        server.stop()
 
 
 @contextmanager
 def private_redis() -> Iterator[EmbeddedRedis]:
     """A Redis as the server has it, alone, with an append-only file that is not rewritten."""
-    with new_folder() as folder:
+    with temporary_folder() as folder:
         embedded = EmbeddedRedis(Path(folder))
         embedded.start()
         try:
             yield embedded
         finally:
             embedded.stop()
+
+
+def temporary_folder() -> "tempfile.TemporaryDirectory[str]":
+    """A folder whose path is short enough for a unix socket."""
+    return tempfile.TemporaryDirectory(prefix="statecast-", ignore_cleanup_errors=True)
 
 
 def watch(server: int, embedded: EmbeddedRedis) -> Watched:
@@ -124,18 +116,9 @@ def _kill(started: "subprocess.Popen[bytes]") -> None:
     started.wait()
 
 
-def _await_port(server: "subprocess.Popen[bytes]", log: Path) -> str:
-    deadline = time.monotonic() + START_SECONDS
-    while not (found := _PORT.search(log.read_text())):
-        if server.poll() is not None or time.monotonic() > deadline:
-            raise ServerFailed(log.read_text().strip())
-        time.sleep(0.02)
-    return found[1]
-
-
-def _await_serving(server: "subprocess.Popen[bytes]", target: str) -> None:
+def _await_serving(target: str) -> None:
     deadline = time.monotonic() + START_SECONDS
     while (said := ask(target, timeout_seconds=1.0)) != "SERVING":
-        if server.poll() is not None or time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             raise ServerFailed(said)
         time.sleep(0.02)

@@ -61,6 +61,7 @@ def test_it_is_small_and_takes_any_univariate_series(base: Forecaster) -> None:
     ("path", "column", "share"),
     [("ett/ETTh1.csv", "OT", 0.95), ("nab/realKnownCause__nyc_taxi.csv", "value", 0.2)],
 )
+@pytest.mark.slow
 def test_sanity_gate_on_real_series(base: Forecaster, path: str, column: str, share: float) -> None:
     if not (DATA / path).exists():
         pytest.skip(f"{path} is not here")
@@ -69,6 +70,7 @@ def test_sanity_gate_on_real_series(base: Forecaster, path: str, column: str, sh
     assert 0.7 <= scores.coverage <= 0.9
 
 
+@pytest.mark.slow
 def test_it_does_on_synthetic_series_what_its_metrics_say(base: Forecaster) -> None:
     said = json.loads((bundled_models() / "base" / "1" / "metrics.json").read_text())["validation"]
     seen = validate(base, series=60)

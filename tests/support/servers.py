@@ -1,19 +1,18 @@
 """Servers of this project, in a thread or in a process."""
 
 import asyncio
-import os
-import re
 import signal
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 
 from statecast.service.server import Running, serving
 from statecast.service.settings import Settings
-from support import WAIT_SECONDS, await_true
+from statecast.testing import LocalServer
+from support import WAIT_SECONDS
 from support.forked import Forked
 
 
@@ -69,8 +68,11 @@ def workers(process_id: int) -> list[psutil.Process]:
 SERVE = ("statecast.service", "serve")
 
 
-class ServerProcess:
-    """`statecast serve`, or another module that takes the same options, as a process of its own."""
+class ServerProcess(LocalServer):
+    """`statecast serve`, or another module that takes the same options, in a process that is forked to start sooner.
+
+    It does not wait until the server serves: `port` does.
+    """
 
     def __init__(
         self,
@@ -79,46 +81,32 @@ class ServerProcess:
         module: Sequence[str] = SERVE,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        options = ["--device", "cpu", "--drain-seconds", "0", "--port", str(port), "--metrics-port", "0", *arguments]
-        self._log = tempfile.NamedTemporaryFile()  # noqa: SIM115
-        variables = {**os.environ, "HOME": "/nonexistent", **(environment or {})}
-        self.process = Forked(module[0], [*module[1:], *options], self._log.name, variables)
+        super().__init__(*arguments, port=port, environment={"HOME": "/nonexistent", **(environment or {})})
+        self._module = module
+        self.launch()
 
     @property
-    def log(self) -> str:
-        file = self._log.fileno()
-        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
+    def process(self) -> Forked:
+        assert isinstance(self._process, Forked)
+        return self._process
 
     @property
     def port(self) -> int:
-        """Where it serves gRPC; waits until it does."""
-        return int(self._await_log(r"serving gRPC on 127\.0\.0\.1:(\d+)"))
+        """The gRPC port; waits until the server serves."""
+        if not self._metrics_port:
+            self.wait_until_serving()
+        return self._port
 
     @property
     def metrics_port(self) -> int:
-        return int(self._await_log(r"metrics on 127\.0\.0\.1:(\d+)"))
-
-    @property
-    def target(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        """The port of the metrics; waits until the server serves."""
+        if not self._metrics_port:
+            self.wait_until_serving()
+        return self._metrics_port
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to stop; its exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(WAIT_SECONDS)
+        """Ask it to stop; its exit status. Data and log stay."""
+        return self.terminate(number)
 
-    def _await_log(self, pattern: str) -> str:
-        def found() -> bool:
-            if self.process.poll() is not None:
-                raise AssertionError(f"the server ended with {self.process.poll()}: {self.log}")
-            return bool(re.search(pattern, self.log))
-
-        await_true(found)
-        match = re.search(pattern, self.log)
-        assert match is not None
-        return match.group(1)
+    def _launch(self, options: list[str], environment: Mapping[str, str], log: Path) -> Forked:
+        return Forked(self._module[0], [*self._module[1:], *options], str(log), environment)

@@ -1,6 +1,7 @@
 """The server's life: models, Redis, engine, gRPC, health up; and down again in the opposite order."""
 
 import asyncio
+import json
 import logging
 import os
 import time
@@ -126,7 +127,20 @@ async def serving(settings: Settings, load_models: LoadModels = load_registry) -
             "serving gRPC on %s:%d, metrics on %s:%d", settings.host, edge.port, settings.metrics_host, metrics_port
         )
         log.info("models: %s; ready in %.1f s", ", ".join(map(str, registry)), time.perf_counter() - started)
+        if settings.port_file:
+            stack.callback(settings.port_file.unlink, missing_ok=True)
+            _write_ports(settings.port_file, edge.port, metrics_port)
         yield Running(edge.port, metrics_port, edge, streams, engine)
+
+
+def _write_ports(path: Path, port: int, metrics_port: int) -> None:
+    """Writes the file at once, whole."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(json.dumps({"port": port, "metrics_port": metrics_port}))
+        unfinished.replace(path)
+    except OSError as error:
+        raise StartupError(f"port-file {path} cannot be written: {error.strerror}") from error
 
 
 async def _drain(running: Running, settings: Settings) -> None:

@@ -25,6 +25,7 @@ class Settings:
     workers: int = _option(
         0, "How many processes speak gRPC for the engine's; 0 for none, it does so itself.", min=0, max=256
     )
+    port_file: Path | None = _option(None, "File that holds the ports as JSON while the server serves.")
     metrics_host: str = _option("127.0.0.1", "Address to serve Prometheus metrics on; 0.0.0.0 for all.")
     metrics_port: int = _option(9464, "Port to serve Prometheus metrics on, under /metrics.", min=0, max=65535)
     redis_url: str = _option(

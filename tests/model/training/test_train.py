@@ -73,6 +73,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return run(tmp_path_factory.mktemp("learned") / "work", recipe)
 
 
+@pytest.mark.slow
 def test_it_learns(learned: Trained) -> None:
     assert learned.updates == 240
     assert learned.best_update in (80, 160, 240)
@@ -81,6 +82,7 @@ def test_it_learns(learned: Trained) -> None:
     assert rows[0].relative("mase") < 0.9
 
 
+@pytest.mark.slow
 def test_what_was_learned_does_not_fade(learned: Trained) -> None:
     long = panel_of(*waves(21_000, noise=0.8, series=4, seed=7))
 
@@ -97,6 +99,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     assert not torch.equal(weights(first), weights(other))
 
 
+@pytest.mark.slow
 def test_the_model_adapts_although_training_does_not(learned: Trained) -> None:
     assert learned.forecaster.config == CONFIG
     assert not learned.forecaster.training

@@ -157,7 +157,7 @@ def demo(data: Path | None, seconds: float, output: Path, **options: Any) -> Non
     _check_output(output)
     from statecast.model import ModelError
     from statecast.service.demo import source, story  # pandas, matplotlib and more, for this command alone
-    from statecast.service.demo.process import ServerFailed
+    from statecast.testing import ServerFailed
 
     signals.end_when_asked()  # so that server and folder are cleared away
     os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112

@@ -13,9 +13,9 @@ from rich.markup import escape
 from statecast.client import Client, Forecast, Session
 from statecast.service.demo.latency import read_latency
 from statecast.service.demo.picture import draw
-from statecast.service.demo.process import DemoServer, new_folder
 from statecast.service.demo.source import Source
 from statecast.service.demo.table import Row, table
+from statecast.testing import LocalServer
 
 HORIZON = 24
 QUIET_LINE_SECONDS = 2.0
@@ -40,7 +40,7 @@ class _Stage:
     """Everything on stage: server, client, sessions."""
 
     console: Console
-    server: DemoServer
+    server: LocalServer
     client: Client
     source: Source
     tracks: dict[str, _Track] = field(default_factory=dict)
@@ -54,20 +54,19 @@ def tell(source: Source, output: Path) -> None:
         ServerFailed: if the server does not start.
     """
     console = Console(highlight=False, soft_wrap=True)
-    with new_folder() as folder:
-        server = DemoServer(Path(folder))
-        try:
-            seconds = server.start()
-            console.print(f"server started in {seconds:.1f} s, with an embedded Redis, on {server.target}")
-            with Client(server.target) as client:
-                stage = _Stage(console, server, client, source)
-                _open(stage)
-                _stream(stage, source.expected // 2)
-                _kill_and_go_on(stage)
-                _stream(stage, None)
-                _finish(stage, output)
-        finally:
-            server.stop()
+    server = LocalServer()
+    try:
+        seconds = server.start()
+        console.print(f"server started in {seconds:.1f} s, with an embedded Redis, on {server.target}")
+        with Client(server.target) as client:
+            stage = _Stage(console, server, client, source)
+            _open(stage)
+            _stream(stage, source.expected // 2)
+            _kill_and_go_on(stage)
+            _stream(stage, None)
+            _finish(stage, output)
+    finally:
+        server.stop()
 
 
 def _open(stage: _Stage) -> None:
