@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo serve format check test test-fast test-lowest coverage docs proto lock torture mutants bench clean
+.PHONY: help demo serve format check test test-fast test-lowest coverage docs generate lock torture mutants bench clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -26,6 +26,7 @@ check: .venv/dev  ## Lint, types, import contracts, generated code, schemas
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	proto/generate --check
+	client/generate --check
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
@@ -47,8 +48,9 @@ coverage: .venv/dev  ## All tests, with line and branch coverage in htmlcov/
 docs: .venv/dev  ## Build the documentation site in site/
 	$(BIN)/zensical build --clean --strict
 
-proto: .venv/dev  ## Generate the Python stubs from proto/
+generate: .venv/dev  ## Generate the stubs from proto/, and the sync client from the async one
 	proto/generate
+	client/generate
 
 lock: .venv/dev  ## Write the versions of this environment to requirements-dev.lock
 	$(BIN)/pip freeze --exclude-editable --exclude torch --exclude statecast | grep -v ' @ ' > requirements-dev.lock

@@ -6,9 +6,11 @@ import os
 # They have to be asked for in Python, by this variable, but its core takes an absent one for yes when it is loaded.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-from ._aio import AsyncClient, AsyncSession
+from ._aio import AsyncClient
 from ._ask import Observations
-from ._sync import Client, Session
+from ._async_calls import AsyncSession
+from ._sync import Client
+from ._sync_calls import Session
 from .errors import (
     AlreadyExists,
     Cancelled,
