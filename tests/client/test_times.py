@@ -515,7 +515,7 @@ def test_a_session_that_may_run_ahead_is_opened_again_as_advised(client: Any, se
     )
     session.observe(1.0, start_time=now)
     ahead = now + timedelta(days=30)
-    with pytest.raises(PreconditionFailed, match=r"larger max_ahead, 0 for no limit \(close it first if it exists\)"):
+    with pytest.raises(PreconditionFailed, match=r"larger max_ahead, 0 for any time \(close it first if it exists\)"):
         session.observe(2.0, start_time=ahead)
     session.close()
     for max_ahead in (0, timedelta(days=31)):

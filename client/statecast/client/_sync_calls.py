@@ -5,7 +5,7 @@ The module for ordinary code is generated from the one for asyncio: client/gener
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any, TypeVar
 
