@@ -37,7 +37,7 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, server: Server
 
 
 def test_the_grpcurl_lines_are_calls(server: ServerThread) -> None:
-    console = "\n".join(blocks(ROOT / "README.md", "console")).replace("\\\n", "")
+    console = "\n".join(blocks(ROOT / "docs" / "tutorial.md", "console")).replace("\\\n", "")
     lines = [shlex.split(line[1:]) for line in console.splitlines() if "grpcurl" in line]
     assert len(lines) >= 3
     with grpc.insecure_channel(server.target) as channel:

@@ -1,1 +1,1 @@
-"""Input that no honest client sends: messages, bytes, streams and connections."""
+"""Fuzzes a server with messages, bytes, streams and connections that no well-behaved client sends."""

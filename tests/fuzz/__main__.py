@@ -1,4 +1,4 @@
-"""Be hostile to a server and say what became of it: python -m fuzz."""
+"""Fuzzes a server and reports the findings: python -m fuzz."""
 
 import asyncio
 import sys
@@ -12,9 +12,9 @@ from fuzz.place import Bystanders, own_place
 from fuzz.rpcs import RPCS
 
 SHOWN = 12
-"""How many wrong things of a kind of hostility are printed."""
+"""Findings to print per kind of input."""
 STREAMS, LIMIT = 10_000, 1000
-"""How many are opened at once, and how many the server lets in unless told otherwise."""
+"""Streams opened at once, and the server's default limit."""
 TINY_REQUESTS = 100_000
 CROWDS = "streams"
 
@@ -24,7 +24,7 @@ CROWDS = "streams"
 @click.option("--seed", default=0, help="Another one gives other examples.")
 @click.option("--only", multiple=True, type=click.Choice([*RPCS, CROWDS]), help="This alone.")
 def main(examples: int, seed: int, only: Sequence[str]) -> None:
-    """Prints a line for each RPC and each crowd of streams; exit status 1 if anything is wrong."""
+    """Print a line for each RPC and each crowd of streams; exit with status 1 if anything is wrong."""
     wrong = 0
     chosen = [rpc for name, rpc in RPCS.items() if not only or name in only]
     with own_place() as place:
@@ -38,7 +38,7 @@ def main(examples: int, seed: int, only: Sequence[str]) -> None:
 
 
 def _crowds() -> Iterator[tuple[str, list[str]]]:
-    """Very many streams, first turned away and then let in, and one of very many requests."""
+    """Open very many streams, first refused and then accepted, and one with very many requests."""
     for limit in (LIMIT, STREAMS):
         with own_place("--max-streams", str(limit)) as place:
             bystanders = Bystanders(place.stub, "crowds")

@@ -1,4 +1,4 @@
-"""What may never come back: errors without a type or a name, fields that are not there, forecasts that cannot be."""
+"""Checks of answers: no errors without a type or a message, unknown fields or impossible forecasts."""
 
 import re
 from collections.abc import Iterator
@@ -21,22 +21,22 @@ ALLOWED = frozenset({
 LEAKS = re.compile(
     r"Traceback|0x[0-9a-f]{4}|object at|<class|<function|site-packages|\.py\b|np\.|numpy|array\(|\b[A-Z]\w+Error\b"
 )
-"""What shows that the answer was written for a programmer of the server."""
+"""Signs that an error exposes the server's internals."""
 LONGEST_MESSAGE = 4096
 WHOLE_REQUEST = "request"
-"""What a violation names if the request cannot be decoded."""
+"""Field named by the violation if the request cannot be decoded."""
 _STEP = re.compile(r"(\w+)(?:\[(\d+)\])?")
 _QUOTED = re.compile(r"'[^']*'")
 _KEY = re.compile(r"\[(?:'.*'|\".*\")\]\Z")
 
 Levels = dict[tuple[str, ...], set[tuple[float, ...]]]
-"""The quantile levels that models have, by their targets."""
+"""Quantile levels of models, by their targets."""
 Pairs = dict[bytes, tuple[list[Any], Any]]
 """Results, each with the requests that it may answer."""
 
 
 def wrong_with(rpc: Rpc, frames: tuple[bytes, ...], answer: Answer, levels: Levels) -> Iterator[str]:
-    """Everything that is wrong with how a call ended."""
+    """Yield everything that is wrong with the end of a call."""
     requests = [rpc.parse(frame) for frame in frames]
     if answer.hangs or answer.code.name not in ALLOWED:
         yield f"ended with {answer.code.name}: {answer.message[:300]}"
@@ -44,7 +44,7 @@ def wrong_with(rpc: Rpc, frames: tuple[bytes, ...], answer: Answer, levels: Leve
     if answer.code is not grpc.StatusCode.OK:
         yield from _wrong_with_failure(answer, requests)
     elif None in requests:
-        yield "took what cannot be decoded"
+        yield "accepted a request that cannot be decoded"
     if rpc.name in ("ForecastMany", "ForecastStream"):
         yield from _wrong_with_frames(rpc, requests, answer, levels)
     elif answer.responses and requests[0] is not None:
@@ -62,28 +62,28 @@ def _wrong_with_failure(answer: Answer, requests: list[Message | None]) -> Itera
         return
     if status.code != answer.code.value[0] or status.message != answer.message:
         yield f"the details say {status.code}: {status.message!r}, the call {answer.code}: {answer.message!r}"
-    # Of a stream, nothing tells which frame was refused.
+    # The error of a stream does not show which frame was refused.
     yield from min((list(wrong_with_status(status, request)) for request in requests), key=len)
 
 
 def wrong_with_status(status: status_pb2.Status, request: Message | None) -> Iterator[str]:
-    """What is wrong with an error; the request is None if it could not be decoded."""
+    """Yield what is wrong with an error; the request is None if it could not be decoded."""
     name = code_pb2.Code.Name(status.code)
     if name not in ALLOWED - {"OK"}:
         yield f"{name}: {status.message[:300]}"
         return
     if not status.message or len(status.message) > LONGEST_MESSAGE:
         yield f"{name} with a message of {len(status.message)} characters"
-    # What is quoted is the caller's own, who may call a session whatever looks like a leak.
+    # Quoted text is the caller's own: a session's name may look like a leak.
     if leak := LEAKS.search(_QUOTED.sub("''", status.message) if name == "NOT_FOUND" else status.message):
-        yield f"{name} tells {leak.group()!r}: {status.message[:300]}"
+        yield f"{name} exposes {leak.group()!r}: {status.message[:300]}"
     info = _detail(status, error_details_pb2.ErrorInfo)
     if info is None or info.domain != "statecast" or info.reason not in Reason.__members__:
         yield f"{name} with the reason {info}"
     if name == "RESOURCE_EXHAUSTED" and _detail(status, error_details_pb2.RetryInfo) is None:
-        yield f"{name} without a time to try again"
+        yield f"{name} without a retry delay"
     if name == "ABORTED" and _detail(status, forecast_pb2.Version) is None:
-        yield f"{name} without where the session stands"
+        yield f"{name} without the session's version"
     if name == "DEADLINE_EXCEEDED" and not _is_hurried(request):
         yield f"{name}, although the request sets no timeout"
     if name == "INVALID_ARGUMENT":
@@ -105,10 +105,10 @@ def _wrong_with_violations(bad: Any, request: Message | None) -> Iterator[str]:
 
 
 def has_path(message: Message, path: str) -> bool:
-    """Whether a path such as `observations.values[3]` or `open.categories['x']` leads somewhere in this message."""
+    """Return True if a path such as `observations.values[3]` or `open.categories['x']` exists in this message."""
     if key := _KEY.search(path):
         path = path[: key.start()]
-        # A key may be quoted in part only, but there must be keys.
+        # A key may be shortened, but there must be keys.
         if not path.endswith("categories") or not has_path(message, path):
             return False
         *parents, name = path.split(".")
@@ -139,7 +139,7 @@ def _detail(status: status_pb2.Status, kind: type[Message]) -> Any:
 
 
 def _wrong_with_frames(rpc: Rpc, requests: list[Message | None], answer: Answer, levels: Levels) -> Iterator[str]:
-    """Every request has one result; of a stream that was refused half-way, at most one."""
+    """Check that every request has one result, or at most one on a stream that was refused half-way."""
     asked: list[Any] = []
     for frame in requests:
         if frame is None:
@@ -153,18 +153,18 @@ def _wrong_with_frames(rpc: Rpc, requests: list[Message | None], answer: Answer,
     else:
         pairs = _pairs(asked, results)
     for candidates, result in pairs.values():
-        # Requests of one name cannot be told apart: the result must be right for one of them.
+        # Requests of one name are indistinguishable: the result must be right for one of them.
         found = [list(_wrong_with_result(request, result, levels)) for request in candidates]
-        yield from min(found, key=len, default=["a result of a request that nobody made"])
+        yield from min(found, key=len, default=["a result without a request"])
 
 
 def _key(*messages: Message) -> bytes:
-    """What thousands of equal requests and results have in common, so that they are looked at once."""
+    """Return the part that thousands of equal requests and results share, so that they are checked once."""
     return b"".join(len(data).to_bytes(4) + data for data in (each.SerializeToString() for each in messages))
 
 
 def _pairs(asked: list[Any], results: list[Any]) -> Pairs:
-    """Every result with the requests that it may be the result of."""
+    """Return every result with the requests that it may answer."""
     by_name: dict[tuple[str, str], dict[bytes, Any]] = {}
     for request in asked:
         by_name.setdefault((request.session_id, request.request_id), {})[_key(request)] = request
@@ -181,11 +181,11 @@ def _wrong_with_result(request: Any, result: Any, levels: Levels) -> Iterator[st
     elif result.HasField("status"):
         yield from wrong_with_status(result.status, request)
     else:
-        yield "a result that is none"
+        yield "an empty result"
 
 
 def wrong_with_response(request: Any, response: Any, levels: Levels) -> Iterator[str]:
-    """What is wrong with a success."""
+    """Yield what is wrong with a success."""
     kind = response.DESCRIPTOR.name
     if kind == "ForecastResponse":
         yield from _wrong_with_forecast(request, response, levels)
@@ -237,14 +237,14 @@ def _depth(forecast: forecast_pb2.Forecast) -> int:
 
 
 def _wrong_with_what_it_tells(request: Any, response: Any) -> Iterator[str]:
-    """What is wrong with how surprising the values were, and with the gates."""
+    """Yield what is wrong with `pit` and the gates."""
     told = np.array(response.pit)
     if told.size != (0 if response.replayed else len(request.observations.values)):
-        yield f"{told.size} of {len(request.observations.values)} values are told how surprising they were"
+        yield f"{told.size} pit for {len(request.observations.values)} values"
     if ((told < 0) | (told > 1)).any():
-        yield "a probability that is none"
+        yield "a pit outside 0..1"
     if response.HasField("gates") and not (request.explain and told.size):
-        yield "gates that nobody asked for"
+        yield "gates without explain"
     elif response.HasField("gates") and not np.isfinite([*response.gates.values, *response.gates.hidden]).all():
         yield "gates that are neither open nor closed"
 

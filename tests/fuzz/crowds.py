@@ -1,4 +1,4 @@
-"""Very many streams at once, on one connection and without a thread each."""
+"""Opens very many streams at once, on one connection and without a thread for each."""
 
 import asyncio
 import time
@@ -16,22 +16,22 @@ from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 
 STREAM_BYTES = 160 * 1024
-"""What a stream may cost the server, at most, whether it is let in or turned away."""
+"""Most memory that a stream may cost the server, accepted or refused."""
 SPARE_BYTES = 64 * MIB
 LONGEST_UNARY_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0
 _STEP_SECONDS = 0.02
 WAVE = 500
-"""So many are opened at once: gRPC itself turns away what comes by the thousand."""
+"""Streams opened at once: gRPC itself refuses thousands at a time."""
 HELLO = pb.ForecastStreamRequest(requests=[pb.ForecastRequest(session_id="crowd", request_id="hello")])
-"""A frame of one request, which is answered although its session is not there."""
+"""A frame of one request, which is answered although its session does not exist."""
 FULL, CUT_OFF = "RESOURCE_EXHAUSTED STREAMS_FULL", "cut off"
 OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 
 
 @dataclass
 class Crowd:
-    """What came of many streams."""
+    """The results of many streams."""
 
     count: int
     turned_away: Counter[str] = field(default_factory=Counter)
@@ -42,14 +42,14 @@ class Crowd:
 
     def __str__(self) -> str:
         return (
-            f"{self.count:,} streams: {self.answered:,} answered, turned away {dict(self.turned_away)}, "
+            f"{self.count:,} streams: {self.answered:,} answered, refused {dict(self.turned_away)}, "
             f"peak +{self.growth / MIB:.0f} MiB, slowest unary call {self.slowest_unary_seconds:.2f} s, "
             f"{len(self.wrong)} wrong"
         )
 
 
 async def crowd(place: Place, count: int, limit: int, *, sending: bool) -> Crowd:
-    """Open `count` streams where `limit` are let in, leave them open for a while, then let them go."""
+    """Open `count` streams on a server that accepts `limit`, keep them open for a while, then end them."""
     report = Crowd(count)
     place.forget_peak()
     before, seen = place.rss(), place.streams_seen()
@@ -63,23 +63,23 @@ async def crowd(place: Place, count: int, limit: int, *, sending: bool) -> Crowd
             if sending:
                 await asyncio.gather(*(_say_hello(call, report) for call in wave))
             if not await _holds_slowly(partial(_has_seen, place, len(calls), seen)):
-                report.wrong.append(f"not all of {len(calls)} streams have been looked at")
+                report.wrong.append(f"the server has not seen all {len(calls)} streams")
         turned_away = max(count - limit, 0)
         if not await _holds(lambda: sum(call.done() for call in calls) >= turned_away):
-            report.wrong.append(f"{sum(call.done() for call in calls)} were turned away, not {turned_away}")
+            report.wrong.append(f"{sum(call.done() for call in calls)} were refused, not {turned_away}")
         if (under_way := await asyncio.to_thread(place.streams)) != min(count, limit):
-            report.wrong.append(f"{under_way} are under way, not {min(count, limit)}")
+            report.wrong.append(f"{under_way} are in flight, not {min(count, limit)}")
         lone.cancel()
         await asyncio.gather(lone, return_exceptions=True)
         for call in calls:
             if call.done():
                 report.turned_away[await _named(call)] += 1
-        # Whether one that sends hears why is this client's own timing; one that waits instead has to.
+        # A stream that sends may miss the reason, by this client's own timing; one that waits must get it.
         for _ in range(report.turned_away[CUT_OFF]):
             again = stub.ForecastStream(timeout=PATIENCE_SECONDS)
             await again.code()
             if (heard := await _named(again)) != FULL:
-                report.wrong.append(f"one that was cut off and came again was told {heard}")
+                report.wrong.append(f"one that was cut off and tried again got {heard}")
         await _let_go([call for call in calls if not call.done()], report)
     report.growth = place.peak() - before
     await _judge(place, report, limit, sending=sending)
@@ -88,11 +88,11 @@ async def crowd(place: Place, count: int, limit: int, *, sending: bool) -> Crowd
 
 async def _judge(place: Place, report: Crowd, limit: int, *, sending: bool) -> None:
     if not await _holds_slowly(lambda: place.streams() == 0):
-        report.wrong.append(f"{place.streams()} streams are still under way")
+        report.wrong.append(f"{place.streams()} streams are still in flight")
     turned_away = max(report.count - limit, 0)
     told = report.turned_away[FULL] + (report.turned_away[CUT_OFF] if sending else 0)
     if told != turned_away or report.turned_away.total() != told:
-        report.wrong.append(f"turned away: {report.turned_away}")
+        report.wrong.append(f"refused: {report.turned_away}")
     if sending and report.answered != min(report.count, limit):
         report.wrong.append(f"{report.answered} were answered, not {min(report.count, limit)}")
     if report.growth > report.count * STREAM_BYTES + SPARE_BYTES:
@@ -111,12 +111,12 @@ async def _say_hello(call: Any, report: Crowd) -> None:
         await call.write(HELLO)
         frame = await call.read()
         report.answered += frame is not grpc.aio.EOF and len(frame.results) == 1
-    except (grpc.RpcError, asyncio.InvalidStateError):  # turned away: the code is looked at later
+    except (grpc.RpcError, asyncio.InvalidStateError):  # refused: the code is checked later
         pass
 
 
 async def _unary_calls(place: Place, report: Crowd) -> None:
-    """Another client's calls, one after the other, for as long as this is wanted."""
+    """Make another client's calls, one after the other, until stopped."""
     async with grpc.aio.insecure_channel(place.server.target, OPTIONS) as channel:
         stub: Any = ForecastServiceStub(channel)
         while True:
@@ -127,7 +127,7 @@ async def _unary_calls(place: Place, report: Crowd) -> None:
 
 
 async def _let_go(calls: list[Any], report: Crowd) -> None:
-    """Half of the streams end as they should, the other half are dropped."""
+    """End half of the streams properly, and drop the other half."""
     for number, call in enumerate(calls):
         if number % 2:
             call.cancel()
@@ -141,7 +141,7 @@ async def _let_go(calls: list[Any], report: Crowd) -> None:
 
 
 async def _named(call: Any) -> str:
-    """How a stream was turned away; what hits one that is being written to, this client takes for its own failure."""
+    """Return how a stream was refused; a refusal during a write looks like this client's own failure."""
     if "SendMessageOperation" in (await call.debug_error_string() or ""):
         return CUT_OFF
     details = dict(await call.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
@@ -153,7 +153,7 @@ async def _named(call: Any) -> str:
 
 
 async def _holds(condition: Callable[[], bool]) -> bool:
-    """Whether this comes true in time."""
+    """Return True if the condition comes true in time."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
@@ -163,7 +163,7 @@ async def _holds(condition: Callable[[], bool]) -> bool:
 
 
 async def _holds_slowly(condition: Callable[[], bool]) -> bool:
-    """The same for a condition that waits for the server."""
+    """Return True if a condition that awaits the server comes true in time."""
     deadline = time.monotonic() + SECONDS
     while not await asyncio.to_thread(condition):
         if time.monotonic() > deadline:
@@ -173,7 +173,7 @@ async def _holds_slowly(condition: Callable[[], bool]) -> bool:
 
 
 async def torrent(place: Place, frames: int, requests_a_frame: int) -> Crowd:
-    """One stream with very many tiny requests whose results nobody reads at first; then somebody does."""
+    """Send very many tiny requests on one stream, and read their results only later."""
     report = Crowd(1)
     place.forget_peak()
     before, sent = place.rss(), 0
@@ -192,7 +192,7 @@ async def torrent(place: Place, frames: int, requests_a_frame: int) -> Crowd:
         writer = asyncio.ensure_future(write())
         lone = asyncio.ensure_future(_unary_calls(place, report))
         seen = -1
-        while seen != sent:  # until everything is written, or the server reads no more
+        while seen != sent:  # until everything is written, or the server stops reading
             seen = sent
             await asyncio.sleep(50 * _STEP_SECONDS)
         report.growth = place.peak() - before

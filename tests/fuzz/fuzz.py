@@ -1,4 +1,4 @@
-"""Sends an RPC every kind of input, and collects what came back that must not."""
+"""Sends an RPC every kind of input, and collects wrong answers."""
 
 import random
 import time
@@ -15,15 +15,15 @@ from fuzz.place import MIB, Bystanders, Place
 from fuzz.rpcs import Caller, Rpc
 
 MOST_GROWTH = 160 * MIB
-"""What the server may need on top of what it had, at most, whatever it is sent."""
+"""Most additional memory that the server may use for any input."""
 SHOWN_BYTES = 300
 MOST_HANGING = 3
-"""After so many calls without an answer, no more are made: each takes its time."""
+"""Calls without an answer after which no more are made, since each takes long."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """The frames of one call, and how they were made."""
+    """The frames of one call, and the kind of their generator."""
 
     kind: str
     frames: tuple[bytes, ...]
@@ -31,13 +31,13 @@ class Example:
 
 @dataclass
 class Report:
-    """What came of one RPC's examples."""
+    """The results of one RPC's examples."""
 
     rpc: str
     kinds: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     wrong: dict[str, Example] = field(default_factory=dict)
-    """The smallest example of each kind of wrong thing."""
+    """The smallest example of each finding."""
     trouble: list[str] = field(default_factory=list)
     growth: int = 0
     slowest_seconds: float = 0.0
@@ -46,7 +46,7 @@ class Report:
 
     @property
     def findings(self) -> list[str]:
-        """All that is wrong, each with what brings it about."""
+        """Return all findings, each with its example."""
         found = [f"{what}\n      {example.kind}: {shown(example)}" for what, example in self.wrong.items()]
         return found + self.trouble
 
@@ -59,15 +59,15 @@ class Report:
 
 
 def shown(example: Example) -> str:
-    """The frames as Python would write them, so that a finding can be sent again."""
+    """Return the frames as Python literals, to reproduce a finding."""
     text = repr(example.frames)
     return text if len(text) <= SHOWN_BYTES else f"{text[:SHOWN_BYTES]}... ({len(text)} characters)"
 
 
 def examples(rpc: Rpc) -> st.SearchStrategy[Example]:
-    """Structured messages, mutated ones and random bytes, in this order of number."""
+    """Generate structured messages, mutated ones and random bytes, the most of the first kind."""
     kinds = {"structured": structured(rpc), "mutated": mutated(rpc), "random": random_bytes()}
-    # Not one_of(): its branches would not be drawn as often as they are named.
+    # Not one_of(), which would not draw a branch as often as it is listed.
     named = st.sampled_from(["structured"] * 3 + ["mutated"] * 2 + ["random"])
     return named.flatmap(
         lambda kind: (st.lists(kinds[kind], max_size=3) if rpc.streams else st.tuples(kinds[kind])).map(
@@ -77,11 +77,11 @@ def examples(rpc: Rpc) -> st.SearchStrategy[Example]:
 
 
 def fuzz(place: Place, rpc: Rpc, count: int, chosen_seed: int = 0) -> Report:
-    """Send `count` examples to one RPC; what is wrong is collected, so that one run tells all of it."""
+    """Send `count` examples to one RPC, and collect all findings in one run."""
     report = Report(rpc.name)
     caller, levels = Caller(place.channel), place.levels()
     bystanders = Bystanders(place.stub, f"bystander-{random.Random(chosen_seed).getrandbits(64):x}-{rpc.name}")
-    place.trouble()  # what others have brought about is not told again
+    place.trouble()  # findings of earlier examples are not reported again
     place.forget_peak()
     before, started = place.rss(), time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""Requests made from the descriptors alone: any field there or not, each as it should be or as it should not."""
+"""Generates requests from the descriptors alone: any field may be absent, valid or invalid."""
 
 from functools import cache
 from typing import Any
@@ -15,28 +15,28 @@ MANY_REQUESTS = 4097
 MANY_KEYS = 101
 SHORT = 2000
 USUAL_FIELDS = frozenset({"session_id", "source_session_id", "open", "options", "requests"})
-"""Fields that are nearly always there in a sensible request."""
+"""Fields that a sensible request nearly always has."""
 RARE_FIELDS = frozenset({
     "start_time", "times", "if_version", "last_seen", "targets", "covariates", "future_covariates", "categories",
     "time_zone", "max_ahead",
 })  # fmt: skip
-"""Fields that are right for few sessions."""
+"""Fields that are valid for few sessions."""
 
 
 @cache
 def structured(rpc: Rpc) -> st.SearchStrategy[bytes]:
-    """Encoded requests of an RPC: sensible ones, ones with a single oddity, and odd ones through and through."""
+    """Generate encoded requests of an RPC: sensible ones, ones with one odd field, and entirely odd ones."""
     return contents(rpc.request.DESCRIPTOR).map(lambda content: bytes_of(rpc.request(**content)))
 
 
 def bytes_of(message: Message) -> bytes:
-    """The message on the wire; a text that stands for a lone surrogate becomes one, which has as many bytes."""
+    """Encode the message; a text that marks a lone surrogate becomes one, with as many bytes."""
     return message.SerializeToString().replace(LONE.encode(), _SURROGATE)
 
 
 @cache
 def contents(descriptor: Descriptor) -> st.SearchStrategy[dict[str, Any]]:
-    """The fields of a message, as its constructor takes them."""
+    """Generate the fields of a message, as arguments for its constructor."""
     plain = {field.name: _plain(field) for field in descriptor.fields}
     odd = {field.name: _odd(field) for field in descriptor.fields}
 
@@ -56,7 +56,7 @@ def contents(descriptor: Descriptor) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def _presence(name: str) -> int:
-    """In how many of ten messages a field is there."""
+    """Return in how many of ten messages a field is present."""
     return 9 if name in USUAL_FIELDS else 1 if name in RARE_FIELDS else 5
 
 
@@ -71,7 +71,7 @@ def _plain(field: FieldDescriptor) -> Values:
 
 
 def _odd(field: FieldDescriptor) -> Values:
-    """Any value, None for a field that is left out."""
+    """Generate any value, or None for an absent field."""
     if field.message_type is None:
         return st.none() | _repeated(field, hostile(field))
     if _is_map(field):
@@ -84,7 +84,7 @@ def _odd(field: FieldDescriptor) -> Values:
 
 @cache
 def _any_content(descriptor: Descriptor) -> st.SearchStrategy[dict[str, Any]]:
-    """Every field left out or odd: times before time, durations that have two signs, versions of no session."""
+    """Generate messages with absent or odd fields: impossible times, durations with two signs, unknown versions."""
     return st.fixed_dictionaries({}, optional={field.name: _odd(field) for field in descriptor.fields}).map(
         lambda content: {name: value for name, value in content.items() if value is not None}
     )
@@ -95,19 +95,19 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 
 def _any_map(entry: Descriptor) -> Values:
-    """A few odd keys with odd values, or more than anybody could need."""
+    """Generate a few odd keys with odd values, or far too many."""
     keys, values = (hostile(entry.fields_by_name[name]) for name in ("key", "value"))
     many = st.just({str(number): "x" for number in range(MANY_KEYS)})
     return st.dictionaries(keys, values, max_size=3) | many
 
 
 def _many_times(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """The same again and again; a long one only twice, since honest work takes its time."""
+    """Repeat a message many times; a long one only twice, since valid work takes time."""
     return [content] * (64 if len(repr(content)) < SHORT else 2)
 
 
 def _repeated(field: FieldDescriptor, one: Values) -> Values:
-    """Short lists of anything and long ones of the same, which cost the generator nothing."""
+    """Generate short lists of anything, and long lists of one value, which cost the generator nothing."""
     if not field.is_repeated:
         return one
     long = st.builds(lambda length, value: [value] * length, st.sampled_from(LENGTHS), one)

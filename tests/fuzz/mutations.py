@@ -1,4 +1,4 @@
-"""Bytes that were a message once, and bytes that never were."""
+"""Generates mutated messages and random bytes."""
 
 from collections.abc import Callable
 from functools import cache
@@ -9,13 +9,13 @@ from fuzz.messages import structured
 from fuzz.rpcs import RPCS, Rpc
 
 Mutation = Callable[[bytes, int, int], bytes]
-"""From data, a position and a number to other data."""
+"""Takes data, a position and a number, and returns mutated data."""
 
 _LENGTH_DELIMITED = 2
 
 
 def varint(number: int) -> bytes:
-    """The number as protobuf writes it."""
+    """Encode a number as protobuf does."""
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
@@ -40,18 +40,18 @@ def insert(data: bytes, at: int, number: int) -> bytes:
 
 
 def repeat(data: bytes, at: int, number: int) -> bytes:
-    """All fields once more, or several times: the last one counts, and messages merge."""
+    """Repeat all fields, so that the last one counts and messages merge."""
     return (data + data[at:] * (number % 3 + 1))[:1_000_000]
 
 
 def change_wire_type(data: bytes, at: int, number: int) -> bytes:
-    """The first tag says that something else follows it."""
+    """Change the wire type of the first tag."""
     at = at if number % 2 else 0
     return data[:at] + bytes([data[at] & 0xF8 | number % 8]) + data[at + 1 :] if data else data
 
 
 def nest(data: bytes, at: int, number: int) -> bytes:
-    """The message inside itself, as its own first fields, up to a few hundred levels deep."""
+    """Nest the message in itself, as its own first fields, up to a few hundred levels deep."""
     field = at % 8 + 1
     for _ in range(number % 400):
         data = bytes([field << 3 | _LENGTH_DELIMITED]) + varint(len(data)) + data
@@ -61,24 +61,24 @@ def nest(data: bytes, at: int, number: int) -> bytes:
 
 
 def group(data: bytes, at: int, number: int) -> bytes:
-    """Groups, which this syntax does not have, opened and perhaps closed, on top of each other."""
+    """Add nested groups, which this syntax does not have, closed or not."""
     depth, field = number % 300, at % 16
     closed = depth if number % 2 else depth // 2
     return data + bytes([field << 3 & 0x78 | 3]) * depth + bytes([field << 3 & 0x78 | 4]) * closed
 
 
 def append_unknown(data: bytes, at: int, number: int) -> bytes:
-    """A field of a number that nobody has given out."""
+    """Add an unknown field."""
     return data + varint((at + 1000) << 3) + varint(number)
 
 
 def claim_length(data: bytes, at: int, number: int) -> bytes:
-    """A field that claims to be longer than all that there is."""
+    """Add a field that claims to be longer than the data."""
     return data[:at] + bytes([at % 8 + 1 << 3 | _LENGTH_DELIMITED]) + varint(number)
 
 
 def overlong(data: bytes, at: int, number: int) -> bytes:
-    """A number in more bytes than a number may have."""
+    """Add a number with more bytes than allowed."""
     return data[:at] + bytes([at % 8 + 1 << 3]) + b"\xff" * (number % 14) + b"\x01" + data[at:]
 
 
@@ -92,7 +92,7 @@ _steps = st.lists(
 
 
 def apply(data: bytes, steps: list[tuple[Mutation, int, int]]) -> bytes:
-    """The data after all mutations; positions count modulo its length."""
+    """Apply all mutations to the data; positions count modulo its length."""
     for mutate, at, number in steps:
         data = mutate(data, at % max(len(data), 1), number)
     return data
@@ -100,11 +100,11 @@ def apply(data: bytes, steps: list[tuple[Mutation, int, int]]) -> bytes:
 
 @cache
 def mutated(rpc: Rpc) -> st.SearchStrategy[bytes]:
-    """Requests of this RPC, or of another one, that have been damaged."""
+    """Generate damaged requests of this RPC or of another one."""
     others = st.sampled_from(sorted(RPCS)).flatmap(lambda name: structured(RPCS[name]))
     return st.builds(apply, structured(rpc) | structured(rpc) | others, _steps)
 
 
 def random_bytes() -> st.SearchStrategy[bytes]:
-    """Anything."""
+    """Generate any bytes."""
     return st.binary(max_size=200)

@@ -1,4 +1,4 @@
-"""A real server to be hostile to, what it needs of memory, and sessions that must not notice."""
+"""A real server to fuzz, its memory use, and sessions that must not be affected."""
 
 import re
 import urllib.request
@@ -25,26 +25,26 @@ from statecast.v1.model_service_pb2_grpc import ModelServiceStub
 
 MIB = 2**20
 TROUBLE = re.compile(r"^(Traceback|.* (ERROR|CRITICAL) |Exception |Fatal |\w[\w.]*(Error|Exception): ).*", re.MULTILINE)
-"""What a server that is only spoken to badly has no reason to log."""
+"""Signs in the log that the server itself has failed."""
 SECONDS = 20.0
 START = 1_700_006_400
 
 
 @dataclass
 class Place:
-    """A server process, and a channel to it for those who behave."""
+    """A server process, and a channel to it for valid calls."""
 
     server: ServerProcess
     channel: grpc.Channel
     _told: int = 0
-    """How much of the log `trouble` has told."""
+    """Length of the log that `trouble` has reported."""
 
     @property
     def stub(self) -> ForecastServiceStub:
         return ForecastServiceStub(self.channel)
 
     def levels(self) -> Levels:
-        """The levels of all models by their targets."""
+        """Quantile levels of all models, by their targets."""
         found: Levels = {}
         models: Any = ModelServiceStub(self.channel).ListModels(model_service_pb2.ListModelsRequest())
         for model in models.models:
@@ -52,11 +52,11 @@ class Place:
         return found
 
     def rss(self) -> int:
-        """Memory that the server has at the moment, in bytes."""
+        """Memory of the server now, in bytes."""
         return self._memory("VmRSS")
 
     def peak(self) -> int:
-        """The most that it had since `forget_peak`, in bytes."""
+        """Peak memory since `forget_peak`, in bytes."""
         return self._memory("VmHWM")
 
     def forget_peak(self) -> None:
@@ -69,11 +69,11 @@ class Place:
         return int(match.group(1)) * 1024
 
     def streams(self) -> int:
-        """How many ForecastStream calls the server has under way."""
+        """Number of ForecastStream calls in flight."""
         return self._streams("started") - self._streams("handled")
 
     def streams_seen(self) -> int:
-        """How many it has ever had."""
+        """Number of ForecastStream calls since the server's start."""
         return self._streams("started")
 
     def _streams(self, what: str) -> int:
@@ -84,7 +84,7 @@ class Place:
         return int(sum(map(float, re.findall(pattern, text, re.MULTILINE))))
 
     def trouble(self) -> list[str]:
-        """Whether the server has ended, and what it has logged since last time that it should not."""
+        """Report if the server has ended, and new failures in its log."""
         log = self.server.log
         logged = Counter(match.group()[:300] for match in TROUBLE.finditer(log, self._told))
         self._told = len(log)
@@ -94,7 +94,7 @@ class Place:
 
 @contextmanager
 def place(redis_url: str, models: Path, *options: str) -> Iterator[Place]:
-    """A server on this Redis; its end is part of the test."""
+    """Run a server on this Redis; its clean end is part of the test."""
     server = ServerProcess("--redis-url", redis_url, "--models", str(models), "--grace-seconds", "1", *options)
     try:
         with grpc.insecure_channel(server.target) as channel:
@@ -106,7 +106,7 @@ def place(redis_url: str, models: Path, *options: str) -> Iterator[Place]:
 
 @contextmanager
 def own_place(*options: str) -> Iterator[Place]:
-    """A server with a Redis of its own."""
+    """Run a server with its own Redis."""
     with short_folder() as folder, short_folder() as models:
         redis = RedisProcess(next(iter(redis_binaries().values())), folder, appendfsync="everysec")
         try:
@@ -117,7 +117,7 @@ def own_place(*options: str) -> Iterator[Place]:
 
 
 class Bystanders:
-    """One session of each model that nobody else knows of, and what it forecasts."""
+    """One untouched session of each model, and its forecast."""
 
     def __init__(self, stub: ForecastServiceStub, name: str) -> None:
         self._stub = stub
@@ -125,13 +125,13 @@ class Bystanders:
         self._before = [self._forecast(request) for request in self._requests]
 
     def wrong(self) -> list[str]:
-        """Those that are not as they were, and a new session that is not as it should be."""
+        """Return the sessions that have changed, and a new session if it is wrong."""
         found = []
         for request, before in zip(self._requests, self._before, strict=True):
-            # The request id is remembered: if nothing was lost, nothing is appended again.
+            # The request id is remembered: if nothing was lost, nothing is appended twice.
             after = self._forecast(request)
             if (after.version, after.forecast) != (before.version, before.forecast) or not after.replayed:
-                found.append(f"{request.session_id} stands at {after.version}, not at {before.version}")
+                found.append(f"{request.session_id} is at {after.version}, not at {before.version}")
         return found + self._wrong_with_newcomer()
 
     def _forecast(self, request: pb.ForecastRequest) -> Any:
@@ -150,7 +150,7 @@ class Bystanders:
         wanted = expected(values).ravel()
         if answer.version.step == len(values) and np.allclose(answer.forecast.values, wanted, rtol=1e-4, atol=1e-5):
             return []
-        return [f"a new session stands at {answer.version.step} and forecasts {list(answer.forecast.values)}"]
+        return [f"a new session is at step {answer.version.step} and forecasts {list(answer.forecast.values)}"]
 
 
 def _bystander(session_id: str, model: str) -> pb.ForecastRequest:

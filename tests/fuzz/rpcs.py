@@ -1,4 +1,4 @@
-"""Every RPC of every service, found in the descriptors, so that a new one cannot be forgotten."""
+"""Finds every RPC of every service in the descriptors, so that none is forgotten."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +10,12 @@ from google.protobuf.message import DecodeError, Message
 from statecast.v1 import forecast_service_pb2, model_service_pb2
 
 ANSWER_SECONDS = 10.0
-"""A call that has no answer after this time hangs."""
+"""Time without an answer after which a call hangs."""
 
 
 @dataclass(frozen=True)
 class Rpc:
-    """One method."""
+    """One RPC method."""
 
     name: str
     path: str
@@ -24,7 +24,7 @@ class Rpc:
     streams: bool
 
     def parse(self, frame: bytes) -> Message | None:
-        """The request; None if it cannot be decoded."""
+        """Decode the request; None if it cannot be decoded."""
         try:
             return self.request.FromString(frame)
         except DecodeError:
@@ -51,7 +51,7 @@ RPCS = _rpcs()
 
 @dataclass(frozen=True)
 class Answer:
-    """How a call ended: what came, the code, the message, and the trailer with the details."""
+    """The end of a call: its answers, code, message, and the trailer with the details."""
 
     responses: tuple[Any, ...]
     code: grpc.StatusCode
@@ -60,12 +60,12 @@ class Answer:
 
     @property
     def hangs(self) -> bool:
-        """Whether the client gave up: a server that ends a call for its lateness says so in the details."""
+        """True if the client gave up: a server that ends a late call adds details."""
         return self.code is grpc.StatusCode.DEADLINE_EXCEEDED and self.details is None
 
 
 class Caller:
-    """Sends frames as they are."""
+    """Sends frames unchanged."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._methods: dict[str, Any] = {}
@@ -74,7 +74,7 @@ class Caller:
             self._methods[rpc.name] = kind(rpc.path, response_deserializer=rpc.response.FromString)
 
     def call(self, rpc: Rpc, frames: tuple[bytes, ...]) -> Answer:
-        """Send the frames (one, unless the method takes a stream of them) and wait for the end."""
+        """Send the frames, one unless the method takes a stream, and wait for the end."""
         responses: list[Any] = []
         try:
             if rpc.streams:

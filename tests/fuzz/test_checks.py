@@ -1,4 +1,4 @@
-"""What the checks say of answers that must not be."""
+"""The checks find wrong answers."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Connections that do not speak the protocol, or speak it very slowly."""
+"""Connections that violate the protocol, or are very slow."""
 
 import contextlib
 import random
@@ -42,7 +42,7 @@ HANGING_UP_SECONDS = 10.0
 
 @pytest.fixture
 def bystanders(fuzzed: Place) -> Iterator[Bystanders]:
-    """Sessions that are looked after; nothing is logged, and no connection stays."""
+    """Check that sessions are unaffected, nothing is logged, and no connection stays open."""
     found = Bystanders(fuzzed.stub, "connections")
     connections = established(fuzzed)
     fuzzed.forget_peak()
@@ -55,7 +55,7 @@ def bystanders(fuzzed: Place) -> Iterator[Bystanders]:
 
 
 def established(place: Place) -> int:
-    """How many connections the server's port has."""
+    """Return the number of connections to the server's port."""
     connections = psutil.Process(place.server.process.pid).net_connections("tcp")
     return sum(each.status == "ESTABLISHED" and each.laddr.port == place.server.port for each in connections)
 
@@ -65,7 +65,7 @@ def connect(place: Place) -> socket.socket:
 
 
 def read_all(connection: socket.socket) -> None:
-    """Until the server hangs up."""
+    """Read until the server closes the connection."""
     with contextlib.suppress(ConnectionError):
         while connection.recv(65_536):
             pass
@@ -77,7 +77,7 @@ def test_garbage_is_hung_up_on(fuzzed: Place, name: str) -> None:
     with connect(fuzzed) as connection:
         reader = threading.Thread(target=read_all, args=(connection,))
         reader.start()
-        with contextlib.suppress(OSError):  # the server may have hung up already
+        with contextlib.suppress(OSError):  # the server may have closed the connection already
             connection.sendall(GARBAGE[name])
             connection.shutdown(socket.SHUT_WR)
         reader.join(HANGING_UP_SECONDS)
@@ -92,7 +92,7 @@ def test_a_tls_client(fuzzed: Place) -> None:
 
 
 def test_slow_connections_hold_nobody_up(fuzzed: Place, bystanders: Bystanders) -> None:
-    """Each sends a byte of the preface now and then."""
+    """Send a byte of the preface on each connection now and then."""
     slow = [connect(fuzzed) for _ in range(SLOW_CONNECTIONS)]
     for at in range(5):
         for connection in slow:

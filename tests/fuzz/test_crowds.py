@@ -1,4 +1,4 @@
-"""More streams than are let in, streams whose client vanishes, and one that is never read."""
+"""More streams than the limit, streams whose client vanishes, and one that is never read."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""What the examples have found, each by itself."""
+"""Earlier findings of the fuzzer, one test each."""
 
 from collections import Counter
 from typing import Any
@@ -26,7 +26,7 @@ def test_a_page_token_that_begins_with_zeros(fuzzed: Place, token: str) -> None:
 
 
 def test_a_bad_frame_right_behind_a_good_one_ends_the_stream(fuzzed: Place) -> None:
-    """While a result is being written, a status cannot be; what is answered has to be out first."""
+    """A status must wait until the result that is being written is out."""
     good = pb.ForecastStreamRequest(requests=[pb.ForecastRequest(request_id=str(at)) for at in range(64)])
     bad = pb.ForecastStreamRequest(requests=[pb.ForecastRequest()] * 4097)
     caller = Caller(fuzzed.channel)

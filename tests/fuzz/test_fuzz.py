@@ -1,4 +1,4 @@
-"""Every RPC, with a few of the examples that `python -m fuzz` has many of."""
+"""Fuzzes every RPC with a few examples; `python -m fuzz` uses many."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Messages and metadata that are too large, as they are or once they are unpacked."""
+"""Messages and metadata that are too large, before or after decompression."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def narrow(any_redis: RedisProcess, models_folder: Path) -> Iterator[Place]:
 
 @pytest.fixture
 def channel(narrow: Place) -> Iterator[grpc.Channel]:
-    """A channel that lets everything out; the server still is as it was afterwards."""
+    """A channel without a limit of its own; the server must be unaffected afterwards."""
     bystanders = Bystanders(narrow.stub, "sizes")
     with grpc.insecure_channel(narrow.server.target, SENDS_ANYTHING) as channel:
         yield channel
@@ -40,14 +40,14 @@ def channel(narrow: Place) -> Iterator[grpc.Channel]:
 
 
 def forecast(channel: grpc.Channel, path: str = FORECAST) -> Any:
-    """The method, for bytes as they are."""
+    """Return a callable that sends raw bytes to the method."""
     return channel.unary_unary(path)
 
 
 def padded(nbytes: int) -> bytes:
-    """A request of this many bytes, with a field that nobody knows."""
+    """Return a request of this many bytes, with an unknown field."""
     filling = nbytes - len(pb.ForecastRequest(session_id="x").SerializeToString()) - 6
-    # Field 100, a text, its length in four bytes whatever it is.
+    # Field 100, a text, with its length always in four bytes.
     length = bytes([filling & 0x7F | 0x80, filling >> 7 & 0x7F | 0x80, filling >> 14 & 0x7F | 0x80, filling >> 21])
     return pb.ForecastRequest(session_id="x").SerializeToString() + b"\xa2\x06" + length + bytes(filling)
 
@@ -95,7 +95,7 @@ def test_honest_messages_may_be_compressed(channel: grpc.Channel, session_id: st
 
 def test_a_message_that_is_not_what_its_compression_says(narrow: Place, channel: grpc.Channel) -> None:
     method = forecast(channel)
-    # The encoding is announced, but the bytes are sent as they are: the flag of the frame decides.
+    # The encoding is announced, but the bytes are uncompressed: the frame's flag decides.
     code, _ = failure(lambda: method(padded(1000), metadata=[("grpc-encoding", "gzip")], timeout=SECONDS))
     assert code is grpc.StatusCode.NOT_FOUND
 
@@ -130,7 +130,7 @@ def test_methods_that_are_not_there(channel: grpc.Channel, path: str) -> None:
 
 
 def test_errors_about_the_longest_names_fit_into_the_trailer(narrow: Place) -> None:
-    """A message is there twice, once with three bytes for each of a text that is not ASCII."""
+    """A status message is sent twice, once with three bytes for each non-ASCII byte."""
     session_id, name = "\U0001f300" * 256, "\U0001f300" * 256
     narrow.stub.OpenSession(pb.OpenSessionRequest(session_id=session_id, options=OPEN))
     options = forecast_pb2.OpenOptions(model=name, model_version=name)

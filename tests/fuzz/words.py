@@ -1,4 +1,4 @@
-"""Values at the edges of what a field can hold, and some that make sense, so that requests get past the first check."""
+"""Values at the edges of each field's range, and sensible ones that pass the first check."""
 
 import math
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ Values = st.SearchStrategy[Any]
 
 SESSIONS = tuple(f"pool-{number}" for number in range(8))
 LONE = "\ue000"
-"""Stands for a lone surrogate, which Python does not encode; `bytes_of` puts one in its place."""
+"""Marks a lone surrogate, which Python does not encode; `bytes_of` replaces it with one."""
 ID_LIMIT, REQUEST_ID_LIMIT = 256, 64
 NOON = 1_700_006_400  # a full hour in 2023
 HUGE_TEXT = 200_000
-# A place and its content, so that versions of a session that took ones can be guessed.
+# Positions and tags of a session that has taken ones, so that valid versions occur.
 VERSIONS = (START, *(chain(START, np.ones((steps, 1)), None) for steps in (1, 2, 3)))
 
 TEXTS: Sequence[str] = (
@@ -34,7 +34,7 @@ FLOATS: Sequence[float] = (
     1e30, -1e30, math.nextafter(1e30, math.inf), 1.7e308, -1.7e308, 2.0**53, 0.1, 0.5, 0.9, math.nextafter(0.9, 1.0),
 )  # fmt: skip
 LENGTHS = (0, 1, 2, 3, 127, 128, 129, 10_000, 10_001, 30_003)
-"""Of repeated numbers."""
+"""Lengths of repeated numbers."""
 
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
@@ -45,7 +45,7 @@ _INTEGERS = {
 
 
 def hostile(field: FieldDescriptor) -> Values:
-    """One value of a scalar field, most of them at an edge."""
+    """Generate a value of a scalar field, mostly at an edge of its range."""
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         return st.sampled_from(TEXTS) | st.text(max_size=12)
     if field.cpp_type in (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT):
@@ -80,11 +80,11 @@ PLAIN: dict[str, Values] = {
     ),
     "time_zone": st.sampled_from(["", "Europe/Berlin", "America/Sao_Paulo", "+05:30", "UTC", "Nowhere/Land"]),
 }
-"""What makes sense, by the name of the field."""
+"""Sensible values, by the name of the field."""
 
 PLAIN_MESSAGES: dict[str, Values] = {
     "google.protobuf.Timestamp": st.integers(-3, 48).map(lambda hours: {"seconds": NOON + 3600 * hours}),
     "google.protobuf.Duration": st.sampled_from([1, 60, 86_400]).map(lambda seconds: {"seconds": seconds}),
     "statecast.v1.Version": st.sampled_from(VERSIONS).map(lambda version: {"step": version.step, "tag": version.tag}),
 }
-"""What makes sense, by the name of the message."""
+"""Sensible values, by the name of the message."""

@@ -1,1 +1,1 @@
-"""Seeded bugs in the exactly-once machinery, and whether the tests notice each of them."""
+"""Mutation tests: seeded bugs in the exactly-once code, each of which the tests must catch."""

@@ -1,4 +1,4 @@
-"""Puts one bug after the other into a copy of the sources and tells which test notices: python -m mutants."""
+"""Applies each bug to a copy of the sources, and reports the test that catches it: python -m mutants."""
 
 import shutil
 import sys
@@ -17,12 +17,12 @@ from mutants.tree import apply, copy_sources, patches, require_own_sources, sent
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--no-baseline", is_flag=True, help="Do not make sure that without a bug the same tests pass.")
+@click.option("--no-baseline", is_flag=True, help="Skip the check that the same tests pass without a bug.")
 def main(names: Sequence[str], no_baseline: bool) -> None:
-    """Prints a line for each mutant; exit status 1 if one survives, or does not apply any more."""
+    """Print a line for each mutant; exit with status 1 if one survives or no longer applies."""
     chosen = [patch for patch in patches() if not names or any(name in patch.stem for name in names)]
     if not chosen:
-        raise click.UsageError("no mutant has such a name")
+        raise click.UsageError("no mutant's name contains that")
     catching: dict[str, set[str]] = {}
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         clean = Path(name).resolve() / "clean"
@@ -37,7 +37,7 @@ def main(names: Sequence[str], no_baseline: bool) -> None:
 
 
 def _try(patch: Path, clean: Path) -> str | None:
-    """The test that notices the bug, if one does."""
+    """Return the test that catches the bug, if any."""
     started = time.perf_counter()
     with _copy_of(clean) as folder:
         if problem := apply(patch, folder):
@@ -51,7 +51,7 @@ def _try(patch: Path, clean: Path) -> str | None:
 
 
 def _disproved(clean: Path, catching: dict[str, set[str]]) -> set[str]:
-    """The mutants whose test fails without any bug as well; such a test proves nothing."""
+    """Return the mutants whose test also fails without a bug, and so proves nothing."""
     disproved: set[str] = set()
     tests = dict(catching)
     with _copy_of(clean) as folder:
@@ -66,7 +66,7 @@ def _disproved(clean: Path, catching: dict[str, set[str]]) -> set[str]:
 
 @contextmanager
 def _copy_of(clean: Path) -> Iterator[Path]:
-    """A copy that a bug, or a test, may change."""
+    """Copy the sources, for a bug or a test to change."""
     folder = clean.with_name("mutant")
     shutil.copytree(clean, folder)
     try:

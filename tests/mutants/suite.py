@@ -1,4 +1,4 @@
-"""The test suite over a copy of the sources, most likely folders first, until a test fails."""
+"""Runs the test suite on a copy of the sources, most likely folders first, until a test fails."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ from mutants.tree import run_python
 
 STORE = ("tests/service/store/test_redis_store.py", "tests/service/store/test_record.py")
 HISTORIES = "tests/service/engine/test_histories.py"
-"""Finds nearly everything, but takes its time."""
+"""Catches nearly everything, but slowly."""
 ENGINE = ("tests/service/engine", f"--ignore={HISTORIES}")
 EDGE = ("tests/service/edge",)
 RPC = ("tests/service/rpc",)
@@ -24,9 +24,9 @@ BESIDE_THE_POINT = (
     "tests/test_docs.py",
     "tests/test_packaging.py",
 )
-"""What cannot notice a bug of this kind but by accident."""
+"""Tests that could catch such a bug only by accident."""
 TIMEOUT_SECONDS = 60
-"""Of one test: a bug may well make one wait for ever."""
+"""Limit of one test: a bug may make it wait forever."""
 STAGE_TIMEOUT_SECONDS = 1800
 PASSED, FAILED = 0, 1
 _FAILED = re.compile(r"^FAILED (.*?)(?: - .*)?$", re.MULTILINE)
@@ -34,14 +34,14 @@ _FAILED = re.compile(r"^FAILED (.*?)(?: - .*)?$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the tests say: the one that failed, or None if none did; `problem` if they could not tell."""
+    """The test that failed, or None if none did; `problem` says why the tests could not run."""
 
     failed: str | None = None
     problem: str = ""
 
 
 def stages(touched: Sequence[str]) -> list[list[str]]:
-    """What to run for a bug in these files, one after the other; the last stage is all that is left."""
+    """Return the stages to run for a bug in these files; the last stage is the rest of the tests."""
     if any(name.startswith("client/") for name in touched):
         first = [[*CLIENT], [*ENGINE, *STORE, *RPC]]
     elif any("/edge/" in name for name in touched):
@@ -55,7 +55,7 @@ def stages(touched: Sequence[str]) -> list[list[str]]:
 
 
 def first_failure(folder: Path, touched: Sequence[str]) -> Verdict:
-    """The first test that fails in `folder`, and fails again: one that breaks now and then has noticed nothing."""
+    """Return the first test that fails twice in `folder`: a flaky one proves nothing."""
     passed_over: list[str] = []
     for stage in stages(touched):
         while (verdict := run(folder, [*stage, *(f"--deselect={test}" for test in passed_over)])).failed:
@@ -69,7 +69,7 @@ def first_failure(folder: Path, touched: Sequence[str]) -> Verdict:
 
 def run(folder: Path, arguments: Sequence[str]) -> Verdict:
     """Run some tests in `folder` until one fails."""
-    # One seed, so that a bug which is found by chance is found again.
+    # A fixed seed, so that a bug found by chance is found again.
     options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-seed=0", f"--timeout={TIMEOUT_SECONDS}"]
     try:
         done = run_python(folder, ["-m", "pytest", *options, *arguments], STAGE_TIMEOUT_SECONDS)
@@ -77,7 +77,7 @@ def run(folder: Path, arguments: Sequence[str]) -> Verdict:
         return Verdict(problem=f"the tests took more than {STAGE_TIMEOUT_SECONDS} s")
     if done.returncode == PASSED:
         return Verdict()
-    # A test that could not even be set up, or collected, has noticed nothing.
+    # A test that fails in setup or collection proves nothing.
     failed = _FAILED.search(done.stdout)
     if done.returncode == FAILED and failed:
         return Verdict(failed.group(1))

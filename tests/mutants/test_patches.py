@@ -1,4 +1,4 @@
-"""The mutants are still bugs in the code as it is now; `make mutants` tells whether the tests notice them."""
+"""The mutants apply to the current code; `make mutants` checks that the tests catch them."""
 
 import shutil
 from pathlib import Path

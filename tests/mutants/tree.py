@@ -1,4 +1,4 @@
-"""Copies of the working tree, and the patches that put a bug into one."""
+"""Copies the working tree, and applies patches that add a bug."""
 
 import os
 import shutil
@@ -14,41 +14,41 @@ MODULES = ("statecast.v1", "statecast.model", "statecast.service", "statecast.cl
 
 
 def patches() -> list[Path]:
-    """Every mutant, in order."""
+    """Return every mutant's patch, in order."""
     return sorted(HERE.glob("*.patch"))
 
 
 def sentence(patch: Path) -> str:
-    """What the bug is."""
+    """Return the description of the bug."""
     return patch.read_text().partition("\n")[0].removeprefix("# ")
 
 
 def touched(patch: Path) -> list[str]:
-    """The files that the patch changes, relative to the root."""
+    """Return the files that the patch changes, relative to the root."""
     return [line.removeprefix("+++ b/") for line in patch.read_text().splitlines() if line.startswith("+++ b/")]
 
 
 def apply(patch: Path, folder: Path, *, check_only: bool = False) -> str:
-    """Apply the patch to the tree in `folder`; why that cannot be, empty if it can."""
+    """Apply the patch to the tree in `folder`; return git's error message, empty on success."""
     options = ["--check"] if check_only else []
-    # Inside another repository, git would take the paths for paths from there.
+    # Inside another repository, git would resolve the paths there.
     variables = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.resolve().parent)}
     command = ["git", "apply", *options, str(patch)]
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True).stderr
 
 
 def copy_sources(folder: Path) -> None:
-    """Copy what git knows or would take of the working tree."""
+    """Copy the tracked and untracked files that git does not ignore."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():  # one that was removed is listed until that is committed
+        if (ROOT / name).is_file():  # a removed file is listed until the removal is committed
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
 
 
 def run_python(folder: Path, arguments: Sequence[str], timeout_seconds: float) -> "subprocess.CompletedProcess[str]":
-    """Run this Python on the sources in `folder`, which come before those that are installed."""
+    """Run this Python with the sources in `folder` ahead of the installed ones."""
     path = os.pathsep.join(str(folder / source) for source in SOURCES)
     variables = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, *arguments]
@@ -58,10 +58,10 @@ def run_python(folder: Path, arguments: Sequence[str], timeout_seconds: float) -
 
 
 def require_own_sources(folder: Path) -> None:
-    """Make sure that what is imported in `folder` is what lies there.
+    """Check that imports in `folder` come from there.
 
     Raises:
-        RuntimeError: if anything comes from elsewhere.
+        RuntimeError: if any comes from elsewhere.
     """
     code = f"from importlib.util import find_spec\nfor name in {MODULES}: print(find_spec(name).origin)"
     found = run_python(folder, ["-c", code], timeout_seconds=60)

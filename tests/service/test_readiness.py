@@ -106,7 +106,7 @@ def test_a_right_that_is_taken_away_makes_them_not_ready_at_once(
     ("spoil", "mend", "says"),
     [
         (("maxmemory-policy", "allkeys-lru"), ("maxmemory-policy", "noeviction"), "evicts keys"),
-        (("appendonly", "no"), ("appendonly", "yes"), "does not keep an append-only file"),
+        (("appendonly", "no"), ("appendonly", "yes"), "keeps no append-only file"),
     ],
 )
 def test_settings_that_lose_data_are_told_while_it_runs(
@@ -129,7 +129,7 @@ def test_settings_that_lose_data_are_told_while_it_runs(
     time.sleep(0.7)
     assert told() == 1
     own_redis.client.config_set(*mend)
-    await_true(lambda: any("keeps what it is given again" in record.getMessage() for record in caplog.records))
+    await_true(lambda: any("persists sessions again" in record.getMessage() for record in caplog.records))
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])

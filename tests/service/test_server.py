@@ -178,21 +178,21 @@ def test_a_start_that_is_refused_is_said_in_a_line_without_a_stack_trace(folder:
         command = [sys.executable, "-m", "statecast.service", *SERVE, "--data-dir", str(folder), "--port", port]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 1
-        assert f"port 127.0.0.1:{port} cannot be had" in done.stderr.splitlines()[-1]
+        assert f"cannot listen on 127.0.0.1:{port}" in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
         message = refused("--data-dir", str(folder), "--metrics-port", port)
-        assert f"metrics-port {port} on 127.0.0.1 cannot be had" in message
+        assert f"cannot serve metrics on 127.0.0.1:{port}" in message
 
 
 def test_starts_that_are_refused(folder: Path) -> None:
     data = ("--data-dir", str(folder))
     assert "Redis at redis://127.0.0.1:1 cannot be reached" in refused("--redis-url", "redis://127.0.0.1:1")
     assert "models folder /no/such does not exist" in refused(*data, "--models", "/no/such")
-    assert "default-model 'nope' is not there; there are: base" in refused(*data, "--default-model", "nope")
-    assert "device cuda is asked for" in refused(*data, "--device", "cuda")
+    assert "default-model 'nope' does not exist; choose one of: base" in refused(*data, "--default-model", "nope")
+    assert "device cuda is not available" in refused(*data, "--device", "cuda")
     assert "host 'nosuch.invalid' is not an address" in refused(*data, "--host", "nosuch.invalid")
     assert "is not a number of at most" in refused("--redis-timeout-seconds", "nan")
-    assert "namespace 'a:b' must not hold a colon" in refused(*data, "--namespace", "a:b")
+    assert "namespace 'a:b' must not contain a colon" in refused(*data, "--namespace", "a:b")
     for url in ("redis://:secret@localhost:notaport/0", "redis://localhost/0?password=secret", "redis://localhost/abc"):
         message = refused("--redis-url", url)
         assert "redis://" in message

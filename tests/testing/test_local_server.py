@@ -45,7 +45,7 @@ def test_options_and_variables_reach_the_server(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_error_of_a_server_that_does_not_start_is_its_log() -> None:
     server = LocalServer("--default-model", "nope")
-    with pytest.raises(ServerFailed, match="default-model 'nope' is not there"):
+    with pytest.raises(ServerFailed, match="default-model 'nope' does not exist"):
         server.start()
     assert server.stop() == 1
     with pytest.raises(ServerFailed, match="was not started"):

@@ -1,1 +1,1 @@
-"""What breaks, how often, under what load, and whether every session still is what its callers were told."""
+"""Fault injection under load; checks that every session matches what its callers were told."""

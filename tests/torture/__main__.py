@@ -1,4 +1,4 @@
-"""Break everything, one thing at a time, and say of each what became of it: python -m torture."""
+"""Injects one fault after the other, and reports the results: python -m torture."""
 
 import logging
 import signal
@@ -13,17 +13,19 @@ from torture.faults import FAULTS, Fault
 from torture.load import Report
 
 SHOWN = 10
-"""How many wrong things of a fault are printed."""
+"""Findings to print per fault."""
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Everything a few times only.")
-@click.option("--only", multiple=True, type=click.Choice([fault.name for fault in FAULTS]), help="This fault alone.")
+@click.option("--quick", is_flag=True, help="Inject each fault only a few times.")
+@click.option(
+    "--only", multiple=True, type=click.Choice([fault.name for fault in FAULTS]), help="Inject only this fault."
+)
 def main(quick: bool, only: Sequence[str]) -> None:
-    """Prints a line for each fault; exit status 1 if anything is wrong."""
-    logging.getLogger("statecast").setLevel(logging.ERROR)  # that sessions have lost something is what is expected
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # grpc.aio has one poller for loops that are closed by then
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that servers are cleared away
+    """Print a line for each fault; exit with status 1 if anything is wrong."""
+    logging.getLogger("statecast").setLevel(logging.ERROR)  # lost observations are expected
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # grpc.aio polls for loops that are already closed
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that servers are stopped
     wrong = 0
     for fault in FAULTS:
         if not only or fault.name in only:
@@ -36,7 +38,7 @@ def main(quick: bool, only: Sequence[str]) -> None:
 
 
 def run(fault: Fault, *, quick: bool) -> Report:
-    """One fault; what breaks the harness itself counts as wrong."""
+    """Inject one fault; a failure of the harness counts as wrong."""
     started = time.perf_counter()
     try:
         report = fault.run(fault.quickly if quick else fault.times)

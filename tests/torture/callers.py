@@ -1,4 +1,4 @@
-"""Threads that call the service without pause, some with the one client and some with the other."""
+"""Threads that call the service continuously, some with the synchronous client, some with the asynchronous one."""
 
 import asyncio
 import threading
@@ -18,21 +18,21 @@ from statecast.client import AsyncClient, AsyncSession, Client, Forecast, Receip
 from torture.requests import Ask, Desk, acked, is_again, is_fork, model_of, refused, settling
 
 TASKS = 4
-"""How many calls an asynchronous caller has under way."""
+"""Calls that an asynchronous caller has in flight."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """Who calls while something breaks.
+    """The callers during a fault.
 
     Attributes:
-        threads: How many callers make one call after the other.
-        asynchronous: How many callers make several at once.
-        timeout_seconds: How long a client goes on before the caller, who repeats the request, hears of it.
-        pause_seconds: Between a caller's calls.
-        streams: How many send steps on a stream.
-        forks: The share of calls that fork a session, or close one that was forked.
-        owned: Whether each session has one caller only, who reads it once more at the end.
+        threads: Callers that make one call after the other.
+        asynchronous: Callers that make several calls at once.
+        timeout_seconds: Timeout of a call, after which the caller repeats the request.
+        pause_seconds: Pause between a caller's calls.
+        streams: Callers that send steps on a stream.
+        forks: Share of calls that fork a session, or close a fork.
+        owned: True if each session has only one caller, which reads it again at the end.
     """
 
     chains: int = 160
@@ -48,12 +48,12 @@ class Load:
 
     @property
     def callers(self) -> int:
-        """How many call at the same time."""
+        """Number of concurrent callers."""
         return self.threads + self.asynchronous + self.streams
 
 
 class Caller(ABC):
-    """Asks what the desk hands out until it is told to stop, and settles what it has begun."""
+    """Sends the desk's requests until stopped, and settles those it has begun."""
 
     def __init__(self, name: str, target: str, desk: Desk, load: Load) -> None:
         self.name, self.target, self.desk, self.load = name, target, desk, load
@@ -68,20 +68,20 @@ class Caller(ABC):
     def _guarded(self) -> None:
         try:
             self.work()
-        except BaseException:  # kept for whoever joins; a thread's crash must not pass for success
+        except BaseException:  # reported after the join: a crashed thread must not pass for success
             self.failure = traceback.format_exc()
 
     def last_looks(self, sessions: Iterable[str]) -> list[Ask]:
-        """What the only caller of a session asks of it at the end."""
+        """Return the final request of a session's only caller."""
         return [Ask(self.name, session, Kind.FORECAST) for session in sessions] if self.load.owned else []
 
     @abstractmethod
     def work(self) -> None:
-        """Ask until `stopping`."""
+        """Send requests until `stopping`."""
 
 
 class ThreadCaller(Caller):
-    """One call after the other, with a Client."""
+    """Makes one call after the other, with a Client."""
 
     def work(self) -> None:
         sessions: dict[str, Session] = {}
@@ -96,7 +96,7 @@ class ThreadCaller(Caller):
 
 
 class AsyncCaller(Caller):
-    """Several calls at once, with an AsyncClient."""
+    """Makes several calls at once, with an AsyncClient."""
 
     def work(self) -> None:
         asyncio.run(self._work())
@@ -119,7 +119,7 @@ class AsyncCaller(Caller):
 
 
 class StreamCaller(Caller):
-    """Steps without end on one stream; what fails is repeated beside it."""
+    """Streams steps continuously; repeats a failed one as a separate call."""
 
     def work(self) -> None:
         asks: deque[Ask] = deque()
@@ -148,7 +148,7 @@ class StreamCaller(Caller):
 
 
 def _session(client: Any, sessions: dict[str, Any], ask: Ask) -> Any:
-    """The session to ask, opened if it is one that callers open."""
+    """Return the session to call, opened unless it is a fork."""
     name = ask.source or ask.session
     if name not in sessions:
         sessions[name] = client.session(name, model_of(name), time_to_live=3600, resume_only=is_fork(name))
@@ -156,7 +156,7 @@ def _session(client: Any, sessions: dict[str, Any], ask: Ask) -> Any:
 
 
 def settle(ask: Ask, session: Session) -> Outcome:
-    """Send until it is answered."""
+    """Send the request until it is answered."""
     process = settling(ask)
     next(process)
     try:
@@ -173,7 +173,7 @@ def settle(ask: Ask, session: Session) -> Outcome:
 
 
 async def settle_async(ask: Ask, session: AsyncSession) -> Outcome:
-    """The same, with the other client."""
+    """Send the request with an AsyncClient until it is answered."""
     process = settling(ask)
     next(process)
     try:
@@ -190,7 +190,7 @@ async def settle_async(ask: Ask, session: AsyncSession) -> Outcome:
 
 
 def send(ask: Ask, session: Any) -> Any:
-    """One attempt, with either client."""
+    """Make one attempt, with either client."""
     if ask.kind is Kind.OBSERVE:
         return session.observe(ask.values, request_id=ask.request_id)
     if ask.kind is Kind.FORK:
@@ -203,7 +203,7 @@ def send(ask: Ask, session: Any) -> Any:
 
 
 def sweep(target: str, desk: Desk) -> None:
-    """Read every session that is known to be there once more, when everything is mended."""
+    """Read every session that is known to exist again, after the fault."""
     sessions = sorted({call.session for call in desk.history.calls if call.acked})
     with Client(target, timeout_seconds=60) as client, ThreadPoolExecutor(4) as pool:
 
@@ -215,7 +215,7 @@ def sweep(target: str, desk: Desk) -> None:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Whether it has come true in time."""
+    """Return True if the condition comes true in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

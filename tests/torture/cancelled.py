@@ -1,4 +1,4 @@
-"""Calls cancelled at random moments: each was carried out once or not at all, whatever its caller saw of it."""
+"""Calls cancelled at random moments: each is carried out once or not at all, whatever its caller saw."""
 
 import asyncio
 import random
@@ -22,16 +22,16 @@ from torture.load import Report, conclude
 from torture.requests import Ask, Desk, acked, refused, sessions_of
 
 BLIND = 6
-"""After this many calls that may not have been answered a session is read, before their values are out of sight."""
+"""Possibly unanswered calls after which a session is read, before their values leave its window."""
 MOST_VALUES = 3
 LONGEST_SECONDS = 0.012
 REPEATED = 0.3
-"""The share of cancelled calls that are sent again under their id until they are answered."""
+"""Share of cancelled calls that are sent again with their id until they are answered."""
 TASKS = 4
 
 
 class _Corner:
-    """Sessions that one caller alone appends to, and what it does with them next."""
+    """Sessions with only one caller, and its next requests to them."""
 
     def __init__(self, name: str, desk: Desk, sessions: Sequence[str], seed: int) -> None:
         self.name, self.desk, self.sessions = name, desk, sessions
@@ -48,17 +48,17 @@ class _Corner:
         return Ask(self.name, session, Kind.STEP, self.desk.values.take(self.random.randint(1, MOST_VALUES)))
 
     def moment(self) -> float:
-        """How long the next call may take before it is cancelled."""
+        """Return the seconds until the next call is cancelled."""
         return self.random.uniform(0.0, LONGEST_SECONDS)
 
     def repeats(self) -> bool:
-        """Whether the call that was just cancelled is sent again."""
+        """Decide if the call that was just cancelled is sent again."""
         self.cancelled += 1
         return self.random.random() < REPEATED
 
 
 def calls_cancelled(count: int, load: Load) -> Report:
-    """Cancels futures of the raw stubs from threads, and tasks of the asynchronous client."""
+    """Cancel futures of the raw stubs from threads, and tasks of the asynchronous client."""
     desk = Desk(sessions_of(load.chains, 0), load.seed)
     callers = load.callers
     with staged(Setting()) as stage:
@@ -74,7 +74,7 @@ def calls_cancelled(count: int, load: Load) -> Report:
             ]
             for each in work:
                 each.result()
-        time.sleep(1.0)  # what was cancelled last may still be carried out
+        time.sleep(1.0)  # the last cancelled calls may still be carried out
         sweep(target, desk)
     report = conclude(desk.history)
     report.injected = sum(corner.cancelled for corner in corners)
@@ -121,7 +121,7 @@ def _with_tasks(target: str, corner: _Corner, count: int) -> None:
 
 async def _run_tasks(target: str, corner: _Corner, count: int) -> None:
     async with AsyncClient(target) as client:
-        # Each of its own sessions, so that none is read before what another one sent to it has been settled.
+        # Each task has its own sessions, so that none is read before another task's request to it is settled.
         tasks = min(TASKS, len(corner.sessions))
         own = [_Corner(corner.name, corner.desk, corner.sessions[at::tasks], at) for at in range(tasks)]
         async with asyncio.TaskGroup() as group:

@@ -1,6 +1,6 @@
-"""Two servers on one private Redis, each of which can be killed and started again where it was.
+"""Two servers on one private Redis, each of which can be killed and restarted on its port.
 
-One speaks gRPC itself, the other has workers that do.
+One serves gRPC in the engine process, the other in workers.
 """
 
 import os
@@ -18,7 +18,7 @@ from support.redis_process import RedisProcess, redis_binaries
 from support.servers import ServerProcess, workers
 
 WORKERS = (0, 2)
-"""How many each server has."""
+"""Workers of each server."""
 SERVERS = len(WORKERS)
 MODULE = ("support.hash_model_server",)
 TESTS = Path(__file__).parents[1]
@@ -26,14 +26,14 @@ TESTS = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Setting:
-    """How the stage is set: Redis's `appendfsync`, and options of both servers."""
+    """Redis's `appendfsync`, and options of both servers."""
 
     appendfsync: str = "always"
     server_options: Sequence[str] = ()
 
 
 class Stage:
-    """Everything that can be broken."""
+    """The servers and their Redis."""
 
     def __init__(self, folder: Path, setting: Setting) -> None:
         self.folder = folder
@@ -43,7 +43,7 @@ class Stage:
         self.ports: list[int] = []
 
     def wait(self) -> None:
-        """Until everything serves."""
+        """Wait until all servers serve."""
         self.ports = [server.port for server in self.servers]
 
     @property
@@ -51,31 +51,31 @@ class Stage:
         return [f"127.0.0.1:{port}" for port in self.ports]
 
     def kill_server(self, number: int) -> None:
-        """SIGKILL, and the same server again on the same port."""
+        """Send SIGKILL to a server, and restart it on the same port."""
         self.servers[number].kill()
         self.servers[number] = self._start(number, self.ports[number])
         assert self.servers[number].port == self.ports[number]
 
     def kill_workers(self) -> int:
-        """SIGKILL of all processes that speak gRPC for a server; how many there were."""
+        """Send SIGKILL to all gRPC workers; return their number."""
         found = [worker for server in self.servers for worker in workers(server.process.pid)]
         for worker in found:
             worker.kill()
         return len(found)
 
     def hold_file(self, number: int) -> Path:
-        """While it exists, the server's next batch waits between load and commit."""
+        """File that makes the server's next batch wait between load and commit while it exists."""
         return self.folder / f"hold-{number}"
 
     def held_file(self, number: int) -> Path:
-        """Exists while the server's batch waits."""
+        """File that exists while the server's batch waits."""
         return self.folder / f"hold-{number}{HELD_SUFFIX}"
 
     def signal_server(self, number: int, signal_number: signal.Signals) -> None:
         os.kill(self.servers[number].process.pid, signal_number)
 
     def counter(self, number: int, name: str) -> float:
-        """A counter of the server's metrics: "conflicts" for statecast_conflicts_total."""
+        """Return a counter from the server's metrics: "conflicts" for statecast_conflicts_total."""
         url = f"http://127.0.0.1:{self.servers[number].metrics_port}/metrics"
         with urllib.request.urlopen(url, timeout=10) as answer:
             found = re.search(rf"^statecast_{name}_total (\S+)", answer.read().decode(), re.MULTILINE)
@@ -83,7 +83,7 @@ class Stage:
         return float(found.group(1))
 
     def has_grown(self, number: int, name: str, before: float) -> bool:
-        """Whether that counter is beyond `before`."""
+        """Return True if that counter is beyond `before`."""
         return self.counter(number, name) > before
 
     def stop(self) -> None:
@@ -100,7 +100,7 @@ class Stage:
 
 @contextmanager
 def staged(setting: Setting) -> Iterator[Stage]:
-    """A stage that is cleared away afterwards."""
+    """Run a stage, and stop it afterwards."""
     with short_folder() as folder:
         stage = Stage(folder, setting)
         try:
@@ -111,5 +111,5 @@ def staged(setting: Setting) -> Iterator[Stage]:
 
 
 def address(targets: Sequence[str]) -> str:
-    """One name for several servers, between which a client alternates."""
+    """Return one target for several servers, between which a client alternates."""
     return "ipv4:" + ",".join(targets)

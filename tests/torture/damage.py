@@ -1,4 +1,4 @@
-"""Records whose bytes change or end too early in Redis: no answer is made from them but the right one."""
+"""Records with changed or missing bytes in Redis: no wrong answer may come from them."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from torture.load import Report
 
 SESSIONS = 24
 COMPANIONS = 3
-"""Other sessions in the same call, which must not be harmed."""
+"""Other sessions in the same call, which must not be affected."""
 LONGEST_ENTRY = 5
 COLD = Setting(server_options=("--cache-sessions", "1", "--snapshot-every", "64"))
 NOT_ANSWERED = {
@@ -32,7 +32,7 @@ NOT_ANSWERED = {
 
 @dataclass(frozen=True)
 class _Written:
-    """A session, all that it has taken, and its record."""
+    """A session, all values that it has taken, and its record."""
 
     session_id: str
     key: str
@@ -40,11 +40,11 @@ class _Written:
     record: bytes
     tag: int
     boundaries: list[int]
-    """Where the record ended when it was shorter, since its snapshot: cut there it is whole, but old."""
+    """Earlier ends of the record, since its snapshot: truncated there, it is intact but old."""
 
 
 def records_damaged(count: int, seed: int) -> Report:
-    """Damage one record after the other, ask for it together with others, and mend it."""
+    """Damage one record after the other, request it together with others, and repair it."""
     dice = random.Random(seed)
     outcomes = dict.fromkeys(("damaged", "regressed", "right"), 0)
     wrong: list[str] = []
@@ -70,7 +70,7 @@ def records_damaged(count: int, seed: int) -> Report:
 
 
 def damage(victim: _Written, dice: random.Random) -> tuple[bytes, str]:
-    """The record with one to three bits flipped, or without its end."""
+    """Return the record with one to three bits flipped, or without its end."""
     record = victim.record
     chance = dice.random()
     if chance < 0.3:
@@ -84,7 +84,7 @@ def damage(victim: _Written, dice: random.Random) -> tuple[bytes, str]:
 
 
 def _write(stage: Stage, dice: random.Random) -> Iterator[_Written]:
-    """Sessions of different lengths, each a snapshot with entries behind it."""
+    """Write sessions of different lengths, each a snapshot followed by entries."""
     value = 0
     with Client(stage.targets[0]) as client, stage.redis.client as redis:
         for number in range(SESSIONS):
@@ -104,7 +104,7 @@ def _write(stage: Stage, dice: random.Random) -> Iterator[_Written]:
 
 
 def _ask(stub: Any, sessions: Sequence[_Written]) -> Sequence[Any]:
-    """A forecast of each, from a caller who knows where each stood."""
+    """Request a forecast of each session, with its last version."""
     requests = [
         forecast_service_pb2.ForecastRequest(
             session_id=each.session_id,
@@ -118,7 +118,7 @@ def _ask(stub: Any, sessions: Sequence[_Written]) -> Sequence[Any]:
 
 
 def _judge(session: _Written, result: Any, *, harmed: bool) -> str:
-    """What the answer is: right, one of those that a harmed session may get, or what is wrong with it."""
+    """Classify the answer: right, an error that a damaged session may get, or what is wrong with it."""
     if result.HasField("status"):
         info = error_details_pb2.ErrorInfo()
         reason = next((info.reason for detail in result.status.details if detail.Unpack(info)), "")

@@ -1,4 +1,4 @@
-"""Sessions that expire while they are in use: that is said, and never passed over."""
+"""Sessions that expire while in use: every expiry is reported."""
 
 import random
 import threading
@@ -18,14 +18,14 @@ from torture.requests import Ask, Desk
 TIME_TO_LIVE_SECONDS = 1.0
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.0, 0.05
 SESSIONS = 24
-"""Of each caller: as many as make some of them wait for longer than they live, and others not."""
-# A session that has expired leaves a trace for as long as it lived; after that nothing is known of it.
+"""Sessions of each caller: enough for some to idle beyond their time to live, and others not."""
+# An expired session leaves a tombstone for as long as its time to live, then no trace.
 SILENT_SECONDS = {"SESSION_EXPIRED": TIME_TO_LIVE_SECONDS, "SESSION_NOT_FOUND": 2 * TIME_TO_LIVE_SECONDS}
-"""How long after its last observation a session may be refused with each reason, at the earliest."""
+"""Least time after its last observation before a session may be refused with each reason."""
 
 
 def sessions_expiring(count: int, load: Load) -> Report:
-    """Goes on until so many sessions have expired under their callers' hands; then each is opened anew."""
+    """Run until `count` sessions have expired while in use; their callers open them again."""
     desk = Desk([], load.seed)
     expired = threading.Semaphore(0)
     done = threading.Event()
@@ -47,7 +47,7 @@ def sessions_expiring(count: int, load: Load) -> Report:
 
 
 class _Owner:
-    """The only caller of its sessions, which knows therefore which of a session's lives it is talking to."""
+    """The only caller of its sessions, which therefore knows each session's incarnation."""
 
     def __init__(self, name: str, desk: Desk, expired: threading.Semaphore, seed: int) -> None:
         self._name, self._desk, self._expired = name, desk, expired
@@ -70,7 +70,7 @@ class _Owner:
                 time.sleep(self._random.uniform(SHORTEST_SECONDS, LONGEST_SECONDS))
 
     def _ask(self, number: int, session: Session) -> bool:
-        """Ask something; whether the session was gone."""
+        """Send a request; return True if the session was gone."""
         kind = self._random.choice((Kind.STEP, Kind.STEP, Kind.FORECAST))
         values = () if kind is Kind.FORECAST else self._desk.values.take(self._random.randint(1, 3))
         ask = Ask(self._name, f"chain-{self._name}-{number}-life-{self._lives[number]}", kind, values)
@@ -83,7 +83,7 @@ class _Owner:
 
 
 def _too_early(calls: Sequence[Call]) -> Iterator[Call]:
-    """Refusals at a time when the session's last observation cannot have been that old."""
+    """Yield refusals of sessions whose last observation was too recent for them to have expired."""
     renewed: dict[str, float] = {}
     for call in sorted(calls, key=lambda each: each.ended):
         if isinstance(call.outcome, Refused):

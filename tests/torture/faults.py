@@ -1,4 +1,4 @@
-"""All faults: what is broken, and how often."""
+"""The list of all faults, and how often to inject each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from torture.callers import Load
 from torture.load import Report
 
 USUAL = Load()
-# So few sessions that whatever a stopped server had under way is moved on by others meanwhile, and so little patience
-# that its callers turn to the other server while it is stopped.
+# Few enough sessions that others move on those of a stopped server's batch, and a timeout short enough
+# that its callers turn to the other server meanwhile.
 CROWDED = Load(chains=32, tinies=8, timeout_seconds=1.5)
-# Where acknowledged observations are lost, each session has one caller, whose client sends them again in their order.
+# If acknowledged observations are lost, each session has one caller, whose client replays them in order.
 OWNED = Load(threads=6, streams=0, forks=0.0, owned=True)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that breaks."""
+    """A fault to inject."""
 
     name: str
     run: Callable[[int], Report]

@@ -1,4 +1,4 @@
-"""A fault under load: callers call while it is injected, and afterwards everything is read and judged."""
+"""Injects a fault under load, then reads every session and judges the history."""
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +16,12 @@ from torture.requests import Desk, is_fork, sessions_of
 
 FORKS = (Kind.FORK, Kind.CLOSE)
 CLOSED = frozenset({"SESSION_CLOSED", "VERSION_MISMATCH"})
-"""Why a session that was forked may refuse: it was closed, or, to be closed, was moved on meanwhile."""
+"""Reasons for which a fork may refuse: it was closed, or moved on before a close."""
 
 
 @dataclass
 class Report:
-    """What came of one fault."""
+    """The results of one fault."""
 
     injected: int
     outcomes: Mapping[str, int] = field(default_factory=dict)
@@ -46,7 +46,7 @@ Through = Callable[[Stage], AbstractContextManager[Sequence[str]]]
 
 @contextmanager
 def direct(stage: Stage) -> Iterator[Sequence[str]]:
-    """Callers reach the servers themselves."""
+    """Let callers reach the servers directly."""
     yield stage.targets
 
 
@@ -60,10 +60,10 @@ def under_load(
     """Inject a fault while callers call.
 
     Args:
-        inject: Breaks things, mends them, and returns how often it did and what else is worth telling.
-        load: Who calls.
-        setting: What is broken.
-        through: What stands between callers and servers.
+        inject: Injects and repairs the fault; returns how often it did, and notes.
+        load: The callers.
+        setting: Options of Redis and the servers.
+        through: Connects callers and servers, for example by a proxy.
         allowed: Reasons of refusals that this fault may cause.
     """
     load = load or Load()
@@ -74,7 +74,7 @@ def under_load(
             injected, notes, failures = 0, "", []
             try:
                 injected, notes = inject(stage)
-            except AssertionError:  # the fault could not be injected: all the same, what was answered must be right
+            except AssertionError:  # the fault could not be injected, but all answers must still be right
                 failures.append(traceback.format_exc())
             finally:
                 failures += _finish(callers)
@@ -94,7 +94,7 @@ def _callers(target: str, desk: Desk, load: Load) -> list[Caller]:
 
 
 def _finish(callers: Sequence[Caller]) -> list[str]:
-    """Have all callers settle what they have begun; what broke in them."""
+    """Let all callers settle their requests; return their failures."""
     for caller in callers:
         caller.stopping.set()
     for caller in callers:
@@ -103,7 +103,7 @@ def _finish(callers: Sequence[Caller]) -> list[str]:
 
 
 def conclude(history: History, allowed: frozenset[str] = frozenset()) -> Report:
-    """What a run has shown."""
+    """Judge a run's history."""
     verdict = judge(history)
     findings = [*verdict.findings, *judge_forecasts(history, verdict, tiny_model())]
     wrong = [str(finding) for finding in findings]

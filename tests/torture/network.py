@@ -1,4 +1,4 @@
-"""Faults between the callers and the servers."""
+"""Network faults between callers and servers."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ PROXY_THREADS = 64
 
 
 def replies_dropped(count: int, load: Load) -> Report:
-    """The servers do their work, but of every five answers one never arrives."""
+    """Drop one of every five answers."""
     return _by_chance(lose, count, load)
 
 
 def requests_dropped(count: int, load: Load) -> Report:
-    """Of every five requests one never arrives."""
+    """Drop one of every five requests."""
     return _by_chance(drop, count, load)
 
 
@@ -44,7 +44,7 @@ def _by_chance(fault: Fault, count: int, load: Load) -> Report:
 
 
 def connections_cut(count: int, load: Load) -> Report:
-    """Connections end in the midst of a message, in either direction."""
+    """Cut connections in the middle of a message, in either direction."""
     proxies: list[TcpProxy] = []
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""A machine that loses its power: Redis comes back without what it had not synced to the disk yet."""
+"""Power failures: Redis comes back without the writes that it had not synced to disk."""
 
 import os
 import random
@@ -14,17 +14,17 @@ from torture.cluster import SERVERS, Setting, Stage
 from torture.load import Report, under_load
 
 UNSYNCED_SECONDS = 1.0
-"""What `appendfsync everysec` may lose."""
+"""Span of writes that `appendfsync everysec` may lose."""
 SAMPLE_SECONDS = 0.02
 
 
 def power_lost(count: int, load: Load) -> Report:
-    """Kills Redis and cuts off what its append-only file took in up to its last second."""
+    """Kill Redis, and truncate its append-only file by up to its last second."""
     dice = random.Random(load.seed)
 
     def inject(stage: Stage) -> tuple[int, str]:
         lost = 0
-        time.sleep(2.0)  # what was never synced at all is another fault: a session that has not been opened yet
+        time.sleep(2.0)  # sessions that were never synced are another fault: they do not exist yet
         for _ in range(count):
             with _sizes(stage.folder) as sizes:
                 time.sleep(dice.uniform(UNSYNCED_SECONDS, 2.0))
@@ -45,7 +45,7 @@ def power_lost(count: int, load: Load) -> Report:
 
 @contextmanager
 def _sizes(folder: Path) -> Iterator[deque[tuple[float, Path, int]]]:
-    """How large the file that Redis appends to is, again and again until the end."""
+    """Record the size of Redis' append-only file, repeatedly until stopped."""
     samples: deque[tuple[float, Path, int]] = deque()
     done = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Faults of the processes: servers and Redis killed, stopped, filled up."""
+"""Process faults: servers and Redis killed, stopped or out of memory."""
 
 import random
 import signal
@@ -14,7 +14,7 @@ from torture.load import Report, under_load
 
 
 def servers_killed(count: int, load: Load) -> Report:
-    """SIGKILL of one server after the other; each comes back on its port."""
+    """Kill one server after the other; each restarts on its port."""
 
     def inject(stage: Stage) -> tuple[int, str]:
         for number in range(count):
@@ -26,7 +26,7 @@ def servers_killed(count: int, load: Load) -> Report:
 
 
 def workers_killed(count: int, load: Load) -> Report:
-    """SIGKILL of the processes that speak gRPC for the server that has some, which replaces them."""
+    """Kill the gRPC workers of a server, which replaces them."""
 
     def inject(stage: Stage) -> tuple[int, str]:
         killed = 0
@@ -40,7 +40,7 @@ def workers_killed(count: int, load: Load) -> Report:
 
 
 def servers_stopped(count: int, load: Load, longest_seconds: float = 5.0) -> Report:
-    """SIGSTOP between load and commit: the server wakes up with states that others have moved on meanwhile."""
+    """Pause a server between load and commit: it resumes with sessions that the other has moved on."""
     dice = random.Random(load.seed)
 
     def inject(stage: Stage) -> tuple[int, str]:
@@ -63,7 +63,7 @@ def servers_stopped(count: int, load: Load, longest_seconds: float = 5.0) -> Rep
 
 
 def redis_killed(count: int, load: Load, appendfsync: str) -> Report:
-    """SIGKILL of Redis, which comes back from its append-only file."""
+    """Kill Redis, which restarts from its append-only file."""
     dice = random.Random(load.seed)
 
     def inject(stage: Stage) -> tuple[int, str]:
@@ -78,7 +78,7 @@ def redis_killed(count: int, load: Load, appendfsync: str) -> Report:
 
 
 def scripts_flushed(count: int, load: Load) -> Report:
-    """Redis forgets the scripts that the servers call by their digests."""
+    """Flush the scripts that the servers call by their digests."""
 
     def inject(stage: Stage) -> tuple[int, str]:
         with stage.redis.client as client:
@@ -92,20 +92,20 @@ def scripts_flushed(count: int, load: Load) -> Report:
 
 
 def redis_full(count: int, load: Load) -> Report:
-    """Redis has no memory left for a second, then has."""
+    """Leave Redis without memory for a second."""
 
     def inject(stage: Stage) -> tuple[int, str]:
         tried = 0
         with stage.redis.client as client:
             for _ in range(count):
                 time.sleep(0.5)
-                client.config_set("maxmemory", 1)  # byte: less than it uses by itself
+                client.config_set("maxmemory", 1)  # byte: less than Redis itself uses
                 before = _counts(client)
                 time.sleep(1.0)
                 scripts, writes = (after - at for after, at in zip(_counts(client), before, strict=True))
                 client.config_set("maxmemory", 0)
-                assert scripts, "nobody tried to write, so this proves nothing"
-                assert not writes, "Redis went on writing, so this proves nothing"
+                assert scripts, "no commit met a full Redis, so this proves nothing"
+                assert not writes, "Redis still wrote, so this proves nothing"
                 tried += scripts
         return count, f"{tried:,} commits met a full Redis"
 
@@ -113,7 +113,7 @@ def redis_full(count: int, load: Load) -> Report:
 
 
 def _counts(client: redis.Redis) -> tuple[int, int]:
-    """How many scripts Redis has run, and how many writes it has done."""
+    """Return how many scripts Redis has run, and how many writes it has done."""
     statistics: Any = client.info("commandstats")
     calls = {name: each["calls"] for name, each in statistics.items()}
     scripts, *writes = (calls.get(f"cmdstat_{name}", 0) for name in ("evalsha", "append", "set"))

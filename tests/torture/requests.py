@@ -1,4 +1,4 @@
-"""Who asks what next: sessions, values that nobody has sent before, and the record of all that."""
+"""Chooses the next requests: sessions and values that are never repeated; records all calls."""
 
 import random
 import threading
@@ -30,7 +30,7 @@ from statecast.service.version import Version
 
 Answer: TypeAlias = Receipt | Forecast | Session | AsyncSession | None
 REMEMBERED = 15
-"""While the outcome of a request is unknown, this many others may be appended to its session, says the manual."""
+"""Other requests that a session may take while one's outcome is unknown, by the documentation."""
 PATIENCE_SECONDS = 120.0
 MOST_VALUES = 4
 FORK = "-fork-"
@@ -40,7 +40,7 @@ _AGAIN = (Unavailable, DeadlineExceeded, Cancelled, ResourceExhausted)
 
 @dataclass(eq=False)
 class Ask:
-    """A call that is being made."""
+    """A call in flight."""
 
     caller: str
     session: str
@@ -49,9 +49,9 @@ class Ask:
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: float = field(default_factory=time.monotonic)
     source: str = ""
-    """What a fork copies."""
+    """The session that a fork copies."""
     others: int = 0
-    """How many other requests may have been appended since it began."""
+    """Other requests that may have been appended since this one began."""
 
     @property
     def horizon(self) -> int:
@@ -64,12 +64,12 @@ class Ask:
 
 
 def model_of(session: str) -> str:
-    """Which model a session of the torture runs on: its name begins with it."""
+    """Return the model of a session, with which its name begins."""
     return session.partition("-")[0]
 
 
 def is_fork(session: str) -> bool:
-    """Whether the session was made by a fork, so that nobody opens it, and it may be closed."""
+    """Return True for a fork, which callers never open, but may close."""
     return FORK in session
 
 
@@ -78,12 +78,12 @@ def horizon_of(session: str) -> int:
 
 
 def sessions_of(chains: int, tinies: int) -> list[str]:
-    """Names of sessions of both models."""
+    """Return the names of sessions of both models."""
     return [f"chain-{number}" for number in range(chains)] + [f"tiny-{number}" for number in range(tinies)]
 
 
 class Values:
-    """Whole numbers, each given out once."""
+    """Hands out whole numbers, each once."""
 
     def __init__(self) -> None:
         self._next = 1
@@ -97,11 +97,11 @@ class Values:
 
 
 class Desk:
-    """Hands out what to ask to any number of callers, and keeps the answers.
+    """Hands out requests to any number of callers, and records the answers.
 
     Attributes:
-        sessions: What may be asked for; forks come and go.
-        forks: The share of calls that fork a session, or close one that was forked.
+        sessions: Sessions to call; forks come and go.
+        forks: Share of calls that fork a session, or close a fork.
     """
 
     def __init__(self, sessions: Sequence[str], seed: int, history: History | None = None, forks: float = 0.0) -> None:
@@ -115,18 +115,18 @@ class Desk:
         self._lock = threading.Lock()
 
     def shares(self, count: int) -> "list[Desk]":
-        """A desk for each caller: the sessions are divided among them, and everything else is one."""
+        """Return a desk for each caller, with its own share of the sessions; they share everything else."""
         shares = [Desk(self.sessions[number::count], number, self.history) for number in range(count)]
         for share in shares:
             share.values = self.values
         return shares
 
     def next(self, caller: str, *, steps_of: str = "") -> Ask | None:
-        """Something to ask; None if every session that was looked at has too much under way.
+        """Return the next request; None if every session tried has too many in flight.
 
         Args:
-            caller: Who asks.
-            steps_of: Nothing but steps, of sessions on that model.
+            caller: Name of the caller.
+            steps_of: Return only steps, of sessions on that model.
         """
         with self._lock:
             for _ in range(20):
@@ -158,7 +158,7 @@ class Desk:
                 if ask.kind is Kind.FORK:
                     self.sessions.append(ask.session)
             elif isinstance(outcome, Refused) and ask.kind is not Kind.CLOSE and ask.session in self.sessions:
-                self.sessions.remove(ask.session)  # it has been closed, and said so
+                self.sessions.remove(ask.session)  # it was closed
         self.history.add(ask.call(outcome))
 
     def _kind(self, session: str) -> Kind:
@@ -171,26 +171,26 @@ class Desk:
 
 
 def settling(ask: Ask) -> Generator[None, Answer, Outcome]:
-    """Has the request sent, again and again under its id, until it is known what became of it."""
+    """Have the request sent repeatedly with its id, until its outcome is known."""
     while True:
         try:
             return acked(ask.session, (yield))
         except StatecastError as error:
             if not is_again(error):
                 return refused(error)
-            if ask.kind is Kind.FORK:  # the client keeps its id to itself, so that nobody else can repeat it
+            if ask.kind is Kind.FORK:  # the client does not expose its id, so it cannot be repeated
                 return Unknown(str(error))
             if time.monotonic() > ask.started + PATIENCE_SECONDS:
                 return Unknown(str(error))
 
 
 def is_again(error: StatecastError) -> bool:
-    """Whether the request may be sent again, as its outcome is unknown or it was only turned away."""
+    """Return True if the request may be sent again: its outcome is unknown, or the server had no room."""
     return isinstance(error, _AGAIN)
 
 
 def acked(session: str, answer: Any) -> Acked:
-    """An answer as the history keeps it."""
+    """Return an answer for the history."""
     if answer is None:  # of a close
         return Acked(None)
     version = Version(answer.version.step, answer.version.tag)
@@ -205,12 +205,12 @@ def acked(session: str, answer: Any) -> Acked:
 
 
 def refused(error: StatecastError) -> Refused | Unknown:
-    """A refusal as the history keeps it; that nobody can tell any more what became of a request is none."""
+    """Return a refusal for the history; RequestOutdated of an unknown outcome is not one."""
     if isinstance(error, RequestOutdated) and error.outcome_unknown:
         return Unknown(error.message)
     if isinstance(error, ServerError):
         return Refused(error.message.partition(":")[0], error.message, error.message)
     code = _CODES.get(type(error), type(error).__name__)
     if code == type(error).__name__ and not error.reason:
-        raise error  # not the server's word
+        raise error  # not an error of the server
     return Refused(code, error.reason, error.message)

@@ -1,4 +1,4 @@
-"""The chain model keeps the contract of a model, and tells exactly what its session took."""
+"""The chain model keeps the contract of a model, and its forecasts show exactly what its session took."""
 
 from itertools import pairwise
 

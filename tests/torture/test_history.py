@@ -1,4 +1,4 @@
-"""Every kind of wrong history is noticed, and no right one is called wrong."""
+"""The checker finds every kind of wrong history, and accepts every right one."""
 
 import random
 from collections.abc import Callable
@@ -18,7 +18,7 @@ KINDS = [Kind.OBSERVE, Kind.STEP, Kind.FORECAST]
 
 
 class Service:
-    """A service that does everything right, slowly: each call takes effect somewhere between its start and its end."""
+    """A correct but slow service: each call takes effect between its start and its end."""
 
     def __init__(self, seed: int, *, tells: bool = True) -> None:
         self.random = random.Random(seed)
@@ -75,7 +75,7 @@ def test_a_right_history_is_right_and_known_to_the_last_value(seed: int, tells: 
 
 
 def sequence(*fates: str, kind: Kind = Kind.STEP) -> Service:
-    """A service with one session, called one call after the other."""
+    """Return a service with one session, called sequentially."""
     service = Service(1)
     for position, fate in enumerate(fates):
         service.call("s", position * 10.0, kind, fate)
@@ -83,7 +83,7 @@ def sequence(*fates: str, kind: Kind = Kind.STEP) -> Service:
 
 
 def rewrite(service: Service, content: list[int]) -> None:
-    """As if the last answer had come from a session with that content."""
+    """Replace the last answer by that of a session with this content."""
     service.calls.append(Call("c", "s", Kind.FORECAST, "", (), 1e3, 1e3, service.answer(content, Kind.FORECAST)))
 
 
@@ -143,7 +143,7 @@ def _wrong_step(service: Service) -> None:
 
 
 def _late_answer(service: Service) -> None:
-    """The answer to a first append tells of another append behind it, although it is no replay."""
+    """The answer to a first append shows another append after it, although it is no replay."""
     change(service, version=None)
     values = service.fresh(1)
     answer = service.answer(service.contents["s"] + values, Kind.STEP)
@@ -164,7 +164,7 @@ def _from_the_future(service: Service) -> None:
 
 
 def _out_of_order(service: Service) -> None:
-    """The last but one was acked before the last one began, and stands behind it."""
+    """The last but one was acknowledged before the last began, yet is ordered after it."""
     first, last = service.calls[-2:]
     service.calls[-2] = replace(first, started=last.started + 100, ended=last.ended + 100)
 
@@ -232,7 +232,7 @@ def test_every_kind_of_wrong_has_a_history_that_shows_it() -> None:
 
 @given(st.integers(0, 10_000))
 def test_a_value_taken_out_of_any_right_history_is_missed(seed: int) -> None:
-    """Whatever the service forgets in between, every later answer tells another history."""
+    """Whatever the service forgets, every later answer shows another history."""
     service = Service(seed).run(sessions=1, calls=30)
     acked = [call for call in service.calls if call.acked and call.values and call.ended < 20]
     if not acked:

@@ -1,4 +1,4 @@
-"""An attempt that arrives or wakes up long after its caller was answered elsewhere must not be carried out again."""
+"""A delayed attempt, whose caller was answered elsewhere, must not be carried out again."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ OTHERS = 20
 
 
 def held_in_the_server(stage: Stage, session: Session) -> Callable[[], None]:
-    """The attempt is held between load and commit; what lets it go on."""
+    """Hold the attempt between load and commit; return a function that releases it."""
     stage.hold_file(0).touch()
     give_up(session)
     assert wait_until(stage.held_file(0).exists), "the attempt never reached its server"
@@ -39,7 +39,7 @@ def proxied(target: str) -> Iterator[Proxy]:
 
 
 def held_on_the_way(proxy: Proxy, session: Session) -> Callable[[], None]:
-    """The attempt is held by the network; what lets it arrive."""
+    """Hold the attempt in the network; return a function that lets it arrive."""
     arrive, arrived = Event(), Event()
 
     def late(context: Any, forward: Callable[[], bytes]) -> bytes:
@@ -60,7 +60,7 @@ def held_on_the_way(proxy: Proxy, session: Session) -> Callable[[], None]:
 
 
 def give_up(session: Session) -> None:
-    """An attempt to append 1, which is not answered in time."""
+    """Attempt to append 1, without an answer in time."""
 
     def attempt() -> None:
         with pytest.raises(DeadlineExceeded):
@@ -72,7 +72,7 @@ def give_up(session: Session) -> None:
 
 
 def append_elsewhere(target: str, release: Callable[[], None]) -> tuple[int, ...]:
-    """Repeat the request on another server, append more than a session remembers, and let the late attempt go on."""
+    """Repeat the request on another server, append more than a session remembers, and release the late attempt."""
     with Client(target) as client:
         session = client.session("s", "chain")
         assert not session.observe(1, request_id="first").replayed

@@ -1,4 +1,4 @@
-"""The shortest torture: a few faults, each a few times; `make torture` is the long one."""
+"""A short run: a few faults, each a few times; `make torture` runs all."""
 
 from collections.abc import Callable
 from functools import partial

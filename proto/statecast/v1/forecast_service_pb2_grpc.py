@@ -28,12 +28,12 @@ if _version_not_supported:
 class ForecastServiceStub(object):
     """Appends observations to sessions and forecasts what comes next. Any replica can answer any call.
 
-    Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "statecast") the reason, RetryInfo
-    when to try again, and a statecast.v1.Version where the session stands (ABORTED).
-    NOT_FOUND tells by its reason whether the session was closed, has expired, or left no trace.
-    RESOURCE_EXHAUSTED comes at once: the queue is full, or so long that the request could not be answered in time.
-    UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED mean that the outcome is unknown: send the same request, with the same
-    request_id, again.
+    Errors carry google.rpc details: BadRequest with the field, ErrorInfo (domain "statecast") with the reason, RetryInfo
+    with the time to wait, and for ABORTED a statecast.v1.Version with the session's current version.
+    The reason of NOT_FOUND says whether the session was closed, has expired, or left no trace.
+    RESOURCE_EXHAUSTED comes at once: the queue is full, or too long to answer the request in time.
+    After UNAVAILABLE, DEADLINE_EXCEEDED or CANCELLED the outcome is unknown: send the same request with the same
+    request_id again.
     """
 
     def __init__(self, channel):
@@ -87,12 +87,12 @@ class ForecastServiceStub(object):
 class ForecastServiceServicer(object):
     """Appends observations to sessions and forecasts what comes next. Any replica can answer any call.
 
-    Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "statecast") the reason, RetryInfo
-    when to try again, and a statecast.v1.Version where the session stands (ABORTED).
-    NOT_FOUND tells by its reason whether the session was closed, has expired, or left no trace.
-    RESOURCE_EXHAUSTED comes at once: the queue is full, or so long that the request could not be answered in time.
-    UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED mean that the outcome is unknown: send the same request, with the same
-    request_id, again.
+    Errors carry google.rpc details: BadRequest with the field, ErrorInfo (domain "statecast") with the reason, RetryInfo
+    with the time to wait, and for ABORTED a statecast.v1.Version with the session's current version.
+    The reason of NOT_FOUND says whether the session was closed, has expired, or left no trace.
+    RESOURCE_EXHAUSTED comes at once: the queue is full, or too long to answer the request in time.
+    After UNAVAILABLE, DEADLINE_EXCEEDED or CANCELLED the outcome is unknown: send the same request with the same
+    request_id again.
     """
 
     def Forecast(self, request, context):
@@ -103,18 +103,18 @@ class ForecastServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ForecastMany(self, request, context):
-        """Many requests in one call, each answered for itself. Requests of one session are applied in the order given; to
-        hold one up if the one before it fails, give it an if_version.
+        """Carries many requests in one call; each one succeeds or fails by itself. Requests of one session are applied in the
+        order given. Set if_version to stop a request if the one before it fails.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForecastStream(self, request_iterator, context):
-        """The same without end, in both directions: each message is a frame of requests or of results. Results come as they
-        are ready, matched by session and request_id; a request that fails does not end the stream. Requests of one session
-        are applied in the order given. While results are not read, no more requests are. UNAVAILABLE at the end means that
-        the server is leaving: open another stream and send what was not answered again.
+        """Streams frames of requests and frames of results. Results arrive as they are ready; match them by session and
+        request_id. A request that fails does not end the stream. Requests of one session are applied in the order given.
+        The server stops reading requests while results are unread. If the stream ends with UNAVAILABLE, the server is
+        shutting down: open another stream and resend the unanswered requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,29 +128,29 @@ class ForecastServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """Says where a session stands.
+        """Returns a session's current version and options.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Lists sessions, in no order, a page at a time. One that lives throughout is listed at least once, unless Redis is
-        restarted meanwhile.
+        """Lists sessions, unordered, one page at a time. A session that exists throughout is listed at least once, unless
+        Redis restarts meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForkSession(self, request, context):
-        """Copies a session, as it stands, under a new id; the two go their own ways from there.
+        """Copies a session under a new id; from then on the two are independent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CloseSession(self, request, context):
-        """Forgets a session and its state.
+        """Deletes a session and its state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,12 +210,12 @@ def add_ForecastServiceServicer_to_server(servicer, server):
 class ForecastService(object):
     """Appends observations to sessions and forecasts what comes next. Any replica can answer any call.
 
-    Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "statecast") the reason, RetryInfo
-    when to try again, and a statecast.v1.Version where the session stands (ABORTED).
-    NOT_FOUND tells by its reason whether the session was closed, has expired, or left no trace.
-    RESOURCE_EXHAUSTED comes at once: the queue is full, or so long that the request could not be answered in time.
-    UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED mean that the outcome is unknown: send the same request, with the same
-    request_id, again.
+    Errors carry google.rpc details: BadRequest with the field, ErrorInfo (domain "statecast") with the reason, RetryInfo
+    with the time to wait, and for ABORTED a statecast.v1.Version with the session's current version.
+    The reason of NOT_FOUND says whether the session was closed, has expired, or left no trace.
+    RESOURCE_EXHAUSTED comes at once: the queue is full, or too long to answer the request in time.
+    After UNAVAILABLE, DEADLINE_EXCEEDED or CANCELLED the outcome is unknown: send the same request with the same
+    request_id again.
     """
 
     @staticmethod

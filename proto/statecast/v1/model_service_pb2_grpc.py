@@ -52,14 +52,14 @@ class ModelServiceServicer(object):
     """
 
     def ListModels(self, request, context):
-        """All models, every version of each.
+        """Lists every version of every model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """One model.
+        """Describes one model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,18 +1,18 @@
-"""What can go wrong, in the caller's terms; rpc/status.py gives each kind its gRPC code.
+"""The errors, in the caller's terms; rpc/status.py maps each to a gRPC code.
 
 ServiceError
 ├── InvalidRequest      a field of the request is wrong
-├── NotFound            no such session or model
+├── NotFound            the session or model does not exist
 ├── AlreadyExists       a session of that name exists
-├── StandsElsewhere     the session is not where the caller believed
-│   ├── VersionMismatch     it was moved on, or is another one of that name
-│   ├── RequestOutdated     it has taken too much since to tell a repeated request from a new one
-│   └── SessionRegressed    it has lost what its caller was told that it had taken
-├── PreconditionFailed  the session's record or time forbids it
-├── StoreRefuses        Redis answers, but will not do what the server needs
-├── Overloaded          no room; try again later (both are RetryableError)
-├── DeadlinePassed      the caller's time was up before the request was carried out
-└── Unavailable         the outcome is unknown, or the server is leaving; try again
+├── StandsElsewhere     the session is not at the version that the caller expects
+│   ├── VersionMismatch     it was moved on, or is another session of that name
+│   ├── RequestOutdated     it has taken too many requests since to recognise a repeated one
+│   └── SessionRegressed    it has lost observations that it had acknowledged
+├── PreconditionFailed  the session's record, model or time forbids the request
+├── StoreRefuses        Redis refuses what the server needs
+├── Overloaded          no room; try again later (a RetryableError)
+├── DeadlinePassed      the deadline passed before the request was carried out
+└── Unavailable         not possible now, or the outcome is unknown; try again (a RetryableError)
 StartupError            the server cannot start
 EngineStopped           the server cannot go on
 """
@@ -23,11 +23,11 @@ from statecast.service.version import Version
 from statecast.v1.reasons import Reason
 
 LONGEST_QUOTE = 64
-"""An error travels in a trailer, which must not be long."""
+"""Errors travel in a trailer, whose size is limited."""
 
 
 def quoted(name: str) -> str:
-    """A caller's name for something, for messages."""
+    """Quote a caller's name for an error message, shortened if it is long."""
     return repr(name if len(name) <= LONGEST_QUOTE else f"{name[:LONGEST_QUOTE]}...")
 
 
@@ -43,11 +43,11 @@ RETRY_AFTER_SECONDS: Mapping[Reason, float] = {
     Reason.MODEL_UNAVAILABLE: 60.0,
     Reason.DRAINING: 0.1,
 }
-"""When to send a request again, unless the error says otherwise."""
+"""Delay before a retry, unless the error sets another."""
 
 
 class ServiceError(Exception):
-    """A request that failed for a reason that its caller can understand."""
+    """A request failed for a reason that its caller can act on."""
 
     def __init__(self, message: str, reason: Reason) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class InvalidRequest(ServiceError):
 
 
 class NotFound(ServiceError):
-    """The session or model named in the request does not exist; `was_seen` if its caller had seen the session."""
+    """The session or model does not exist; `was_seen` if its caller has seen the session."""
 
     def __init__(self, message: str, reason: Reason, *, was_seen: bool = False) -> None:
         super().__init__(message, reason)
@@ -73,11 +73,11 @@ class NotFound(ServiceError):
 
 
 class AlreadyExists(ServiceError):
-    """The session named in the request exists already."""
+    """A session of that name already exists."""
 
 
 class StandsElsewhere(ServiceError):
-    """The session stands at `current`."""
+    """The session is at `current`, not at the version that the caller expects."""
 
     def __init__(self, message: str, reason: Reason, current: Version) -> None:
         super().__init__(message, reason)
@@ -85,15 +85,15 @@ class StandsElsewhere(ServiceError):
 
 
 class VersionMismatch(StandsElsewhere):
-    """The session stands at `current`, not where the request says."""
+    """The session is at `current`, not at the request's `if_version`."""
 
 
 class RequestOutdated(StandsElsewhere):
-    """The session stands at `current`, too far on to tell whether it has taken the request before."""
+    """The session is at `current`, too far on to know if it has already taken the request."""
 
 
 class SessionRegressed(StandsElsewhere):
-    """The session stands at `current`, without what the caller was told that it had taken."""
+    """The session is at `current`, and lacks observations that it had acknowledged."""
 
 
 class PreconditionFailed(ServiceError):
@@ -101,11 +101,11 @@ class PreconditionFailed(ServiceError):
 
 
 class StoreRefuses(ServiceError):
-    """Redis answers, but will not do what the server needs, until somebody changes it."""
+    """Redis refuses what the server needs until its configuration changes."""
 
 
 class RetryableError(ServiceError):
-    """The same request can be sent again, best not before `retry_after_seconds`."""
+    """The same request can be sent again, after `retry_after_seconds`."""
 
     def __init__(self, message: str, reason: Reason, retry_after_seconds: float | None = None) -> None:
         super().__init__(message, reason)
@@ -118,7 +118,7 @@ class Overloaded(RetryableError):
 
 
 class DeadlinePassed(ServiceError):
-    """The caller's time was up before the request was carried out; nothing was appended."""
+    """The deadline passed before the request was carried out; nothing was appended."""
 
 
 class Unavailable(RetryableError):
@@ -130,4 +130,4 @@ class StartupError(Exception):
 
 
 class EngineStopped(Exception):
-    """The engine's thread has ended by itself, so the server has stopped serving."""
+    """An engine thread has ended unexpectedly, so the server has stopped serving."""

@@ -1,4 +1,4 @@
-"""What Prometheus sees. Labels name models and methods, never sessions."""
+"""Prometheus metrics. Labels name models and methods, never sessions."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +21,7 @@ _MODEL = ("model", "model_version")
 
 
 class Metrics:
-    """All instruments of one server, in a registry of its own."""
+    """All metrics of one server, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -37,12 +37,12 @@ class Metrics:
         what = "Time from receiving an RPC to answering it, in seconds."
         self.rpc_seconds = seconds("grpc_server_handling_seconds", what, _METHOD)
 
-        what = "Requests, in whatever call they travel, by what they ask for and how they ended."
+        what = "Requests by kind, status code and reason; those in a frame or stream count one by one."
         self.requests = counter("statecast_requests", what, ("kind", "code", "reason"))
-        what = "Time from receiving a request to having its answer, in seconds."
+        what = "Time from receiving a request to answering it, in seconds."
         self.request_seconds = seconds("statecast_request_seconds", what, ("kind",))
 
-        what = "Time of one phase: queue a request, the others a batch, in seconds."
+        what = "Time of a phase, in seconds: of one request in the queue, else of one batch."
         phases = seconds("statecast_phase_seconds", what, ("phase",))
         self.queue_seconds, self.load_seconds, self.advance_seconds, self.commit_seconds = (
             phases.labels(phase) for phase in ("queue", "load", "advance", "commit")
@@ -50,39 +50,41 @@ class Metrics:
         self.batch_sessions = sessions("statecast_batch_sessions", "Sessions in a batch.")
 
         self.observations = counter("statecast_observations", "Time steps appended to sessions.", _MODEL)
-        what = "Values appended, by whether they lay inside the interval of a level that was forecast one step before."
+        what = "Values appended, by whether they lay inside a level's interval, as forecast one step before."
         self.interval_observations = counter("statecast_interval_observations", what, (*_MODEL, "level", "inside"))
         self.forecasts = counter("statecast_forecasts", "Forecasts made.", _MODEL)
         self.sessions_opened = counter("statecast_sessions_opened", "Sessions opened.", _MODEL)
-        self.replayed = counter("statecast_replayed", "Requests answered as repetitions of an earlier one.")
-        what = "Requests whose session had lost what their caller was told that it had taken."
+        self.replayed = counter("statecast_replayed", "Repeated requests, answered without appending anything.")
+        what = "Requests whose session had lost observations that it had acknowledged."
         self.regressed = counter("statecast_regressed", what)
-        what = "Requests whose session left no trace, although their caller had seen it: lost, or expired long ago."
+        what = "Requests for sessions that their callers have seen but that left no trace: lost, or expired long ago."
         self.sessions_missing = counter("statecast_sessions_missing", what)
-        self.conflicts = counter("statecast_conflicts", "Commits that met a session moved on by another replica.")
-        self.rejected = counter("statecast_rejected", "Requests not taken for lack of room.", ("reason",))
+        self.conflicts = counter(
+            "statecast_conflicts", "Commits refused because another replica had moved the session on."
+        )
+        self.rejected = counter("statecast_rejected", "Requests refused for lack of room or time.", ("reason",))
 
-        self.cache_hits = counter("statecast_cache_hits", "Sessions of a batch whose state was in memory.")
+        self.cache_hits = counter("statecast_cache_hits", "Sessions of a batch whose state was cached.")
         self.cache_misses = counter("statecast_cache_misses", "Sessions of a batch that were read from Redis.")
-        what = "Whether Redis has settings that lose sessions, as it evicts keys or keeps no append-only file."
+        what = "1 if Redis may lose sessions, because it evicts keys or keeps no append-only file."
         self.redis_volatile = gauge("statecast_redis_volatile", what)
-        self.cached_sessions = gauge("statecast_cached_sessions", "Sessions whose state is in memory.")
+        self.cached_sessions = gauge("statecast_cached_sessions", "Sessions whose state is cached.")
         self._queue_requests = gauge("statecast_queue_requests", "Requests that wait for a batch.")
-        what = "A model that is loaded; always 1."
+        what = "A loaded model; always 1."
         self._model_info = gauge("statecast_model_info", what, (*_MODEL, "digest"))
         what = "A model version in the models folder that cannot be loaded; always 1."
         self._model_unavailable = gauge("statecast_model_unavailable", what, _MODEL)
 
     def watch_queue(self, queued_requests: Callable[[], int]) -> None:
-        """Show the queue's length as it is when asked."""
+        """Report the queue's length at the time of each scrape."""
         self._queue_requests.set_function(queued_requests)
 
     def add_model(self, name: str, version: str, digest: str) -> None:
-        """Show that a model is loaded."""
+        """Report a model as loaded."""
         self._model_info.labels(name, version, digest).set(1)
 
     def show_broken_models(self, broken: Iterable[tuple[str, str]]) -> None:
-        """Show which model versions cannot be loaded."""
+        """Report the model versions that cannot be loaded."""
         self._model_unavailable.clear()
         for name, version in broken:
             self._model_unavailable.labels(name, version).set(1)
@@ -90,7 +92,7 @@ class Metrics:
 
 @contextmanager
 def timed(histogram: Histogram) -> Iterator[None]:
-    """Observe how long the block takes, also when it fails."""
+    """Observe the duration of the block, even if it fails."""
     start = time.perf_counter()
     try:
         yield
@@ -99,17 +101,17 @@ def timed(histogram: Histogram) -> Iterator[None]:
 
 
 def expose(metrics: Metrics, host: str, port: int) -> tuple[int, Callable[[], None]]:
-    """Serve /metrics; the port, and how to stop.
+    """Serve /metrics; return the port and a function that stops the server.
 
     Raises:
-        StartupError: if the port cannot be had.
+        StartupError: if the server cannot listen there.
     """
     try:
         server, thread = start_http_server(port, host, metrics.registry)
     except OSError as error:
         raise StartupError(
-            f"metrics-port {port} on {host} cannot be had: {error.strerror or error}; choose another "
-            "--metrics-port or --metrics-host"
+            f"cannot serve metrics on {host}:{port}: {error.strerror or error}; choose another --metrics-port or "
+            "--metrics-host"
         ) from error
 
     def stop() -> None:

@@ -1,4 +1,4 @@
-"""The server's life: models, Redis, engine, gRPC, health up; and down again in the opposite order."""
+"""Starts and stops the server: models, Redis, engine and gRPC, stopped in reverse order."""
 
 import asyncio
 import json
@@ -50,14 +50,14 @@ ENGINE_STOP_SECONDS = 10.0
 
 
 class LoadModels(Protocol):
-    """From the models folder, the default model's name and the device to the models to serve."""
+    """Loads the models to serve, given the models folder, the default model's name and the device."""
 
     def __call__(self, folder: Path | None, default: str, device: torch.device, *, require_all: bool) -> Registry:
-        """Load them; all that are there, or as many as can be loaded."""
+        """Load every model, or unless `require_all` as many as can be loaded."""
 
 
 async def run(settings: Settings, load_models: LoadModels = load_registry) -> None:
-    """Serve until SIGTERM, SIGINT or the failure of a part; a second signal ends the process at once.
+    """Serve until SIGTERM, SIGINT or a failure of the engine; a second signal ends the process at once.
 
     Raises:
         StartupError: if the server cannot start.
@@ -74,13 +74,13 @@ async def run(settings: Settings, load_models: LoadModels = load_registry) -> No
             engine_stopped = running.engine.done()
             await _drain(running, settings)
             if engine_stopped:
-                raise EngineStopped("the engine has stopped by itself") from running.engine.exception()
+                raise EngineStopped("the engine has stopped unexpectedly") from running.engine.exception()
     log.info("stopped")
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that serves: where, and the parts that its shutdown has to talk to."""
+    """A running server: its ports, and the parts that a shutdown needs."""
 
     port: int
     metrics_port: int
@@ -91,7 +91,7 @@ class Running:
 
 @asynccontextmanager
 async def serving(settings: Settings, load_models: LoadModels = load_registry) -> AsyncIterator[Running]:
-    """A server that serves; what was started is stopped in the opposite order, also if the start fails half-way."""
+    """Start a server, and stop its parts in reverse order at the end, or if the start fails half-way."""
     started = time.perf_counter()
     async with AsyncExitStack() as stack:
         device = _device(settings)
@@ -134,7 +134,7 @@ async def serving(settings: Settings, load_models: LoadModels = load_registry) -
 
 
 def _write_ports(path: Path, port: int, metrics_port: int) -> None:
-    """Writes the file at once, whole."""
+    """Write the file atomically."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         unfinished.write_text(json.dumps({"port": port, "metrics_port": metrics_port}))
@@ -144,7 +144,7 @@ def _write_ports(path: Path, port: int, metrics_port: int) -> None:
 
 
 async def _drain(running: Running, settings: Settings) -> None:
-    """Tell balancers, give them a moment, then let the calls in flight finish."""
+    """Report NOT_SERVING, give load balancers a moment, then let the calls in flight finish."""
     log.info("shutting down")
     await running.edge.leave()
     await asyncio.sleep(settings.drain_seconds)
@@ -156,7 +156,7 @@ def _device(settings: Settings) -> torch.device:
     torch.set_num_threads(settings.threads)
     available = torch.cuda.is_available()
     if settings.device == "cuda" and not available:
-        raise StartupError("device cuda is asked for, but torch finds none; use --device cpu or auto")
+        raise StartupError("device cuda is not available to PyTorch; use --device cpu or auto")
     return torch.device("cuda" if settings.device != "cpu" and available else "cpu")
 
 
@@ -170,7 +170,7 @@ def _limits(settings: Settings) -> BatchLimits:
 
 @dataclass(frozen=True)
 class _Kept:
-    """Where sessions are kept: the engines' stores, the listings', and the Redis behind all of them."""
+    """The session storage: the engines' stores, the catalog, and the Redis behind them."""
 
     stores: list[Store]
     catalog: Catalog
@@ -180,7 +180,7 @@ class _Kept:
 
 @contextmanager
 def _stores(settings: Settings) -> Iterator[_Kept]:
-    """The stores, with a Redis of our own if no other is named."""
+    """Open the stores, with an embedded Redis unless `redis_url` names another."""
     embedded = None
     url = settings.redis_url
     if not url:
@@ -191,7 +191,7 @@ def _stores(settings: Settings) -> Iterator[_Kept]:
     try:
         require(client, url, settings.namespace, allow_volatile=settings.allow_volatile_redis)
         if settings.allow_volatile_redis:
-            log.warning("allow-volatile-redis: sessions may be lost, for what Redis keeps is not checked")
+            log.warning("allow-volatile-redis: sessions may be lost, since Redis' persistence is not checked")
         log.info(
             "sessions are kept in %s Redis at %s",
             "the embedded" if embedded else "the",
@@ -207,13 +207,13 @@ def _stores(settings: Settings) -> Iterator[_Kept]:
 
 
 def _look_after(kept: _Kept, settings: Settings, metrics: Metrics, edge: Transport | Fronts) -> "asyncio.Task[None]":
-    """Watch Redis from now on."""
+    """Start the task that monitors Redis."""
     allow_volatile = settings.allow_volatile_redis
     monitor = Monitor(kept.client, kept.url, settings.namespace, metrics, edge.set_ready, allow_volatile=allow_volatile)
     loop = asyncio.get_running_loop()
 
     def look_now() -> None:
-        with suppress(RuntimeError):  # the loop has ended, and so has the server
+        with suppress(RuntimeError):  # the event loop, and so the server, has ended
             loop.call_soon_threadsafe(monitor.look_now)
 
     for store in kept.stores:
@@ -227,7 +227,7 @@ async def _end(task: "asyncio.Task[None]") -> None:
 
 
 def _password(settings: Settings) -> str | None:
-    """That of Redis, out of its file."""
+    """Read the password of Redis from its file."""
     if settings.redis_password_file is None or not settings.redis_url:
         return None
     try:
@@ -244,12 +244,12 @@ def _engines(settings: Settings, registry: Registry, stores: Sequence[Store], me
 
 
 async def _all(threads: "Sequence[Future[None]]") -> None:
-    """Until all of them end, or one fails."""
+    """Wait until all threads end, or one fails."""
     await asyncio.gather(*map(asyncio.wrap_future, threads))
 
 
 async def _stop_engine(scheduler: Scheduler, engine: "asyncio.Future[None]") -> None:
-    """Let the engine finish what is queued; bounded, because Redis may be slow."""
+    """Let the engine finish its queue, for a limited time, since Redis may be slow."""
     scheduler.close()
     done, _ = await asyncio.wait([engine], timeout=ENGINE_STOP_SECONDS)
     if not done:
@@ -272,7 +272,7 @@ def _edge(settings: Settings, methods: Mapping[str, Method]) -> Transport | Fron
 
 @contextmanager
 def _signals(stop: asyncio.Event) -> Iterator[None]:
-    """Signals to stop set `stop`; a second one ends the process at once."""
+    """Set `stop` at the first stop signal; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
 
     def received(number: int) -> None:

@@ -1,31 +1,30 @@
-"""Signals that ask a process to stop. One that was ignored when the process began stays ignored, as under nohup."""
+"""Signals that ask a process to stop. Those ignored at its start stay ignored, as under nohup."""
 
 import signal
 import sys
 from types import FrameType
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Asked to stop, Ctrl-C, and the terminal is gone."""
+"""A request to stop, Ctrl-C, and a closed terminal."""
 _received: list[int] = []
 
 
 def heeded() -> list[signal.Signals]:
-    """The signals to stop at: a background job of a script, or one under nohup, is not to hear all of them."""
+    """Return the signals to stop at: without those that a script's background job or nohup ignores."""
     return [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def end_when_asked() -> None:
-    """End the process, with everything cleared away, at the first of them.
+    """Exit the process cleanly at the first stop signal.
 
-    The kernel drops signals to the first process of a container unless that has a handler. Ctrl-C stays a
-    KeyboardInterrupt.
+    The kernel drops signals to a container's first process unless it handles them. Ctrl-C stays a KeyboardInterrupt.
     """
     for number in heeded():
         signal.signal(number, _end)
 
 
 def was_asked() -> bool:
-    """Whether one has come: what is raised in the middle of an import may be caught there, and not end the process."""
+    """Return True if a stop signal has come: an import may have swallowed the exception that it raised."""
     return bool(_received)
 
 

@@ -1,4 +1,4 @@
-"""Times are integers inside: nanoseconds since the epoch, UTC."""
+"""Times are integers: nanoseconds since the epoch, UTC."""
 
 from datetime import UTC as UTC_OF_PYTHON
 from datetime import datetime
@@ -9,7 +9,7 @@ NANOSECONDS = 1_000_000_000
 
 
 def iso(time_ns: int, zone: Zone = UTC) -> str:
-    """The instant as people write it, for messages, by the clock of a zone."""
+    """Format the instant in ISO 8601, in the local time of a zone."""
     offset = zone.offset_at(time_ns) // NANOSECONDS
     seconds, nanoseconds = divmod(time_ns, NANOSECONDS)
     text = datetime.fromtimestamp(seconds + offset, UTC_OF_PYTHON).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,4 +1,4 @@
-"""Where a session stands: a step count and a hash chained over every observation."""
+"""A session's version: a step count and a hash chained over every observation."""
 
 import struct
 from hashlib import blake2b
@@ -24,12 +24,12 @@ _VALUE = struct.Struct("<d")
 
 
 def chain(version: Version, rows: NDArray[np.float64], times: list[int] | None) -> Version:
-    """The version after the session has taken `rows` as well.
+    """Return the version after the session has taken `rows`.
 
-    The chain has one link a time step, so it does not depend on how observations were cut into calls.
+    The chain has one link per time step, so it does not depend on how calls split the observations.
 
     Args:
-        version: Where the session stands.
+        version: The session's current version.
         rows: New observations [time, targets and covariates], NaN for missing values.
         times: Each row's time in nanoseconds since the epoch; None if only position counts.
     """
@@ -43,8 +43,8 @@ def chain(version: Version, rows: NDArray[np.float64], times: list[int] | None) 
 
 
 def _links(rows: NDArray[np.float64]) -> list[bytes]:
-    """The bytes of each row, with one bit pattern for every NaN, and for both zeros."""
-    if rows.size == 1:  # as almost always, and then numpy takes its time
+    """Return the bytes of each row, with one bit pattern for every NaN, and one for both zeros."""
+    if rows.size == 1:  # the usual case, in which numpy is slow
         value = rows.item()
         return [_VALUE.pack(value + 0.0 if value == value else NAN)]
     canonical = np.where(np.isnan(rows), NAN, rows + 0.0).astype("<f8", copy=False)

@@ -1,4 +1,4 @@
-"""The command line of those who make models: train and evaluate, end to end."""
+"""The commands train and evaluate, end to end."""
 
 import json
 import re
@@ -28,7 +28,7 @@ SMALL = ("--updates", "6", "--hidden-size", "8", "--layers", "1", "--threads", "
 
 
 def write(path: Path, rows: int = 300) -> Path:
-    """Two series, hourly, with a price and a region."""
+    """Two hourly series with a price and a region."""
     rng = np.random.default_rng(0)
     parts = [
         pd.DataFrame(
@@ -68,7 +68,7 @@ def call(*arguments: object, environment: dict[str, str] | None = None) -> Resul
 
 
 def refused(*arguments: object, environment: dict[str, str] | None = None) -> str:
-    """What is said, in one line, of what cannot be done."""
+    """Return the one-line error of a command that fails."""
     done = call(*arguments, environment=environment)
     assert done.exit_code in (1, 2), done.output
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
@@ -119,7 +119,7 @@ def test_evaluate_prints_and_writes(tmp_path: Path, data: Path, models: Path) ->
 
 
 def test_days_in_a_zone_are_trained_and_evaluated_as_those_without_one(tmp_path: Path) -> None:
-    """The same dates, without a zone and as midnights of Berlin, as they are written there and in UTC."""
+    """Write the same dates without a zone, and as midnights of Berlin in local time and in UTC."""
     days = pd.date_range("2022-06-01", periods=400)
     local = days.tz_localize("Europe/Berlin")
     values = 20 + 5 * np.sin(2 * np.pi * np.arange(400) / 7)
@@ -193,7 +193,7 @@ def test_auto_ets_needs_its_package(monkeypatch: pytest.MonkeyPatch, data: Path,
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
-    """What would be made; nothing is."""
+    """Record the arguments of each training that a command starts, without running it."""
     seen: list[dict[str, object]] = []
 
     def stop(panel, name, models, wishes, recipe, **options):  # type: ignore[no-untyped-def]
@@ -278,7 +278,7 @@ def test_the_variables_of_serve_are_what_they_were(monkeypatch: pytest.MonkeyPat
     environment = {
         "STATECAST_NAMESPACE": "mine",
         "STATECAST_PORT": "7",
-        "STATECAST_SERVE_PORT": "tcp://10.0.0.1:50051",  # what Kubernetes sets for a service of that name
+        "STATECAST_SERVE_PORT": "tcp://10.0.0.1:50051",  # Kubernetes sets this for a Service of that name
         "STATECAST_VERSION": "0.1.0",
     }
     call("serve", environment=environment)

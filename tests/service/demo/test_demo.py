@@ -1,4 +1,4 @@
-"""The demo as people start it."""
+"""The demo, started as a command."""
 
 import os
 import re
@@ -17,7 +17,7 @@ def demo(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def shapes(text: str) -> set[str]:
-    """The lines without what differs from run to run: numbers, tags and paths."""
+    """Return the lines without numbers, tags and paths, which differ between runs."""
     lines = (re.sub(r"tag [0-9a-f]+", "tag", line) for line in text.splitlines())
     return {re.sub(r"\S*/\S+\.png|[\d,.]+", "_", line) for line in lines}
 
@@ -80,7 +80,7 @@ def test_stopped_at_any_moment_it_leaves_nothing_behind(tmp_path: Path, words: s
         for line in process.stdout:
             if words in line:
                 break
-        os.killpg(process.pid, number)  # what a terminal does
+        os.killpg(process.pid, number)  # as a terminal does
         process.communicate(timeout=60)
     assert not list(tmp_path.iterdir())
     for other in psutil.process_iter(["cmdline"]):

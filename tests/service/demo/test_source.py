@@ -55,7 +55,7 @@ def test_sessions_have_names_of_their_own(tmp_path: Path) -> None:
 
 
 def test_one_row_is_too_few() -> None:
-    with pytest.raises(SourceError, match=r"my\.csv: the shortest series has 1 row; the demo needs two"):
+    with pytest.raises(SourceError, match=r"my\.csv: the shortest series has 1 row; the demo needs at least two"):
         recorded("my.csv", panel_of(np.ones(5), np.ones(1)))
 
 

@@ -1,4 +1,4 @@
-"""Processes that speak gRPC for the engine's: they come and go, and nothing that was acknowledged does."""
+"""gRPC workers: they come and go, but no acknowledged observation is lost."""
 
 import dataclasses
 import errno
@@ -37,7 +37,7 @@ WORKERS = 2
 
 
 def own_workers() -> list[psutil.Process]:
-    """The workers of this process's servers, the newest last."""
+    """Return the worker processes of this process's servers, the newest last."""
     return sorted(workers(os.getpid()), key=lambda each: each.create_time())
 
 
@@ -52,7 +52,7 @@ def server(any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerProce
 
 
 def ask(target: str, session_id: str, value: float) -> pb.ForecastResponse:
-    """One observation, over a connection of its own."""
+    """Send one observation over its own connection."""
     with grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         request = pb.ForecastRequest(session_id=session_id, open=OPEN, observations=observations(value))
         return ForecastServiceStub(channel).Forecast(request, timeout=20, wait_for_ready=True)
@@ -91,7 +91,7 @@ def test_one_that_is_killed_is_replaced_and_its_callers_go_on(server: ServerProc
                     front.kill()
             assert session.observe(float(step)).version.step == step
     await_true(lambda: len(workers(server.process.pid)) == WORKERS)
-    assert "has ended with status -9" in server.log
+    assert "a gRPC worker exited with status -9" in server.log
     assert not {front.pid for front in killed} & {front.pid for front in workers(server.process.pid)}
 
 
@@ -101,7 +101,7 @@ def test_they_end_with_the_engine(any_redis: RedisProcess, models_folder: Path, 
     assert ask(server.target, session_id, 1.0).version.step == 1
     left = workers(server.process.pid)
     for front in left:
-        front.terminate()  # as a supervisor does that signals all; they wait for the engine to end them
+        front.terminate()  # as a supervisor does that signals the whole group; workers wait for the engine to stop them
     assert ask(server.target, session_id, 2.0).version.step == 2
     server.kill()
     await_true(lambda: not any(front.is_running() and front.status() != psutil.STATUS_ZOMBIE for front in left))
@@ -124,7 +124,7 @@ def test_one_that_hangs_is_replaced(
     monkeypatch.setattr(fronts, "MOST_SILENT", 2)
     server = ServerThread(Settings(redis_url=any_redis.url, namespace="shared", models=models_folder, workers=1))
     assert ask(server.target, session_id, 1.0).version.step == 1
-    time.sleep(3 * ASK_SECONDS)  # one that has nothing to do is not taken for one that hangs
+    time.sleep(3 * ASK_SECONDS)  # an idle worker is not mistaken for one that hangs
     hanging = own_workers()[-1]
     hanging.suspend()
     await_true(lambda: not hanging.is_running())
@@ -166,11 +166,11 @@ def test_a_port_that_is_taken_is_refused(any_redis: RedisProcess, models_folder:
         arguments = ("--redis-url", any_redis.url, "--models", str(models_folder), "--workers", "2")
         server = ServerProcess(*arguments, port=port)
         assert server.process.wait(WAIT_SECONDS) == 1
-    assert f"port 127.0.0.1:{port} cannot be had" in server.log
+    assert f"cannot listen on 127.0.0.1:{port}" in server.log
     first = ServerProcess(*arguments)
     second = ServerProcess(*arguments, port=first.port)
     assert second.process.wait(WAIT_SECONDS) == 1
-    assert "cannot be had" in second.log
+    assert "cannot listen on" in second.log
     assert first.stop() == 0
 
 
@@ -242,7 +242,7 @@ def test_a_place_is_kept_for_those_who_share_it() -> None:
     place = Place("127.0.0.1", 0, 1)
     with claim(place) as claimed:
         taken = dataclasses.replace(place, port=claimed.getsockname()[1])
-        with pytest.raises(StartupError, match="cannot be had"):
+        with pytest.raises(StartupError, match="cannot listen on"):
             claim(taken)
         for _ in range(2):
             with socket.socket() as sharing:
@@ -250,7 +250,7 @@ def test_a_place_is_kept_for_those_who_share_it() -> None:
                 sharing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 sharing.bind((taken.host, taken.port))
                 sharing.listen()
-                with pytest.raises(StartupError, match="cannot be had"):
+                with pytest.raises(StartupError, match="cannot listen on"):
                     claim(taken)
     claim(taken).close()
 

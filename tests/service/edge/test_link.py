@@ -1,4 +1,4 @@
-"""Messages between two processes: however the socket cuts them up, they come whole and in order."""
+"""Messages of a link arrive whole and in order, however the socket splits them."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ messages = st.lists(
 
 
 class Wire(asyncio.Transport):
-    """Keeps what is written to it."""
+    """A transport that keeps all bytes written to it."""
 
     def __init__(self) -> None:
         super().__init__()

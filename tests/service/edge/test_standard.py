@@ -1,4 +1,4 @@
-"""What tools ask of any gRPC server, over both kinds of edges."""
+"""Health and reflection, with and without gRPC workers."""
 
 import asyncio
 import signal
@@ -25,7 +25,7 @@ SERVICES = ("", "statecast.v1.ForecastService", "statecast.v1.ModelService")
 
 @pytest.fixture(params=["0", "1"], ids=["alone", "with a worker"])
 def server(request: pytest.FixtureRequest, any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerProcess]:
-    """It would wait longer for a call that does not end than any test does for it."""
+    """A server whose grace period is longer than any test waits."""
     arguments = ("--redis-url", any_redis.url, "--models", str(models_folder), "--workers", request.param)
     server = ServerProcess(*arguments, "--grace-seconds", str(3 * WAIT_SECONDS))
     yield server

@@ -30,7 +30,7 @@ def namespace() -> str:
 
 @pytest.fixture
 def make_engine(registry: Registry, any_redis: RedisProcess, namespace: str) -> MakeEngine:
-    """Makes engines that share one Redis, as replicas do."""
+    """Creates engines that share one Redis, as replicas do."""
 
     def make(
         *,

@@ -68,7 +68,7 @@ def test_an_answer_that_would_come_too_late_is_refused_at_once() -> None:
     now = time.monotonic()
     admission.check("a", ONE.cost, now + 60)
     assert "deadline" in refused(admission, "a", ONE.cost, now + 3).message
-    # Another caller waits for its own turn only: two of six batches.
+    # Another caller waits only for its own turns: two of six batches.
     admission.check("b", ONE.cost, now + 4)
 
 

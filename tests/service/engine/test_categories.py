@@ -1,4 +1,4 @@
-"""Static categories: given when a session is opened, kept as long as it lives."""
+"""Static categories: set when a session is opened, kept as long as it exists."""
 
 from dataclasses import replace
 

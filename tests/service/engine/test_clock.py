@@ -1,4 +1,4 @@
-"""Rows are placed on a session's grid in time, and what an error advises works."""
+"""Rows are placed on a session's time grid, and the advice in errors works."""
 
 import re
 
@@ -51,7 +51,7 @@ def test_rows_stand_at_their_steps(alias: str, zone: str, steps: list[int], offs
     last = own.frequency.add(begin, -1) if continues else None
     steps = steps if continues else [step - steps[0] for step in steps]
     instants = np.array([own.instant(int(times[step])) for step in steps], np.int64)
-    if (np.diff(instants) <= 0).any():  # in Samoa two dates were one
+    if (np.diff(instants) <= 0).any():  # Samoa skipped a date
         return
     values = np.arange(1.0, len(steps) + 1).reshape(-1, 1)
     placed = place(values, Given(None, instants), last, own, BOUNDS)
@@ -60,7 +60,7 @@ def test_rows_stand_at_their_steps(alias: str, zone: str, steps: list[int], offs
     np.testing.assert_array_equal(placed.rows, expected)
     assert placed.times == times[: steps[-1] + 1].tolist()
     assert placed.given is None or placed.given.tolist() == steps
-    # One request a row comes to the same.
+    # One request per row gives the same result.
     at = last
     for row, instant in zip(values, instants.tolist(), strict=True):
         single = place(row.reshape(1, 1), Given(instant, NO_TIMES), at, own, BOUNDS)
@@ -111,7 +111,7 @@ def test_two_rows_of_one_date_are_refused() -> None:
 
 
 def advised_time(error: ServiceError) -> str:
-    """The last time that an error names."""
+    """Return the last time that an error names."""
     return str(re.findall(ISO, error.message)[-1])
 
 
@@ -186,7 +186,7 @@ def test_what_is_dated_too_far_ahead_is_refused(times: list[str], start: str | N
         put(clock("h"), *times, start=start, rows=rows, last=last, bounds=bounds)
     assert caught.value.reason is Reason.TIME_AHEAD
     assert caught.value.message.startswith(f"{field}: 2024-05-03T13:00:00Z is further ahead")
-    put(clock("h"), *times, start=start, rows=rows, last=last)  # 0 is any time
+    put(clock("h"), *times, start=start, rows=rows, last=last)  # 0 allows any time
     put(clock("h"), *times[:1], start="2024-05-03T12:00Z" if not times else None, last=last, bounds=bounds)
 
 

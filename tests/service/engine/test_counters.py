@@ -1,4 +1,4 @@
-"""Where values lay in the forecasts before them, and how many lay inside an interval: each one counted once."""
+"""Values count once, as inside or outside the intervals forecast for them, and their `pit` is returned."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ def pit(outcome: Outcome) -> NDArray[np.float64]:
 
 
 def counted(engines: Iterable[Engine]) -> Counter[tuple[str, str]]:
-    """What all of them have counted of the shop model, by level and whether it was inside."""
+    """Return the counts of all engines for the shop model, by level and inside or outside."""
     found: Counter[tuple[str, str]] = Counter()
     for engine in engines:
         for metric in engine._metrics.interval_observations.collect():
@@ -130,7 +130,7 @@ def test_after_a_conflict_it_is_counted_once(make_engine: MakeEngine) -> None:
     engines = [make_engine(), make_engine()]
     sales = history(40)
     for number, request in enumerate(sales.requests("a", [10, 20, 30])):
-        one(engines[number % 2], request)  # whose copy is stale from the second time on
+        one(engines[number % 2], request)  # its cached session is stale from the second time on
     assert sum(engine._metrics.conflicts._value.get() for engine in engines) == 2
     assert counted(engines) == expected_counts(sales.trace().pit[0].numpy())
 
@@ -189,7 +189,7 @@ def test_levels_that_stand_alone_make_no_interval() -> None:
 def test_sessions_that_redis_has_lost_are_counted_and_told_once_a_second(
     make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All of them at once, as after a Redis that came back empty; those that nobody had seen are no loss."""
+    """Lose all sessions at once, as if Redis came back empty; sessions that no caller has seen do not count."""
     engine = make_engine()
     seen = {f"s-{at}": [observe(f"s-{at}", 1.0, last_seen=Version(3, 7))] for at in range(100)}
     new = {f"n-{at}": [observe(f"n-{at}", 1.0, opening=None, last_seen=START)] for at in range(5)}
@@ -198,8 +198,8 @@ def test_sessions_that_redis_has_lost_are_counted_and_told_once_a_second(
     messages = {name: str(result) for name, (result,) in results.items()}
     assert messages["s-3"].startswith(f"there is no session 's-3', although the caller saw it at {Version(3, 7)}: ")
     assert messages["s-3"].endswith("send its history again")
-    assert messages["n-3"] == "there is no session 'n-3'; to begin one, open it"
+    assert messages["n-3"] == "there is no session 'n-3'; open it to begin a new one"
     assert engine._metrics.sessions_missing._value.get() == 300
-    told = [record.getMessage() for record in caplog.records if "has no trace of" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "has no trace" in record.getMessage()]
     assert len(told) == 1
-    assert told[0].startswith("100 requests were for sessions")
+    assert told[0].startswith("100 requests named sessions")

@@ -1,4 +1,4 @@
-"""What is known beside the values: covariates of the past and of the future, and the time."""
+"""Known inputs: past and future covariates, and the time."""
 
 from dataclasses import replace
 from typing import Any
@@ -33,7 +33,7 @@ def test_a_history_is_the_same_however_it_is_cut_and_whoever_takes_it(
     sales, coming = history(40), future()
     for number, request in enumerate(sales.requests("a", cuts)):
         one(engines[number % 2], request)
-        one(engines[number % 2], observe("b", 1.0))  # drives it out of a small memory
+        one(engines[number % 2], observe("b", 1.0))  # evicts it from a small cache
     for engine in (*engines, make_engine()):
         ahead = one(engine, Request("a", horizon=HORIZON, future_covariates=coming.ravel()))
         assert ahead.version == sales.version
@@ -124,7 +124,7 @@ def test_garbage_about_the_future_leaves_the_session_alone(make_engine: MakeEngi
     for request in sales.requests("a", [5]):
         garbage = np.resize([1e30, -1e30, 0.0, np.nan], HORIZON * 2)
         outcome = one(engine, replace(request, horizon=HORIZON, future_covariates=garbage))
-        # Quantiles never cross, whatever is claimed of the future.
+        # Quantiles never cross, whatever the future covariates are.
         assert not (np.diff(told(outcome), axis=1) < 0).any()
         one(calm, replace(request, session_id="b"))
     for replica in (engine, make_engine()):
@@ -173,7 +173,7 @@ def test_a_session_that_has_taken_nothing_has_no_time_yet(make_engine: MakeEngin
 
 @pytest.mark.parametrize(("frequency", "last_day"), [("h", "2262-04-11T23"), ("B", "2262-04-11"), ("MS", "2262-04-01")])
 def test_every_step_that_may_be_forecast_has_a_time(make_engine: MakeEngine, frequency: str, last_day: str) -> None:
-    """Or else a single session at the end of time would fail all the others of its batch."""
+    """Otherwise one session at the end of time would fail all others in its batch."""
     registry = Registry([Model(shop_model("late", frequency))], "late")
     engine, grid = make_engine(registry=registry), Frequency.parse(frequency)
     last = int(np.datetime64(last_day, "ns").astype(np.int64))

@@ -132,7 +132,7 @@ def test_what_took_long_to_read_is_written_anew(
         one(engine, observe("a", value))
     entries = steps - 1
     assert _entries(any_redis, namespace) == entries
-    one(make_engine(), Request("a", horizon=HORIZON))  # a look writes nothing
+    one(make_engine(), Request("a", horizon=HORIZON))  # a read writes nothing
     assert _entries(any_redis, namespace) == entries
     outcome = one(make_engine(snapshot_every=1000), observe("a", values[-1]))
     assert _entries(any_redis, namespace) == (0 if is_rewritten else entries + 1)
@@ -145,7 +145,7 @@ def test_what_took_long_to_read_is_written_anew(
 
 
 def _entries(redis: RedisProcess, namespace: str) -> int:
-    """How many there are behind the snapshot of session a."""
+    """Return the number of entries after the snapshot of session a."""
     data = redis.client.get(f"{namespace}:default:a")
     assert isinstance(data, bytes)
     return len(decode("a", data).entries)
@@ -208,7 +208,7 @@ def test_a_closed_session_is_gone_on_every_replica_and_starts_afresh(make_engine
     for engine in (first, second):
         (result,) = engine.run({"a": [observe("a", 1.0, opening=None)]})["a"]
         refused(result, NotFound)
-    # The same first observation leads to the same tag; the copy of the old session must not be taken for the new one.
+    # The same first observation gives the same tag, but the old session's cached copy must not pass for the new one.
     third = make_engine()
     one(third, observe("a", 1.0))
     one(first, observe("b"))

@@ -1,4 +1,4 @@
-"""What the gates did in the last step that a request appended."""
+"""The gates of the last step that a request appended."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What goes wrong stays where it is: the session, the request, the copy in memory."""
+"""A failure stays confined to its session, request or cached state."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def test_a_session_that_cannot_be_read_can_be_closed(
     (result,) = engine.run({"a": [observe("a", 2.0)]})["a"]
     assert refused(result, PreconditionFailed).reason is Reason.MODEL_CHANGED
     (result,) = engine.run({"a": [Request("a", if_version=START, close=True)]})["a"]
-    refused(result, VersionMismatch)  # it is not of use, but it is read
+    refused(result, VersionMismatch)  # it is unusable, but it is read
     (result,) = engine.run({"b": [Request("b", if_version=START, close=True)]})["b"]
     refused(result, PreconditionFailed)
     assert one(engine, Request("a", close=True)).version == version_of([1.0])
@@ -80,7 +80,7 @@ def test_nothing_is_decided_on_what_was_not_committed(make_engine: MakeEngine, o
     results = engine.run(requests)
     for result in results["a"]:
         refused(result, Overloaded)
-    assert isinstance(results["b"][0], Outcome)  # closing is what makes room
+    assert isinstance(results["b"][0], Outcome)  # closing frees memory
     own_redis.client.config_set("maxmemory", 0)
     assert one(engine, Request("a")).version == version
 

@@ -1,4 +1,4 @@
-"""Gaps in time cost steps that nobody could count before: bounded for a session and for a batch."""
+"""Gaps in time add steps that are unknown at admission; they are limited per session and per batch."""
 
 import numpy as np
 from support.engines import MakeEngine
@@ -11,7 +11,7 @@ HOUR = 3_600_000_000_000
 
 
 def sparse(session_id: str, at: int, **others: object) -> Request:
-    """One value, 900 hours after the last one."""
+    """Append one value, 900 hours after the last one."""
     return Request(
         session_id, Opening("hourly"), np.array([1.0]), start_time=at * 900 * HOUR, **others  # type: ignore[arg-type]
     )  # fmt: skip
@@ -22,7 +22,7 @@ def test_a_session_of_many_gaps_takes_no_more_than_its_share_of_a_batch(make_eng
     requests = [sparse("a", at) for at in range(100)]
     results = engine.run({"a": requests})["a"]
     taken = [isinstance(result, Outcome) for result in results]
-    assert taken == sorted(taken, reverse=True)  # none overtakes one that was turned away
+    assert taken == sorted(taken, reverse=True)  # none overtakes a refused one
     last = max(at for at, was_taken in enumerate(taken) if was_taken)
     assert 0.9 * MAX_STEPS_A_SESSION < last * 900 < MAX_STEPS_A_SESSION
     assert all(isinstance(result, Overloaded) for result in results[last + 1 :])

@@ -1,4 +1,4 @@
-"""Whatever callers do through whichever replica, every session stands where its own history says."""
+"""Random histories over several replicas: every session matches its own history."""
 
 import uuid
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ BATCH = st.lists(
 
 @dataclass
 class Known:
-    """What one session must have taken."""
+    """The observations that one session must have taken."""
 
     values: list[float] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Known:
 
 
 class World:
-    """Three replicas on one Redis, of which one keeps nothing in memory, and what must be true of them."""
+    """Three replicas on one Redis, one of them without a cache, with their invariants."""
 
     def __init__(self, make_engine: MakeEngine) -> None:
         self.engines = [make_engine(snapshot_every=3, capacity=capacity) for capacity in (1, 100, 100)]
@@ -63,7 +63,7 @@ class World:
         closing = {name for name, deed, _ in batch if deed == "close"}
         for name, deed, values in batch:
             if name in closing and f"{self.prefix}-{name}" in requests:
-                continue  # the scheduler sends a close by itself
+                continue  # the scheduler sends a close alone
             request, check = self._expect(name, "close" if name in closing else deed, values)
             requests.setdefault(request.session_id, []).append(request)
             checks.setdefault(request.session_id, []).append(check)

@@ -1,4 +1,4 @@
-"""A request that is come to only after its caller has given up."""
+"""A request that the engine reaches only after its deadline."""
 
 import time
 

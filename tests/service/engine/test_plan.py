@@ -1,4 +1,4 @@
-"""The planner's rules, request by request, without a Redis and without a tensor."""
+"""The planner's rules, request by request, without Redis or tensors."""
 
 import time
 from dataclasses import replace
@@ -59,7 +59,7 @@ def refusal(standing: Standing | None, request: Request, kind: type[ServiceError
     plan = PLANNER.plan(standing, [request], **options)
     (decision,) = plan.decisions
     assert type(decision) is kind, decision
-    # Nothing of a refused request is left in the plan.
+    # A refused request leaves nothing in the plan.
     assert (plan.steps, plan.entries, plan.standing, plan.opened) == (0, [], standing, False)
     return decision
 

@@ -1,4 +1,4 @@
-"""Checks of a request against its model: the rows that come out, and the field that an error names."""
+"""Checks of a request against its model: the resulting rows, and the field that an error names."""
 
 import numpy as np
 import pytest

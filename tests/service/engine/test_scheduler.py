@@ -14,7 +14,7 @@ from statecast.v1.reasons import Reason
 
 
 def ticket(session_id: str, values: int = 0, *, wanted: bool = True, caller: str = "", **others: Any) -> Ticket:
-    """A ticket whose request costs one more than it has values."""
+    """Return a ticket whose request costs one more than its number of values."""
     request = Request(session_id, values=np.zeros(values), **others)
     return Ticket(request, lambda result: None, lambda: wanted, caller)
 
@@ -53,7 +53,7 @@ def test_bounds_leave_the_rest_for_the_next_batch() -> None:
     scheduler = Scheduler(BatchLimits(sessions=2, cost=10))
     for name, values in (("a", 3), ("a", 3), ("a", 3), ("b", 0), ("c", 0)):
         scheduler.submit(ticket(name, values))
-    assert sizes(scheduler.take()) == {"a": 3}  # the last one crosses the bound; nothing comes after it
+    assert sizes(scheduler.take()) == {"a": 3}  # the last one crosses the limit; nothing follows it
     assert sizes(scheduler.take()) == {"b": 1, "c": 1}
 
 
@@ -167,7 +167,7 @@ def test_who_cannot_be_answered_in_time_is_turned_away_at_once() -> None:
         batch = take(scheduler)
         batch.taken_at -= 0.1  # a batch of 10 takes 0.1 s, so 800 take 8 s
         scheduler.done(batch)
-    with pytest.raises(Overloaded, match="takes about") as caught:
+    with pytest.raises(Overloaded, match="would take about") as caught:
         scheduler.submit(ticket("late", caller="old", deadline=in_time))
     assert 1 < caught.value.retry_after_seconds <= 5
     scheduler.submit(ticket("late", caller="old", deadline=time.monotonic() + 20))
@@ -232,7 +232,7 @@ STEPS = st.lists(
 
 
 class Watched:
-    """A scheduler, and what must be true of it."""
+    """A scheduler with its invariants."""
 
     def __init__(self) -> None:
         self.scheduler = Scheduler(BatchLimits(sessions=2, cost=16, queued_requests=12))

@@ -1,4 +1,4 @@
-"""States in memory stay those of their own sessions."""
+"""Cached states stay with their own sessions."""
 
 import pytest
 from support.engines import MakeEngine, assert_close, expected, observe, one

@@ -1,4 +1,4 @@
-"""Models of symbols: whole numbers in, probabilities out."""
+"""Models of symbols: take whole numbers, forecast probabilities."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Several engines in threads of their own, over the same sessions."""
+"""Several engine threads over the same sessions."""
 
 import threading
 import time
@@ -86,7 +86,7 @@ def test_what_an_engine_knows_of_an_outage_that_is_over_strands_nobody(
     engine_threads = EngineThreads(scheduler, [engine], Metrics(), deliver)
 
     def delivered(*requests: Request) -> list[Result]:
-        """What came of the first request's batch, the others waiting meanwhile."""
+        """Return the results of the first request's batch, while the others wait."""
         scheduler.submit(Ticket(requests[0], lambda result: None))
         batch = scheduler.take()
         assert batch is not None
@@ -99,7 +99,7 @@ def test_what_an_engine_knows_of_an_outage_that_is_over_strands_nobody(
     own_redis.kill()
     assert len(delivered(observe("a", 2.0), observe("b", 1.0))) == 2
     own_redis.start()
-    (result,) = delivered(observe("a", 2.0, deadline=time.monotonic()), observe("b", 1.0))  # asks nothing of Redis
+    (result,) = delivered(observe("a", 2.0, deadline=time.monotonic()), observe("b", 1.0))  # needs nothing from Redis
     assert isinstance(result, DeadlinePassed)
     assert one(engine, observe("a", 2.0)).version == version_of([1.0, 2.0])
     engine_threads._threads.shutdown()
@@ -123,7 +123,7 @@ def test_a_session_in_a_batch_is_not_overwritten(make_engine: MakeEngine, monkey
     thread.start()
     assert begun.wait(20)
     with torch.inference_mode():
-        for number in range(5):  # enough for its row to be given to another, were it let go
+        for number in range(5):  # enough to reuse its row, if it were unpinned
             one(quick, observe(f"b-{number}", 100.0, -3.0))
     go_on.set()
     thread.join(20)

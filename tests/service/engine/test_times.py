@@ -1,4 +1,4 @@
-"""Requests whose rows have times of their own, and sessions that count days in a zone."""
+"""Requests with a time for each row, and sessions that count days in a zone."""
 
 from dataclasses import replace
 from typing import Any
@@ -46,7 +46,7 @@ def test_rows_with_times_are_the_same_history_as_one_request_each(make_engine: M
     assert together.version == apart.version
     assert (together.missing, apart.missing) == (5, 3)
     np.testing.assert_allclose(together.forecast.values, apart.forecast.values, rtol=1e-4, atol=1e-5)
-    # Another replica, which has to read the record, comes to the same.
+    # Another replica, which must read the record, gets the same result.
     again = one(make_engine(), Request("a", horizon=HORIZON))
     assert again.version == together.version
 
@@ -115,7 +115,7 @@ def test_a_wrong_clock_does_not_shut_a_session(make_engine: MakeEngine) -> None:
     (result,) = engine.run({"a": [hourly("a", [8760], [2.0], request_id=b"x")]})["a"]
     assert refused(result, PreconditionFailed).reason is Reason.TIME_AHEAD
     assert standing(one(engine, hourly("a", [1], [3.0]))).version.step == 2
-    # What was taken is a repetition, whatever the clock says now.
+    # A repeated request is recognised, whatever the clock says now.
     one(engine, hourly("a", [5], [3.0], request_id=b"y"))
     now = BEGIN - 1000 * HOUR
     assert one(engine, hourly("a", [5], [3.0], request_id=b"y")).replayed
@@ -137,7 +137,7 @@ def test_a_session_keeps_its_own_bound_and_zone(make_engine: MakeEngine, shop: R
 
 
 def test_days_in_a_zone_are_those_without_one(make_engine: MakeEngine, shop: Registry) -> None:
-    """Two years, in parts, on replicas that must read what others wrote, over four changes of the clocks."""
+    """Append two years in parts, over four clock changes, on replicas that must read each other's records."""
     engines = [make_engine(registry=shop, snapshot_every=every) for every in (1, 7, 1000)]
     days = pd.date_range("2023-01-01", periods=730).as_unit("ns").asi8
     local = BERLIN.instants(days)

@@ -1,4 +1,4 @@
-"""Model versions that come, change and go while a server runs."""
+"""Model versions that appear, change and disappear while a server runs."""
 
 import shutil
 import threading
@@ -34,9 +34,9 @@ POLL_SECONDS = 0.05
 MANY_POLLS_SECONDS = 0.5
 
 
-@cache  # one draw: the weights of a server that loads in another thread come from the same generator
+@cache  # one draw: a server that loads in another thread uses the same generator
 def trained(version: str, seed: int) -> Forecaster:
-    """A version of "tiny" with a head of its own: without training all heads are the same."""
+    """Return a version of "tiny" with its own head: untrained heads are all equal."""
     model = tiny_model(version=version, seed=seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -45,7 +45,7 @@ def trained(version: str, seed: int) -> Forecaster:
 
 
 class Place:
-    """A server on a models folder with version 1 of "tiny", and what tests do with the two."""
+    """A server and its models folder, which holds version 1 of "tiny"."""
 
     def __init__(self, redis: RedisProcess, folder: Path, namespace: str, poll_seconds: float = POLL_SECONDS) -> None:
         self.folder = folder
@@ -59,7 +59,7 @@ class Place:
         self.models: Any = ModelServiceStub(self.channel)
 
     def write(self, version: str, seed: int = 0, *, folder: str = "") -> Path:
-        """Put a version of "tiny" there as a whole."""
+        """Add a version of "tiny" to the folder atomically."""
         unseen = self.folder.with_name("unseen")
         save_model(trained(version, seed), unseen)
         place = self.folder / "tiny" / (folder or version)
@@ -74,7 +74,7 @@ class Place:
         await_true(lambda: self.versions() == list(versions))
 
     def step(self, session_id: str, version: str = "") -> pb.ForecastResponse:
-        """Three more observations and a forecast of a session that is opened if need be."""
+        """Append three observations to a session, opened if it does not exist, and forecast."""
         return self.sessions.Forecast(
             pb.ForecastRequest(
                 session_id=session_id,
@@ -161,7 +161,7 @@ def test_broken_weights_are_told_once_and_loaded_once_repaired(
     weights.write_bytes(good[:100])
     weights = broken.rename(broken.with_name("2")) / weights.name
     place.write("5", folder="4")
-    await_true(lambda: told(caplog, "tiny/2 cannot be loaded") >= 1 and told(caplog, "belongs into tiny/5/") == 1)
+    await_true(lambda: told(caplog, "tiny/2 cannot be loaded") >= 1 and told(caplog, "move the folder to tiny/5/") == 1)
     time.sleep(MANY_POLLS_SECONDS)
     assert told(caplog, "cannot be loaded") == 2
     assert place.versions() == ["1"]
@@ -179,11 +179,11 @@ def test_what_is_loaded_is_served_whatever_becomes_of_its_files(
     place.await_versions("2", "1")
     before = place.step("a")
     save_model(tiny_model("tiny", seed=5), place.folder / "tiny" / "1")
-    save_model(tiny_model("tiny"), place.folder / "base" / "1")  # the bundled one is another
+    save_model(tiny_model("tiny"), place.folder / "base" / "1")  # the bundled one is different
     await_true(lambda: told(caplog, "the files of model tiny version 1 have changed") == 1)
-    await_true(lambda: told(caplog, "model base version 1 is in the models folder now") == 1)
+    await_true(lambda: told(caplog, "model base version 1 is new in the models folder") == 1)
     shutil.rmtree(place.folder / "tiny" / "2")
-    await_true(lambda: told(caplog, "model tiny version 2 has gone") == 1)
+    await_true(lambda: told(caplog, "model tiny version 2 was removed") == 1)
     time.sleep(MANY_POLLS_SECONDS)
     assert place.step("b").forecast == before.forecast
     assert place.step("a").version.step == 6
@@ -301,14 +301,14 @@ def test_hidden_folders_are_no_models_at_the_start_either(tmp_path: Path) -> Non
     registry = load_registry(tmp_path, "tiny", torch.device("cpu"))
     assert [str(model) for model in registry] == ["base version 1", "tiny version 1"]
     save_model(tiny_model(), tmp_path / "tiny" / "2")
-    with pytest.raises(StartupError, match="calls itself tiny version 1, so it belongs into tiny/1/"):
+    with pytest.raises(StartupError, match="describes tiny version 1; move the folder to tiny/1/"):
         load_registry(tmp_path, "tiny", torch.device("cpu"), require_all=True)
 
 
 def test_one_broken_version_at_the_start_leaves_the_others_served(
     make_place: MakePlace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Sessions of it wait until its files are mended; `open` without a version takes what is loaded."""
+    """Its sessions are unavailable until its files are repaired; `open` without a version takes a loaded one."""
     before = make_place()
     before.write("2", seed=1)
     before.await_versions("2", "1")

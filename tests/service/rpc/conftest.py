@@ -12,7 +12,7 @@ from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 
 @pytest.fixture(scope="session", params=[0, 2], ids=["alone", "with workers"])
 def server(request: pytest.FixtureRequest, any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerThread]:
-    """What travels is the same, whichever process speaks gRPC."""
+    """The wire format is the same with and without gRPC workers."""
     settings = Settings(redis_url=any_redis.url, models=models_folder, namespace="shared", workers=request.param)
     thread = ServerThread(settings)
     yield thread

@@ -1,4 +1,4 @@
-"""Every request is counted once, with how it ended, in whatever call it travels."""
+"""Every request is counted once with its outcome, whether alone, in a frame or on a stream."""
 
 import asyncio
 from collections import Counter
@@ -36,7 +36,7 @@ def request(session_id: str = "a", *values: float, horizon: int = 0, **others: A
 
 
 class Seen:
-    """A server of its own, and its counters."""
+    """A separate server and its counters."""
 
     def __init__(self, server: ServerThread) -> None:
         self.server = server
@@ -48,7 +48,7 @@ class Seen:
         return [sample for family in families for sample in family.samples if sample.name == name]
 
     def counts(self) -> Counts:
-        """What is above 0, by kind, code and reason."""
+        """Return the counters above 0, by kind, code and reason."""
         found: Counts = Counter()
         for sample in self.samples("statecast_requests_total"):
             if sample.value:
@@ -56,7 +56,7 @@ class Seen:
         return found
 
     def timed(self) -> dict[str, int]:
-        """How many of each kind were timed."""
+        """Return the number of timed requests of each kind."""
         samples = self.samples("statecast_request_seconds_count")
         return {sample.labels["kind"]: int(sample.value) for sample in samples if sample.value}
 
@@ -111,7 +111,7 @@ def test_requests_of_a_forecast_call_by_what_they_ask_for(
             request("a", 2.0, horizon=2, request_id="2"),
             request("a", horizon=2, request_id="3"),
             request("a", request_id="4"),
-            request("a", 2.0, horizon=2, request_id="2"),  # a repetition is a request, too
+            request("a", 2.0, horizon=2, request_id="2"),  # a repeated request counts, too
             request("a", 1.0, horizon=2000, request_id="5"),
             request("", 1.0, request_id="6"),
             pb.ForecastRequest(session_id="none", horizon=1, request_id="7"),

@@ -1,4 +1,4 @@
-"""Responses that are written by hand are read as what they hold, by the generated code."""
+"""The generated code decodes hand-encoded responses correctly."""
 
 import numpy as np
 import pytest

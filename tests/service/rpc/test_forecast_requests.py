@@ -1,4 +1,4 @@
-"""What a request costs, before and after it is read."""
+"""A request's cost, before and after decoding."""
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -35,7 +35,7 @@ def test_covariates_and_explanations_cost_time_and_memory() -> None:
 
 
 def test_times_are_read_only_if_they_can_be_those_of_the_values() -> None:
-    """A time takes two bytes on the wire, and many times as long to read as a value."""
+    """A time takes two bytes on the wire, but much longer to decode than a value."""
     message = pb.ForecastRequest(session_id="a", observations=observations(1, 2))
     message.observations.times.extend(Timestamp() for _ in range(3))
     with pytest.raises(InvalidRequest, match="3 times are more than the 2 values") as caught:

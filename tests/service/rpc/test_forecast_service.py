@@ -1,4 +1,4 @@
-"""The wire with raw stubs, as a caller in any language meets it."""
+"""ForecastService over raw stubs, as a client in any language uses it."""
 
 import math
 from pathlib import Path
@@ -237,7 +237,7 @@ def test_what_is_no_message_is_refused(channel: grpc.Channel) -> None:
     call: Any = channel.unary_unary("/statecast.v1.ForecastService/Forecast")
     code, status = failure(lambda: call(b"\x0a\x02\xff\xfe"))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert "not a message" in status.message
+    assert "cannot be decoded" in status.message
 
 
 def test_closing_under_a_version_that_does_not_hold_is_aborted(stub: ForecastServiceStub, session_id: str) -> None:

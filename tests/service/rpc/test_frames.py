@@ -1,4 +1,4 @@
-"""Requests that come together: each for itself, and none past an earlier one of its session."""
+"""Frames: requests are answered separately, and none overtakes an earlier one of its session."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a call leaves behind when it fails: as little of it as can be, since looking for garbage is put off."""
+"""A failed call leaves few reference cycles, since garbage collection is rare."""
 
 import gc
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ CALLS = 20
 
 @pytest.fixture
 def garbage() -> Iterator[list[object]]:
-    """What only a search for garbage would find."""
+    """Collect the objects that only a garbage collection would free."""
     gc.collect()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)

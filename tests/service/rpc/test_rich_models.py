@@ -1,4 +1,4 @@
-"""Over the wire: what models may take beside values, and give beside quantiles."""
+"""Covariates, categories, symbols and gates over the wire."""
 
 import math
 import re

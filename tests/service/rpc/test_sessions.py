@@ -1,4 +1,4 @@
-"""Sessions over the wire: gone with a reason, regressed, listed, forked."""
+"""Sessions over the wire: closed, expired, regressed, listed and forked."""
 
 import time
 import uuid
@@ -32,7 +32,7 @@ def look(stub: ForecastServiceStub, session_id: str) -> forecast_pb2.Session:
 
 
 def test_options_of_any_length_are_read_and_only_short_ones_remembered() -> None:
-    unknown = b"\xfa\x3f" + b"\x80\x08" + 1024 * b"x"  # a field that nobody knows, number 127
+    unknown = b"\xfa\x3f" + b"\x80\x08" + 1024 * b"x"  # an unknown field, number 127
     for _ in range(2):
         options = forecast_pb2.OpenOptions.FromString(forecast_pb2.OpenOptions(model="a").SerializeToString() + unknown)
         before = sessions._remembered.cache_info()
@@ -67,7 +67,7 @@ def test_an_expired_session_is_said_to_have_expired(stub: ForecastServiceStub, s
     request = pb.ForecastRequest(session_id=session_id, observations=observations(3))
     code, status = failure(lambda: stub.Forecast(request))
     assert (code, reason(status)) == (grpc.StatusCode.NOT_FOUND, "SESSION_EXPIRED")
-    # Whoever has seen it does not get a fresh one by accident, even if every request says `open`.
+    # A caller that has seen it gets no new one by accident, even if every request has `open`.
     code, status = failure(lambda: observe(stub, session_id, 3, last_seen=seen))
     assert (code, reason(status)) == (grpc.StatusCode.NOT_FOUND, "SESSION_EXPIRED")
     anew = observe(stub, session_id, 3, open=options)
@@ -98,10 +98,10 @@ def test_a_session_that_lost_what_was_acknowledged_says_so(
     code, status = failure(lambda: observe(stub, session_id, 4, last_seen=newer))
     assert (code, reason(status)) == (grpc.StatusCode.ABORTED, "SESSION_REGRESSED")
     assert detail(status, forecast_pb2.Version) == older
-    # It goes on for those who saw only what is left ...
+    # It continues for callers who saw only what is left ...
     observe(stub, session_id, 5, last_seen=older)
     observe(stub, session_id, 6)
-    # ... and stays lost for those who saw more, even when it is beyond that step again.
+    # ... and stays lost for those who saw more, even once it is beyond that step again.
     code, status = failure(lambda: observe(stub, session_id, 7, last_seen=newer))
     assert (code, reason(status)) == (grpc.StatusCode.ABORTED, "SESSION_REGRESSED")
     assert look(stub, session_id).version.step == 4

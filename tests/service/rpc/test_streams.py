@@ -22,7 +22,7 @@ from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 
 
 class Stream:
-    """A stream whose frames are sent one by one."""
+    """Open a stream whose frames are sent one by one."""
 
     def __init__(self, stub: ForecastServiceStub) -> None:
         self._frames: queue.SimpleQueue[pb.ForecastStreamRequest | None] = queue.SimpleQueue()

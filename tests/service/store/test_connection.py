@@ -1,4 +1,4 @@
-"""What is wrong with the address of Redis is said without its password."""
+"""Errors about the URL of Redis do not reveal its password."""
 
 import pytest
 import redis
@@ -58,8 +58,11 @@ def test_two_passwords_are_one_too_many() -> None:
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (redis.AuthenticationError("Authentication required."), "asks for a password"),
-        (redis.AuthenticationError("WRONGPASS invalid username-password pair or user is disabled."), "does not take"),
+        (redis.AuthenticationError("Authentication required."), "requires a password"),
+        (
+            redis.AuthenticationError("WRONGPASS invalid username-password pair or user is disabled."),
+            "rejects this user and password",
+        ),
         (
             redis.ConnectionError("[SSL: WRONG_VERSION_NUMBER] wrong version number"),
             "write redis:// instead of rediss://",

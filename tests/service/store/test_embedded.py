@@ -42,7 +42,7 @@ def test_one_that_a_killed_server_left_behind_is_taken_over() -> None:
         pid = client(orphan).info("server")["process_id"]
         assert orphan._lock is not None
         orphan._stopping.set()
-        orphan._lock.close()  # what the system does for a killed server
+        orphan._lock.close()  # as the kernel does for a killed server
         heir = EmbeddedRedis(folder)
         heir.start()
         assert client(heir).info("server")["process_id"] == pid
@@ -52,7 +52,7 @@ def test_one_that_a_killed_server_left_behind_is_taken_over() -> None:
 
 
 def is_another(embedded: EmbeddedRedis, pid: int) -> bool:
-    """Whether it answers, and is not the process that it was."""
+    """Return True if Redis answers from a new process."""
     try:
         return bool(client(embedded).info("server")["process_id"] != pid)
     except redis.ConnectionError:
@@ -90,7 +90,7 @@ def test_it_is_watched_on_after_a_time_without_file_descriptors(monkeypatch: pyt
 
 
 def answers(embedded: EmbeddedRedis) -> bool:
-    """Whether its Redis is there and has read its file."""
+    """Return True if its Redis runs and has loaded its file."""
     try:
         return embedded._answers()
     except redis.RedisError:
@@ -105,7 +105,7 @@ def test_two_never_run_on_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         first = embedded._running()
         assert first is not None
         client(embedded).set("key", "value")
-        embedded.socket.unlink()  # as whoever tidies up does
+        embedded.socket.unlink()  # as a cleanup job might
         await_true(lambda: answers(embedded))
         assert not first.is_running() or first.status() == psutil.STATUS_ZOMBIE
         assert client(embedded).get("key") == b"value"
@@ -121,7 +121,7 @@ def test_one_server_at_a_time_uses_a_folder() -> None:
     with short_folder() as folder:
         first = EmbeddedRedis(folder)
         first.start()
-        with pytest.raises(StartupError, match="another server uses data-dir"):
+        with pytest.raises(StartupError, match="is in use by another server"):
             EmbeddedRedis(folder).start()
         first.stop()
 
@@ -155,5 +155,5 @@ def test_no_log_is_named_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(embedded, "redis_binary", lambda: "/bin/false")
     with short_folder() as folder, pytest.raises(StartupError) as caught:
         EmbeddedRedis(folder).start()
-    assert "status 1; it wrote no log, so see whether '/bin/false' runs at all" in str(caught.value)
+    assert "status 1; it wrote no log, so check that '/bin/false' runs at all" in str(caught.value)
     assert "redis.log" not in str(caught.value)

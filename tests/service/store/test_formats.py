@@ -1,6 +1,6 @@
-"""Records of format 3, as servers before format 4 wrote them, are read, and written so again.
+"""Records of format 3, which servers before format 4 wrote, are read, and written in that format.
 
-`records/format_3.json` was made by such a server: old and new replicas share a Redis while they are being replaced.
+Such a server made `records/format_3.json`: old and new replicas share a Redis during an upgrade.
 """
 
 import base64
@@ -27,7 +27,7 @@ def record_of(name: str) -> bytes:
 
 
 def written_again(name: str, data: bytes) -> bytes:
-    """The record as this server writes it."""
+    """Return the record as this server writes it."""
     record = decode(name, data)
     first = encode_snapshot(name, record.snapshot, bytes(STAMP_BYTES))
     stamps = [data[len(first) - STAMP_BYTES : len(first)]]
@@ -54,7 +54,7 @@ def test_an_old_record_is_read_and_written_byte_for_byte(name: str) -> None:
 
 
 def test_a_new_server_goes_on_with_old_records_and_writes_such(any_redis: RedisProcess, tmp_path: Path) -> None:
-    """What it appends, and what it writes anew, old replicas can read."""
+    """Old replicas can read the entries and snapshots that it writes."""
     settings = Settings(
         redis_url=any_redis.url, models=write_rich_models(tmp_path), namespace="old-records", snapshot_every=2
     )

@@ -109,8 +109,8 @@ def test_another_format_is_named(case: tuple[str, Snapshot, list[Entry], bytes])
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (b"\x03\x01\x00x", "a newer server has written it, with the option 3"),
-        (b"\x01\xff\x00Europe/Berlin", "an option is longer than all of them"),
+        (b"\x03\x01\x00x", "option 3 is unknown, so a newer server wrote it"),
+        (b"\x01\xff\x00Europe/Berlin", "an option is longer than the record"),
         (b"\x02\x01\x00x", "not readable"),
         (b"\x01\x02\x00\xff\xff", "not readable"),
         (b"\x01", "not readable"),

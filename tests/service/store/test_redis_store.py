@@ -28,7 +28,7 @@ def put(store: Store, session_id: str, stamp: bytes, ttl_ms: int = 60_000) -> No
 
 
 def load(store: Store, *session_ids: str) -> list[bytes | None]:
-    """The records alone."""
+    """Return the records without their lifetimes."""
     return [stored and stored.data for stored in store.load(session_ids)]
 
 
@@ -103,7 +103,7 @@ def test_an_expired_session_takes_nothing_but_a_new_one_in_its_place(
     assert store.commit([Commit("a", Operation.CHECK, STAMPS[1], tombstone_ms=1_000)]) == {"a": Verdict.DONE}
     anew = Commit("a", Operation.REPLACE, STAMPS[1], b"anew" + STAMPS[2], 90_000)
     assert store.commit([anew]) == {"a": Verdict.DONE}
-    every_redis.client.persist(f"{namespace}:default:a")  # what never expires has not expired
+    every_redis.client.persist(f"{namespace}:default:a")  # a key without a lifetime has not expired
     assert store.commit([Commit("a", Operation.CHECK, STAMPS[2], tombstone_ms=10_000)]) == {"a": Verdict.DONE}
     assert store.load(["a"]) == [(b"anew" + STAMPS[2], -1)]
 
@@ -133,7 +133,7 @@ def test_a_redis_turned_replica_costs_only_its_own_connection(every_redis: Redis
     client = connect(every_redis.url, 2.0)
     store = Store(client, namespace)
     put(store, "a", STAMPS[1])
-    busy = client.connection_pool.get_connection()  # another engine's, in the middle of something
+    busy = client.connection_pool.get_connection()  # another engine's, in the middle of a request
     busy.send_command("PING")  # type: ignore[no-untyped-call]
     every_redis.client.replicaof("127.0.0.1", "1")
     try:
@@ -212,7 +212,7 @@ def test_a_redis_that_became_a_replica_is_left(own_redis: RedisProcess) -> None:
 
 @pytest.fixture
 def limited(own_redis: RedisProcess) -> redis.Redis:
-    """A connection of a user whose rights a test may take away."""
+    """A connection of a user whose rights a test may revoke."""
     own_redis.set_user("limited", "on", "nopass", "~*", "+@all")
     return connect(f"unix://limited:x@{own_redis.socket}", 1.0)
 
@@ -239,7 +239,7 @@ def test_a_right_that_is_taken_away_is_a_refusal_not_an_outage(
 
 
 def test_a_password_that_is_changed_is_an_outage(own_redis: RedisProcess, limited: redis.Redis) -> None:
-    """It may be changed back, or the server restarted with the new one."""
+    """The old password may be restored, or the server restarted with the new one."""
     store = Store(limited, "limited")
     put(store, "a", STAMPS[1])
     own_redis.set_user("limited", "resetpass", ">new")

@@ -1,4 +1,4 @@
-"""A Redis that cannot do what the server needs is refused at the start, with what it lacks."""
+"""The server refuses to start on a Redis that lacks what it needs, and names what is missing."""
 
 import re
 import socket
@@ -55,7 +55,7 @@ def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
 
 @pytest.fixture
 def with_rule(own_redis: RedisProcess) -> str:
-    """The URL of a user who is allowed what the documentation says, and nothing else."""
+    """Return the URL of a user with exactly the documented rights."""
     rule = acl_rule("statecast").split()
     own_redis.set_user("server", "on", ">secret", "resetkeys", "-@all", *rule)
     return f"unix://server:secret@{own_redis.socket}"
@@ -87,20 +87,20 @@ def test_several_are_named_together(own_redis: RedisProcess, with_rule: str) -> 
 
 def test_keys_that_are_not_allowed_are_named(own_redis: RedisProcess, with_rule: str) -> None:
     own_redis.set_user("server", "resetkeys", "~other:*")
-    assert "touch the keys statecast:*" in refused(with_rule)
+    assert "access the keys statecast:*" in refused(with_rule)
 
 
 def test_a_replica_is_refused(own_redis: RedisProcess) -> None:
     own_redis.client.replicaof("127.0.0.1", "1")
     for allow_volatile in (False, True):
-        assert "is a read-only replica; name its primary" in refused(own_redis.url, allow_volatile=allow_volatile)
+        assert "is a read-only replica; use its primary" in refused(own_redis.url, allow_volatile=allow_volatile)
     own_redis.client.replicaof("no", "one")
     check(own_redis.url)
 
 
 @pytest.fixture
 def listening() -> Iterator[tuple[RedisProcess, int]]:
-    """A Redis on a port of this machine, as a node of a cluster if a test wants that."""
+    """Start a Redis on a local port, optionally as a cluster node."""
     port = free_port()
     with short_folder() as folder:
         process = RedisProcess(
@@ -113,11 +113,11 @@ def listening() -> Iterator[tuple[RedisProcess, int]]:
 def test_a_node_of_a_cluster_is_refused() -> None:
     with short_folder() as folder:
         binary = next(iter(redis_binaries().values()))
-        # The nodes of a cluster speak to one another on the port 10,000 above.
+        # Cluster nodes talk to each other on the port 10,000 above.
         port = next(port for port in iter(free_port, None) if port + 10_000 < 65_536)
         process = RedisProcess(binary, folder, "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes")
         try:
-            assert "is a node of a cluster" in refused(process.url)
+            assert "is a cluster node" in refused(process.url)
         finally:
             process.stop()
 
@@ -127,9 +127,9 @@ def test_the_wrong_kind_of_connection_is_told(listening: tuple[RedisProcess, int
     assert "write redis:// instead of rediss://" in refused(f"rediss://127.0.0.1:{port}")
     process.client.config_set("requirepass", "secret")
     message = refused(f"redis://127.0.0.1:{port}")
-    assert "asks for a password" in message
+    assert "requires a password" in message
     assert "HELLO" not in message
-    assert "does not take this user and password" in refused(f"redis://:wrong@127.0.0.1:{port}")
+    assert "rejects this user and password" in refused(f"redis://:wrong@127.0.0.1:{port}")
     check(f"redis://:secret@127.0.0.1:{port}")
 
 

@@ -12,27 +12,27 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LAYOUT = (
-    click.option("--id", help="Column that tells series apart; unique_id if there is one."),
-    click.option("--time", default="ds", show_default=True, help="Column of times."),
-    click.option("--no-time", is_flag=True, help="There are no times; only position counts."),
+    click.option("--id", help="Column with the id of each series; by default unique_id, if there is one."),
+    click.option("--time", default="ds", show_default=True, help="Column with the times."),
+    click.option("--no-time", is_flag=True, help="The file has no times; only the order of rows counts."),
     click.option("--target", multiple=True, default=("y",), show_default=True,
-                 help="Column to forecast; repeat it for several."),
+                 help="Column to forecast; repeat for several."),
 )  # fmt: skip
 _KNOWN = (
-    click.option("--covariate", multiple=True, help="Column that is known ahead, such as a price."),
-    click.option("--category", multiple=True, help="Column with one text for each series."),
+    click.option("--covariate", multiple=True, help="Column whose future is known, such as a price."),
+    click.option("--category", multiple=True, help="Column with one text per series."),
 )
 _WRITING = (
-    click.option("--wide", is_flag=True, help="Each column beside the time is a series of its own."),
-    click.option("--time-format", help="How times are written: as for strptime, or epoch_s, _ms, _us, _ns."),
-    click.option("--time-zone", default="", help="Zone of the times, such as Europe/Berlin or +01:00; theirs, or UTC, "
-                 "if not given."),
+    click.option("--wide", is_flag=True, help="Every column except the time is a series."),
+    click.option("--time-format", help="Format of the times: as for strptime, or epoch_s, _ms, _us, _ns."),
+    click.option("--time-zone", default="", help="Zone of the times, such as Europe/Berlin or +01:00; by default "
+                 "their own, or UTC."),
     click.option("--delimiter", default=",", show_default=True,
-                 help="What stands between the columns of a CSV file; one character, or tab."),
+                 help="Column separator of a CSV file: one character, or tab."),
     click.option("--decimal", default=".", show_default=True, help="Decimal point of numbers in a CSV file."),
-    click.option("--thousands", default="", help="What groups their digits by three, such as '.'."),
-    click.option("--frequency", help="Time between two rows as a pandas alias; inferred if not given."),
-    click.option("--rows", type=click.IntRange(min=1), help="Read only the first rows of each series."),
+    click.option("--thousands", default="", help="Thousands separator of numbers in a CSV file, such as '.'."),
+    click.option("--frequency", help="Time between two rows as a pandas alias; inferred by default."),
+    click.option("--rows", type=click.IntRange(min=1), help="Read only this many rows of each series."),
     click.option("--until", help="Read only up to this time, inclusive."),
 )  # fmt: skip
 

@@ -27,9 +27,9 @@ _models_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     default="models",
     show_default=True,
-    help="Folder of models, as of `statecast serve --models`.",
+    help="Folder of models, as for `statecast serve --models`.",
 )
-_threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores by default.")
+_threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default all cores.")
 
 
 def _guarded(work: Callable[[], None]) -> None:
@@ -50,7 +50,7 @@ def _guarded(work: Callable[[], None]) -> None:
 @click.command()
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @config_option(what="options")
-@click.option("--model", required=True, help="The model's name; its next version is made.")
+@click.option("--model", required=True, help="Name of the model; training makes its next version.")
 @_models_option
 @data_options
 @click.option("--horizon", type=click.IntRange(min=1), help="Longest forecast in steps; by default about a season.")
@@ -58,7 +58,7 @@ def _guarded(work: Callable[[], None]) -> None:
     "--lag",
     type=click.IntRange(min=1),
     multiple=True,
-    help="Season in steps; repeat it for several. By default what frequency and data show.",
+    help="Season in steps; repeat for several. By default taken from the frequency or the data.",
 )
 @click.option(
     "--cell", type=click.Choice(("lstm", "gru", "rnn")), default="lstm", show_default=True, help="Recurrent cell."
@@ -76,25 +76,27 @@ def _guarded(work: Callable[[], None]) -> None:
 @click.option(
     "--validation-rows",
     type=click.IntRange(min=1),
-    help="Last rows of each series to choose the weights on; by default an eighth, at most 20 horizons.",
+    help="Rows held back from the end of each series to choose the weights; by default an eighth, at most 20 horizons.",
 )
-@click.option("--refit", is_flag=True, help="Train once more on all rows, those held back included.")
+@click.option("--refit", is_flag=True, help="Train once more on all rows, including those held back.")
 @click.option(
-    "--updates", type=click.IntRange(min=1), default=3000, show_default=True, help="Updates of the weights at most."
+    "--updates", type=click.IntRange(min=1), default=3000, show_default=True, help="Most updates of the weights."
 )
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=1e-6, max=1.0),
     default=2e-3,
     show_default=True,
-    help="Learning rate at its highest.",
+    help="Peak learning rate.",
 )
 @click.option(
     "--work-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of checkpoints, kept until the training is done; by default in the user's cache.",
+    help="Folder for checkpoints while training runs; by default in the user's cache.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of weights and order.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the weights and of the order of the data."
+)
 @_threads_option
 def train(data: Path, model: str, models: Path, threads: int | None, **options: Any) -> None:
     """Train a model on DATA, a CSV or Parquet file in long format: unique_id, ds, y.
@@ -146,16 +148,16 @@ def _show(table: Any) -> None:
 @config_option(what="options")
 @_models_option
 @data_options
-@click.option("--horizon", type=click.IntRange(min=1), help="Steps ahead; the model's horizon by default.")
-@click.option("--windows", type=click.IntRange(min=1), default=10, show_default=True, help="Forecasts of each series.")
-@click.option("--step", type=click.IntRange(min=1), help="Steps from one cut-off to the next; the horizon by default.")
-@click.option("--first-cutoff", type=int, help="Rows seen at the first cut-off; negative counts from the end.")
+@click.option("--horizon", type=click.IntRange(min=1), help="Steps ahead; by default the model's horizon.")
+@click.option("--windows", type=click.IntRange(min=1), default=10, show_default=True, help="Forecasts per series.")
+@click.option("--step", type=click.IntRange(min=1), help="Steps from one cut-off to the next; by default the horizon.")
+@click.option("--first-cutoff", type=int, help="Rows before the first cut-off; a negative number counts from the end.")
 @click.option(
     "--season",
     type=click.IntRange(min=1),
-    help="Season of scaled scores and of the naive forecast, in steps; by default the data's, else the model's.",
+    help="Season for scaled scores and the naive forecast, in steps; by default the data's, else the model's.",
 )
-@click.option("--auto-ets", is_flag=True, help="Also AutoETS, which takes about half a second a forecast.")
+@click.option("--auto-ets", is_flag=True, help="Compare with AutoETS too; about half a second per forecast.")
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.json and the pictures."
 )

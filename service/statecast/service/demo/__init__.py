@@ -1,1 +1,1 @@
-"""`statecast demo`: a server forecasts live data, is killed, and goes on where it was."""
+"""The command `statecast demo`: a server forecasts live data, is killed, and resumes where it was."""

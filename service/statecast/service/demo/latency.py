@@ -1,4 +1,4 @@
-"""Latency quantiles out of a Prometheus histogram."""
+"""Reads latency quantiles from a Prometheus histogram."""
 
 import math
 import urllib.request
@@ -10,7 +10,7 @@ HISTOGRAM = "grpc_server_handling_seconds"
 
 
 def read_latency(metrics_url: str, method: str, levels: Sequence[float]) -> tuple[int, list[float]]:
-    """How many calls of `method` the server has handled, and the quantiles of their latency in seconds."""
+    """Return the number of calls of `method` that the server has handled, and their latency quantiles in seconds."""
     with urllib.request.urlopen(metrics_url, timeout=5) as response:
         text = response.read().decode()
     buckets = sorted(
@@ -23,7 +23,7 @@ def read_latency(metrics_url: str, method: str, levels: Sequence[float]) -> tupl
 
 
 def _quantile(buckets: list[tuple[float, float]], level: float) -> float:
-    """The quantile as Prometheus' histogram_quantile gives it: linear within its bucket."""
+    """Return the quantile as Prometheus' histogram_quantile does: linear within its bucket."""
     rank = level * buckets[-1][1] if buckets else 0.0
     lower, below = 0.0, 0.0
     for upper, count in buckets:

@@ -1,4 +1,4 @@
-"""The demo's picture: history and fan chart, one panel a session."""
+"""Draws the demo's picture: history and fan chart, one panel per session."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the demo streams: this machine's own telemetry, or series of a file."""
+"""Data that the demo streams: this machine's telemetry, or series from a file."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ LONGEST_SAMPLE_SECONDS = 0.5
 MAX_NAME_CHARACTERS = 60
 MOST_SERIES = 4
 LIVE_ROWS = 400
-"""How many rows of a file are streamed one by one; what lies before is history, appended at once."""
+"""Rows of a file to stream one by one; earlier ones are history, appended at once."""
 
 
 class SourceError(Exception):
@@ -25,9 +25,9 @@ class SourceError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """Series to stream, one session each: first its history, then `expected` samples of all of them, or about.
+    """Series to stream, one session each: first its history, then about `expected` samples of all of them.
 
-    `max_ahead_seconds` is that of the sessions: 0 for any time, None for the server's default.
+    `max_ahead_seconds` applies to the sessions: 0 for no limit, None for the server's default.
     """
 
     title: str
@@ -39,7 +39,7 @@ class Source:
 
 
 def telemetry(seconds: float) -> Source:
-    """Four series about this machine, ten samples a second for `seconds`."""
+    """Return four series about this machine, with ten samples a second for `seconds`."""
     units = {"cpu": "%", "memory": "MiB in use", "network": "KiB/s", "disk": "KiB/s"}
     expected = round(seconds / SAMPLE_SECONDS)
     return Source("this machine's telemetry", units, {}, islice(_telemetry_samples(), expected), expected)
@@ -51,7 +51,7 @@ def _telemetry_samples() -> Iterator[Mapping[str, float]]:
     while True:
         time.sleep(max(0.0, before + SAMPLE_SECONDS - time.monotonic()))
         now, cpu, network_now, disk_now = time.monotonic(), psutil.cpu_percent(), _network_bytes(), _disk_bytes()
-        if now - before < LONGEST_SAMPLE_SECONDS:  # longer ones tell of the demo's own pause
+        if now - before < LONGEST_SAMPLE_SECONDS:  # longer ones show the demo's own pause
             yield {
                 "cpu": cpu,
                 "memory": psutil.virtual_memory().used / 2**20,
@@ -67,12 +67,12 @@ def _network_bytes() -> int:
 
 
 def _disk_bytes() -> int:
-    counters = psutil.disk_io_counters()  # None where the system tells nothing, as in some containers
+    counters = psutil.disk_io_counters()  # None where the system reports nothing, as in some containers
     return int(counters.read_bytes + counters.write_bytes) if counters else 0
 
 
 def recorded(file: str, panel: Panel) -> Source:
-    """The first series and targets of a panel; the last rows of each are streamed side by side.
+    """Return the first series and targets of a panel; the last rows of each are streamed together.
 
     Raises:
         SourceError: A series is too short.
@@ -80,7 +80,7 @@ def recorded(file: str, panel: Panel) -> Source:
     values = [series.values[:, 0] for series in panel.by_target().series[:MOST_SERIES]]
     shortest = min(map(len, values))
     if shortest < 2:
-        raise SourceError(f"{file}: the shortest series has {shortest} row; the demo needs two at least")
+        raise SourceError(f"{file}: the shortest series has {shortest} row; the demo needs at least two")
     live = min(LIVE_ROWS, shortest // 2)
     names = _names(panel)[: len(values)]
     history = {name: each[:-live] for name, each in zip(names, values, strict=True)}
@@ -90,7 +90,7 @@ def recorded(file: str, panel: Panel) -> Source:
 
 
 def _names(panel: Panel) -> list[str]:
-    """What the session of each series and target is called: no two the same."""
+    """Return a unique session name for each series and target."""
     if len(panel.series) == 1:
         names = [_printable(target) for target in panel.targets]
     else:
@@ -100,5 +100,5 @@ def _names(panel: Panel) -> list[str]:
 
 
 def _printable(name: str) -> str:
-    """The name as a session can bear it and a line can show it."""
+    """Return the name without unprintable characters, shortened to fit a line."""
     return "".join(character for character in name if character.isprintable())[:MAX_NAME_CHARACTERS] or "series"

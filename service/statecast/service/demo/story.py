@@ -1,4 +1,4 @@
-"""The demo's story: stream, kill, go on, draw."""
+"""Plays the demo: stream, kill the server, resume, draw."""
 
 import time
 from collections.abc import Mapping
@@ -22,12 +22,12 @@ QUIET_LINE_SECONDS = 2.0
 
 
 class DemoFailed(Exception):
-    """A session did not go on as it should have; the message names it."""
+    """A session did not resume as it should have; the message names it."""
 
 
 @dataclass
 class _Track:
-    """What the demo knows about one session."""
+    """One session, with the values sent to it and its latest forecast."""
 
     session: Session
     history: list[float]
@@ -37,7 +37,7 @@ class _Track:
 
 @dataclass
 class _Stage:
-    """Everything on stage: server, client, sessions."""
+    """The demo's server, client and sessions."""
 
     console: Console
     server: LocalServer
@@ -50,7 +50,7 @@ def tell(source: Source, output: Path) -> None:
     """Play the demo and write its picture to `output`.
 
     Raises:
-        DemoFailed: if a session did not go on where it was.
+        DemoFailed: if a session did not resume where it was.
         ServerFailed: if the server does not start.
     """
     console = Console(highlight=False, soft_wrap=True)
@@ -81,7 +81,7 @@ def _open(stage: _Stage) -> None:
 
 
 def _stream(stage: _Stage, samples: int | None) -> None:
-    """Send samples one by one, all sessions in one call; `samples` None for all that are left."""
+    """Send samples one by one, all sessions in one call; None sends all that are left."""
     taken, spoken_at = 0, time.monotonic()
     with Live(console=stage.console, refresh_per_second=8, transient=False) as live:
         live_table = stage.console.is_terminal
@@ -99,7 +99,7 @@ def _stream(stage: _Stage, samples: int | None) -> None:
 
 
 def _step(stage: _Stage, sample: Mapping[str, float]) -> float:
-    """One observation of every session; how many milliseconds the answer took."""
+    """Send one observation of every session; return the milliseconds until the answer."""
     started = time.perf_counter()
     forecasts = stage.client.step_many(
         [(stage.tracks[name].session, value) for name, value in sample.items()], horizon=HORIZON
@@ -128,15 +128,15 @@ def _kill_and_go_on(stage: _Stage) -> None:
 
 def _compare(name: str, before: Forecast, after: Forecast) -> None:
     if after.version != before.version:
-        raise DemoFailed(f"session {name!r} stood at {before.version} and now at {after.version}")
+        raise DemoFailed(f"session {name!r} was at {before.version} before the restart, and now is at {after.version}")
     if not np.allclose(after.values, before.values, rtol=1e-4, atol=1e-4, equal_nan=True):
-        raise DemoFailed(f"session {name!r} forecasts something else after the restart")
+        raise DemoFailed(f"session {name!r} gives another forecast after the restart")
 
 
 def _finish(stage: _Stage, output: Path) -> None:
     for name, track in stage.tracks.items():
         if track.forecast is None or track.forecast.version.step != len(track.history):
-            raise DemoFailed(f"session {name!r} took {len(track.history)} observations but stands elsewhere")
+            raise DemoFailed(f"session {name!r} took {len(track.history)} observations but is at another step")
     steps = sum(len(track.history) for track in stage.tracks.values())
     stage.console.print(f"{steps} observations sent, {steps} taken: none lost, none twice")
     calls, (p50, p99) = read_latency(stage.server.metrics_url, "ForecastMany", (0.5, 0.99))

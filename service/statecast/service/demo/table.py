@@ -1,4 +1,4 @@
-"""The live table: one row a session."""
+"""The demo's live table: one row per session."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Row:
-    """What the table shows of one session."""
+    """One session's row of the table."""
 
     session: str
     step: int
@@ -25,7 +25,7 @@ class Row:
 
 
 def table(rows: Sequence[Row], units: Mapping[str, str]) -> Table:
-    """The rows as a table for the terminal."""
+    """Return the rows as a table for the terminal."""
     result = Table(header_style="bold", expand=False)
     for heading in ("session", "step", "version tag", "observed", "next (median)", "80% band", "answer"):
         result.add_column(heading, justify="left" if heading in ("session", "version tag") else "right")

@@ -1,7 +1,6 @@
-"""Where calls come in: a gRPC server in this process, or with --workers several in processes of their own.
+"""gRPC transport: in the engine process, or with --workers in separate worker processes.
 
-transport.py is the gRPC server in either case, standard.py its health and reflection, and inside.py puts it into the
-engine's process. With workers front.py is what runs in each of their processes, and link.py what goes between it and
-the engine's process, where fronts.py starts and replaces workers, and calls.py answers what they pass on.
-(engine/threads.py is the engine's threads.)
+transport.py is the gRPC server and standard.py its health and reflection services. inside.py runs them in the engine
+process. With workers, front.py runs in each worker process, and link.py is its protocol with the engine process. There
+fronts.py starts and replaces workers, and calls.py answers the calls that they forward.
 """

@@ -1,4 +1,4 @@
-"""Calls that come over a link from a process that speaks gRPC: each is answered as if it had come directly."""
+"""Answers calls that a gRPC worker forwards over a link, as if they had arrived directly."""
 
 import asyncio
 import math
@@ -15,7 +15,7 @@ from statecast.service.rpc.status import to_status
 
 
 class Calls:
-    """All calls under way over one link."""
+    """All calls in flight over one link."""
 
     def __init__(self, methods: Sequence[Method], link: Link) -> None:
         self._methods = methods
@@ -23,10 +23,10 @@ class Calls:
         self._under_way: dict[int, tuple[asyncio.Task[None], _Context]] = {}
 
     def received(self, kind: int, number: int, body: bytes) -> None:
-        """Take what the link has received about a call."""
+        """Handle a message about a call."""
         if kind == Kind.CALL:
             self._begin(number, body)
-        elif (found := self._under_way.get(number)) is not None:  # else it has ended meanwhile
+        elif (found := self._under_way.get(number)) is not None:  # else it has already ended
             task, context = found
             if kind == Kind.CANCEL:
                 task.cancel()
@@ -34,7 +34,7 @@ class Calls:
                 context.received(kind, body)
 
     def cancel(self) -> None:
-        """Nobody waits for any of them any more."""
+        """Cancel all calls: the worker has gone."""
         for task, _ in self._under_way.values():
             task.cancel()
 
@@ -52,7 +52,7 @@ class Calls:
     async def _answer(self, number: int, method: Method, data: bytes, context: "_Context") -> None:
         try:
             answered = await method.answer(None if method.is_stream else method.decode(data), context)
-        except Exception as error:  # a defect of ours; somebody waits all the same
+        except Exception as error:  # a bug; the caller still needs an answer
             answered = to_status(error)
         if isinstance(answered, status_pb2.Status):
             self._link.send(Kind.STATUS, number, answered.SerializeToString())
@@ -61,7 +61,7 @@ class Calls:
 
 
 class _Context:
-    """A call as its method sees it; see rpc.methods.Context."""
+    """A forwarded call; implements rpc.methods.Context."""
 
     def __init__(self, peer: str, deadline: float) -> None:
         self._peer = peer
@@ -75,7 +75,7 @@ class _Context:
 
 
 class _Stream(_Context):
-    """A call with messages in both directions; see rpc.methods.StreamContext."""
+    """A forwarded stream; implements rpc.methods.StreamContext."""
 
     def __init__(self, peer: str, deadline: float, link: Link, number: int, method: Method) -> None:
         super().__init__(peer, deadline)

@@ -1,7 +1,7 @@
-"""A process that speaks gRPC for the engine's process: python -m statecast.service.edge.front DESCRIPTOR.
+"""A gRPC worker process: python -m statecast.service.edge.front DESCRIPTOR.
 
-It takes calls and passes their bytes on, over the socket of that file descriptor, without looking into them. It ends
-when the engine's process does, or is silent for too long: then its callers should go to another server.
+It forwards the bytes of each call over the socket with that file descriptor, without parsing them. It exits when the
+engine process exits or is silent for too long, so that clients move to another server.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from statecast.service.errors import StartupError
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 MOST_UNANSWERED = 5
-"""How often in a row the engine's process is asked, about once a second, whether it is there."""
+"""Unanswered pings to the engine process in a row, about one a second, before the worker exits."""
 NUMBERS = 2**32
-"""Of calls; whichever had the same one before has long ended."""
+"""Call numbers wrap around here; by then the call that had the same number has ended."""
 
 
 class Front:
-    """One end of the link, with the calls that are under way over it."""
+    """The worker's end of the link, with the calls in flight over it."""
 
     def __init__(self) -> None:
         self._link = Link(self._received, lambda: os._exit(0))
@@ -42,7 +42,7 @@ class Front:
         self._told: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
 
     async def run(self, descriptor: int) -> None:
-        """Serve until told to stop."""
+        """Serve until the engine process sends STOP."""
         loop = asyncio.get_running_loop()
         await loop.create_unix_connection(lambda: self._link, sock=socket.socket(fileno=descriptor))
         watch = asyncio.ensure_future(self._watch())
@@ -60,7 +60,7 @@ class Front:
         watch.cancel()
 
     async def _start(self, hello: dict[str, Any]) -> str:
-        """Why it does not serve; empty if it does."""
+        """Start serving; return an error message, empty on success."""
         handlers = {
             path: self._stream(number) if is_stream else self._unary(number)
             for number, (path, is_stream) in enumerate(hello["methods"])
@@ -80,7 +80,7 @@ class Front:
     def _received(self, kind: int, number: int, body: bytes) -> None:
         if kind in (Kind.HELLO, Kind.IS_READY, Kind.LEAVE, Kind.STOP):
             self._told.put_nowait((kind, body))
-        elif (call := self._calls.get(number)) is not None:  # else its caller has gone
+        elif (call := self._calls.get(number)) is not None:  # else its caller has disconnected
             call.received(kind, body)
 
     def _unary(self, method: int) -> Handler:
@@ -90,7 +90,7 @@ class Front:
             unary = self._calls[number] = _Unary()
             try:
                 self._call(number, method, context, request)
-                del request  # it may be large, and the answer may take its time
+                del request  # it may be large, and the answer slow
                 answer = await unary.answer
             except asyncio.CancelledError:
                 self._link.send(Kind.CANCEL, number)
@@ -131,7 +131,7 @@ class Front:
 
 
 class _Unary:
-    """A call that waits for its answer."""
+    """A unary call that waits for its answer."""
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[bytes | status_pb2.Status] = asyncio.get_running_loop().create_future()
@@ -142,7 +142,7 @@ class _Unary:
 
 
 class _Stream:
-    """A call with messages in both directions, in each of which the other end has a say in how many."""
+    """A bidirectional stream, with flow control in both directions."""
 
     def __init__(self, link: Link, number: int, context: Context) -> None:
         self._link = link
@@ -158,7 +158,7 @@ class _Stream:
             self._incoming.put_nowait((kind, body))
 
     async def carry(self) -> status_pb2.Status | None:
-        """To its end; how it failed, or None."""
+        """Forward messages until the call ends; return its error status, or None."""
         reader = asyncio.ensure_future(self._read())
         try:
             while True:
@@ -188,10 +188,10 @@ async def _serve(descriptor: int) -> None:
 
 
 def main() -> NoReturn:
-    """Serve for the process at the other end of a socket, which decides when this one ends."""
+    """Serve until the engine process, at the other end of the socket, says stop."""
     for number in LEFT_TO_THE_ENGINE:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_ENGINE)  # blocked is how it was started
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_ENGINE)  # the parent process blocked them
     asyncio.run(_serve(int(sys.argv[1])))
     os._exit(0)
 

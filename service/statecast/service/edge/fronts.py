@@ -1,4 +1,4 @@
-"""Processes that speak gRPC for this one, so that it has its time, and Python's lock, for the engine."""
+"""Starts and replaces gRPC worker processes, which leave this process and its GIL to the engine."""
 
 import asyncio
 import dataclasses
@@ -19,21 +19,21 @@ log = logging.getLogger(__name__)
 
 READY_SECONDS = 30.0
 AGAIN_SECONDS = 1.0
-"""How long to wait before a process that has ended is replaced."""
+"""Delay before a worker that exited is replaced."""
 MOST_SILENT = 10
-"""How often in a row, about once a second, a process gives no sign of life before it is killed, and so replaced."""
+"""Silent checks in a row, about one a second, before a worker is killed and replaced."""
 STOP_SECONDS = 5.0
-"""How long to wait, beyond the time given to the calls in flight, before a process is killed."""
+"""Wait beyond the grace period before a worker is killed."""
 
 
 class Fronts:
-    """So many processes, which share a port; one that ends is replaced."""
+    """A fixed number of worker processes that share a port; one that exits is replaced."""
 
     def __init__(self, place: Place, methods: Mapping[str, Method], count: int) -> None:
-        """Take the place.
+        """Reserve the port.
 
         Raises:
-            StartupError: if it cannot be had.
+            StartupError: if the server cannot listen there.
         """
         self._claimed = claim(place)
         self.port = int(self._claimed.getsockname()[1])
@@ -45,10 +45,10 @@ class Fronts:
         self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Start all of them; they serve from now on.
+        """Start all workers and wait until they serve.
 
         Raises:
-            StartupError: if one cannot.
+            StartupError: if one cannot serve.
         """
         fronts = [_Front(self._place, self._methods) for _ in range(self._count)]
         self._running.update(fronts)
@@ -60,20 +60,20 @@ class Fronts:
         self._keepers = [asyncio.ensure_future(self._keep(front)) for front in fronts]
 
     async def set_ready(self, is_ready: bool) -> None:
-        """Let them say whether the services are ready."""
+        """Set the readiness that the workers' health service reports."""
         self._is_ready = is_ready
         for front in self._running:
             front.set_ready(is_ready)
 
     async def leave(self) -> None:
-        """Let them say NOT_SERVING, and go on; whichever ends now is not replaced."""
+        """Report NOT_SERVING but keep serving; a worker that exits from now on is not replaced."""
         for keeper in self._keepers:
             keeper.cancel()
         for front in self._running:
             front.leave()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Take no more calls, give those in flight some time, and end."""
+        """Accept no more calls, let those in flight finish within the grace period, and stop the workers."""
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*(front.stop(grace_seconds) for front in self._running))
@@ -83,7 +83,7 @@ class Fronts:
     async def _keep(self, front: "_Front") -> None:
         while True:
             status = await front.ended()
-            log.error("a process that speaks gRPC has ended with status %d; its callers have to call again", status)
+            log.error("a gRPC worker exited with status %d; its clients must retry while it is replaced", status)
             self._running.discard(front)
             await asyncio.sleep(AGAIN_SECONDS)
             front = _Front(self._place, self._methods)
@@ -92,12 +92,12 @@ class Fronts:
                 await front.start()
                 front.set_ready(self._is_ready)
             except StartupError as error:
-                log.error("it cannot be replaced yet: %s", error)
+                log.error("the gRPC worker could not be replaced, trying again: %s", error)
                 await front.stop(0.0)
 
 
 class _Front:
-    """One process, from this end."""
+    """One worker process, as the engine process sees it."""
 
     def __init__(self, place: Place, methods: Mapping[str, Method]) -> None:
         hello = {
@@ -112,29 +112,29 @@ class _Front:
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start it; it serves from now on.
+        """Start the worker and wait until it serves.
 
         Raises:
-            StartupError: if it cannot.
+            StartupError: if it cannot serve.
         """
         try:
             self._process, ours = await _spawn()
             await asyncio.get_running_loop().create_unix_connection(lambda: self._link, sock=ours)
         except OSError as error:
-            raise StartupError(f"no process can be started that speaks gRPC: {error.strerror}") from error
+            raise StartupError(f"cannot start a gRPC worker: {error.strerror}; use fewer --workers") from error
         self._link.send(Kind.HELLO, 0, self._hello)
         try:
             problem = await asyncio.wait_for(asyncio.shield(self._ready), READY_SECONDS)
         except TimeoutError:
-            problem = "a process that is to speak gRPC does not start"
+            problem = f"a gRPC worker is not ready after {READY_SECONDS:g} s; use fewer --workers"
         if problem:
             raise StartupError(problem)
         self._watch = asyncio.ensure_future(self._kill_if_silent())
 
     async def _kill_if_silent(self) -> None:
-        """New connections would go on coming to a process that hangs; without it they come to the others."""
+        """Kill a worker that hangs, so that new connections go to the others."""
         await self._link.silence(MOST_SILENT, ask=False)
-        log.error("a process that speaks gRPC hangs, and is killed")
+        log.error("a gRPC worker hangs; killing it")
         self._kill()
 
     def _kill(self) -> None:
@@ -142,7 +142,7 @@ class _Front:
             self._process.kill()
 
     async def ended(self) -> int:
-        """Its exit status, once it has one."""
+        """Wait for the process to exit; return its exit status."""
         return await self._process.wait() if self._process else 0
 
     def set_ready(self, is_ready: bool) -> None:
@@ -156,7 +156,7 @@ class _Front:
         try:
             await asyncio.wait_for(self.ended(), grace_seconds + STOP_SECONDS)
         except TimeoutError:
-            log.warning("a process that speaks gRPC did not stop in time, and is killed")
+            log.warning("a gRPC worker did not stop in time; killing it")
             self._kill()
             await self.ended()
         self._link.close()
@@ -173,14 +173,14 @@ class _Front:
         if self._watch is not None:
             self._watch.cancel()
         if not self._ready.done():
-            self._ready.set_result("a process that is to speak gRPC has ended")
+            self._ready.set_result("a gRPC worker exited before it was ready")
         self._calls.cancel()
 
 
 async def _spawn() -> tuple[asyncio.subprocess.Process, socket.socket]:
-    """A process that speaks gRPC, and this end of the socket to it."""
+    """Start a worker process; return it and this end of the socket to it."""
     ours, theirs = socket.socketpair()
-    # Until it says otherwise itself it must not end by a signal that all processes get.
+    # Until the worker ignores these signals itself, it must not die of one sent to the whole process group.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_ENGINE)
     try:
         with theirs:

@@ -1,4 +1,4 @@
-"""gRPC in the engine's own process: nothing to pass on, and Python's lock to share."""
+"""Runs gRPC in the engine process: nothing to forward, but both share the GIL."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -14,10 +14,10 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 def inside(place: Place, methods: Mapping[str, Method]) -> Transport:
-    """A gRPC server in this process that serves these methods, by path.
+    """Return a gRPC server in this process for these methods, by path.
 
     Raises:
-        StartupError: if the place cannot be had.
+        StartupError: if the server cannot listen there.
     """
     resolve(place)
     return Transport(place, {path: _handler(method) for path, method in methods.items()})
@@ -26,7 +26,7 @@ def inside(place: Place, methods: Mapping[str, Method]) -> Transport:
 def _handler(method: Method) -> Handler:
     async def call(request: Any, context: Context) -> bytes | None:
         answer = method.answer(request, context)
-        del request  # an aborted call keeps this frame until garbage is looked for
+        del request  # an aborted call keeps this frame alive until the next garbage collection
         answered = await answer
         if isinstance(answered, status_pb2.Status):
             await refuse(context, answered)

@@ -1,4 +1,4 @@
-"""What travels between the engine's process and one that speaks gRPC: messages over a socket, in both directions."""
+"""The protocol between the engine process and a gRPC worker: messages over a socket, in both directions."""
 
 import asyncio
 import signal
@@ -7,57 +7,57 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import cast
 
-_HEADER = struct.Struct("<IBI")  # bytes that follow the header, kind, number of the call
-CALL_HEADER = struct.Struct("<HdH")  # number of the method, deadline on the clock of time.monotonic, bytes of the peer
+_HEADER = struct.Struct("<IBI")  # bytes after the header, kind, call number
+CALL_HEADER = struct.Struct("<HdH")  # method number, deadline by time.monotonic, bytes of the peer
 LEFT_TO_THE_ENGINE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals to which a front does nothing by itself, also where all processes get them."""
+"""Signals that a worker ignores: the engine process handles them and stops its workers."""
 READ_AHEAD = 1
-"""Messages of a stream that may be under way in either direction, and have not been taken."""
+"""Messages of a stream that may be in flight in each direction before the receiver takes one."""
 ASK_SECONDS = 1.0
-"""How often a front asks the engine whether it is there."""
+"""Interval between checks that the other end is alive."""
 SENT_AT_ONCE = 256 * 1024
-"""Bytes, about: what comes together up to there is copied together, and beyond it nothing waits for more."""
+"""Bytes, about: messages up to this size are joined into one write; more are written at once."""
 
 
 class Kind(IntEnum):
-    """What a message of a link is about."""
+    """Message types of a link."""
 
     HELLO = 1
-    """To the front: where to listen, and the methods there are, in JSON."""
+    """To the worker: the address to listen on and the methods, in JSON."""
     READY = 2
-    """To the engine: the front serves. Or it does not, and why."""
+    """To the engine: empty if the worker serves, else its error message."""
     CALL = 3
     """To the engine: CALL_HEADER, the peer, and the request of a unary call."""
     MESSAGE = 4
-    """One of a stream's messages."""
+    """One message of a stream."""
     TAKEN = 5
-    """A message of a stream was taken: there is room for another."""
+    """The receiver took a message of a stream: there is room for another."""
     END = 6
-    """To the engine: the caller has no more to send."""
+    """To the engine: the caller has sent its last message."""
     CANCEL = 7
-    """To the engine: nobody waits any more."""
+    """To the engine: the caller has gone."""
     ANSWER = 8
-    """To the front: a unary call's response, or the good end of a stream."""
+    """To the worker: a unary call's response, or the successful end of a stream."""
     STATUS = 9
-    """To the front: how a call failed, a google.rpc.Status."""
+    """To the worker: a failed call's google.rpc.Status."""
     LEAVE = 10
-    """To the front: say NOT_SERVING."""
+    """To the worker: report NOT_SERVING."""
     STOP = 11
-    """To the front: end within so many seconds, a number in JSON."""
+    """To the worker: stop, with a grace period in seconds as JSON."""
     ARE_YOU_THERE = 12
-    """To the engine, every now and then."""
+    """To the engine: a ping."""
     HERE_I_AM = 13
-    """To the front, in answer."""
+    """To the worker: the answer to a ping."""
     IS_READY = 14
-    """To the front: say whether the services are ready, in JSON."""
+    """To the worker: the readiness to report, a boolean in JSON."""
 
 
 Received = Callable[[int, int, bytes], None]
-"""Takes a message: its kind, the number of its call, and what it holds."""
+"""Receives a message: its kind, call number and body."""
 
 
 class Link(asyncio.Protocol):
-    """One end. What is sent in one round of the event loop goes out together; `received_bytes` have come so far."""
+    """One end of the link. Messages sent in one event loop iteration are written together."""
 
     def __init__(self, received: Received, lost: Callable[[], None]) -> None:
         self._received = received
@@ -72,7 +72,7 @@ class Link(asyncio.Protocol):
         self._has_room.set()
 
     def send(self, kind: Kind, call: int = 0, *parts: bytes) -> None:
-        """Send a message; where nobody is any more, do nothing."""
+        """Send a message; do nothing if the other end has gone."""
         if not self._unsent:
             self._loop.call_soon(self._flush)
         length = sum(map(len, parts))
@@ -83,25 +83,25 @@ class Link(asyncio.Protocol):
             self._flush()
 
     async def room(self) -> None:
-        """Wait while the other end is far behind."""
-        while not self._has_room.is_set():  # whoever was first may have filled it again
+        """Wait while the send buffer is full."""
+        while not self._has_room.is_set():  # another waiter may have filled it again
             await self._has_room.wait()
 
     @property
     def backlog_bytes(self) -> int:
-        """What has been sent and waits in this process."""
+        """Bytes sent that are still buffered in this process."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     @property
     def gone_bytes(self) -> int:
-        """What has been sent and has left this process."""
+        """Bytes sent that have left this process."""
         return self._sent_bytes - self.backlog_bytes
 
     async def silence(self, most: int, *, ask: bool) -> None:
-        """Wait until the other end gives no sign of life `most` times in a row, about a second each.
+        """Wait until the other end is silent in `most` checks in a row, about one a second.
 
-        A sign is what it sends, and that it takes what waits for it: being far behind is no reason. Times are counted,
-        and not seconds, so that a pause of both ends is not taken for a silence of one.
+        It is alive if it sends bytes or reads buffered ones, however slowly. Checks are counted, not seconds, so that a
+        pause of the whole machine does not count as silence.
         """
         silent = 0
         while silent < most:
@@ -113,7 +113,7 @@ class Link(asyncio.Protocol):
             silent = 0 if is_alive else silent + 1
 
     def close(self) -> None:
-        """Send what is to be sent, and end."""
+        """Flush unsent messages and close the socket."""
         self._flush()
         if self._transport is not None:
             self._transport.close()
@@ -128,24 +128,24 @@ class Link(asyncio.Protocol):
             self._transport.write(part)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Keep the transport."""
         self._transport = cast("asyncio.WriteTransport", transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The other end has gone."""
+        """Handle the end of the connection."""
         self._has_room.set()
         self._lost()
 
     def pause_writing(self) -> None:
-        """The other end is far behind."""
+        """Make senders wait: the send buffer is full."""
         self._has_room.clear()
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """Let senders continue: the send buffer has room."""
         self._has_room.set()
 
     def data_received(self, data: bytes) -> None:
-        """Hand on every message that is complete."""
+        """Deliver every complete message."""
         self.received_bytes += len(data)
         incoming, at = self._incoming, 0
         incoming += data

@@ -1,6 +1,6 @@
-"""The services that tools expect of any gRPC server: its health, and what it has to offer.
+"""The standard gRPC health and reflection services.
 
-Streams of theirs end when the server does, which would otherwise wait for callers who wait for the server.
+Their streams end when the server stops; otherwise the server and its callers would wait for each other.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """grpc.health.v1.Health: the empty name tells whether the server is up, a service's whether it is ready."""
+    """grpc.health.v1.Health: the empty name reports liveness, a service name reports readiness."""
 
     def __init__(self, services: Iterable[str]) -> None:
         self._services = {"", *services}
@@ -29,7 +29,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self._changed = asyncio.Event()
 
     def tell(self, *, is_up: bool | None = None, is_ready: bool | None = None, has_ended: bool = False) -> None:
-        """Tell all who watch what has changed; None leaves it as it is. Watches last until this has ended."""
+        """Change the status and notify watchers; None keeps a value. `has_ended` ends all watches."""
         self._is_up = self._is_up if is_up is None else is_up
         self._is_ready = self._is_ready if is_ready is None else is_ready
         self._has_ended |= has_ended
@@ -37,13 +37,13 @@ class Health(health_pb2_grpc.HealthServicer):
         changed.set()
 
     async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:
-        """Tell how a service is."""
+        """Return the status of a service."""
         if request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service; the empty name checks the server")
         return HealthCheckResponse(status=self._status(request.service))
 
     async def Watch(self, request: HealthCheckRequest, context: Context) -> None:
-        """Tell how a service is, and again when that changes."""
+        """Send the status of a service, and again whenever it changes."""
         told: int | None = None
         while not self._has_ended or told is None:
             changed, now = self._changed, self._status(request.service)
@@ -54,7 +54,7 @@ class Health(health_pb2_grpc.HealthServicer):
                 await changed.wait()
         if told != (now := self._status(request.service)):
             await context.write(HealthCheckResponse(status=now))
-        await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is leaving")
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
     def _status(self, service: str) -> Any:
         if service not in self._services:
@@ -64,17 +64,17 @@ class Health(health_pb2_grpc.HealthServicer):
 
 
 class Reflection(reflection.aio.ReflectionServicer):
-    """grpc.reflection.v1.ServerReflection, and v1alpha, whose messages are the same, until the server has `ended`."""
+    """grpc.reflection.v1.ServerReflection, and v1alpha with equal messages, until `ended` is set."""
 
     def __init__(self, services: Iterable[str], ended: asyncio.Event) -> None:
         super().__init__(services)
         self._ended = ended
 
-    # An asynchronous generator, as in the library; its type stubs say otherwise.
+    # An asynchronous generator, as in the library; its type stubs are wrong.
     async def ServerReflectionInfo(  # type: ignore[override]
         self, request_iterator: AsyncIterator[Any], context: Context
     ) -> AsyncIterator[Any]:
-        """Answer requests until the caller has no more, or the server ends."""
+        """Answer requests until the caller ends the stream or the server stops."""
         answers: Any = super().ServerReflectionInfo(self._until_the_end(request_iterator), context)
         async for answer in answers:
             yield answer
@@ -97,7 +97,7 @@ class Reflection(reflection.aio.ReflectionServicer):
 
 
 class Standard:
-    """Both of them, for these services."""
+    """Health and reflection for these services."""
 
     def __init__(self, services: Iterable[str], server: grpc.aio.Server) -> None:
         self._health, self._ended = Health(services), asyncio.Event()
@@ -114,21 +114,21 @@ class Standard:
         server.add_generic_rpc_handlers((handler,))
 
     def set_ready(self, is_ready: bool) -> None:
-        """Say whether the services are ready."""
+        """Set the readiness that health reports."""
         self._health.tell(is_ready=is_ready)
 
     def leave(self) -> None:
-        """Say NOT_SERVING from now on."""
+        """Report NOT_SERVING from now on."""
         self._health.tell(is_up=False)
 
     def end(self) -> None:
-        """End their streams."""
+        """End all health and reflection streams."""
         self._health.tell(is_up=False, has_ended=True)
         self._ended.set()
 
 
 def _describe_v1() -> None:
-    """Make the library's description of v1alpha one of v1, too, for those who ask what that service is."""
+    """Register a description of v1, derived from the library's v1alpha, so that reflection can describe itself."""
     file = FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     text = text_format.MessageToString(file).replace("v1alpha", "v1")
@@ -136,5 +136,5 @@ def _describe_v1() -> None:
 
 
 async def _next(messages: AsyncIterator[Any]) -> Any:
-    """The next message, or None if there is none."""
+    """Return the next message, or None at the end."""
     return await anext(messages, None)

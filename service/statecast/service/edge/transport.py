@@ -1,4 +1,4 @@
-"""The gRPC server: it knows where to listen, and not what its methods do."""
+"""The gRPC server: address, transport options, health and reflection. It knows nothing of what its methods do."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ DETAILS_KEY = "grpc-status-details-bin"
 
 @dataclass(frozen=True)
 class Place:
-    """Where to listen: port 0 is any free one; with others that share it, what comes goes to one of them."""
+    """The address to listen on; port 0 picks a free one. The kernel spreads connections over servers that share it."""
 
     host: str
     port: int
@@ -36,27 +36,27 @@ class Place:
 
 
 class Transport:
-    """A gRPC server with these methods, by path; created in the event loop that it is to run in."""
+    """A gRPC server with these methods, by path. Create it in the event loop that runs it."""
 
     def __init__(self, place: Place, handlers: Mapping[str, Handler]) -> None:
         """Listen, but answer nothing yet.
 
         Raises:
-            StartupError: if the place cannot be had.
+            StartupError: if the server cannot listen there.
         """
         self._server = grpc.aio.server(
             options=[
-                ("grpc.so_reuseport", int(place.is_shared)),  # a second server on the port is a mistake, not a helper
+                ("grpc.so_reuseport", int(place.is_shared)),  # else a second server could take the port by mistake
                 ("grpc.max_receive_message_length", place.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
-                # A burst of calls waits its turn to be admitted or turned away; beyond, the transport drops them.
+                # A burst of calls waits to be admitted or refused; beyond these limits the transport drops calls.
                 ("grpc.server.max_pending_requests", 100_000),
                 ("grpc.server.max_pending_requests_hard_limit", 200_000),
-                # Clients may ask every other second whether the server is still there.
+                # Clients may send a keepalive ping every other second.
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
                 ("grpc.http2.max_ping_strikes", 0),
                 ("grpc.keepalive_permit_without_calls", 1),
-                # Callers that have vanished give back what they hold.
+                # Close connections of clients that have vanished, to free what they hold.
                 ("grpc.keepalive_time_ms", 20_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.http2.ping_timeout_ms", 10_000),
@@ -70,19 +70,19 @@ class Transport:
             raise cannot_listen(place) from error
 
     async def start(self) -> None:
-        """Answer, and say so to whoever asks for its health."""
+        """Start answering calls."""
         await self._server.start()
 
     async def set_ready(self, is_ready: bool) -> None:
-        """Say whether the services are ready; all is answered in any case."""
+        """Set the readiness that health reports; calls are answered in any case."""
         self._standard.set_ready(is_ready)
 
     async def leave(self) -> None:
-        """Go on answering, but say NOT_SERVING."""
+        """Report NOT_SERVING but keep answering."""
         self._standard.leave()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Take no more calls, and give those in flight some time."""
+        """Accept no more calls, and let those in flight finish within the grace period."""
         self._standard.end()
         await self._server.stop(grace_seconds)
 
@@ -96,10 +96,10 @@ class _Handlers(grpc.GenericRpcHandler):
 
 
 def resolve(place: Place) -> tuple[socket.AddressFamily, Any]:
-    """The first address of the place, as sockets know it.
+    """Return the address family and socket address of the place.
 
     Raises:
-        StartupError: if the host is none.
+        StartupError: if its host cannot be resolved.
     """
     try:
         family, _, _, _, where = socket.getaddrinfo(place.host or None, place.port, type=socket.SOCK_STREAM)[0]
@@ -110,15 +110,15 @@ def resolve(place: Place) -> tuple[socket.AddressFamily, Any]:
 
 
 def claim(place: Place) -> socket.socket:
-    """A socket that keeps the place for those who share it, and for nobody else, for as long as it is open.
+    """Return a socket that reserves the port, while it is open, for servers that share it.
 
     Raises:
-        StartupError: if the place cannot be had.
+        StartupError: if the server cannot listen there.
     """
     family, where = resolve(place)
     claimed = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # What is left of connections of an earlier server is no reason not to.
+        # Connections of an earlier server in TIME_WAIT must not block the port.
         claimed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         claimed.bind(where)
     except OSError as error:
@@ -130,28 +130,28 @@ def claim(place: Place) -> socket.socket:
 
 
 def cannot_listen(place: Place) -> StartupError:
-    """The error of a place where no server can listen, as trying once more shows it."""
+    """Return the error for a place where no server can listen; binding once more finds the cause."""
     family, where = resolve(place)
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(where)
-            number = errno.EADDRINUSE  # it was a moment ago
+            number = errno.EADDRINUSE  # in use a moment ago
         except OSError as error:
             number = error.errno or 0
     why = {
         errno.EADDRINUSE: "another process listens there; stop it, or choose another --port",
-        errno.EADDRNOTAVAIL: f"{place.host} is no address of this machine; choose one, or 0.0.0.0 for all, by --host",
+        errno.EADDRNOTAVAIL: f"{place.host} is not an address of this machine; set --host, or 0.0.0.0 for all",
         errno.EACCES: "this user may not listen on ports below 1024; choose another --port",
     }.get(number, os.strerror(number))
-    return StartupError(f"port {address(place.host, place.port)} cannot be had: {why}")
+    return StartupError(f"cannot listen on {address(place.host, place.port)}: {why}")
 
 
 def address(host: str, port: int) -> str:
-    """As gRPC writes it."""
+    """Format host and port as gRPC does."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def refuse(context: "grpc.aio.ServicerContext[Any, Any]", status: status_pb2.Status) -> NoReturn:
-    """End a call with a status and its details."""
+    """Abort a call with a status and its details."""
     await context.abort(STATUS_CODES[status.code], status.message, ((DETAILS_KEY, status.SerializeToString()),))

@@ -1,1 +1,1 @@
-"""The synchronous core: requests in, batches through load, advance and commit, outcomes out."""
+"""The synchronous core: turns requests into batches, runs each through load, advance and commit, returns outcomes."""

@@ -1,4 +1,4 @@
-"""Who may queue: bounded by number, by bytes, by the caller's share, and by whether the answer can come in time."""
+"""Admission control: limits the queue by requests, by bytes, by each caller's share and by the expected wait."""
 
 import math
 import time
@@ -10,36 +10,37 @@ from statecast.service.errors import Overloaded
 from statecast.v1.reasons import Reason
 
 SHARE = 4
-"""A caller may queue this many times the room that is left, so that a single one never takes it all (dynamic
-thresholds, Choudhury and Hahne 1998): alone it has four fifths."""
+"""A caller may queue at most this many times the room left, so a caller alone gets four fifths of the queue.
+
+These are dynamic thresholds (Choudhury and Hahne 1998)."""
 MARGIN = 1.5
-"""So many times the estimated wait must be left to a request: work for an answer that comes too late is for nobody."""
+"""A request needs this many times its estimated wait before its deadline; a late answer would be wasted work."""
 RETRY_AFTER_SECONDS = (0.05, 5.0)
-"""The shortest and the longest pause that is asked of a caller who is turned away."""
+"""Shortest and longest retry delay for a refused request."""
 SMOOTHING = 0.2
 
 
 @dataclass(slots=True)
 class Pace:
-    """How long full batches take, which are what a queue is emptied in; nothing until there was one."""
+    """Moving averages of the time and cost of full batches; 0 until there was one."""
 
     batch_seconds: float = 0.0
     batch_cost: float = 0.0
 
     def note(self, seconds: float, cost: int) -> None:
-        """Take note of a full batch."""
+        """Record a full batch."""
         share = SMOOTHING if self.batch_cost else 1.0
         self.batch_seconds += share * (seconds - self.batch_seconds)
         self.batch_cost += share * (cost - self.batch_cost)
 
     def cost_within(self, seconds: float, most: int) -> int:
-        """The cost of a batch that takes about so long; at most `most`, and not so little that batching is in vain."""
+        """Return the cost of a batch of about `seconds`: at most `most`, at least a sixteenth of it."""
         if not self.batch_cost:
             return most
         return min(most, max(most // 16, int(seconds / self.batch_seconds * self.batch_cost)))
 
     def seconds(self, cost: int) -> float:
-        """About how long until the batch is done in which a line of that cost ends."""
+        """Estimate the seconds until the last batch of a queue of this cost is done."""
         if not self.batch_cost:
             return 0.0
         batches = cost / self.batch_cost
@@ -48,7 +49,7 @@ class Pace:
 
 @dataclass(slots=True)
 class Caller:
-    """What one caller has queued, its sessions whose turn can come, and what it has been given so far."""
+    """One caller: the cost it has been given so far, its sessions that can be batched, and what it has queued."""
 
     given: int = 0
     ready: deque[str] = field(default_factory=deque)
@@ -58,7 +59,7 @@ class Caller:
 
 
 class Admission:
-    """The books of what is queued, by caller. Not for use by two threads at once."""
+    """Accounts of what is queued, by caller. Not thread-safe."""
 
     def __init__(self, max_requests: int, max_bytes: int) -> None:
         self._max_requests = max_requests
@@ -68,41 +69,41 @@ class Admission:
         self.clear()
 
     def clear(self) -> None:
-        """Nothing is queued any more."""
+        """Reset the accounts to an empty queue."""
         self.callers: dict[str, Caller] = {}
         self.requests = self.nbytes = self.cost = 0
 
     def check(self, name: str, cost: int, deadline: float | None) -> None:
-        """Whether the caller may queue a request of that cost now.
+        """Check that the caller may queue a request of this cost now.
 
         Raises:
-            Overloaded: if the queue is full, or the caller's share of it, or too long for the deadline.
+            Overloaded: if the queue or the caller's share of it is full, or the wait would exceed the deadline.
         """
         caller = self.callers.get(name)
         room, room_bytes = self._max_requests - self.requests, self._max_bytes - self.nbytes
         own, own_bytes = (caller.requests, caller.nbytes) if caller else (0, 0)
-        # The first request of a caller may be of any size, as long as there is room at all.
+        # A caller's first request may be of any size if there is room at all.
         if room <= 0 or own >= SHARE * room or room_bytes <= 0 or own_bytes > SHARE * room_bytes:
             raise self._turned_away(
-                f"{self.requests} requests of {self.nbytes / 2**20:.1f} MiB are waiting, {own} of them on this "
-                "connection"
+                f"the queue is full: {self.requests} requests of {self.nbytes / 2**20:.1f} MiB are waiting, {own} of "
+                "them on this connection"
             )
         if deadline is None:
             return
         wait_seconds, now = self._wait_seconds(caller, cost), time.monotonic()
         if wait_seconds and now + MARGIN * wait_seconds > deadline:
             raise self._turned_away(
-                f"{self.requests} requests are waiting, which takes about {wait_seconds:.2g} s and so longer than the "
-                "caller does"
+                f"{self.requests} requests are waiting, so the answer would take about {wait_seconds:.2g} s and miss "
+                "the deadline"
             )
 
     def enter(self, name: str, request: Request, given: int) -> None:
-        """Write the request down; a caller who has nothing else queued begins at `given`."""
+        """Add a queued request; a caller with nothing else queued starts at `given`."""
         caller = self.callers.setdefault(name, Caller(given))
         self._add(caller, request, 1)
 
     def leave(self, name: str, request: Request) -> None:
-        """Strike the request out."""
+        """Remove a request."""
         caller = self.callers[name]
         self._add(caller, request, -1)
         if not caller.requests:
@@ -118,7 +119,7 @@ class Admission:
         self.cost += cost
 
     def _wait_seconds(self, caller: Caller | None, cost: int) -> float:
-        """About how long until it is done: behind its caller's own line, at the speed that turns leave to it."""
+        """Estimate the wait behind the caller's own requests, at the rate that fair turns leave to it."""
         own = caller.cost if caller else 0
         ahead = min(self.cost, (own + cost) * (len(self.callers) + (caller is None)) - cost)
         return self.pace.seconds(ahead + cost) + max(0.0, self.under_way_until - time.monotonic())
@@ -127,5 +128,7 @@ class Admission:
         shortest, longest = RETRY_AFTER_SECONDS
         until_half_is_done = self.pace.seconds(self.cost // 2)
         return Overloaded(
-            f"{why}; nothing was appended", Reason.QUEUE_FULL, min(max(until_half_is_done, shortest), longest)
+            f"{why}; nothing was appended. Send the same request again later.",
+            Reason.QUEUE_FULL,
+            min(max(until_half_is_done, shortest), longest),
         )

@@ -1,4 +1,4 @@
-"""The tensors of a batch: states forward, forecasts out."""
+"""Advances the states of a batch and computes its forecasts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from statecast.service.engine.session_cache import SessionCache
 from statecast.service.models.registry import Model
 
 STEPS_AT_ONCE = 16_384
-"""Over all sessions of a computation: a trace holds every state in between, some kilobytes each."""
+"""Over all sessions of a computation; a trace holds every intermediate state, some kilobytes each."""
 EXPLAINED_STEPS_AT_ONCE = 64
-"""Of a session with a step to explain: what its gates did is found by going there from the beginning of the trace."""
+"""Per session, if a step is to be explained: its gates are recomputed from the beginning of the trace."""
 
 
 @dataclass(slots=True)
 class Advanced:
-    """What became of one session: row `index` of `states`, and what its requests want to know, by position.
+    """The results of one session: its new state, and the outputs of its requests.
 
     Attributes:
-        model: What has been computed with.
-        states: The states of all sessions of the computation.
-        index: Which of them is this one's.
-        pit: Where each new value lay in the forecast before it, NaN if there was none, float64 [new steps, targets].
-        forecasts: For each request that wanted one.
-        gates: For each request whose last step is to be explained, if the model can.
+        model: Model that computed them.
+        states: States of all sessions of the computation.
+        index: This session's row of `states`.
+        pit: Position of each new value in the forecast before it, NaN without one, float64 [new steps, targets].
+        forecasts: Forecasts of the requests that want one, by the request's position.
+        gates: Gates of the requests whose last step is to be explained, by position, if the model has any.
     """
 
     model: Model
@@ -41,7 +41,7 @@ class Advanced:
 
 
 def pack(advanced: Sequence[Advanced]) -> list[bytes]:
-    """The states of sessions as bytes, those of one computation together."""
+    """Pack the states of sessions into bytes, those of one computation together."""
     packed = [b""] * len(advanced)
     together: dict[int, list[int]] = {}
     for position, each in enumerate(advanced):
@@ -55,7 +55,7 @@ def pack(advanced: Sequence[Advanced]) -> list[bytes]:
 
 
 def advance(jobs: list[Job], cache: SessionCache) -> dict[str, Advanced]:
-    """Carry the states of jobs of one model forward, and make their forecasts."""
+    """Advance the states of jobs of one model, and make their forecasts."""
     jobs = sorted(jobs, key=_source)
     model = jobs[0].model
     inputs = Inputs.of(jobs, model)
@@ -74,7 +74,7 @@ def advance(jobs: list[Job], cache: SessionCache) -> dict[str, Advanced]:
         for each in due:
             if each.is_explained and (told := _gates(trace, each.index, each.step - start)):
                 gates[each.index][each.position] = told
-        # A trace of no steps at all may have one of padding.
+        # A trace without steps may have one of padding.
         pits.append(trace.pit[:, : part.values.shape[1]].cpu().numpy())
         state = trace.state
     pit = pits[0] if len(pits) == 1 else np.concatenate(pits, axis=1)
@@ -87,13 +87,13 @@ def advance(jobs: list[Job], cache: SessionCache) -> dict[str, Advanced]:
 
 
 def _slice_steps(jobs: int, wanted: Sequence[Wanted]) -> int:
-    """How many steps of each session go into one trace."""
+    """Return how many steps of each session go into one trace."""
     steps_at_once = max(1, STEPS_AT_ONCE // jobs)
     return min(steps_at_once, EXPLAINED_STEPS_AT_ONCE) if any(each.is_explained for each in wanted) else steps_at_once
 
 
 def _gates(trace: StreamingTrace, index: int, step: int) -> Gates | None:
-    """What the gates did in a step of the trace; None if the model has none to tell of."""
+    """Return the gates of a step of the trace; None if the model has none."""
     try:
         gates = trace.gates(index, step)
     except ObservationError:
@@ -103,14 +103,14 @@ def _gates(trace: StreamingTrace, index: int, step: int) -> Gates | None:
 
 
 def _source(job: Job) -> int:
-    """Where the state comes from: 0 memory, 1 a record, 2 nowhere yet."""
+    """Return the source of the state: 0 the cache, 1 a record, 2 a new session."""
     if job.loaded.row is not None:
         return 0
     return 1 if job.loaded.snapshot is not None else 2
 
 
 def _states(jobs: list[Job], model: Model, cache: SessionCache) -> State:
-    """The states to start from, in the order of the jobs (sorted by source)."""
+    """Return the states to start from, in the order of the jobs (sorted by source)."""
     forecaster = model.forecaster
     rows = [job.loaded.row for job in jobs if job.loaded.row is not None]
     records = [job.loaded.snapshot for job in jobs if job.loaded.snapshot is not None]

@@ -1,7 +1,7 @@
-"""When steps are, for models that declare a frequency: those that are missing, taken before, or yet to come.
+"""Places observations on the time grid of models that declare a frequency, and dates past and future steps.
 
-A step's time lies on the grid of the model's frequency. Of steps shorter than a day it is an instant. Of others it is
-what the clock shows in the session's zone, so that a change of the clocks moves no midnight off the grid.
+A step's time lies on the grid of the model's frequency. For steps shorter than a day it is an instant. For others it is
+wall-clock time in the session's zone, so that a clock change moves no midnight off the grid.
 """
 
 import math
@@ -25,35 +25,35 @@ USUAL_STEPS_AHEAD = 2
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """How a session counts time: in steps of a frequency, those of days by the days of a zone."""
+    """A session's time grid: steps of a frequency; steps of whole days follow the days of a zone."""
 
     frequency: Frequency
     zone: Zone
 
     @property
     def grid_zone(self) -> Zone:
-        """The zone whose clock the times of the grid are read from."""
+        """Zone of the grid's times: the session's for steps of whole days, else UTC."""
         return self.zone if self.frequency.counts_days else UTC
 
     def instant(self, time: int) -> int:
-        """The instant of a step, from its time on the grid."""
+        """Return the instant of a step from its time on the grid."""
         return self.grid_zone.instant(time)
 
     @property
     def usual_max_ahead_ms(self) -> int:
-        """How far ahead of the server's clock observations may be dated, unless the session says otherwise."""
+        """Default limit on how far ahead of the server's clock observations may be dated."""
         return max(DAY_NS, USUAL_STEPS_AHEAD * self.frequency.usual_step_ns) // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The instants that a request gives its rows: that of the first one, those of all, or none."""
+    """The instants that a request gives for its rows: of the first row, of all rows, or none."""
 
     start: int | None
     times: Times
 
     def field(self, row: int) -> str:
-        """The field that dates a row, as errors name it."""
+        """Return the field that dates a row, for errors."""
         if self.times.size:
             return f"observations.times[{row}]"
         is_start = row == 0 and self.start is not None
@@ -61,20 +61,20 @@ class Given:
 
     @property
     def instants(self) -> list[int]:
-        """The instants of all rows, of the first one, or none."""
+        """Instants of all rows, of the first row, or none."""
         instants: list[int] = self.times.tolist()
         return instants or ([] if self.start is None else [self.start])
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What rows must not go beyond.
+    """Limits on new rows.
 
     Attributes:
-        max_steps: How many steps they may span, those missing included.
-        reach: How many steps after them must have a time, too: those that may be forecast from there.
+        max_steps: Most steps they may span, missing ones included.
+        reach: Number of steps after them that must have a valid time, because they may be forecast.
         now: The server's clock, in nanoseconds since 1970.
-        max_ahead_ms: How far ahead of it they may be dated; 0 for any time.
+        max_ahead_ms: How far ahead of it rows may be dated; 0 for no limit.
     """
 
     max_steps: int
@@ -84,7 +84,7 @@ class Bounds:
 
     @property
     def latest(self) -> float:
-        """The latest instant that a row may have."""
+        """Latest instant that a row may have."""
         return self.now + self.max_ahead_ms * 1_000_000 if self.max_ahead_ms else math.inf
 
 
@@ -92,7 +92,7 @@ class Bounds:
 class Placed:
     """Rows on the grid [steps, targets and covariates], NaN where a step is missing, and the time of each step.
 
-    `given` tells which of the steps the request's rows are, int64 [rows]; None if they are the last ones.
+    `given` holds the steps of the request's own rows, int64 [rows]; None if they are the last ones.
     """
 
     rows: Rows
@@ -101,17 +101,17 @@ class Placed:
 
 
 def place(rows: Rows, given: Given, last: int | None, clock: Clock, bounds: Bounds) -> Placed:
-    """The rows with the steps missing before and between them.
+    """Place rows on the grid, with the steps missing before and between them.
 
     Args:
         rows: New observations [time, targets and covariates].
-        given: When they are.
-        last: The time of the session's last step; None if it has none yet.
-        clock: How the session counts time.
-        bounds: What they must not go beyond.
+        given: Their instants.
+        last: Time of the session's last step; None if it has none yet.
+        clock: The session's time grid.
+        bounds: Limits on the rows.
 
     Raises:
-        InvalidRequest: if a time is absent, off the grid, not after the one before it, or leaves too long a gap.
+        InvalidRequest: if a time is absent, off the grid, not after the previous one, or leaves too long a gap.
         PreconditionFailed: if a time lies before the session's next step, or too far ahead.
     """
     check_order(given.times, len(rows), clock.zone)
@@ -142,10 +142,10 @@ def place(rows: Rows, given: Given, last: int | None, clock: Clock, bounds: Boun
 
 
 def check_order(times: Times, rows: int, zone: Zone) -> None:
-    """Whether times, if there are any, are those of so many rows, each later than the one before it.
+    """Check that there are no times, or one for each row, each later than the previous one.
 
     Raises:
-        InvalidRequest: if they are not.
+        InvalidRequest: if not.
     """
     if not times.size:
         return
@@ -156,18 +156,18 @@ def check_order(times: Times, rows: int, zone: Zone) -> None:
         row = int(wrong[0]) + 1
         raise InvalidRequest(
             f"observations.times[{row}]",
-            f"{iso(int(times[row]), zone)} is not later than {iso(int(times[row - 1]), zone)}, the time of the row "
-            "before it; sort the rows by time, and send one for each time",
+            f"{iso(int(times[row]), zone)} is not later than {iso(int(times[row - 1]), zone)}, the time of the "
+            "previous row; sort the rows by time, and send one for each time",
         )
 
 
 def times_up_to(last: int, steps: int, frequency: Frequency) -> list[int]:
-    """The times of so many consecutive steps, of which `last` is the last one."""
+    """Return the times of `steps` consecutive steps, the last of them at `last`."""
     return _times(frequency.add(last, 1 - steps), steps, frequency) if steps else []
 
 
 def times_of_all(lasts: Times, steps: Times, frequency: Frequency) -> Times:
-    """The same for many sessions at once, each with its own number of steps [sessions, most steps], padded."""
+    """Return the times up to each of `lasts`, for each session's own number of steps; padded [sessions, most steps]."""
     if frequency.step_ns is not None:
         ago = steps[:, None] - 1 - np.arange(steps.max())
         times: Times = lasts[:, None] - frequency.step_ns * ago.clip(min=0)
@@ -179,7 +179,7 @@ def times_of_all(lasts: Times, steps: Times, frequency: Frequency) -> Times:
 
 
 def times_after(lasts: Times, steps: int, frequency: Frequency) -> Times:
-    """The times of the next steps of sessions whose last step was at `lasts` [sessions]; [sessions, steps]."""
+    """Return the times [sessions, steps] that follow each session's last step at `lasts` [sessions]."""
     if frequency.step_ns is not None:
         return lasts[:, None] + frequency.step_ns * np.arange(1, steps + 1)
     return np.stack([frequency.ahead(lasts, step) for step in range(1, steps + 1)], axis=1)
@@ -193,31 +193,31 @@ def _times(first: int, steps: int, frequency: Frequency) -> list[int]:
 
 
 def _on_grid(given: Given, last: int | None, clock: Clock) -> list[int]:
-    """The times that a request gives, of all rows or of the first one, as the grid has them."""
+    """Return the request's instants as times on the grid, where the time is valid."""
     instants, zone = given.instants, clock.grid_zone
     if not instants or zone == UTC:
         return instants
-    # A session's steps keep their time of day, which the clocks may skip once a year.
+    # Steps keep their time of day, even on a day when a clock change skips it.
     first = zone.wall(instants[0]) if last is None else last
     every = math.gcd(clock.frequency.step_ns or DAY_NS, DAY_NS)
     return [zone.wall(instant, first, every) for instant in instants]
 
 
 def _follows_on(times: list[int], last: int | None, clock: Clock) -> int:
-    """The time of the session's next step."""
+    """Return the time of the session's next step."""
     if last is not None:
         return clock.frequency.add(last, 1)
     if not times:
         raise InvalidRequest(
             "observations.start_time",
-            f"missing: the model counts time in steps of {clock.frequency.alias!r}, so a session's first observations "
-            "need a start_time, or times",
+            f"missing: the model has time steps of {clock.frequency.alias!r}, so a session's first observations need "
+            "start_time or times",
         )
     return times[0]
 
 
 def _count_steps(times: list[int], given: Given, follows_on: int, last: int | None, clock: Clock) -> list[int]:
-    """How many steps after the session's next one its given times are; 0 for the first row if none is given."""
+    """Return each given time's distance in steps from the session's next step; 0 if no time is given."""
     frequency = clock.frequency
     if not times:
         return [0]
@@ -233,19 +233,19 @@ def _count_steps(times: list[int], given: Given, follows_on: int, last: int | No
         return located
     near = frequency.add(follows_on, located[wrong])
     period = frequency.period_of(times[wrong])
-    if period != times[wrong]:  # of the calendar
+    if period != times[wrong]:  # a calendar frequency
         day = period // DAY_NS * DAY_NS + follows_on % DAY_NS
         near = day if frequency.locate(follows_on, np.array([day]))[1][0] else near
-    near = max(near, follows_on)  # what lies between the last step and the next one can only be the next one
+    near = max(near, follows_on)  # a time between the last step and the next can only mean the next
     raise _off_grid(wrong, times[wrong], follows_on if last is None else last, near, given, clock)
 
 
 def _off_grid(row: int, time: int, before: int | None, near: int, given: Given, clock: Clock) -> InvalidRequest:
-    """The error of a time that is not on the grid, with what to do about it."""
+    """Return the error for a time that is off the grid, with the nearest valid time or another fix."""
     zone, frequency = clock.zone, clock.frequency
     own = given.instants[row]
     if before is None:
-        problem = f"{iso(own, zone)} is not a time of the model's steps of {frequency.alias!r}"
+        problem = f"{iso(own, zone)} is not on the grid of the model's steps of {frequency.alias!r}"
     else:
         after = iso(clock.instant(before), zone)
         problem = f"{iso(own, zone)} is not a whole number of steps of {frequency.alias!r} after {after}"
@@ -275,7 +275,7 @@ def _check_late(times: list[int], given: Given, last: int | None, follows_on: in
 
 
 def _check_far(times: list[int], given: Given, follows_on: int, clock: Clock, max_steps: int) -> None:
-    """Refuse what is much too far away before its steps are counted, which would take the longer the farther it is."""
+    """Refuse a time that is much too far away before counting steps, which would take time in proportion."""
     if times and times[-1] - follows_on > 2 * max_steps * clock.frequency.usual_step_ns:
         steps = (times[-1] - follows_on) // clock.frequency.usual_step_ns
         gaps = [after - before for before, after in pairwise([follows_on, *times])]
@@ -290,7 +290,7 @@ def _check_steps(steps: list[int], rows: int, given: Given, clock: Clock, max_st
         raise InvalidRequest(
             given.field(row),
             f"{iso(given.instants[row], zone)} is in the same step of {alias!r} as "
-            f"{iso(given.instants[row - 1], zone)}, the time of the row before it; send one row for each step",
+            f"{iso(given.instants[row - 1], zone)}, the time of the previous row; send one row for each step",
         )
     missing = steps[-1] + 1 - len(steps)
     if missing + rows > max_steps:
@@ -300,19 +300,19 @@ def _check_steps(steps: list[int], rows: int, given: Given, clock: Clock, max_st
 
 
 def _too_long(row: int, gap: int, span: int, given: Given, clock: Clock, max_steps: int) -> InvalidRequest:
-    """The error of rows that span more steps than one request may, because of gaps in time; this is the longest."""
+    """Return the error for rows that span too many steps because of gaps in time; `gap` is the longest."""
     alias = clock.frequency.alias
     rest = "send the rows" if gap < max_steps else "send NaN for the steps between"
     return InvalidRequest(
         given.field(row),
-        f"leaves a gap of {gap} steps of {alias!r}; with it one request would span {span} steps, and {max_steps} is "
-        f"the most. If the time is right and the data come every {alias!r}, {rest} in several requests",
+        f"leaves a gap of {gap} steps of {alias!r}; with it the request spans {span} steps, more than {max_steps}. If "
+        f"the time is right and the data come every {alias!r}, {rest} in several requests",
         Reason.SPAN_TOO_LONG,
     )
 
 
 def _too_far_ahead(instants: Iterable[int], given: Given, clock: Clock, bounds: Bounds) -> PreconditionFailed:
-    """The error of rows at these instants; a gap up to there could not be taken back."""
+    """Return the error for rows too far ahead: a gap up to them could not be undone."""
     row, ahead = next((row, instant) for row, instant in enumerate(instants) if instant > bounds.latest)
     zone, now = clock.zone, bounds.now // NANOSECONDS * NANOSECONDS
     return PreconditionFailed(

@@ -1,4 +1,4 @@
-"""Counts what a batch came to, and how often what came lay inside the intervals that had been forecast for it."""
+"""Counts the results of batches, and how many values lay inside the intervals forecast for them."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ TELL_SECONDS = 1.0
 
 
 class Interval(NamedTuple):
-    """What lies between two quantiles equally far from the median: `level` percent of what comes, if all is well."""
+    """The interval between two quantiles equally far from the median; `level` is its coverage in percent."""
 
     level: str
     low: float
@@ -29,7 +29,7 @@ class Interval(NamedTuple):
 
 
 def intervals(levels: Sequence[float]) -> Iterator[Interval]:
-    """The intervals between the levels of a model, the widest first."""
+    """Yield the intervals between a model's quantile levels, the widest first."""
     for low in levels:
         for high in levels:
             if low < high and isclose(low + high, 1.0):
@@ -37,7 +37,7 @@ def intervals(levels: Sequence[float]) -> Iterator[Interval]:
 
 
 class BatchCounters:
-    """Counts sessions, each of which Redis must have, so that nothing is ever counted twice."""
+    """Counts sessions once Redis has their commit, so that nothing is counted twice."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -45,7 +45,7 @@ class BatchCounters:
         self._missing, self._told_at = 0, -TELL_SECONDS
 
     def count(self, done: Sequence[tuple[Plan, Advanced | None]]) -> None:
-        """Count what a batch did to sessions."""
+        """Count what a batch did to its sessions."""
         sums: dict[Model, _Sums] = {}
         replayed = regressed = missing = 0
         for plan, advanced in done:
@@ -74,21 +74,21 @@ class BatchCounters:
             self._counters[model].add(each)
 
     def _count_missing(self, missing: int) -> None:
-        """Count sessions of which Redis has no trace, and tell the log about once a second."""
+        """Count sessions of which Redis has no trace, and log them about once a second."""
         self._metrics.sessions_missing.inc(missing)
         self._missing += missing
         now = time.monotonic()
         if self._missing and now >= self._told_at + TELL_SECONDS:
             log.warning(
-                "%d requests were for sessions that Redis has no trace of, although their callers had seen them: it "
-                "has lost them, or they expired long ago",
+                "%d requests named sessions that their callers have seen, but of which Redis has no trace: it lost "
+                "them, or they expired long ago",
                 self._missing,
             )
             self._missing, self._told_at = 0, now
 
 
 class _Sums:
-    """Of one model in one batch."""
+    """Sums for one model over one batch."""
 
     def __init__(self) -> None:
         self.steps = self.forecasts = self.opened = 0
@@ -96,7 +96,7 @@ class _Sums:
 
 
 class _Counters:
-    """The counters of one model, found once."""
+    """The counters of one model, looked up once."""
 
     def __init__(self, metrics: Metrics, model: Model) -> None:
         labels = model.labels

@@ -1,7 +1,7 @@
-"""One batch through load, advance and commit.
+"""Runs one batch through load, advance and commit.
 
-The engine is synchronous and knows no gRPC. Nothing is answered before Redis has it; a session that another replica
-has moved on meanwhile is loaded again and its requests are decided anew.
+The engine is synchronous and knows nothing of gRPC. It answers only what Redis has confirmed. If another replica has
+moved a session on, the engine loads it again and plans its requests again.
 """
 
 import logging
@@ -32,12 +32,12 @@ from statecast.v1.reasons import Reason
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 8
-"""How often a batch is tried for sessions that other replicas keep moving on."""
+"""Attempts at a batch for sessions that other replicas keep moving on."""
 MAX_STEPS_A_BATCH = 131_072
-"""Gaps in time and entries to replay count as steps here, which nobody can know before the sessions are loaded."""
+"""Includes gaps in time and entries to replay, which are known only once the sessions are loaded."""
 OTHER_DATA = (
-    "the session's key in Redis holds other data; whoever runs the server must delete it, and give each use of one "
-    "Redis its own --namespace"
+    "the session's key in Redis holds other data; the server's operator must delete that key, and give each use of "
+    "one Redis its own --namespace"
 )
 
 Requests = Mapping[str, Sequence[Request]]
@@ -45,7 +45,7 @@ Results = dict[str, list[Result]]
 
 
 class Engine:
-    """Carries out batches. Not for use by two threads at once."""
+    """Carries out batches. Not thread-safe."""
 
     def __init__(
         self,
@@ -68,18 +68,18 @@ class Engine:
 
     @property
     def store_is_lost(self) -> bool:
-        """Whether Redis did not answer in the batch that was carried out last."""
+        """True if Redis failed in the last batch."""
         return self._store_is_lost
 
     @torch.inference_mode()
     def run(self, batch: Requests) -> Results:
-        """Carry out the requests of each session, in order; every request gets a result."""
+        """Carry out each session's requests in order; every request gets a result."""
         self._metrics.batch_sessions.observe(len(batch))
         self._store_is_lost = False
         try:
             return self._carry_out(batch)
         except BaseException:
-            self._drop(batch)  # what they left in memory may be half done
+            self._drop(batch)  # their cached states may be incomplete
             raise
         finally:
             self._cache.let_go(batch)
@@ -101,7 +101,7 @@ class Engine:
         return results
 
     def _attempt(self, batch: Requests) -> Results:
-        """The results of all sessions but those in conflict."""
+        """Return the results of all sessions except those in conflict."""
         try:
             with timed(self._metrics.load_seconds):
                 loaded, results = self._load(batch)
@@ -125,8 +125,8 @@ class Engine:
         written = [session_id for session_id in writes if verdicts[session_id] is Verdict.DONE]
         try:
             self._keep(written, writes, plans, advanced)
-        except Exception:  # what is committed is committed, and must be answered so
-            log.exception("the states of %d sessions could not be kept in memory", len(written))
+        except Exception:  # their commit has succeeded, so their requests must, too
+            log.exception("the states of %d sessions could not be cached", len(written))
             self._drop(written)
         self._count(written, plans, advanced)
         for session_id, verdict in verdicts.items():
@@ -135,7 +135,7 @@ class Engine:
         return results | failed
 
     def _load(self, batch: Requests) -> tuple[dict[str, Loaded], Results]:
-        """Where each session stands, from memory or else from Redis; and the results of damaged ones."""
+        """Return each session from the cache or from Redis, and the results of those that cannot be loaded."""
         loaded = {session_id: session for session_id in batch if (session := self._cache.get(session_id))}
         cold = [session_id for session_id in batch if session_id not in loaded]
         self._metrics.cache_hits.inc(len(loaded))
@@ -151,7 +151,7 @@ class Engine:
     def _unreadable(
         self, session_id: str, stored: Stored | None, requests: Sequence[Request], error: ServiceError
     ) -> list[Result]:
-        """A record that cannot be used can still be closed; a close comes alone."""
+        """Return the results of a session whose record cannot be used; closing it, which comes alone, still works."""
         if stored is None or not requests[0].close:
             return [error] * len(requests)
         record = read(session_id, stored.data)
@@ -166,7 +166,7 @@ class Engine:
     def _advance(
         self, loaded: dict[str, Loaded], plans: dict[str, Plan], batch: Requests
     ) -> tuple[dict[str, Advanced], Results]:
-        """New states and forecasts of the sessions that need them; and the results of those that broke."""
+        """Return the new states and forecasts of the sessions that need them, and the results of those that failed."""
         jobs = [
             Job(session_id, plan.standing.model, _source(loaded[session_id], plan), plan, batch[session_id])
             for session_id, plan in plans.items()
@@ -185,18 +185,18 @@ class Engine:
     def _writes(
         self, loaded: dict[str, Loaded], plans: dict[str, Plan], advanced: dict[str, Advanced]
     ) -> dict[str, Write]:
-        """What to commit for each session."""
+        """Return the commit of each session."""
         every = self._snapshot_every
         due = [session_id for session_id in advanced if is_snapshot_due(loaded[session_id], plans[session_id], every)]
         states = dict(zip(due, pack([advanced[session_id] for session_id in due]), strict=True))
-        nonce = os.urandom(NONCE_BYTES)  # no session is twice in a batch
+        nonce = os.urandom(NONCE_BYTES)  # a session is in a batch only once
         return {
             session_id: write(session_id, loaded[session_id], plan, states.get(session_id), nonce)
             for session_id, plan in plans.items()
         }
 
     def _commit(self, writes: dict[str, Write]) -> dict[str, Verdict | ServiceError]:
-        """What became of each session's commit; sessions with nothing to compare are done."""
+        """Return the verdict on each session's commit; sessions with nothing to compare are done."""
         verdicts: dict[str, Verdict | ServiceError] = dict.fromkeys(writes, Verdict.DONE)
         commits = [each.commit for each in writes.values() if each.commit]
         try:
@@ -210,7 +210,7 @@ class Engine:
     def _keep(
         self, written: list[str], writes: dict[str, Write], plans: dict[str, Plan], advanced: dict[str, Advanced]
     ) -> None:
-        """Put the states that Redis has now into memory, all of one computation at once."""
+        """Cache the committed states, all of one computation at once."""
         together: dict[int, dict[str, Loaded]] = {}
         for session_id in written:
             plan, computed = plans[session_id], advanced.get(session_id)
@@ -229,7 +229,7 @@ class Engine:
     def _count(self, written: list[str], plans: dict[str, Plan], advanced: dict[str, Advanced]) -> None:
         try:
             self._counters.count([(plans[session_id], advanced.get(session_id)) for session_id in written])
-        except Exception:  # counters are not worth an answer that is wrong about what is committed
+        except Exception:  # their commit has succeeded, so their requests must, too
             log.exception("a batch of %d sessions could not be counted", len(written))
 
     def _drop(self, session_ids: Iterable[str]) -> None:
@@ -238,12 +238,12 @@ class Engine:
 
 
 def _source(loaded: Loaded, plan: Plan) -> Loaded:
-    """What the session's state comes from: its own past, or that of the session of which it is a copy."""
+    """Return the source of the session's state: its own, or the seed's if it starts as a copy."""
     return replace(loaded, snapshot=plan.seed.state) if plan.seed else loaded
 
 
 def _too_long(loaded: Mapping[str, Loaded], plans: Mapping[str, Plan]) -> list[str]:
-    """The sessions whose steps do not fit into the batch any more."""
+    """Return the sessions whose steps no longer fit into the batch."""
     room = MAX_STEPS_A_BATCH
     beyond = []
     for session_id, plan in plans.items():
@@ -256,7 +256,7 @@ def _too_long(loaded: Mapping[str, Loaded], plans: Mapping[str, Plan]) -> list[s
 
 def _turned_away() -> Overloaded:
     return Overloaded(
-        "the gaps in time of the sessions in this batch are too long together; nothing was appended. Send the same "
+        "the gaps in time of the sessions in this batch add up to too many steps; nothing was appended. Send the same "
         "request again.",
         Reason.QUEUE_FULL,
     )
@@ -272,10 +272,10 @@ def _contended() -> Unavailable:
 def _results(
     plan: Plan, requests: Sequence[Request], advanced: Advanced | None, verdict: Verdict | ServiceError
 ) -> list[Result]:
-    """One result for each of the session's requests, in order."""
+    """Return one result for each of the session's requests, in order."""
     results: list[Result] = []
     for position, (decision, request) in enumerate(zip(plan.decisions, requests, strict=True)):
-        # Without a commit nothing tells whether the session was where it was decided for, so that comes first.
+        # A failed commit comes first: without it, the decisions may rest on a stale session.
         if isinstance(verdict, ServiceError):
             results.append(verdict)
         elif verdict is Verdict.NOT_A_RECORD:
@@ -306,7 +306,7 @@ def _outcome(position: int, request: Request, answer: Answer, advanced: Advanced
 
 
 def _own_steps(answer: Answer) -> slice | NDArray[np.int64]:
-    """Which of the plan's steps are the observations of a request."""
+    """Return the positions of a request's observations among the plan's steps."""
     if answer.given is None:
         return slice(answer.steps - answer.taken, answer.steps)
     return answer.steps - answer.appended + answer.given

@@ -1,4 +1,4 @@
-"""Forecasts from within a computation: what each request asked for, of what its model gives."""
+"""Computes the forecasts of a batch, and selects from each what its request asked for."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -20,7 +20,7 @@ FORECASTS_AT_ONCE = 512
 def forecasts(
     model: Model, trace: StreamingTrace, start: int, wanted: Sequence[Wanted]
 ) -> Iterator[tuple[Wanted, ForecastOutput]]:
-    """The forecasts from within a trace that begins `start` steps into the batch."""
+    """Yield the forecasts from within a trace that begins `start` steps into the batch."""
     device = model.forecaster.device
     for at in range(0, len(wanted), FORECASTS_AT_ONCE):
         part = wanted[at : at + FORECASTS_AT_ONCE]
@@ -34,16 +34,16 @@ def forecasts(
 
 
 def _times(model: Model, wanted: Sequence[Wanted], horizon: int) -> Tensor | None:
-    """The times of the steps to forecast, int64 [forecasts, horizon]; None if the model declares no frequency."""
+    """Return the times of the steps to forecast, int64 [forecasts, horizon]; None without a frequency."""
     if model.frequency is None:
         return None
-    # Of a session that has taken nothing nobody has told yet when that is; there is nothing to forecast from either.
+    # A session without observations has no time yet, but nothing to forecast from either.
     lasts = np.array([each.answer.standing.last_time or 0 for each in wanted], np.int64)
     return torch.from_numpy(times_after(lasts, horizon, model.frequency)).to(model.forecaster.device)
 
 
 def _covariates(model: Model, wanted: Sequence[Wanted], horizon: int) -> Tensor | None:
-    """What is known of those steps, float64 [forecasts, horizon, covariates]; None if that is nothing."""
+    """Return the known covariates of those steps, float64 [forecasts, horizon, covariates]; None if there are none."""
     count = len(model.config.covariates)
     if not any(each.request.future_covariates.size for each in wanted):
         return None
@@ -55,7 +55,7 @@ def _covariates(model: Model, wanted: Sequence[Wanted], horizon: int) -> Tensor 
 
 
 def _result(model: Model, wanted: Wanted, values: NDArray[np.float32]) -> ForecastOutput:
-    """What the request asked for out of `values` [horizon, levels or classes, targets]."""
+    """Select what the request asked for from `values` [horizon, levels or classes, targets]."""
     request, standing = wanted.request, wanted.answer.standing
     start, clock = None, standing.clock
     if clock and standing.last_time is not None:
@@ -75,13 +75,13 @@ def _outline(model: Model, horizon: int, levels: tuple[float, ...], time_zone: s
 
 
 def _at_levels(values: NDArray[np.float32], known: Sequence[float], wanted: Sequence[float]) -> NDArray[np.float32]:
-    """Quantiles [horizon, wanted levels, targets], linear between those at the known levels."""
+    """Interpolate quantiles [horizon, wanted levels, targets] linearly between the known levels."""
     above = np.searchsorted(known, wanted)
     below = (above - 1).clip(0)
     low, high = np.take(known, below), np.take(known, above)
     weight = np.where(above > below, (wanted - low) / np.where(above > below, high - low, 1), 0)
     weight = weight[:, None].astype(np.float32)
-    # In this form, and clipped, rounding cannot make quantiles cross.
+    # This form, clipped, keeps rounding from making quantiles cross.
     under, over = values[:, below], values[:, above]
     mixed: NDArray[np.float32] = np.minimum(under + (over - under) * weight, over)
     return mixed

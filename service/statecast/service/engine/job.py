@@ -1,4 +1,4 @@
-"""Sessions that need their states, and what is computed together."""
+"""Jobs: the sessions of a batch that need their state, grouped and padded into tensors."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from statecast.service.engine.session_loading import Loaded
 from statecast.service.models.registry import Model
 
 STEPS_A_BUCKET = 32
-"""Sessions with fewer new steps than this go together; beyond, those within a factor of two."""
+"""Sessions with fewer new steps than this run together; longer ones with those within a factor of two."""
 
 
 @dataclass(slots=True)
 class Wanted:
-    """What a request wants to know: of the job at `index`, after `step` of its steps."""
+    """The output that a request wants: of the job at `index`, after `step` of its steps."""
 
     index: int
     position: int
@@ -30,13 +30,13 @@ class Wanted:
 
     @property
     def is_explained(self) -> bool:
-        """Whether it wants to know what the gates did in that step, which it has appended itself."""
+        """True if the request wants the gates of that step, which it has appended itself."""
         return self.request.explain and self.answer.taken > 0
 
 
 @dataclass(slots=True)
 class Job:
-    """One session that needs its state: to take steps, to forecast, or both."""
+    """A session that needs its state: to take steps, to forecast, or both."""
 
     session_id: str
     model: Model
@@ -46,27 +46,27 @@ class Job:
 
     @property
     def rows(self) -> list[NDArray[np.float64]]:
-        """All steps from the loaded state on, each part [time, targets and covariates]: what to replay comes first."""
+        """All steps after the loaded state, those to replay first; each part [time, targets and covariates]."""
         parts = [] if self.loaded.replay is None else [self.loaded.replay]
         return parts + [entry.rows for entry in self.plan.entries]
 
     @property
     def steps(self) -> int:
-        """How many `rows` there are."""
+        """Number of steps in `rows`."""
         return self.loaded.replayed_steps + self.plan.steps
 
     @property
     def last_time(self) -> int:
-        """When the last of `rows` is, if the model declares a frequency and the session has taken anything."""
+        """Time of the last of `rows`; 0 without a frequency or observations."""
         return self.plan.standing.last_time or 0 if self.plan.standing else 0
 
     @property
     def categories(self) -> list[int]:
-        """The session's categories as the model counts them."""
+        """The session's categories as the model's indices."""
         return self.model.category_indices(self.plan.standing.categories if self.plan.standing else {})
 
     def wanted(self, index: int) -> list[Wanted]:
-        """What its requests want to know; the job itself is at `index`."""
+        """Return the outputs that its requests want, for this job at `index`."""
         replayed = self.loaded.replayed_steps
         return [
             Wanted(index, position, replayed + decision.steps, decision, request)
@@ -77,11 +77,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a model takes of all jobs, padded.
+    """The padded inputs of all jobs.
 
     Attributes:
         values: Targets and covariates, float64 [batch, time, targets and covariates].
-        lengths: How many steps each job has, int64 [batch]; None if all have the same.
+        lengths: Number of steps of each job, int64 [batch]; None if all are equal.
         times: int64 [batch, time]; None if the model declares no frequency.
         categories: int64 [batch, categories]; None if the model has none.
     """
@@ -93,7 +93,7 @@ class Inputs:
 
     @staticmethod
     def of(jobs: Sequence[Job], model: Model) -> "Inputs":
-        """The steps of all jobs, in order."""
+        """Build the inputs from the steps of all jobs, in order."""
         lengths = np.array([job.steps for job in jobs])
         values = _padded([part for job in jobs for part in job.rows], lengths, model.width)
         times, device = None, model.forecaster.device
@@ -108,7 +108,7 @@ class Inputs:
         )
 
     def part(self, start: int, steps: int) -> "Inputs":
-        """So many of the steps."""
+        """Return the inputs of `steps` steps from `start` on."""
         if start == 0 and steps >= self.values.shape[1]:
             return self
         steps_at_once = slice(start, start + steps)
@@ -118,7 +118,7 @@ class Inputs:
 
 
 def _padded(parts: Sequence[NDArray[np.float64]], lengths: NDArray[np.int64], width: int) -> NDArray[np.float64]:
-    """The steps of all jobs, [jobs, most steps, width], from parts of them in order; NaN where a job has no more."""
+    """Join the parts of all jobs, in order, to [jobs, most steps, width], padded with NaN."""
     joined = np.concatenate(parts) if parts else np.empty((0, width))
     most = lengths.max()
     if (lengths == most).all():
@@ -129,7 +129,7 @@ def _padded(parts: Sequence[NDArray[np.float64]], lengths: NDArray[np.int64], wi
 
 
 def needs_state(plan: Plan, requests: Sequence[Request]) -> bool:
-    """Whether the session's state has to be computed at all."""
+    """Return True if the session's state must be computed."""
     if plan.closed or plan.standing is None:
         return False
     if plan.opened or plan.entries:
@@ -141,7 +141,7 @@ def needs_state(plan: Plan, requests: Sequence[Request]) -> bool:
 
 
 def group(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Jobs that run together: of one model, and not too different in length."""
+    """Group the jobs that run together: of one model, and of similar length."""
     groups: dict[tuple[str, int], list[Job]] = {}
     for job in jobs:
         bucket = (job.steps // STEPS_A_BUCKET).bit_length()

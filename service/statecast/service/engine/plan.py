@@ -1,4 +1,4 @@
-"""Decides each request of a session, in order, without a tensor: what is refused, replayed, appended."""
+"""Decides each request of a session, in order and without touching a tensor: refuse, replay or append."""
 
 import hashlib
 import logging
@@ -36,16 +36,16 @@ from statecast.v1.reasons import Reason
 log = logging.getLogger(__name__)
 
 MAX_STEPS_A_SESSION = 49_152
-"""Of one session in one batch: beyond what a batch may hold only gaps in time get."""
-OPEN_IT = "to begin one, open it"
+"""Limit for one session in one batch, which only gaps in time can reach."""
+OPEN_IT = "open it to begin a new one"
 
 
 @dataclass(slots=True)
 class Answer:
-    """A request that will be carried out: where the session stands after it, `steps` steps into the plan.
+    """A request that will be carried out: the session's standing after it, `steps` steps into the plan.
 
-    The last `appended` of those steps are the request's, `missing` of them without an observation. `given` tells which
-    ones have one, int64 [rows]; None if they are the last ones.
+    The last `appended` of those steps are the request's, `missing` of them without an observation. `given` holds the
+    positions of the others, int64 [rows]; None if they are the last ones.
     """
 
     standing: Standing
@@ -58,7 +58,7 @@ class Answer:
 
     @property
     def taken(self) -> int:
-        """How many observations the request appends."""
+        """Number of observations that the request appends."""
         return self.appended - self.missing
 
 
@@ -67,7 +67,7 @@ Decision = Answer | Exception
 
 @dataclass(slots=True)
 class Plan:
-    """What becomes of one session in a batch, which appends `steps` time steps; with a seed it begins as a copy."""
+    """The decisions for one session in a batch, which append `steps` time steps; with a seed it starts as a copy."""
 
     standing: Standing | None
     gone: Gone | None = None
@@ -81,45 +81,45 @@ class Plan:
 
 
 class Planner:
-    """Applies the rules of opening, exactly-once, shape and time."""
+    """Applies the rules for opening, exactly-once, shape and time."""
 
     def __init__(
         self, registry: Registry, default_ttl_ms: int, max_steps: int, now: Callable[[], int] = time.time_ns
     ) -> None:
-        """Decide by the models in `registry`; `now` tells the time in nanoseconds since 1970."""
+        """Decide by the models in `registry`; `now` returns nanoseconds since 1970."""
         self._registry = registry
         self._now = now
         self._default_ttl_ms = default_ttl_ms
         self._max_steps = max_steps
 
     def plan(self, standing: Standing | None, requests: Sequence[Request], gone: Gone | None = None) -> Plan:
-        """Decide the session's requests in order, from where it stands (None: it does not exist, perhaps since `gone`).
+        """Decide the session's requests in order, from its `standing` (None: it does not exist; `gone` may say why).
 
         A request that closes, copies or forks comes alone.
         """
         if len(requests) > 1 and any(request.goes_alone for request in requests):
-            raise ValueError("a session is closed, copied or forked in a batch of its own")
+            raise ValueError("a request that closes, copies or forks a session must come alone")
         plan = Plan(standing, gone)
         for request in requests:
             try:
                 decision: Decision = self._decide(plan, request)
             except ServiceError as error:
-                decision = error.with_traceback(None)  # which would hold this plan, which holds the error
-            except Exception as error:  # a defect, but that of one request
-                log.exception("a request could not be decided")
+                decision = error.with_traceback(None)  # its traceback would refer back to this plan
+            except Exception as error:  # a bug; fail this request alone
+                log.exception("a request could not be planned")
                 decision = error
             plan.decisions.append(decision)
         return plan
 
     def _decide(self, plan: Plan, request: Request) -> Answer:
-        """Decide one request; the plan changes only if nothing is wrong with it."""
+        """Decide one request; the plan changes only if the request is valid."""
         if request.deadline is not None and request.deadline <= time.monotonic():
-            # Its caller may have sent it again elsewhere, long ago if this replica was stopped.
+            # The caller may have retried it on another replica, long ago if this one was paused.
             raise DeadlinePassed(
-                "the deadline has passed; nothing was appended. Send the same request with a longer one.",
+                "the deadline has passed; nothing was appended. Send the same request with a longer deadline.",
                 Reason.DEADLINE_PASSED,
             )
-        if plan.turned_away:  # none may overtake an earlier one
+        if plan.turned_away:  # no request may overtake an earlier one
             raise plan.turned_away
         if request.fork:
             return _fork(plan, request, request.fork)
@@ -139,8 +139,8 @@ class Planner:
         placed, entry = self._append(standing, request, mark)
         if entry and plan.entries and plan.steps + len(entry.rows) > MAX_STEPS_A_SESSION:
             plan.turned_away = Overloaded(
-                "the gaps in time before the session's observations are too long together; nothing was appended. "
-                "Send fewer at once.",
+                "the gaps in time before the session's observations add up to too many steps; nothing was appended. "
+                "Send fewer observations at once.",
                 Reason.QUEUE_FULL,
             )
             raise plan.turned_away
@@ -155,7 +155,7 @@ class Planner:
         return Answer(standing, plan.steps, appended, missing, placed.given, opened=opened)
 
     def _enter(self, plan: Plan, request: Request) -> Standing:
-        """The existing session, or a fresh one if the request opens it."""
+        """Return the existing session, or a new one if the request opens it."""
         opening, standing = request.opening, plan.standing
         if standing is None:
             if opening is None or has_seen(request):
@@ -182,7 +182,7 @@ class Planner:
         elif request.start_time is not None:
             raise InvalidRequest(
                 "observations.start_time",
-                f"{standing.model} declares no frequency, so only position counts; leave the start_time out",
+                f"{standing.model} declares no frequency, so only position counts; leave start_time out",
             )
         else:
             check_order(request.times, len(rows), standing.zone)
@@ -195,7 +195,7 @@ class Planner:
 
 
 def _check_same(standing: Standing, opening: Opening, session_id: str) -> None:
-    """Whether the session that is there is the one that the request would open."""
+    """Refuse to open an existing session with another model or other categories."""
     config = standing.model.config
     if opening.model not in ("", config.name) or opening.model_version not in ("", config.version):
         raise PreconditionFailed(
@@ -215,18 +215,18 @@ def _check_same(standing: Standing, opening: Opening, session_id: str) -> None:
 
 
 def has_seen(request: Request) -> bool:
-    """Whether the request's caller was told of the session before."""
+    """Return True if the request's caller has seen the session before."""
     return request.last_seen not in (None, START)
 
 
 def _not_found(plan: Plan, request: Request) -> NotFound:
-    """Says why the session is not there, as far as there is a trace of it."""
+    """Return the error for a session that does not exist, with the reason if it left a trace."""
     if plan.closed or plan.gone is None:
         reason = Reason.SESSION_CLOSED if plan.closed else Reason.SESSION_NOT_FOUND
         if has_seen(request) and not plan.closed:
             message = (
                 f"there is no session {quoted(request.session_id)}, although the caller saw it at "
-                f"{request.last_seen}: Redis has lost it, or it expired long ago; open it and send its history again"
+                f"{request.last_seen}: Redis lost it, or it expired long ago; open it and send its history again"
             )
             return NotFound(message, reason, was_seen=True)
         return NotFound(f"there is no session {quoted(request.session_id)}; {OPEN_IT}", reason)
@@ -235,7 +235,7 @@ def _not_found(plan: Plan, request: Request) -> NotFound:
 
 
 def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
-    """Begin the session as a copy, or find that this request did so before."""
+    """Start the session as a copy, or find that this request already did."""
     content = hashlib.blake2b(b"fork of " + fork.source_id.encode(), digest_size=8).digest()
     mark = RequestMark(request.request_id, content) if request.request_id else None
     if plan.standing:
@@ -255,30 +255,29 @@ def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
 def _check_seen(standing: Standing, request: Request) -> None:
     if request.last_seen is not None and standing.has_lost(request.last_seen):
         raise SessionRegressed(
-            f"last_seen: session {quoted(request.session_id)} stands at {standing.version}, without what its caller "
-            f"was told that it had taken up to {request.last_seen}: Redis has lost it, this is another session of that "
-            "name, or the caller has rounded the tag, which has 64 bits (JavaScript: longs: String)",
+            f"last_seen: session {quoted(request.session_id)} is at {standing.version} and lacks observations that it "
+            f"had acknowledged up to {request.last_seen}: Redis lost them, this is another session of that name, or "
+            "the caller rounded the 64-bit tag (JavaScript: longs: String)",
             Reason.SESSION_REGRESSED,
             standing.version,
         )
 
 
 def _check_known(standing: Standing, request: Request) -> None:
-    """An earlier attempt of the request may have been forgotten: better refused than taken twice."""
+    """Refuse a request whose earlier attempt may be forgotten, rather than apply it twice."""
     if request.last_seen is None or not request.request_id or not request.values.size:
         return
     if not standing.remembers_since(request.last_seen):
         raise RequestOutdated(
             f"last_seen: session {quoted(request.session_id)} has taken more than {REMEMBERED_REQUESTS} requests since "
-            f"{request.last_seen}, so that nobody can tell whether this one was among them; it stands at "
-            f"{standing.version}",
+            f"{request.last_seen}, so it no longer knows whether this one was among them; it is at {standing.version}",
             Reason.REQUEST_OUTDATED,
             standing.version,
         )
 
 
 def elsewhere(current: Version, if_version: Version) -> VersionMismatch:
-    """The error of a request whose `if_version` does not hold."""
+    """Return the error for a request whose `if_version` does not hold."""
     message = f"if_version: the session is at {current}, not at {if_version}"
     return VersionMismatch(message, Reason.VERSION_MISMATCH, current)
 
@@ -291,9 +290,9 @@ def _check_version(standing: Standing, request: Request) -> None:
 def _mark(request: Request) -> RequestMark | None:
     if not request.request_id:
         return None
-    # What goes first has a length of its own, so that no time can be taken for a value, and no value for a covariate.
+    # The lengths come first, so that times, values and covariates cannot be confused.
     start = f"{request.start_time} {request.values.size}\n".encode()
-    if request.times.size:  # as many as there are rows, so their end is known, too
+    if request.times.size:  # their length comes first, too
         start = f"{request.start_time} {request.values.size} {request.times.size}\n".encode() + request.times.tobytes()
     content = hashlib.blake2b(start + request.values.tobytes() + request.covariates.tobytes(), digest_size=8)
     return RequestMark(request.request_id, content.digest())
@@ -305,7 +304,7 @@ def _is_replay(standing: Standing, mark: RequestMark) -> bool:
             if known.digest != mark.digest:
                 raise InvalidRequest(
                     "request_id",
-                    "the session took something else under this id; a new request needs a new id",
+                    "the session has already taken another request under this id; give a new request a new id",
                     Reason.REQUEST_ID_REUSED,
                 )
             return True

@@ -1,4 +1,4 @@
-"""What the edge asks of the engine, and what it gets back."""
+"""The requests that the engine takes, and the results that it returns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,19 +18,19 @@ EXPLANATION_BYTES = 32 * 1024
 OVERHEAD_BYTES = 1024
 USUAL_LEVELS = 16
 LONGEST_HORIZON = 4096
-"""Beyond it a horizon is refused by every model, so it costs nothing."""
+"""Every model refuses a longer horizon, so the rest costs nothing."""
 
 
 def cost(numbers: int, horizon: int, *, explain: bool) -> int:
-    """What a request of so many values, covariates and times takes to carry out, about: 1 is one time step."""
+    """Estimate the cost of a request with so many values, covariates and times; 1 is one time step."""
     return 1 + numbers + (FORECAST_COST if horizon else 0) + (EXPLANATION_COST if explain else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How to open a session that does not exist; empty names mean the default model and its newest version.
+    """Options for opening a session; empty names select the default model and its newest version.
 
-    `max_ahead_ms` is None for the default, 0 for no limit. `where` is where this stands in the request, for errors.
+    `max_ahead_ms` is None for the default, 0 for no limit. `where` is the request's field with the options, for errors.
     """
 
     model: str = ""
@@ -44,7 +44,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Begin the session as a copy of `source_id`; without a seed, only look whether that was done already."""
+    """Start the session as a copy of `source_id`; without a seed, only check if an earlier request did."""
 
     source_id: str
     seed: Seed | None = None
@@ -53,15 +53,15 @@ class Fork:
 
 @dataclass(slots=True)
 class Request:
-    """One caller's wish for one session: append `values`, then forecast `horizon` steps; or close, copy or fork it.
+    """A request for one session: append `values`, then forecast `horizon` steps; or close, copy or fork it.
 
     Attributes:
-        target_count: Values of a time step according to the caller; 0 if it does not say.
+        target_count: Values per time step, as stated by the caller; 0 if not stated.
         start_time: Instant of the first row, in nanoseconds since 1970; None if `times` has those of all rows.
         covariates: Covariates of the observed steps; may be empty.
         future_covariates: Covariates of the steps to forecast; may be empty.
         last_seen: The newest version that the caller has seen.
-        deadline: Until when the answer is of use, on the clock of time.monotonic.
+        deadline: When the caller stops waiting, by time.monotonic.
         cost: Estimated cost; 1 is one time step.
         nbytes: Estimated memory of the request and its answer.
     """
@@ -92,22 +92,22 @@ class Request:
         numbers = self.values.size + self.covariates.size + self.times.size
         self.cost = cost(numbers, self.horizon, explain=self.explain)
         levels = len(self.quantile_levels) or USUAL_LEVELS
-        # What comes back of each value takes half of its own memory.
+        # The answer to each value takes half of the value's memory.
         answer = 4 * self.values.size + 4 * levels * min(self.horizon, LONGEST_HORIZON)
         taken = 8 * (numbers + self.future_covariates.size)
         self.nbytes = OVERHEAD_BYTES + taken + answer + (EXPLANATION_BYTES if self.explain else 0)
 
     @property
     def goes_alone(self) -> bool:
-        """Whether nothing else of its session may be in the same batch."""
+        """True if the batch may hold no other request of the session."""
         return self.close or self.copy or self.fork is not None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Outline:
-    """What all forecasts of a model with the same horizon and levels have in common.
+    """The part that all forecasts of a model with equal horizon and levels share.
 
-    If there are classes, forecasts are their probabilities, and there are no levels.
+    With classes, forecasts are their probabilities, and there are no levels.
     """
 
     horizon: int
@@ -132,11 +132,10 @@ class ForecastOutput:
 
 @dataclass(slots=True)
 class Outcome:
-    """Where the session stands after a request that succeeded, and the forecast from there.
+    """The result of a successful request: the session's standing after it, and the forecast from there.
 
-    The version is None if a session was closed whose record could not be read. `pit` tells of each of the request's own
-    values where it lay in the forecast before it [time, targets]. `missing` counts the steps without an observation
-    that the request appended.
+    The version is None if a session was closed whose record could not be read. `pit` holds the position of each of the
+    request's values in the forecast before it [time, targets]. `missing` counts appended steps without an observation.
     """
 
     version: Version | None
@@ -151,4 +150,4 @@ class Outcome:
 
 
 Result = Outcome | Exception
-"""What a request came to."""
+"""The outcome of a request, or its error."""

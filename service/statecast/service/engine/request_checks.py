@@ -1,4 +1,4 @@
-"""Whether the fields of a request fit its session's model; one that does not is refused by name."""
+"""Checks a request against its session's model; an error names the wrong field."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,22 +11,22 @@ Rows = NDArray[np.float64]
 
 
 def rows_of(model: Model, request: Request, max_steps: int) -> Rows:
-    """The request's observations [time, targets and covariates], NaN where nothing is known.
+    """Return the request's observations [time, targets and covariates], NaN where unknown.
 
     Raises:
-        InvalidRequest: if they do not make whole time steps, are more than `max_steps`, or are none of the classes.
+        InvalidRequest: if they are not whole time steps, exceed `max_steps`, or are not classes of the model.
     """
     values, targets = request.values, model.targets
     if values.size == model.width == 1 >= request.target_count and not (
         request.covariates.size or model.config.classes
     ):
-        return values.reshape(1, 1)  # as almost always
+        return values.reshape(1, 1)  # the usual case
     _check_width(model, request)
     steps = values.size // targets
     if steps > max_steps:
         raise InvalidRequest(
             "observations.values",
-            f"{steps} time steps are more than the {max_steps} that one request may append; send them in several",
+            f"{steps} time steps are more than the {max_steps} that one request may append; split them over several",
         )
     _check_symbols(model, values)
     _check_covariates(model, request.covariates, steps, "observations.covariates")
@@ -53,10 +53,10 @@ def _check_width(model: Model, request: Request) -> None:
 
 
 def check_forecast(model: Model, request: Request) -> None:
-    """Whether the model can forecast what the request wants.
+    """Check that the model can make the forecast that the request wants.
 
     Raises:
-        InvalidRequest: if the horizon, a level or the future covariates are not for this model.
+        InvalidRequest: if the horizon, a level or the future covariates do not fit the model.
     """
     if request.horizon > model.config.horizon:
         raise InvalidRequest(
@@ -69,10 +69,10 @@ def check_forecast(model: Model, request: Request) -> None:
 
 
 def check_categories(model: Model, opening: Opening) -> None:
-    """Whether the model has the categories that the session is to have; their values may be any.
+    """Check that the model has the session's categories; their values are free.
 
     Raises:
-        InvalidRequest: if it does not have one.
+        InvalidRequest: if it lacks one.
     """
     if not opening.categories:
         return
@@ -100,7 +100,7 @@ def _check_levels(model: Model, request: Request) -> None:
 def _check_symbols(model: Model, values: Rows) -> None:
     if not (count := len(model.config.classes)):
         return
-    # NaN, a symbol that is missing, compares as false.
+    # NaN, a missing symbol, compares as false.
     wrong = np.flatnonzero((values < 0) | (values >= count) | (np.trunc(values) < values))
     if wrong.size:
         raise InvalidRequest(
@@ -110,7 +110,7 @@ def _check_symbols(model: Model, values: Rows) -> None:
 
 
 def _check_covariates(model: Model, covariates: Rows, steps: int, field: str) -> None:
-    """Whether so many covariates are those of so many steps; none at all always are, since nothing is known then."""
+    """Check that the covariates are as many as `steps` need; none at all are valid, too, and mean unknown."""
     names = model.config.covariates
     if not covariates.size or covariates.size == steps * len(names):
         return

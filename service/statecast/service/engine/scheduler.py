@@ -1,9 +1,8 @@
-"""Who forms the next batch.
+"""Forms batches from queued requests.
 
-Requests wait in one line a session. Callers take turns: the one that has been given the least so far puts its longest
-waiting session into the batch, with all that the session has queued as far as the bounds allow (start-time fair
-queueing, Goyal, Vin and Cheng 1996). A session is in at most one batch at a time. While one batch is being computed
-the next one gathers by itself.
+Each session has its own queue. Callers take turns by start-time fair queueing (Goyal, Vin and Cheng 1996). The caller
+that has been given the least puts its longest-waiting session into the batch, with as many of its requests as fit. A
+session is in at most one batch at a time. While one batch is computed, requests gather for the next.
 """
 
 import heapq
@@ -20,12 +19,12 @@ from statecast.service.errors import Overloaded, ServiceError, Unavailable
 from statecast.v1.reasons import Reason
 
 LONGEST_BATCH_SECONDS = 0.2
-"""About: whoever comes next waits for the batch that is under way."""
+"""Approximate limit: new requests wait for the batch in progress."""
 
 
 @dataclass(slots=True)
 class Ticket:
-    """A request that waits for its result; `wanted`, asked from any thread, tells whether its caller still does."""
+    """A request that waits for its result. `wanted`, called from any thread, returns False once its caller has gone."""
 
     request: Request
     resolve: Callable[[Result], None]
@@ -36,9 +35,9 @@ class Ticket:
 
 @dataclass(slots=True)
 class Batch:
-    """The tickets of each session in the order in which they came, and those whose deadline had passed.
+    """The tickets of each session in the order of arrival, and those whose deadline had passed.
 
-    It is full if more waited than it could hold.
+    It is full if more requests waited than it could hold.
     """
 
     sessions: dict[str, list[Ticket]] = field(default_factory=dict)
@@ -50,7 +49,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How large a batch and the queue may grow; a batch's cost is about the time steps in it."""
+    """Limits of a batch and of the queue; a batch's cost is about its number of time steps."""
 
     sessions: int = 256
     cost: int = 32_768
@@ -59,34 +58,34 @@ class BatchLimits:
 
 
 class Scheduler:
-    """The queue between the edge and the engine's threads."""
+    """The queue between the event loop and the engine threads."""
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
         self._lines: dict[str, deque[Ticket]] = {}
         self._books = Admission(limits.queued_requests, limits.queued_bytes)
-        # A heap with one entry for each caller whose turn can come: given so far, tie-break, name.
+        # A heap with one entry for each caller that can have a turn: cost given so far, tie-break, name.
         self._turns: list[tuple[int, int, str]] = []
         self._ties = itertools.count()
-        self._given = 0  # to whoever had the last turn: a newcomer begins there, not at nothing
+        self._given = 0  # to the caller that had the last turn; a new caller starts there, not at 0
         self._busy: set[str] = set()
-        self._ready = 0  # sessions whose turn can come
+        self._ready = 0  # sessions that can be batched
         self._under_way = 0  # batches
         self._closed = False
         lock = threading.RLock()
-        self._changed = threading.Condition(lock)  # for whoever takes any batch
-        self._filled = threading.Condition(lock)  # for whoever takes only full ones
+        self._changed = threading.Condition(lock)  # for threads that take any batch
+        self._filled = threading.Condition(lock)  # for threads that take only full batches
 
     @property
     def queued_requests(self) -> int:
-        """How many requests wait for a batch."""
+        """Number of requests that wait for a batch."""
         return self._books.requests
 
     def submit(self, ticket: Ticket) -> None:
         """Queue a request.
 
         Raises:
-            Overloaded: if the queue is full, or the caller's share of it, or too long for the request's deadline.
+            Overloaded: if the queue or the caller's share of it is full, or the wait would exceed the deadline.
             Unavailable: if the server is shutting down.
         """
         _, error = self.submit_all([ticket])
@@ -94,15 +93,15 @@ class Scheduler:
             raise error
 
     def submit_all(self, tickets: Sequence[Ticket]) -> tuple[int, ServiceError | None]:
-        """Queue requests in order until one is turned away, so that a frame of them comes into one batch.
+        """Queue requests in order until one is refused, so that a frame of them lands in one batch.
 
         Returns:
-            How many have been queued, and if not all, why, as `submit` raises it.
+            The number queued, and if not all were, the error that `submit` would raise.
         """
         with self._changed:
             if self._closed:
                 return 0, Unavailable(
-                    "the server is shutting down; another replica, or this one in a while, takes the same request",
+                    "the server is shutting down; nothing was appended. Send the same request again, to any replica.",
                     Reason.DRAINING,
                 )
             for position, ticket in enumerate(tickets):
@@ -123,7 +122,7 @@ class Scheduler:
         return len(tickets), None
 
     def check(self, caller: str, cost: int, deadline: float | None) -> None:
-        """Whether a request of about that cost would be queued, before more work is put into it.
+        """Check that a request of about this cost would be queued, before spending more work on it.
 
         Raises:
             Overloaded: as `submit` does.
@@ -132,12 +131,12 @@ class Scheduler:
             self._books.check(caller, cost, deadline)
 
     def take(self, *, only_full: bool = False) -> Batch | None:
-        """The next batch, as soon as there is one; None once the scheduler is closed and empty.
+        """Wait for the next batch and return it, or None once the scheduler is closed and empty.
 
-        Every batch must be given back with `done`.
+        Every batch must be returned with `done`.
 
         Args:
-            only_full: Wait until as many sessions wait as a batch may hold, and end as soon as the scheduler is closed.
+            only_full: Wait for a full batch, and return None as soon as the scheduler is closed.
         """
         with self._changed:
             while True:
@@ -153,13 +152,13 @@ class Scheduler:
                 (self._filled if only_full else self._changed).wait()
 
     def done(self, batch: Batch) -> None:
-        """The sessions of `batch` may be batched again."""
+        """Allow the sessions of `batch` into other batches again."""
         with self._changed:
             for session_id in batch.sessions:
                 self._busy.discard(session_id)
                 if session_id in self._lines:
                     self._give_turn(session_id, self._lines[session_id][0].caller)
-            if batch.is_full:  # those under way at the same time share the time that they take
+            if batch.is_full:  # batches in progress at once share the time
                 self._books.pace.note((time.monotonic() - batch.taken_at) / self._under_way, batch.cost)
             self._under_way -= 1
             if not self._under_way:
@@ -167,7 +166,7 @@ class Scheduler:
             self._tell()
 
     def take_all(self) -> list[Ticket]:
-        """Everything that waits, in no order, to be answered without being carried out."""
+        """Remove and return all queued tickets, in no order, to be answered without being carried out."""
         with self._changed:
             tickets = [ticket for line in self._lines.values() for ticket in line]
             self._lines.clear()
@@ -178,13 +177,13 @@ class Scheduler:
             return tickets
 
     def close(self) -> None:
-        """Take no more requests; those that wait are still served."""
+        """Accept no more requests; queued ones are still served."""
         with self._changed:
             self._closed = True
             self._tell()
 
     def _tell(self) -> None:
-        """Wakes whoever may have something to do now."""
+        """Wake the threads that may have a batch to take."""
         self._changed.notify_all()
         if self._ready >= self._limits.sessions or self._closed:
             self._filled.notify_all()
@@ -219,7 +218,7 @@ class Scheduler:
         return batch
 
     def _take_from(self, session_id: str, room: int, late: list[Ticket], now: float) -> list[Ticket]:
-        """As many of the session's next requests as fit, at least one; some go alone."""
+        """Take as many of the session's next requests as fit, at least one; some go alone."""
         line = self._lines[session_id]
         taken: list[Ticket] = []
         while line and not (taken and (room <= 0 or taken[-1].request.goes_alone or line[0].request.goes_alone)):

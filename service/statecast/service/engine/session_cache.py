@@ -1,6 +1,6 @@
-"""Cached sessions: where each stands and its recurrent state, kept on the device between batches.
+"""Cached sessions: each one's standing and recurrent state, kept on the device between batches.
 
-A copy here may be stale when another replica has moved the session on; the stamp tells at commit.
+A cached session may be stale if another replica has moved it on; its stamp reveals that at commit.
 """
 
 from collections import OrderedDict
@@ -18,7 +18,7 @@ _FIRST_ROWS = 64
 
 
 class StatePool:
-    """Rows of state of one model's sessions: one tensor a part, grown as needed."""
+    """Rows of one model's session states: one tensor per part, grown as needed."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -26,7 +26,7 @@ class StatePool:
         self._free = list(range(_FIRST_ROWS))
 
     def claim(self) -> int:
-        """A free row."""
+        """Take a free row."""
         if not self._free:
             rows = self._state.batch_size
             self._state = State.cat([self._state, self._model.forecaster.initial_state(rows)])
@@ -34,24 +34,24 @@ class StatePool:
         return self._free.pop()
 
     def release(self, row: int) -> None:
-        """Give a row back."""
+        """Return a row to the pool."""
         self._free.append(row)
 
     def read(self, rows: list[int]) -> State:
-        """The state in `rows`, in that order."""
+        """Return the states in `rows`, in that order."""
         return self._state.select(torch.tensor(rows, device=self._model.forecaster.device))
 
     def write(self, rows: list[int], state: State) -> None:
-        """Put `state`, one session a row, into `rows`."""
+        """Write `state`, one session per row, into `rows`."""
         index = torch.tensor(rows, device=self._model.forecaster.device)
         for name, part in self._state.parts.items():
             part.index_copy_(0, index, state.parts[name])
 
 
 class SessionCache:
-    """The sessions kept in memory, the least recently used of more than `capacity` dropped. For any thread.
+    """A thread-safe cache of sessions that drops the least recently used beyond `capacity`.
 
-    A session that is in a batch stays until the batch is over, so that its row is not given to another meanwhile.
+    A session in a batch stays until the batch is over, so that its row is not reused.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -65,7 +65,7 @@ class SessionCache:
         return len(self._sessions)
 
     def get(self, session_id: str) -> Loaded | None:
-        """The session, if it is cached, for a batch that ends with `let_go`."""
+        """Return the session, if it is cached, and pin it until `let_go`."""
         with self._lock:
             session = self._sessions.get(session_id)
             if session is not None:
@@ -74,20 +74,20 @@ class SessionCache:
             return session
 
     def let_go(self, session_ids: Iterable[str]) -> None:
-        """These sessions are not in a batch any more."""
+        """Unpin sessions at the end of their batch."""
         with self._lock:
             self._in_batches.difference_update(session_ids)
 
     def read(self, model: Model, rows: list[int]) -> State:
-        """The state of that model's sessions in `rows`."""
+        """Return the states of the model's sessions in `rows`."""
         with self._lock:
             return self._pool(model).read(rows)
 
     def keep(self, model: Model, sessions: Mapping[str, Loaded], states: State) -> None:
-        """Keep sessions of one model and their states, a row each in the same order; their rows are chosen here."""
+        """Cache sessions of one model and their states, one row each in the same order; assigns their rows."""
         with self._lock:
             pool = self._pool(model)
-            # Out of the books while their rows are written: a failure must not leave an old state under a new stamp.
+            # Drop them while their rows are written: a failure must not leave an old state under a new stamp.
             for session_id in sessions:
                 self.drop(session_id)
             rows: list[int] = []
@@ -108,7 +108,7 @@ class SessionCache:
                     self.drop(session_id)
 
     def drop(self, session_id: str) -> None:
-        """Forget a session, if it is cache."""
+        """Forget a session, if it is cached."""
         with self._lock:
             session = self._sessions.pop(session_id, None)
             if session and session.standing and session.row is not None:

@@ -1,4 +1,4 @@
-"""Where a session stands at the start of a batch, out of memory or out of its record."""
+"""Loads sessions from their records at the start of a batch."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from statecast.v1.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The trace of a session that is no more: why, and where it stood."""
+    """The trace of a session that was closed or has expired: the reason, and its last version."""
 
     reason: Reason
     version: Version
@@ -26,10 +26,10 @@ class Gone:
 
 @dataclass(slots=True)
 class Loaded:
-    """A session before a batch; `standing` is None if it does not exist, and `gone` tells why if that can be told.
+    """A session before a batch; `standing` is None if it does not exist, and `gone` gives the reason if known.
 
     Its state is in `row` of the session cache, or in the bytes of `snapshot` followed by the steps `replay`
-    [time, targets and covariates], or, with neither, that of a session that has taken nothing.
+    [time, targets and covariates]. With neither it is the initial state.
     """
 
     standing: Standing | None = None
@@ -42,16 +42,16 @@ class Loaded:
 
     @property
     def replayed_steps(self) -> int:
-        """How many steps come after the snapshot."""
+        """Number of steps after the snapshot."""
         return 0 if self.replay is None else len(self.replay)
 
 
 def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
-    """A session from its record, if there is one.
+    """Load a session from its record, if there is one.
 
     Raises:
-        PreconditionFailed: if the record is damaged, or of a model that is not loaded as it was.
-        Unavailable: if the record is of a model that is being loaded.
+        PreconditionFailed: if the record is damaged, or its model is not loaded or has changed.
+        Unavailable: if its model is being loaded.
     """
     if stored is None:
         return Loaded()
@@ -64,14 +64,14 @@ def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
         zone = Zone.parse(record.snapshot.time_zone)
     except TimeZoneError as error:
         raise PreconditionFailed(
-            f"the record of session {quoted(session_id)}: {error}; this server's time zone data may be too old, which "
-            "the package tzdata mends",
+            f"the record of session {quoted(session_id)}: {error}; this server's time zone data may be too old, so "
+            "update it or install the package tzdata",
             Reason.RECORD_DAMAGED,
         ) from error
     except DamagedRecord as error:
         raise PreconditionFailed(
-            f"the record of session {quoted(session_id)} is damaged: {error}; close the session, open it anew and send "
-            "its history again",
+            f"the record of session {quoted(session_id)} is damaged: {error}; close the session, open it again and "
+            "send its history again",
             Reason.RECORD_DAMAGED,
         ) from error
     snapshot, entries = record.snapshot, record.entries
@@ -98,7 +98,7 @@ def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
 
 
 def read(session_id: str, data: bytes) -> Record | None:
-    """The record, if it is whole, whatever wrote it."""
+    """Decode the record, whatever its model; None if it is damaged."""
     try:
         return decode(session_id, data)
     except DamagedRecord:
@@ -119,17 +119,17 @@ def _model(session_id: str, snapshot: Snapshot, registry: Registry) -> Model:
         state = "is not loaded" if model is None else "has other weights now"
         raise PreconditionFailed(
             f"session {quoted(session_id)} was written by model {snapshot.model} version {snapshot.model_version}, "
-            f"which {state}; bring that model back, or close the session and open it anew",
+            f"which {state}; bring that model back, or close the session and open it again",
             Reason.MODEL_CHANGED,
         )
     return model
 
 
 def _check(record: Record, model: Model) -> None:
-    """A record may be whole and yet not fit the model, or not be the history that its tags claim."""
+    """Check that an intact record fits the model, and that its entries lead to their version tags."""
     snapshot = record.snapshot
     if len(snapshot.state) != model.forecaster.layout.nbytes or snapshot.width != model.width:
-        raise DamagedRecord("its state has another size than the model's")
+        raise DamagedRecord("its state does not have the model's size")
     version = snapshot.version
     for entry in record.entries:
         version = chain(version, entry.rows, _times(entry, model))

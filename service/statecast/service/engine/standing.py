@@ -1,4 +1,4 @@
-"""Where a session stands: all that decides about a request without touching a tensor."""
+"""A session's standing: everything that decides its requests, without a tensor."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,9 +12,9 @@ from statecast.service.version import START, Version
 
 @dataclass(slots=True)
 class Standing:
-    """A session's model, version, categories, the requests that it remembers and the last versions that it stood at.
+    """A session's model, version, categories, remembered requests (`recent`) and last versions (`lineage`).
 
-    `last_time` is the time of its last step as `clock` counts it; `max_ahead_ms` is None for the default, 0 for no
+    `last_time` is the time of its last step on the grid of `clock`; `max_ahead_ms` is None for the default, 0 for no
     limit.
     """
 
@@ -30,23 +30,23 @@ class Standing:
 
     @property
     def clock(self) -> Clock | None:
-        """How it counts time; None if only position counts."""
+        """The session's time grid; None if only position counts."""
         return Clock(self.model.frequency, self.zone) if self.model.frequency else None
 
     @property
     def is_on_wall_clock(self) -> bool:
-        """Whether `last_time` is what the clock shows in its zone, and that is not UTC."""
+        """True if `last_time` is wall-clock time in a zone other than UTC."""
         clock = self.clock
         return clock is not None and clock.grid_zone != UTC
 
     @property
     def last_instant(self) -> int | None:
-        """When its last step was; None if only position counts, or there is none yet."""
+        """Instant of the last step; None if only position counts, or there is none yet."""
         clock = self.clock
         return None if clock is None or self.last_time is None else clock.instant(self.last_time)
 
     def after(self, entry: Entry) -> "Standing":
-        """Where the session stands once it has taken `entry`."""
+        """Return the standing after `entry`."""
         lineage = (*self.lineage, entry.version)[-REMEMBERED_VERSIONS:]
         recent = _remember(self.recent, entry.mark)
         return Standing(
@@ -55,20 +55,20 @@ class Standing:
         )  # fmt: skip
 
     def forked(self, mark: RequestMark | None, ttl_ms: int | None) -> "Standing":
-        """Where a copy of the session stands, which remembers the request that made it."""
+        """Return the standing of a copy of the session, which remembers the request that made it."""
         return replace(self, ttl_ms=ttl_ms or self.ttl_ms, recent=_remember(self.recent, mark))
 
     def has_lost(self, seen: Version) -> bool:
-        """Whether a session that once stood at `seen` cannot have come here by observations alone.
+        """Return True if a session once at `seen` cannot have reached this version by observations alone.
 
-        A version older than all that are remembered is believed, once there are such.
+        With a full lineage, any version older than all of it is accepted.
         """
         if seen in (START, self.version) or seen in self.lineage:
             return False
         return len(self.lineage) < REMEMBERED_VERSIONS or seen.step >= self.lineage[0].step
 
     def remembers_since(self, seen: Version) -> bool:
-        """Whether the id of every request since `seen` is remembered."""
+        """Return True if the session remembers the id of every request since `seen`."""
         return len(self.lineage) < REMEMBERED_VERSIONS or seen.step >= self.lineage[0].step
 
 
@@ -78,7 +78,7 @@ def _remember(recent: tuple[RequestMark, ...], mark: RequestMark | None) -> tupl
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """A copy of a session: where it stands, and its packed state."""
+    """A copy of a session: its standing and its packed state."""
 
     standing: Standing
     state: bytes

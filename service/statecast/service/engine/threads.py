@@ -1,4 +1,4 @@
-"""The engines' threads: batch after batch, until the scheduler is closed and empty."""
+"""Engine threads: carry out batch after batch until the scheduler is closed and empty."""
 
 import logging
 import time
@@ -16,16 +16,16 @@ log = logging.getLogger(__name__)
 
 Delivery = list[tuple[Ticket, Result]]
 Deliver = Callable[[Delivery], None]
-"""Hands a batch's results to whoever waits; called from the engine's thread."""
+"""Delivers a batch's results to their callers; called from an engine thread."""
 
 LOST_RETRY_SECONDS = 0.2
 
 
 class EngineThreads:
-    """Runs engines, each in a thread of its own.
+    """Runs each engine in its own thread.
 
-    The first one takes a batch whenever it can, the others when a whole batch waits meanwhile: then one computes while
-    another commits. Where less waits, more threads would only make more and smaller batches.
+    The first one takes any batch, the others only full ones: then one thread computes while another commits. With less
+    in the queue, more threads would only make more and smaller batches.
     """
 
     def __init__(self, scheduler: Scheduler, engines: Sequence[Engine], metrics: Metrics, deliver: Deliver) -> None:
@@ -36,7 +36,7 @@ class EngineThreads:
         self._threads = ThreadPoolExecutor(len(engines), thread_name_prefix="engine")
 
     def start(self) -> "list[Future[None]]":
-        """Start; each future ends when its thread does, with the failure that ended it."""
+        """Start the threads; each future ends with its thread, and holds the exception that ended it."""
         return [
             self._threads.submit(self._work, engine, only_full=position > 0)
             for position, engine in enumerate(self._engines)
@@ -47,7 +47,7 @@ class EngineThreads:
             while (batch := self._scheduler.take(only_full=only_full)) is not None:
                 self._deliver(self._carry_out(engine, batch))
                 self._scheduler.done(batch)
-                time.sleep(0)  # to the event loop, so that what has come meanwhile is in the next batch
+                time.sleep(0)  # let the event loop queue new arrivals for the next batch
         finally:
             self._threads.shutdown(wait=False)
 
@@ -72,16 +72,16 @@ class EngineThreads:
         return delivery + self._late(batch) + (self._stranded() if is_lost else [])
 
     def _late(self, batch: Batch) -> Delivery:
-        """Those whose callers have no time left; their work would be for nobody."""
+        """Refuse the requests whose deadline has passed: their callers have stopped waiting."""
         self._metrics.rejected.labels(Reason.DEADLINE_PASSED).inc(len(batch.late))
         error = DeadlinePassed(
-            "the deadline passed in the queue; nothing was appended. Send the same request with a longer one.",
+            "the deadline passed in the queue; nothing was appended. Send the same request with a longer deadline.",
             Reason.DEADLINE_PASSED,
         )
         return [(ticket, error) for ticket in batch.late]
 
     def _stranded(self) -> Delivery:
-        """Once Redis is lost everything that waits is told so, instead of waiting for one time-out after the other."""
+        """Refuse all queued requests once Redis is lost, instead of waiting for one timeout after another."""
         error = Unavailable(
             "Redis cannot be used now; nothing was appended. Send the same request again.",
             Reason.STORE_UNREACHABLE,

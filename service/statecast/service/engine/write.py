@@ -1,4 +1,4 @@
-"""What a batch writes for one session: an entry behind its snapshot, a fresh snapshot, or nothing."""
+"""Builds a session's commit: an entry after its snapshot, a new snapshot, or nothing."""
 
 from dataclasses import dataclass
 
@@ -20,12 +20,12 @@ from statecast.service.store.redis_store import Commit, Operation
 from statecast.service.version import START, Version
 
 MOST_REPLAYED = 16
-"""A session that was read with so many steps behind its snapshot is written anew: it may have to be read soon again."""
+"""A session read with this many steps after its snapshot gets a new one: it may be read again soon."""
 
 
 @dataclass(slots=True)
 class Write:
-    """One session's commit (None: nothing to write or compare), and what its record carries afterwards."""
+    """One session's commit (None: nothing to write or compare), and its record's stamp and step count afterwards."""
 
     commit: Commit | None
     stamp: bytes
@@ -33,7 +33,7 @@ class Write:
 
 
 def is_snapshot_due(loaded: Loaded, plan: Plan, snapshot_every: int) -> bool:
-    """Whether the session's whole state is to be written this time."""
+    """Return True if this commit must write the session's whole state."""
     if not plan.entries and not plan.opened:
         return False
     is_far = loaded.steps_since_snapshot + plan.steps >= snapshot_every
@@ -41,13 +41,13 @@ def is_snapshot_due(loaded: Loaded, plan: Plan, snapshot_every: int) -> bool:
 
 
 def write(session_id: str, loaded: Loaded, plan: Plan, state: bytes | None, nonce: bytes) -> Write:
-    """What to commit for the session, given what it came from and what the plan appends.
+    """Build the session's commit.
 
     Args:
-        session_id: Its id.
-        loaded: What it came from.
-        plan: What it appends.
-        state: Its whole state, if a snapshot is due.
+        session_id: The session's id.
+        loaded: The session before the batch.
+        plan: The decisions of the batch.
+        state: The session's packed state, if a snapshot is due.
         nonce: Random bytes that no other commit to the session has.
     """
     if plan.closed and loaded.standing:
@@ -60,7 +60,7 @@ def write(session_id: str, loaded: Loaded, plan: Plan, state: bytes | None, nonc
 
 
 def close_unusable(session_id: str, data: bytes, record: Record | None) -> Write:
-    """Forget a session whose record cannot be used, or not even read, if it still is what it was."""
+    """Close a session whose record cannot be used or decoded, if the record has not changed."""
     stamp = data[-STAMP_BYTES:]
     at = (record.newest.version, record.snapshot.ttl_ms) if record else (START, LONGEST_TRACE_MS)
     tombstone = _tombstone(*at)
@@ -72,7 +72,7 @@ def _close(session_id: str, stamp: bytes, standing: Standing) -> Commit:
 
 
 def _tombstone(version: Version, ttl_ms: int) -> Snapshot:
-    """What a closed session leaves behind."""
+    """Return the record that a closed session leaves behind."""
     return Snapshot("", "", bytes(32), 0, b"", version, None, ttl_ms, closed=True)
 
 
@@ -83,7 +83,7 @@ def _replace_by_tombstone(session_id: str, stamp: bytes, tombstone: Snapshot, *,
 
 
 def _compare(session_id: str, loaded: Loaded) -> Write:
-    """Nothing changes; a copy from memory must still be the newest, one just read from Redis is."""
+    """Change nothing; a cached session must still be the newest, one just read from Redis is."""
     commit = None
     if loaded.row is not None and loaded.standing:
         commit = Commit(session_id, Operation.CHECK, loaded.stamp, tombstone_ms=tombstone_ms(loaded.standing.ttl_ms))
@@ -111,14 +111,14 @@ def _replace(session_id: str, loaded: Loaded, standing: Standing, state: bytes, 
     stamp = stamp_of(nonce, standing.version)
     payload = encode_snapshot(session_id, snapshot, stamp)
     tombstone = tombstone_ms(standing.ttl_ms)
-    # The record that is replaced may be the tombstone of a session that is gone, which is no reason not to.
+    # The replaced record may be a tombstone, which must not block the commit.
     own_tombstone = tombstone if loaded.standing else 0
     commit = Commit(session_id, Operation.REPLACE, loaded.stamp, payload, standing.ttl_ms + tombstone, own_tombstone)
     return Write(commit, stamp, 0)
 
 
 def _append(session_id: str, loaded: Loaded, plan: Plan, ttl_ms: int, nonce: bytes) -> Write:
-    """Entries of one commit may share their nonce: what decides is the last stamp of a record."""
+    """Build an append; its entries may share a nonce, since only a record's last stamp is compared."""
     payload = b"".join([encode_entry(session_id, entry, stamp_of(nonce, entry.version)) for entry in plan.entries])
     tombstone = tombstone_ms(ttl_ms)
     commit = Commit(session_id, Operation.APPEND, loaded.stamp, payload, ttl_ms + tombstone, tombstone)

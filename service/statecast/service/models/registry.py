@@ -1,4 +1,4 @@
-"""The models that this server runs: the bundled one, and those in the operator's folder."""
+"""The models that the server runs: the bundled one, and those in the models folder."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 BUNDLED = "base"
 
 IsComing = Callable[[str, str], bool]
-"""Whether a model of that name and version, which is not there, will probably be there soon."""
+"""Returns True if a model of that name and version is not loaded, but probably will be soon."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Model:
 
     @cached_property
     def config(self) -> Description:
-        """What the model takes and gives."""
+        """The model's inputs, outputs and size."""
         return self.forecaster.config
 
     @cached_property
@@ -48,7 +48,7 @@ class Model:
 
     @cached_property
     def digest_bytes(self) -> bytes:
-        """The same as 32 bytes."""
+        """The digest as 32 bytes."""
         return bytes.fromhex(self.digest)
 
     @cached_property
@@ -63,26 +63,26 @@ class Model:
 
     @cached_property
     def targets(self) -> int:
-        """How many targets a time step has."""
+        """Number of targets per time step."""
         return len(self.config.targets)
 
     @cached_property
     def width(self) -> int:
-        """How many numbers a time step has: the targets, then the covariates."""
+        """Numbers per time step: the targets, then the covariates."""
         return self.targets + len(self.config.covariates)
 
     @property
     def is_adaptive(self) -> bool:
-        """Whether intervals adapt online."""
+        """True if the intervals adapt per session."""
         return getattr(self.config, "adaptation_rate", 0.0) > 0
 
     def category_indices(self, categories: Mapping[str, str]) -> list[int]:
-        """For each of the model's categories the position of a session's value from 1, or 0 if it is not known."""
+        """Return the position of the session's value for each of the model's categories, from 1; 0 if unknown."""
         return [known.get(categories[name], 0) if name in categories else 0 for name, known in self._known_values]
 
     @cached_property
     def _known_values(self) -> list[tuple[str, dict[str, int]]]:
-        # A category may have 100,000 values, and every batch asks.
+        # A category may have 100,000 values, and every batch looks them up.
         return [
             (each.name, {value: position for position, value in enumerate(each.values, 1)})
             for each in self.config.categories
@@ -93,7 +93,7 @@ class Model:
 
 
 class Registry:
-    """All models by name and version; any thread may read it, one at a time may add to it."""
+    """All models by name and version. Any thread may read it; one thread at a time may add to it."""
 
     def __init__(self, models: list[Model], default: str) -> None:
         # Never changed, only replaced, so that readers need no lock; each name's newest version comes first.
@@ -103,11 +103,11 @@ class Registry:
         for model in models:
             self.add(model)
         if default not in self._models:
-            raise StartupError(f"default-model {default!r} is not there; there are: {', '.join(self._models)}")
+            raise StartupError(f"default-model {default!r} does not exist; choose one of: {', '.join(self._models)}")
         self.default = default
 
     def add(self, model: Model) -> None:
-        """Let the model be found from now on."""
+        """Add a model; requests find it from now on."""
         name = model.config.name
         versions = {**self._models.get(name, {}), model.config.version: model}
         newest_first = {version: versions[version] for version in sorted(versions, key=version_order, reverse=True)}
@@ -116,23 +116,23 @@ class Registry:
 
     @property
     def broken(self) -> Mapping[tuple[str, str], str]:
-        """The names and versions that lie in the models folder and cannot be loaded, and why."""
+        """Names and versions in the models folder that cannot be loaded, with the reason."""
         return self._broken
 
     def set_broken(self, broken: Mapping[tuple[str, str], str]) -> None:
-        """Take note of what cannot be loaded; sessions of it have to wait until it can."""
+        """Set the models that cannot be loaded; their sessions are unavailable until they can."""
         self._broken = dict(broken)
 
     def expect(self, is_coming: IsComing) -> None:
-        """Ask `is_coming`, from any thread, about versions that are asked for and not there."""
+        """Call `is_coming`, from any thread, when a request needs a version that is not loaded."""
         self._is_coming = is_coming
 
     def get(self, name: str, version: str) -> Model:
-        """The model of that name, or the default one; of that version, or the newest one.
+        """Return a model; an empty name is the default model, an empty version the newest.
 
         Raises:
-            NotFound: if there is none.
-            Unavailable: if there is none yet.
+            NotFound: if it does not exist.
+            Unavailable: if it is not loaded yet.
         """
         name = name or self.default
         versions = self._models.get(name, {})
@@ -143,26 +143,26 @@ class Registry:
         return model
 
     def find(self, name: str, version: str) -> Model | None:
-        """Exactly that model, if it is loaded."""
+        """Return exactly that model, if it is loaded."""
         return self._models.get(name, {}).get(version)
 
     def check_coming(self, name: str, version: str) -> None:
-        """Of a model that is not loaded: whether it has to be waited for.
+        """Check if a model that is not loaded is worth waiting for.
 
         Raises:
-            Unavailable: if it lies in the models folder, and is being loaded or cannot be.
+            Unavailable: if it is in the models folder, but still loading or broken.
         """
         broken = [place for place in self._broken if place[0] == name and version in ("", place[1])]
         if broken:
             which = f"version {quoted(broken[0][1])} of model {quoted(name)}"
-            message = f"{which} cannot be loaded at the moment; the server's log tells why. Send the same request again"
+            message = f"{which} cannot be loaded; see the server's log for why, then send the same request again"
             raise Unavailable(message, Reason.MODEL_UNAVAILABLE)
         if version and self._is_coming(name, version):
             message = f"version {quoted(version)} of model {quoted(name)} is being loaded; send the same request again"
             raise Unavailable(message, Reason.MODEL_LOADING)
 
     def __iter__(self) -> Iterator[Model]:
-        """By name, each one's newest version first."""
+        """Iterate over the models by name, each one's newest version first."""
         models = self._models
         for name in sorted(models):
             yield from models[name].values()
@@ -178,15 +178,15 @@ class Registry:
 
 
 def load_registry(folder: Path | None, default: str, device: torch.device, *, require_all: bool = False) -> Registry:
-    """Load the bundled model and those in `folder`, one in each <name>/<version>/; what cannot be loaded is left out.
+    """Load the bundled model and those in `folder`, one in each <name>/<version>/, without those that cannot be loaded.
 
     Raises:
-        StartupError: if the folder is missing, or the default model cannot be loaded, or any other if all are required.
+        StartupError: if the folder is missing, or a model that is required cannot be loaded.
     """
     folders = _model_folders(bundled_models())
     if folder is not None:
         if not folder.is_dir():
-            raise StartupError(f"models folder {folder} does not exist; make it, or name another by --models")
+            raise StartupError(f"models folder {folder} does not exist; create it, or name another with --models")
         found = _model_folders(folder)
         if not found:
             log.warning(
@@ -203,8 +203,8 @@ def load_registry(folder: Path | None, default: str, device: torch.device, *, re
             name, version = path.parts[-2:]
             broken[name, version] = f"model in {path} cannot be loaded: {error}"
             if require_all:
-                raise StartupError(f"{broken[name, version]} (and --require-all-models asks for all)") from error
-            log.error("%s; it is served once it can be", broken[name, version])
+                raise StartupError(f"{broken[name, version]} (--require-all-models requires all)") from error
+            log.error("%s; the server runs without it, and tries again if its files change", broken[name, version])
     if default not in {model.config.name for model in models}:
         for (name, _), problem in broken.items():
             if name == default:
@@ -218,17 +218,17 @@ def load_folder(folder: Path, device: torch.device) -> Model:
     """Load the model in a folder <name>/<version>/.
 
     Raises:
-        ModelError: if it cannot be loaded, or calls itself something else.
+        ModelError: if it cannot be loaded, or its config.json names another model.
     """
     model = Model(load_model(folder, device))
     if folder.parts[-2:] != model.labels:
         place = "/".join(model.labels)
-        raise ConfigError(f"{folder}/config.json calls itself {model}, so it belongs into {place}/")
+        raise ConfigError(f"{folder}/config.json describes {model}; move the folder to {place}/")
     return model
 
 
 def version_folders(folder: Path) -> Iterator[Path]:
-    """Every <name>/<version>/ in order; not the hidden ones, which may be half-written or a volume's own.
+    """Yield every <name>/<version>/ in order, but not hidden ones, which may be half-written or a volume's own.
 
     Raises:
         OSError: if the folder cannot be read.
@@ -236,7 +236,7 @@ def version_folders(folder: Path) -> Iterator[Path]:
     for name in _folders(folder):
         try:
             yield from _folders(name)
-        except OSError as error:  # removed meanwhile, or not for us: none of the others' business
+        except OSError as error:  # removed just now, or not readable; the others still count
             log.debug("%s cannot be read: %s", name, error)
 
 

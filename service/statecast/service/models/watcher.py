@@ -1,7 +1,7 @@
-"""Loads the model versions that appear in the models folder while the server runs.
+"""Loads model versions that appear in the models folder while the server runs.
 
-A version is loaded once its files stand still, and stays as it was loaded for as long as the server runs: sessions
-stand on it. What is wrong in the folder is told once, for as long as it stays so.
+A version is loaded once its files stop changing. Later changes have no effect until a restart, since sessions depend on
+it. Each problem in the folder is logged once, for as long as it lasts.
 """
 
 import asyncio
@@ -23,20 +23,20 @@ from statecast.service.models.registry import Registry, load_folder, version_fol
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 1.0
-"""Between two looks, however many ask for one, and how long files must stand still."""
+"""Minimum time between two scans of the folder, and for which files must be unchanged."""
 RETRY_SECONDS = 60.0
-"""After this long even unchanged files that could not be loaded are tried again: memory may have been short."""
+"""Interval at which even unchanged files that failed to load are tried again: memory may have been short."""
 STOP_SECONDS = 5.0
 
 Place: TypeAlias = tuple[str, str]
-"""Name and version, as the folders tell them."""
+"""Name and version, from the folders' names."""
 Files: TypeAlias = tuple[tuple[int, int] | None, ...]
-"""Time of the last change and size of each file that a model is loaded from; None where there is none."""
+"""Modification time and size of each of a model's files; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A version that could not be loaded: as its files were, why, and when to try again at the latest."""
+    """A version that could not be loaded: its files then, the problem, and when to try again at the latest."""
 
     files: Files
     problem: str
@@ -44,7 +44,7 @@ class Refused:
 
 
 class Watcher:
-    """Looks at the folder every `poll_seconds`, in a thread of its own, and adds to the registry what it finds."""
+    """Scans the folder every `poll_seconds`, in its own thread, and adds new models to the registry."""
 
     def __init__(
         self, folder: Path, registry: Registry, metrics: Metrics, device: torch.device, poll_seconds: float
@@ -61,35 +61,35 @@ class Watcher:
         self._problems: set[str] = set()
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        # A thread that hangs in a network volume must not keep the process, as an executor's would.
+        # A daemon: a thread that hangs in a network volume must not keep the process alive, as an executor's would.
         self._thread = threading.Thread(target=self._work, name="models", daemon=True)
 
     def start(self) -> None:
-        """Take what is in the folder and in the registry as loaded from there, and watch for more."""
+        """Record which versions in the folder are already loaded or broken, and start watching."""
         try:
             for path in version_folders(self._folder):
                 if self._registry.find(*_place(path)):
                     self._loaded[_place(path)] = _files(path)
                 elif problem := self._registry.broken.get(_place(path)):
                     self._refused[_place(path)] = Refused(_files(path), problem, time.monotonic() + RETRY_SECONDS)
-                    self._problems.add(problem)  # which the log has already
-        except OSError as error:  # it was there a moment ago; the first look tells more
+                    self._problems.add(problem)  # already logged
+        except OSError as error:  # it was readable a moment ago; the first scan reports it
             log.debug("%s", error)
         self._registry.expect(self.is_coming)
         self._thread.start()
 
     async def stop(self) -> None:
-        """End the thread; bounded, because it may be loading a model."""
+        """Stop the thread; wait for a limited time, because it may be loading a model."""
         self._stopping.set()
         self._wake.set()
         await asyncio.to_thread(self._thread.join, STOP_SECONDS)
         if self._thread.is_alive():
-            log.error("the models folder's thread did not stop within %g s", STOP_SECONDS)
+            log.error("the models folder's watcher did not stop within %g s", STOP_SECONDS)
 
     def is_coming(self, name: str, version: str) -> bool:
-        """Whether that version, which is not loaded, lies in the folder and is not known to be unfit; has it loaded.
+        """Return True if that version is in the folder and not known to be broken, and request a scan.
 
-        Asked by any thread, so no more than one look at the file system.
+        Any thread may call it, so it makes only one file system call.
         """
         if any(part.startswith(".") or os.sep in part for part in (name, version)):
             return False
@@ -108,20 +108,20 @@ class Watcher:
                 return
             try:
                 is_settled = self._look()
-            except Exception:  # a defect; what is loaded is served all the same
-                log.exception("the models folder could not be looked at")
+            except Exception:  # a bug; loaded models must still be served
+                log.exception("the models folder could not be scanned")
                 is_settled = True
 
     def _look(self) -> bool:
-        """Load what is new; whether nothing was found in the middle of a change."""
+        """Load new versions; return False if files are still changing."""
         try:
             found = {_place(path): path for path in version_folders(self._folder)}
         except OSError as error:
-            problem = f"models folder {self._folder} cannot be read ({error.strerror}); what is loaded is served on"
+            problem = f"models folder {self._folder} cannot be read ({error.strerror}); loaded models are still served"
             self._tell(self._problems | {problem})
             return True
         problems = {
-            f"{_name(place)} has gone from the models folder; it is served until the server ends"
+            f"{_name(place)} was removed from the models folder; it is served until the server restarts"
             for place in self._loaded.keys() - found.keys()
         }
         seen: dict[Place, Files] = {}
@@ -141,22 +141,22 @@ class Watcher:
         return is_settled
 
     def _changed(self, place: Place, files: Files) -> set[str]:
-        """What is wrong with the files of a version that is loaded."""
+        """Return the problem if the files of a loaded version have changed."""
         if place not in self._loaded:
-            return {f"{_name(place)} is in the models folder now, but another one of that name and version is served"}
+            return {f"{_name(place)} is new in the models folder, but another of that name and version is served"}
         if self._loaded[place] == files:
             return set()
-        return {f"the files of {_name(place)} have changed; it is served as it was loaded: use another version"}
+        return {f"the files of {_name(place)} have changed, but it is served as loaded; add a new version instead"}
 
     def _try(self, place: Place, path: Path, files: Files) -> set[str]:
-        """Load a version whose files stand still; what is wrong with it."""
+        """Load a version whose files are unchanged since the last scan; return its problem, if any."""
         refused = self._refused.get(place)
         if refused and refused.files == files and time.monotonic() < refused.retry_at:
             return {refused.problem}
         try:
             self._load(place, path, files)
         except Exception as error:
-            problem = f"model in {path} cannot be loaded, and is tried again once its files change: {error}"
+            problem = f"model in {path} cannot be loaded: {error}; the server tries again if its files change"
             if not isinstance(error, ModelError) and problem not in self._problems:
                 log.exception("a model could not be loaded")
             self._refused[place] = Refused(files, problem, time.monotonic() + RETRY_SECONDS)
@@ -166,15 +166,15 @@ class Watcher:
     def _load(self, place: Place, path: Path, files: Files) -> None:
         started = time.perf_counter()
         model = load_folder(path, self._device)
-        if _files(path) != files:  # half of it may be older than the rest
+        if _files(path) != files:  # it may be half old, half new
             raise ModelError("its files were changed while they were read")
-        self._metrics.add_model(*place, model.digest)  # computes the digest, so that no request has to wait for it
+        self._metrics.add_model(*place, model.digest)  # computes the digest here, so that no request waits for it
         self._registry.add(model)
         self._loaded[place] = files
         log.info("%s loaded in %.1f s; it is served from now on", model, time.perf_counter() - started)
 
     def _tell(self, problems: set[str]) -> None:
-        """Log what is wrong now and was not before."""
+        """Log the problems that are new."""
         for problem in sorted(problems - self._problems):
             log.warning("%s", problem)
         self._problems = problems

@@ -1,1 +1,1 @@
-"""The edge: gRPC in and out. Servicers convert, call the engine, and convert back."""
+"""The gRPC services: each method converts its message, calls the engine, and converts the result back."""

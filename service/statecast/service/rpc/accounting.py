@@ -1,4 +1,4 @@
-"""Counts and times every request once, in whatever call it travels: alone, in a frame, or on a stream."""
+"""Counts and times every request once, on its own, in a frame or on a stream."""
 
 import time
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ from statecast.v1.reasons import Reason
 
 
 class Kind(StrEnum):
-    """What a request asks for."""
+    """Kinds of requests."""
 
     OBSERVE = "observe"
     FORECAST = "forecast"
     STEP = "step"
-    """Both at once."""
+    """Observe and forecast."""
     LOOK = "look"
-    """Neither: where does the session stand?"""
+    """Neither: read the session's version."""
     OPEN = "open"
     GET = "get"
     LIST = "list"
@@ -31,7 +31,7 @@ class Kind(StrEnum):
     LIST_MODELS = "list_models"
     GET_MODEL = "get_model"
     UNKNOWN = "unknown"
-    """It cannot be read."""
+    """The request cannot be decoded."""
 
 
 BY_METHOD = {
@@ -43,7 +43,7 @@ BY_METHOD = {
     "ListModels": Kind.LIST_MODELS,
     "GetModel": Kind.GET_MODEL,
 }
-"""The methods that carry one request each; Forecast tells by its message."""
+"""The methods with one request of a fixed kind; that of Forecast depends on its message."""
 _CODES = {
     grpc.StatusCode.INVALID_ARGUMENT: (Reason.INVALID_FIELD, Reason.REQUEST_ID_REUSED, Reason.SPAN_TOO_LONG),
     grpc.StatusCode.NOT_FOUND: (
@@ -70,24 +70,24 @@ OK, CANCELLED, INTERNAL = (
 
 
 def outcomes() -> Iterator[tuple[str, str]]:
-    """Every code and reason that a request can end with; the reason is empty unless the server gives one."""
+    """Yield every code and reason that a request can end with; the reason is empty unless the server gives one."""
     yield from (OK, CANCELLED, INTERNAL)
     for code, reasons in _CODES.items():
         yield from ((code.name, reason.value) for reason in reasons)
 
 
 def kind_of(message: ForecastRequest) -> Kind:
-    """What a request of a Forecast call asks for."""
+    """Return the kind of a Forecast call's request."""
     if message.horizon:
         return Kind.STEP if message.observations.values else Kind.FORECAST
     return Kind.OBSERVE if message.observations.values else Kind.LOOK
 
 
 class Accounts:
-    """The counters of all requests; used in the event loop."""
+    """The counters of all requests, for use in the event loop."""
 
     def __init__(self, metrics: Metrics) -> None:
-        """Begin all of them at 0, so that a first burst of errors is an increase."""
+        """Create all counters at 0, so that a first burst of errors shows as an increase."""
         self._metrics = metrics
         self._seconds: dict[Kind, Histogram] = {kind: metrics.request_seconds.labels(kind) for kind in Kind}
         self._counts: dict[tuple[Kind, str, str], Counter] = {
@@ -95,16 +95,16 @@ class Accounts:
         }
 
     def succeeded(self, kind: Kind, started: float) -> None:
-        """Count a request that began at `started`, on the clock of time.perf_counter."""
+        """Count a successful request that began at `started`, by time.perf_counter."""
         self._settle(kind, started, OK)
 
     def failed(self, kind: Kind, started: float, error: Exception) -> None:
-        """Count one that ended with an error."""
+        """Count a request that ended with an error."""
         outcome = (code_of(error).name, error.reason.value) if isinstance(error, ServiceError) else INTERNAL
         self._settle(kind, started, outcome)
 
     def cancelled(self, kind: Kind, started: float) -> None:
-        """Count one whose caller has gone."""
+        """Count a request whose caller has gone."""
         self._settle(kind, started, CANCELLED)
 
     def _settle(self, kind: Kind, started: float, outcome: tuple[str, str]) -> None:

@@ -1,7 +1,7 @@
-"""The bytes of forecast responses: the same as the generated messages would give, an order of magnitude sooner.
+"""Encodes forecast responses to the same bytes as the generated messages, an order of magnitude faster.
 
-A message is a sequence of fields, each its tag, then a varint, eight bytes, or a length and so many bytes; a packed
-`repeated float` is its little-endian values, which is what an array holds already (protobuf.dev, "Encoding").
+A message is a sequence of fields: a tag, then a varint, eight bytes, or a length and that many bytes. A packed
+`repeated float` is its little-endian values, as an array already holds them (protobuf.dev, "Encoding").
 """
 
 from functools import lru_cache
@@ -42,7 +42,7 @@ _RESPONSE = _RESULTS = _tag(1, _BYTES)
 
 
 def response(request: Request, outcome: Outcome) -> bytes:
-    """A ForecastResponse."""
+    """Encode a ForecastResponse."""
     session_id = request.session_id.encode()
     parts = [_SESSION_ID, _varint(len(session_id)), session_id]
     if request.request_id:
@@ -72,12 +72,12 @@ def response(request: Request, outcome: Outcome) -> bytes:
 
 
 def succeeded(message: bytes) -> bytes:
-    """A ForecastResult that holds a ForecastResponse."""
+    """Encode a ForecastResult that holds a ForecastResponse."""
     return _RESPONSE + _varint(len(message)) + message
 
 
 def results(messages: list[bytes]) -> bytes:
-    """A ForecastManyResponse or ForecastStreamResponse of so many ForecastResults."""
+    """Encode a ForecastManyResponse or ForecastStreamResponse of these ForecastResults."""
     parts: list[bytes] = []
     for message in messages:
         parts += _RESULTS, _varint(len(message)), message
@@ -85,7 +85,7 @@ def results(messages: list[bytes]) -> bytes:
 
 
 def _version(version: Version) -> bytes:
-    # What is 0 does not travel.
+    # Fields that are 0 are not encoded.
     step = _STEP + _varint(version.step) if version.step else b""
     return step + _VERSION_TAG + version.tag.to_bytes(8, "little") if version.tag else step
 
@@ -107,7 +107,7 @@ def _duration(milliseconds: int) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _outline(outline: Outline) -> bytes:
-    """All of a Forecast that is the same for every forecast of that kind."""
+    """Encode the fields of a Forecast that all forecasts of that kind share."""
     return forecast_pb2.Forecast(
         horizon=outline.horizon,
         quantile_levels=outline.quantile_levels,

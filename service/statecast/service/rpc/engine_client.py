@@ -1,4 +1,4 @@
-"""The way from the event loop to the engine's thread and back."""
+"""Passes requests from the event loop to the engine threads, and results back."""
 
 import asyncio
 import logging
@@ -19,22 +19,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who asks, which is a connection, and until when the answer is of use, on the clock of time.monotonic."""
+    """The caller of a request, which is a connection, and its deadline by time.monotonic."""
 
     caller: str
     deadline: float | None
 
     @staticmethod
     def of(context: Context) -> "Call":
-        """The call that is being answered."""
+        """Return the caller and deadline of a gRPC call."""
         return Call(context.peer(), None).within(context.time_remaining())
 
     def within(self, seconds: float | None) -> "Call":
-        """The same for a request that must be answered within so many seconds."""
+        """Return the call with its deadline at most so many seconds away."""
         return self if seconds is None else Call(self.caller, self.until(seconds))
 
     def until(self, seconds: float | None) -> float | None:
-        """The deadline of a request that must be answered within so many seconds."""
+        """Return the deadline of a request that must be answered within so many seconds."""
         if seconds is None:
             return self.deadline
         deadline = time.monotonic() + seconds
@@ -42,7 +42,7 @@ class Call:
 
 
 class EngineClient:
-    """Puts requests into the scheduler and brings their results back to the event loop."""
+    """Queues requests in the scheduler, and delivers their results in the event loop."""
 
     def __init__(self, scheduler: Scheduler, metrics: Metrics, accounts: Accounts) -> None:
         self._scheduler = scheduler
@@ -51,10 +51,10 @@ class EngineClient:
         self._loop = asyncio.get_running_loop()
 
     def check(self, call: Call, cost: int) -> None:
-        """Whether a request of about that cost would be taken; turning it away should be less work than taking it.
+        """Check that a request of about this cost would be queued: refusing it should be cheaper than queueing it.
 
         Raises:
-            Overloaded: if it would not.
+            Overloaded: if it would be refused.
         """
         try:
             self._scheduler.check(call.caller, cost, call.deadline)
@@ -63,15 +63,15 @@ class EngineClient:
             raise
 
     async def ask(self, request: Request, call: Call) -> Outcome:
-        """Carry out the request.
+        """Carry out the request and return its outcome.
 
         Raises:
-            ServiceError: if it cannot be; anything else is a defect of this server.
+            ServiceError: if it fails; any other exception is a bug of the server.
         """
         answer = self._queue(request, call)
         try:
             return await answer
-        finally:  # it holds the error, whose traceback holds this frame
+        finally:  # it holds the error, whose traceback holds this frame: a cycle
             del answer
 
     def _queue(self, request: Request, call: Call) -> "asyncio.Future[Outcome]":
@@ -93,10 +93,10 @@ class EngineClient:
         return answer
 
     def submit(self, tickets: Sequence[Ticket]) -> tuple[int, ServiceError | None]:
-        """Queue requests in order until one is turned away; each ticket is resolved in the event loop.
+        """Queue requests in order until one is refused; each ticket is resolved in the event loop.
 
         Returns:
-            How many have been queued, and if not all, why.
+            The number queued, and the error if not all were.
         """
         taken, error = self._scheduler.submit_all(tickets)
         if isinstance(error, Overloaded):
@@ -104,7 +104,7 @@ class EngineClient:
         return taken, error
 
     def deliver(self, results: Delivery) -> None:
-        """Hand a batch's results to the event loop; called from the engine's thread."""
+        """Hand a batch's results to the event loop; called from an engine thread."""
         self._loop.call_soon_threadsafe(_resolve_all, results)
 
     def _count(self, error: Overloaded, requests: int) -> None:

@@ -1,4 +1,4 @@
-"""Fields that many messages have: names, numbers, times, versions; one that cannot be right is refused by name."""
+"""Converts fields that many messages share: names, numbers, times, versions. Errors name the invalid field."""
 
 import math
 
@@ -22,74 +22,74 @@ MAX_REQUEST_ID_BYTES = 64
 MAX_MODEL_NAME_CHARACTERS = 256
 FEW_NUMBERS = 16
 MAX_TIMES = 100_000
-"""Each is a message of its own, and takes the event loop a fraction of a microsecond."""
+"""Each is a separate message, which costs the event loop a fraction of a microsecond."""
 START_TIME_SECONDS = (-9_214_560_000, 9_214_646_400)
-"""From the beginning of 1678 up to that of 2262: what a signed 64-bit number of nanoseconds can hold."""
+"""From 1678 until 2262, the range of a signed 64-bit number of nanoseconds."""
 MAX_AHEAD_SECONDS = 1000 * 365 * 86_400
 TIME_TO_LIVE_SECONDS = (1, 10 * 365 * 86_400)
 
 
 def to_session_id(session_id: str, field: str = "session_id") -> str:
-    """The session id, if it can be one."""
+    """Return the session id, if it is valid."""
     if not session_id:
         raise InvalidRequest(field, "empty; name the session")
     check_length(session_id, MAX_SESSION_ID_CHARACTERS, field)
     if not session_id.isprintable():
         position = next(at for at, character in enumerate(session_id) if not character.isprintable())
-        raise InvalidRequest(field, f"character {position + 1} is not printable")
+        raise InvalidRequest(field, f"character {position + 1} is not printable; use printable characters only")
     return session_id
 
 
 def to_request_id(request_id: str) -> bytes:
-    """The request id, which may be empty."""
+    """Return the request id, which may be empty, as bytes."""
     encoded = request_id.encode()
     if len(encoded) > MAX_REQUEST_ID_BYTES:
-        raise InvalidRequest("request_id", f"{len(encoded)} bytes are more than {MAX_REQUEST_ID_BYTES}; a UUID will do")
+        raise InvalidRequest("request_id", f"{len(encoded)} bytes are more than {MAX_REQUEST_ID_BYTES}; use a UUID")
     return encoded
 
 
 def to_model_name(name: str, field: str) -> str:
-    """The name or version of a model, if it can be one."""
+    """Return the name or version of a model, if it is valid."""
     check_length(name, MAX_MODEL_NAME_CHARACTERS, field)
     return name
 
 
 def check_length(text: str, most: int, field: str) -> None:
-    """Refuse a text of too many characters."""
+    """Refuse a text that is too long."""
     if len(text) > most:
         raise InvalidRequest(field, f"{len(text)} characters are more than {most}")
 
 
 def to_numbers(numbers: "RepeatedScalarFieldContainer[float]", field: str) -> NDArray[np.float64]:
-    """Values of observations or covariates, if all are missing or of an ordinary size."""
+    """Return the values of observations or covariates, if none is too large."""
     if not numbers:
         return NOTHING
     listed = numbers[:]
     values = np.array(listed)
-    # Of a few values Python sees sooner than numpy that none is too large.
+    # Python checks a few values faster than numpy.
     if len(listed) > FEW_NUMBERS:
         listed = values[abs(values) > MAX_MAGNITUDE].tolist()
     for value in listed:
         if abs(value) > MAX_MAGNITUDE:
             raise InvalidRequest(
                 f"{field}[{int(np.flatnonzero(abs(values) > MAX_MAGNITUDE)[0])}]",
-                f"{value:g} is not allowed: at most {MAX_MAGNITUDE:g} in magnitude, or NaN if missing",
+                f"{value:g} is too large: at most {MAX_MAGNITUDE:g} in magnitude, or NaN if missing",
             )
     return values
 
 
 def to_version(version: forecast_pb2.Version) -> Version:
-    """Where a session stands."""
+    """Return a version from the wire."""
     return Version(version.step, version.tag)
 
 
 def from_version(version: Version | None) -> forecast_pb2.Version | None:
-    """The version on the wire."""
+    """Return the version for the wire."""
     return None if version is None else forecast_pb2.Version(step=version.step, tag=version.tag)
 
 
 def to_ttl_ms(time_to_live: Duration, field: str) -> int:
-    """A time to live, if it is not too short or too long."""
+    """Return a time to live, if it is not too short or too long."""
     seconds = to_seconds(time_to_live, field)
     least, most = TIME_TO_LIVE_SECONDS
     if not least <= seconds <= most:
@@ -98,17 +98,17 @@ def to_ttl_ms(time_to_live: Duration, field: str) -> int:
 
 
 def to_max_ahead_ms(max_ahead: Duration, field: str) -> int:
-    """How far ahead of the server's clock observations may be dated, if it is not too far; 0 for any time."""
+    """Return the limit on how far ahead observations may be dated, if it is valid; 0 for no limit."""
     seconds = to_seconds(max_ahead, field)
     if seconds > MAX_AHEAD_SECONDS:
         raise InvalidRequest(
-            field, f"{seconds:g} s is more than {MAX_AHEAD_SECONDS} s (1,000 years); 0 allows any time"
+            field, f"{seconds:g} s is more than {MAX_AHEAD_SECONDS} s (1,000 years); use 0 for no limit"
         )
     return math.ceil(seconds * 1000)
 
 
 def to_zone(name: str, field: str) -> Zone:
-    """A time zone, if there is one of that name."""
+    """Return the time zone of that name, if there is one."""
     check_length(name, LONGEST_NAME, field)
     try:
         return Zone.parse(name)
@@ -117,24 +117,24 @@ def to_zone(name: str, field: str) -> Zone:
 
 
 def to_seconds(duration: Duration, field: str) -> float:
-    """A duration, if it is one and not negative."""
+    """Return a duration in seconds, if it is valid and not negative."""
     if not 0 <= duration.nanos < NANOSECONDS or duration.seconds < 0:
         raise InvalidRequest(field, "negative, or not a duration: nanos must be from 0 to 999,999,999")
     return duration.seconds + duration.nanos / NANOSECONDS
 
 
 def to_nanoseconds(time: Timestamp, field: str, row: int | None = None) -> int:
-    """A time, if nanoseconds can count it; `row` is its position in a repeated field."""
+    """Return a time in nanoseconds, if it is in their range; `row` is its position in a repeated field."""
     earliest, latest = START_TIME_SECONDS
     seconds, nanos = time.seconds, time.nanos
     if not 0 <= nanos < NANOSECONDS or not earliest <= seconds < latest:
         place = field if row is None else f"{field}[{row}]"
-        raise InvalidRequest(place, f"{seconds} s and {nanos} ns since 1970 are not a time of the years 1678 to 2261")
+        raise InvalidRequest(place, f"{seconds} s and {nanos} ns since 1970 are not a time in the years 1678 to 2261")
     return seconds * NANOSECONDS + nanos
 
 
 def to_times(times: "RepeatedCompositeFieldContainer[Timestamp]", values: int, field: str) -> NDArray[np.int64]:
-    """Times, if nanoseconds can count them and they are not more than the values, or than can be read at once."""
+    """Return times in nanoseconds, if they are valid and no more than the values or the limit."""
     if not times:
         return NO_TIMES
     if len(times) > min(values, MAX_TIMES):
@@ -144,14 +144,14 @@ def to_times(times: "RepeatedCompositeFieldContainer[Timestamp]", values: int, f
 
 
 def from_milliseconds(milliseconds: int) -> Duration:
-    """The duration on the wire."""
+    """Return the duration for the wire."""
     duration = Duration()
     duration.FromMilliseconds(milliseconds)
     return duration
 
 
 def from_nanoseconds(time_ns: int | None) -> Timestamp | None:
-    """The time on the wire."""
+    """Return the time for the wire."""
     if time_ns is None:
         return None
     seconds, nanos = divmod(time_ns, NANOSECONDS)

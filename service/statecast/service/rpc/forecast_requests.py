@@ -1,4 +1,4 @@
-"""From the message of a Forecast call to the engine's request."""
+"""Converts the message of a Forecast call to the engine's request."""
 
 from collections.abc import Sequence
 
@@ -21,10 +21,10 @@ LONGEST_TIMEOUT_SECONDS = 86_400 * 365
 
 
 def to_request(message: ForecastRequest, deadline: float | None = None) -> Request:
-    """The request of a Forecast call, to be answered until `deadline` on the clock of time.monotonic.
+    """Return the request of a Forecast call, to be answered until `deadline` by time.monotonic.
 
     Raises:
-        InvalidRequest: naming the field that is wrong.
+        InvalidRequest: if a field is invalid.
     """
     observations, levels, future = message.observations, message.quantile_levels, message.future_covariates
     has = message.HasField
@@ -52,19 +52,19 @@ def to_request(message: ForecastRequest, deadline: float | None = None) -> Reque
 
 
 def cost_of(message: ForecastRequest) -> int:
-    """The cost of the request that the message will become."""
+    """Estimate the cost of the message's request."""
     observed = message.observations
     numbers = len(observed.values) + len(observed.covariates) + len(observed.times)
     return cost(numbers, message.horizon, explain=message.explain)
 
 
 def to_timeout(message: ForecastRequest) -> float | None:
-    """How many seconds the caller of a Forecast call waits, if the message tells."""
+    """Return the timeout of a Forecast call in seconds, if the message has one."""
     if not message.HasField("timeout"):
         return None
     seconds = to_seconds(message.timeout, "timeout")
     if not 0 < seconds <= LONGEST_TIMEOUT_SECONDS:
-        raise InvalidRequest("timeout", f"{seconds:g} s is not more than 0 and at most {LONGEST_TIMEOUT_SECONDS} s")
+        raise InvalidRequest("timeout", f"{seconds:g} s; must be more than 0, at most {LONGEST_TIMEOUT_SECONDS} s")
     return seconds
 
 

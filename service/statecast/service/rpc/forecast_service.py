@@ -1,4 +1,4 @@
-"""statecast.v1.ForecastService: convert, ask the engine, convert back."""
+"""Implements statecast.v1.ForecastService: converts, calls the engine, converts back."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from statecast.v1.forecast_service_pb2_grpc import ForecastServiceServicer
 
 
 class ForecastService(ForecastServiceServicer):
-    """Answers from the engine behind `engine_client`; lists from `catalog`."""
+    """Answers from the engine behind `engine_client`, and lists sessions from `catalog`."""
 
     def __init__(self, engine_client: EngineClient, streams: Streams, catalog: Catalog) -> None:
         self._engine_client = engine_client
@@ -96,7 +96,7 @@ class ForecastService(ForecastServiceServicer):
         return pb.CloseSessionResponse(version=from_version(outcome.version))
 
     async def _earlier_fork(self, target: Request, call: Call) -> Outcome | None:
-        """What an earlier call with the same request id made, even if its source has gone or moved on since."""
+        """Return the result of an earlier call with the same request id, even if its source has changed or gone."""
         try:
             return await self._engine_client.ask(target, call)
         except NotFound:

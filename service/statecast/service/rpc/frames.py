@@ -1,4 +1,4 @@
-"""Requests that came together: each is queued, and answered, for itself."""
+"""Handles frames of requests: each request is queued and answered separately."""
 
 import math
 import time
@@ -20,25 +20,25 @@ from statecast.v1.reasons import Reason
 
 MAX_REQUESTS_A_FRAME = 4096
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""Of all the answers to one frame together, about."""
+"""Approximate limit for all answers to one frame together."""
 
 Emit = Callable[[int, bytes, int], None]
-"""Takes the ForecastResult of the request at a position of its frame, and the memory that was counted for it."""
+"""Receives a request's position in its frame, its encoded ForecastResult, and the memory counted for it."""
 
 
 def check_size(requests: int) -> None:
-    """Refuse a frame of too many requests."""
+    """Refuse a frame with too many requests."""
     if requests > MAX_REQUESTS_A_FRAME:
         raise InvalidRequest(
-            "requests", f"{requests} are more than {MAX_REQUESTS_A_FRAME}; send them in several frames"
+            "requests", f"{requests} requests are more than {MAX_REQUESTS_A_FRAME}; send them in several frames"
         )
 
 
 class Frame:
-    """Queues the requests of one frame together and emits a result for each, as they come, in the event loop.
+    """Queues the requests of one frame together, and emits each result in the event loop as it arrives.
 
-    Once a request is turned away, so are all that come after it: none may overtake an earlier one of its session, and a
-    server that has no room for them should not have much work with them either.
+    Once a request is refused for lack of room, so are all after it. None may overtake an earlier one of its session,
+    and an overloaded server should spend little work on them.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Frame:
         wanted: Callable[[], bool],
         max_bytes: float = math.inf,
     ) -> None:
-        """Queue behind `engine_client` for `call`, as long as somebody wants the answers.
+        """Create an empty frame.
 
         Args:
-            engine_client: The way to the engine.
-            call: Who asks.
-            emit: Takes each result.
-            wanted: Whether somebody still waits; asked from any thread.
-            max_bytes: How much memory the answers may take together, about.
+            engine_client: Passes requests to the engine.
+            call: The caller and its deadline.
+            emit: Receives each result.
+            wanted: Returns False once the caller has gone; called from any thread.
+            max_bytes: Approximate limit on the memory of all answers.
         """
         self._engine_client, self._accounts = engine_client, engine_client.accounts
         self._call = call
@@ -70,28 +70,28 @@ class Frame:
 
     @property
     def is_done(self) -> bool:
-        """Whether all that was taken has been answered."""
+        """True if every request has been answered."""
         return not self._open
 
     def abandon(self) -> None:
-        """Count what has not been answered: nobody waits for it any more."""
+        """Count unanswered requests as cancelled: the caller has gone."""
         for kind, started in self._open.values():
             self._accounts.cancelled(kind, started)
         self._open.clear()
 
     def add(self, position: int, message: pb.ForecastRequest) -> int:
-        """Take a request, to be queued with those that follow; the memory that it takes, about.
+        """Accept a request, to be queued by `flush`; return the approximate memory that it takes.
 
-        One that is wrong, or that there is no room for, is answered at once and takes none.
+        A request that is invalid or does not fit is answered at once, and takes none.
         """
         self._open[position] = kind_of(message), time.perf_counter()
         if self._turned_away is None:
             try:
-                if not self._tickets:  # turning a frame away should be less work than taking it
+                if not self._tickets:  # refusing a frame should be cheaper than queueing it
                     self._engine_client.check(self._call, forecast_requests.cost_of(message))
                 request = forecast_requests.to_request(message, self._call.until(forecast_requests.to_timeout(message)))
                 self._claim_room(request)
-            except Exception as error:  # one broken request must not take its frame with it
+            except Exception as error:  # one broken request must not fail the whole frame
                 refusal = self._refusal(error)
             else:
                 resolve = partial(self._resolve, position, request)
@@ -103,7 +103,7 @@ class Frame:
         return 0
 
     def flush(self) -> None:
-        """Queue what has been taken."""
+        """Queue the requests accepted since the last flush."""
         tickets, self._tickets = self._tickets, []
         if not tickets:
             return
@@ -145,14 +145,14 @@ class Frame:
             return
         try:
             answer = _answer(request, result)
-        except Exception as error:  # a defect of ours; somebody waits all the same
+        except Exception as error:  # a bug; the caller still needs an answer
             answer, result = _answer(request, error), error
         self._settle(position, result)
         self._emit(position, answer, request.nbytes)
 
 
 class _Refusal(NamedTuple):
-    """Why requests are not taken, and how their callers are told."""
+    """An error that refuses requests, and its status for the caller."""
 
     error: Exception
     status: status_pb2.Status

@@ -1,4 +1,4 @@
-"""The methods of all services by path: each call is measured, and its error turned into a status with details."""
+"""The methods of all services by path. Each call is measured, and its error becomes a status with details."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,34 +18,34 @@ from statecast.v1.forecast_service_pb2 import ForecastRequest
 
 
 class Context(Protocol):
-    """A call as its method sees it; those of gRPC are such, and those that come over a link."""
+    """A call as its method sees it, from gRPC directly or from a worker over a link."""
 
     def peer(self) -> str:
-        """Who calls: the address of the connection."""
+        """Return the address of the caller's connection."""
 
     def time_remaining(self) -> float | None:
-        """Seconds until the caller gives up; None if never."""
+        """Return the seconds until the deadline; None without one."""
 
 
 class StreamContext(Context, Protocol):
-    """A call with messages in both directions."""
+    """A bidirectional stream as its method sees it."""
 
     async def read(self) -> Any:
-        """The next message of a stream: what `Method.decode` makes of it, or grpc.aio.EOF."""
+        """Return the next message, decoded by `Method.decode`, or grpc.aio.EOF."""
 
     async def write(self, message: bytes) -> None:
-        """Send a message of a stream; returns when there is room for it."""
+        """Send a message; return once there is room for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method.
+    """One gRPC method.
 
     Attributes:
-        is_stream: Whether messages travel in both directions, through the call's context, or one each way.
-        decode: From a request's bytes to its message, or to the DecodeError that says why it is none.
-        answer: From the decoded request and the Context, for a stream nothing and the StreamContext, to the response's
-            bytes, empty at the end of a stream, or how the call failed.
+        is_stream: True for a bidirectional stream, False for a unary call.
+        decode: Decodes a request's bytes to its message, or to a DecodeError if they are invalid.
+        answer: Takes the decoded request and the Context, for a stream None and the StreamContext. Returns the
+            response's bytes, empty at the end of a stream, or the status of a failed call.
     """
 
     is_stream: bool
@@ -54,7 +54,7 @@ class Method:
 
 
 class Methods:
-    """Collects methods: to the generated code, which adds services to servers, this is one."""
+    """Collects methods: the generated code adds services to it as to a gRPC server."""
 
     def __init__(self, metrics: Metrics, accounts: Accounts) -> None:
         self._metrics = metrics
@@ -62,7 +62,7 @@ class Methods:
         self.by_path: dict[str, Method] = {}
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Take a service, of whose methods the handlers are."""
+        """Add the methods of a service."""
         for name, handler in handlers.items():
             is_stream = bool(handler.request_streaming)
             inner = handler.stream_stream if is_stream else handler.unary_unary
@@ -71,7 +71,7 @@ class Methods:
             self.by_path[f"/{service}/{name}"] = Method(is_stream, decode, self._measured(inner, labels))
 
     def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
-        """The same methods once more, for servers that know no other way."""
+        """Ignore the methods: add_registered_method_handlers has already added them."""
 
     def _measured(
         self, inner: Callable[..., Awaitable[Any]], labels: tuple[str, str, str]
@@ -88,13 +88,13 @@ class Methods:
         async def answer(request: Any, context: Context) -> bytes | status_pb2.Status:
             started.inc()
             start = time.perf_counter()
-            code = grpc.StatusCode.CANCELLED  # unless it comes to an end
+            code = grpc.StatusCode.CANCELLED  # unless the call ends otherwise
             try:
                 if isinstance(request, DecodeError):
                     raise InvalidRequest(
                         "request",
-                        "not a message of the kind that this method takes; generate your code from the server's "
-                        ".proto files",
+                        "cannot be decoded as this method's request; generate your client from the server's .proto "
+                        "files",
                     )
                 response = _encode(await inner(request, context))
                 code = grpc.StatusCode.OK
@@ -104,7 +104,7 @@ class Methods:
                 code = STATUS_CODES[status.code]
                 self._account(labels[-1], request, start, error)
                 return status
-            except BaseException:  # its caller has gone
+            except BaseException:  # cancelled: the caller has gone
                 if kind := _kind(labels[-1], request):
                     self._accounts.cancelled(kind, start)
                 raise
@@ -116,10 +116,10 @@ class Methods:
         return answer
 
     def _account(self, method: str, request: Any, start: float, error: Exception | None) -> None:
-        """Count the call as a request, unless it carries many, which are counted one by one."""
+        """Count the call as one request, unless it carries many: a frame counts each of its own."""
         kind = _kind(method, request)
         if kind is None:
-            # Of a frame that cannot be read nobody knows what it asks for.
+            # The requests of a frame that cannot be decoded are unknown.
             if isinstance(error, InvalidRequest):
                 self._accounts.failed(Kind.UNKNOWN, start, error)
         elif error is None:
@@ -129,21 +129,21 @@ class Methods:
 
 
 def _kind(method: str, request: Any) -> Kind | None:
-    """What a call asks for; None if it carries many requests."""
+    """Return the kind of a call's request; None if it carries many."""
     if isinstance(request, DecodeError):
         return Kind.UNKNOWN
     return kind_of(request) if isinstance(request, ForecastRequest) else BY_METHOD.get(method)
 
 
 def _encode(response: Message | bytes | None) -> bytes:
-    """Lets through what a method has encoded by itself."""
+    """Encode a response, unless the method already has."""
     if isinstance(response, bytes):
         return response
     return b"" if response is None else response.SerializeToString()
 
 
 def _decoder(inner: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Hands on what cannot be decoded as its error, so that it is answered like any other bad request."""
+    """Return a decoder that returns a DecodeError, so that it is answered like any other bad request."""
 
     def decode(data: bytes) -> Any:
         try:

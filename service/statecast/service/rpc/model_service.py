@@ -1,4 +1,4 @@
-"""statecast.v1.ModelService: what is loaded."""
+"""Implements statecast.v1.ModelService, which describes the loaded models."""
 
 from statecast.service.models.registry import Model, Registry
 from statecast.service.rpc.fields import to_model_name
@@ -24,7 +24,7 @@ class ModelService(ModelServiceServicer):
 
 
 def _to_message(model: Model) -> pb.Model:
-    """The model as a caller sees it."""
+    """Return the model's description for the wire."""
     config = model.config
     return pb.Model(
         name=config.name,

@@ -1,4 +1,4 @@
-"""Between messages about sessions and the engine's requests and outcomes."""
+"""Converts messages about sessions to the engine's requests, and its outcomes to messages."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -29,12 +29,12 @@ MAX_CATEGORIES = 100
 MAX_CATEGORY_CHARACTERS = 256
 USUAL_PAGE, LARGEST_PAGE = 100, 1000
 LONGEST_REMEMBERED = 1024
-"""Bytes of options; they may hold fields that nobody knows, of any length."""
+"""Longest options to cache, in bytes: unknown fields may make them any length."""
 MAX_CURSOR = 2**64 - 1
 
 
 def to_opening(options: forecast_pb2.OpenOptions, field: str) -> Opening:
-    """How to open a session; `field` is where the options stand in the request."""
+    """Return the options for opening a session; `field` is their place in the request."""
     data = options.SerializeToString()
     return _remembered(data, field) if len(data) <= LONGEST_REMEMBERED else _opening(data, field)
 
@@ -53,17 +53,17 @@ def _opening(data: bytes, field: str) -> Opening:
 
 
 _remembered = lru_cache(maxsize=4096)(_opening)
-"""Every request may bring the options of its session along."""
+"""Cached, since every request may carry the options of its session."""
 
 
 def to_closing(message: forecast_service_pb2.CloseSessionRequest) -> Request:
-    """The request of a CloseSession call."""
+    """Return the request of a CloseSession call."""
     if_version = to_version(message.if_version) if message.HasField("if_version") else None
     return Request(to_session_id(message.session_id), if_version=if_version, close=True)
 
 
 def to_fork(message: forecast_service_pb2.ForkSessionRequest) -> tuple[Request, Request]:
-    """What a ForkSession call asks of the source, and of the session to make."""
+    """Return the two requests of a ForkSession call: to the source, and to the new session."""
     source_id = to_session_id(message.source_session_id, "source_session_id")
     if_version = to_version(message.if_version) if message.HasField("if_version") else None
     ttl_ms = to_ttl_ms(message.time_to_live, "time_to_live") if message.HasField("time_to_live") else None
@@ -77,7 +77,7 @@ def to_fork(message: forecast_service_pb2.ForkSessionRequest) -> tuple[Request, 
 
 
 def to_listing(message: forecast_service_pb2.ListSessionsRequest) -> Listing:
-    """Which page a ListSessions call asks for."""
+    """Return the page that a ListSessions call asks for."""
     if message.page_size > LARGEST_PAGE:
         raise InvalidRequest("page_size", f"{message.page_size} is more than {LARGEST_PAGE}")
     token = message.page_token
@@ -88,7 +88,7 @@ def to_listing(message: forecast_service_pb2.ListSessionsRequest) -> Listing:
 
 
 def from_outcome(session_id: str, outcome: Outcome) -> forecast_pb2.Session:
-    """The session after a request that has not closed it, as its caller sees it."""
+    """Return the session after a request that has not closed it, for the wire."""
     if outcome.standing is None:
         raise ValueError(f"session {session_id!r} is gone")
     standing = outcome.standing
@@ -105,7 +105,7 @@ def from_outcome(session_id: str, outcome: Outcome) -> forecast_pb2.Session:
 
 
 def from_summary(summary: Summary) -> forecast_pb2.Session:
-    """The session as it is listed."""
+    """Return a listed session for the wire."""
     if summary.record is None:
         return forecast_pb2.Session(session_id=summary.session_id)
     snapshot, newest = summary.record.snapshot, summary.record.newest
@@ -122,7 +122,7 @@ def from_summary(summary: Summary) -> forecast_pb2.Session:
 
 
 def _last_instant(snapshot: Snapshot, last_time: int | None) -> int | None:
-    """When the session's last step was, out of its record; None if that cannot be told."""
+    """Return the instant of the session's last step, from its record; None if unknown."""
     if last_time is None or not snapshot.is_on_wall_clock:
         return last_time
     try:

@@ -1,4 +1,4 @@
-"""From errors to gRPC codes and google.rpc.Status with its details."""
+"""Converts errors to gRPC codes, and to google.rpc.Status with details."""
 
 import logging
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 DOMAIN = "statecast"
 LONGEST_MESSAGE = 1000
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
-"""By the number that a google.rpc.Status has."""
+"""Status codes by their number in a google.rpc.Status."""
 CODE_OF_ERROR: dict[type[ServiceError], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
@@ -48,16 +48,16 @@ CODE_OF_ERROR: dict[type[ServiceError], grpc.StatusCode] = {
 
 
 def code_of(error: Exception) -> grpc.StatusCode:
-    """The gRPC code of an error; anything unforeseen is INTERNAL."""
+    """Return the gRPC code of an error; INTERNAL for anything unforeseen."""
     return CODE_OF_ERROR[type(error)] if isinstance(error, ServiceError) else grpc.StatusCode.INTERNAL
 
 
 def to_status(error: Exception) -> status_pb2.Status:
-    """The error as its caller sees it; what was not foreseen is told to the log alone."""
+    """Return the error's status for the caller; the details of an unforeseen one go only to the log."""
     code, _ = code_of(error).value
     if not isinstance(error, ServiceError):
         log.error("request failed", exc_info=error)
-        return status_pb2.Status(code=code, message="internal error; the server's log tells more")
+        return status_pb2.Status(code=code, message="internal error; see the server's log")
     status = status_pb2.Status(code=code, message=_short(error.message))
     for detail in _details(error):
         status.details.add().Pack(detail)
@@ -65,7 +65,7 @@ def to_status(error: Exception) -> status_pb2.Status:
 
 
 def _short(message: str) -> str:
-    """Errors travel as metadata, which transports refuse when it is long."""
+    """Shorten a message: errors travel as metadata, whose size transports limit."""
     return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}..."
 
 

@@ -1,4 +1,4 @@
-"""ForecastStream: frames of requests in, frames of results out, neither without bound."""
+"""ForecastStream: frames of requests in, frames of results out, both bounded."""
 
 import asyncio
 from collections import deque
@@ -15,15 +15,15 @@ from statecast.v1.reasons import Reason
 
 MAX_REQUESTS_UNDER_WAY = 2048
 MAX_BYTES_UNDER_WAY = 4 * 1024 * 1024
-"""Of requests of one stream that are queued or whose results were not written: beyond, no more are read."""
+"""Limits for one stream's requests that are queued or whose results are unwritten; beyond, reading stops."""
 MAX_FRAME_BYTES = 4 * 1024 * 1024
-"""Of requests: a stream holds one frame, besides what is under way."""
+"""Limit for one frame's requests; a stream holds one frame in addition to the requests in flight."""
 MAX_RESULTS_A_FRAME = 64
 MAX_RESULT_BYTES_A_FRAME = 1024 * 1024
 
 
 class Streams:
-    """All streams that are open: at most `limit`, and sent away when the server leaves."""
+    """All open streams, at most `limit`; a shutdown ends them."""
 
     def __init__(self, engine_client: EngineClient, limit: int) -> None:
         self._engine_client = engine_client
@@ -32,22 +32,22 @@ class Streams:
         self._leaving = False
 
     def leave(self) -> None:
-        """Read no more requests; each stream ends, retryable, once it has answered what it has read."""
+        """Read no more requests; each stream ends with a retryable error once it has answered those it has read."""
         self._leaving = True
         for stream in self._open:
             stream.leave()
 
     async def serve(self, context: StreamContext) -> None:
-        """Carry one stream through to its end.
+        """Serve one stream to its end.
 
         Raises:
-            ServiceError: if there are too many streams, a frame is wrong, or the server leaves.
+            ServiceError: if too many streams are open, a frame is invalid, or the server shuts down.
         """
         if self._leaving:
             raise _leaving()
         if len(self._open) >= self._limit:
             raise Overloaded(
-                f"{self._limit} streams are open already; use one for many sessions, close one, or call another "
+                f"{self._limit} streams are already open; use one stream for many sessions, close one, or call another "
                 "replica",
                 Reason.STREAMS_FULL,
             )
@@ -62,7 +62,7 @@ class Streams:
 
 
 class _Stream:
-    """One stream: a task that reads, and one that writes."""
+    """One stream: a task that reads requests, and one that writes results."""
 
     def __init__(self, engine_client: EngineClient, context: StreamContext) -> None:
         self._engine_client = engine_client
@@ -77,14 +77,14 @@ class _Stream:
         self.was_sent_away = False
 
     def leave(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self.was_sent_away = True
         self._reader.cancel()
 
     async def serve(self) -> None:
-        """Read and write until the caller has sent everything, or something wrong, and got every result.
+        """Read and write until the caller ends the stream or sends an invalid frame, and has every result.
 
-        An error waits for the writer: the call cannot be ended while a message is being sent.
+        An error waits for the writer: a call cannot end while a message is being sent.
         """
         writer = asyncio.ensure_future(self._write())
         try:
@@ -105,13 +105,13 @@ class _Stream:
                 if isinstance(message, DecodeError):
                     raise InvalidRequest(
                         "request",
-                        "not a message of the kind that this method takes; generate your code from the server's "
-                        ".proto files",
+                        "cannot be decoded as this method's request; generate your client from the server's .proto "
+                        "files",
                     )
                 check_size(len(message.requests))
                 if message.ByteSize() > MAX_FRAME_BYTES:
                     raise InvalidRequest(
-                        "requests", f"a frame of a stream may have {MAX_FRAME_BYTES // 2**20} MiB; send several"
+                        "requests", f"a frame has more than {MAX_FRAME_BYTES // 2**20} MiB; split it into several"
                     )
                 frame = Frame(self._engine_client, self._call, self._emit, lambda: not self._is_over)
                 self._frames = [each for each in self._frames if not each.is_done] + [frame]
@@ -144,7 +144,7 @@ class _Stream:
             self._has_results.clear()
             while self._results:
                 frame = self._next_frame()
-                # Returns only when the transport has room for it, so an idle reader holds everything up.
+                # Waits until the transport has room, so a caller that does not read stops its own stream.
                 await self._context.write(encoding.results([result for result, _ in frame]))
                 self._requests_under_way -= len(frame)
                 self._bytes_under_way -= sum(nbytes for _, nbytes in frame)
@@ -161,6 +161,6 @@ class _Stream:
 
 def _leaving() -> Unavailable:
     return Unavailable(
-        "the server is leaving; open another stream and send what was not answered again",
+        "the server is shutting down; open another stream and send the unanswered requests again",
         Reason.DRAINING,
     )

@@ -1,1 +1,1 @@
-"""Redis: one record a session, many loaded or committed in one round trip."""
+"""Session records in Redis, one per session; a batch is loaded or committed in one round trip."""

@@ -1,4 +1,4 @@
-"""Lists the sessions that there are, straight from Redis and beside the engine."""
+"""Lists sessions directly from Redis, without the engine."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ MAX_WAITING = 16
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Which sessions to list: those whose id begins with `prefix`, from `cursor` on (0: the beginning)."""
+    """A query for the sessions whose id begins with `prefix`, from `cursor` on (0: the beginning)."""
 
     prefix: str = ""
     cursor: int = 0
@@ -24,7 +24,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A session as its record tells; without one if that cannot be read."""
+    """A session and its record; None if the record is damaged."""
 
     session_id: str
     record: Record | None
@@ -32,14 +32,14 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some sessions, and where the next page begins; empty after the last one."""
+    """One page of sessions, and the token of the next page; empty after the last one."""
 
     sessions: list[Summary]
     next_page_token: str
 
 
 class Catalog:
-    """Reads in a thread and over a connection of its own, one page at a time."""
+    """Reads one page at a time, in its own thread and over its own connection."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -47,16 +47,14 @@ class Catalog:
         self._waiting = 0
 
     async def page(self, listing: Listing) -> Page:
-        """One page of sessions.
+        """Return one page of sessions.
 
         Raises:
-            Overloaded: if too many wait for theirs.
+            Overloaded: if too many listings are waiting.
             Unavailable: if Redis does not answer.
         """
         if self._waiting >= MAX_WAITING:
-            raise Overloaded(
-                f"{self._waiting} listings are waiting already; try again in a while", Reason.QUEUE_FULL, 0.5
-            )
+            raise Overloaded(f"{self._waiting} listings are already waiting; try again later", Reason.QUEUE_FULL, 0.5)
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, listing)

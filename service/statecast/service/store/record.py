@@ -1,4 +1,4 @@
-"""The bytes of a session's record in Redis: a snapshot, then one entry for each commit since.
+"""Encodes a session's record in Redis: a snapshot, then one entry for each commit since.
 
     record   = snapshot entry*
     snapshot = header names categories state recent lineage options stamp
@@ -6,14 +6,14 @@
     options  = (tag (1 byte) length (2 bytes) content)*
     stamp    = nonce (8 bytes, random for each commit) tag (8 bytes, the session's version tag)
 
-All numbers are little-endian. The last 16 bytes of a record are always the newest stamp: the commit script compares
-them with those that the engine computed from. Each part carries a checksum over itself and the session's name.
+All numbers are little-endian. The last 16 bytes of a record are always the newest stamp, which the commit script
+compares with the one that the engine computed from. Each part has a checksum over itself and the session's name.
 
-Options are what few sessions have. A record with none is of format 3, which has no such part; others are of format 4.
-A new option needs a new tag, not a new format: a server refuses a record with a tag that it does not know.
+Options hold what few sessions have. A record without options is of format 3, which has no such part; others are of
+format 4. A new option needs a new tag, not a new format: a server refuses a record with an unknown tag.
 
-A session that is gone leaves a tombstone for a while: a closed one a record that says so, an expired one its record,
-since Redis keeps that for `tombstone_ms` longer than the session lives.
+A session that was closed or has expired leaves a tombstone for a while. A closed session's is a record that says so. An
+expired session's is its record, which Redis keeps for `tombstone_ms` longer than the session lives.
 """
 
 import os
@@ -34,9 +34,9 @@ MAGIC = b"SCST"
 STAMP_BYTES = 16
 NONCE_BYTES = 8
 REMEMBERED_REQUESTS = 16
-"""How many request ids a session remembers."""
+"""Request ids that a session remembers."""
 REMEMBERED_VERSIONS = REMEMBERED_REQUESTS + 1
-"""How many of the versions that it stood at: also the one before the oldest of those requests."""
+"""Versions that a session remembers, including the one before the oldest of those requests."""
 LONGEST_TRACE_MS = 86_400_000
 
 # magic, format, flags, width, bytes of names, of categories, of state, of recent ids and of lineage, checksum, digest,
@@ -53,12 +53,12 @@ _VERSION = struct.Struct("<QQ")
 _LENGTH = struct.Struct("<H")
 _TIMED = 1  # flag: the part carries a time
 _CLOSED = 2  # flag: the session was closed at this version
-_ON_WALL_CLOCK = 4  # flag: the record's times are what the clock shows in the session's zone, not in UTC
+_ON_WALL_CLOCK = 4  # flag: the record's times are wall-clock time in the session's zone, not in UTC
 _DIGEST_BYTES = 8
 
 
 class DamagedRecord(Exception):
-    """The bytes are not a record of this session; the message says where they break."""
+    """The bytes are not a record of this session; the message says what is wrong."""
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class RequestMark:
 
 @dataclass(slots=True)
 class Entry:
-    """One commit: the rows [time, targets and covariates] it appended and where the session stood after it."""
+    """One commit: the rows [time, targets and covariates] that it appended, and the session's version after it."""
 
     rows: NDArray[np.float64]
     last_time: int | None
@@ -81,10 +81,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole session at one step; `width` is how many numbers each of its rows has.
+    """The whole session at one step; `width` is the count of numbers in each of its rows.
 
-    `time_zone` is the name of its zone, empty for UTC. `is_on_wall_clock` tells whether the times of the snapshot and
-    of the entries behind it are what the clock shows there. `max_ahead_ms` is None for the default, 0 for no limit.
+    `time_zone` is the name of its zone, empty for UTC. If `is_on_wall_clock`, the times of the snapshot and of its
+    entries are wall-clock time there. `max_ahead_ms` is None for the default, 0 for no limit.
     """
 
     model: str
@@ -114,32 +114,32 @@ class Record:
 
     @property
     def newest(self) -> Snapshot | Entry:
-        """The part that says where the session stands now."""
+        """The last part, which has the session's current version."""
         return self.entries[-1] if self.entries else self.snapshot
 
 
 def new_stamp(version: Version) -> bytes:
-    """A stamp that no other commit carries, for a session that stands at `version`."""
+    """Return a stamp that no other commit has, for a session at `version`."""
     return stamp_of(os.urandom(NONCE_BYTES), version)
 
 
 def stamp_of(nonce: bytes, version: Version) -> bytes:
-    """The same of a random nonce."""
+    """Return the stamp of a random nonce and a version."""
     return nonce + version.tag.to_bytes(8, "little")
 
 
 def tombstone_ms(ttl_ms: int) -> int:
-    """How long a session that is gone can be told from one that never was: its own time to live, at most a day."""
+    """Return how long a session's tombstone lasts: as long as its time to live, at most a day."""
     return min(ttl_ms, LONGEST_TRACE_MS)
 
 
 def has_expired(snapshot: Snapshot, remaining_ms: int) -> bool:
-    """Whether the session's time was up, given how long Redis keeps its key yet (-1: for ever)."""
+    """Return True if the session has expired, given the remaining lifetime of its key (-1: no limit)."""
     return 0 <= remaining_ms <= tombstone_ms(snapshot.ttl_ms)
 
 
 def encode_snapshot(session_id: str, snapshot: Snapshot, stamp: bytes) -> bytes:
-    """The bytes of a record that consists of `snapshot` alone."""
+    """Encode a record that consists of `snapshot` alone."""
     names = f"{snapshot.model}\0{snapshot.model_version}".encode()
     categories = b"".join(_encode_text(name) + _encode_text(value) for name, value in snapshot.categories.items())
     recent = b"".join(_encode_mark(mark) for mark in snapshot.recent)
@@ -161,7 +161,7 @@ def encode_snapshot(session_id: str, snapshot: Snapshot, stamp: bytes) -> bytes:
 
 
 def encode_entry(session_id: str, entry: Entry, stamp: bytes) -> bytes:
-    """The bytes to append to a record for one more commit."""
+    """Encode the bytes that one more commit appends to a record."""
     mark, time, flags = b"", b"", 0
     if entry.mark:
         mark = entry.mark.request_id + entry.mark.digest
@@ -174,10 +174,10 @@ def encode_entry(session_id: str, entry: Entry, stamp: bytes) -> bytes:
 
 
 def decode(session_id: str, data: bytes) -> Record:
-    """The record of `session_id` in `data`.
+    """Decode the record of `session_id` from `data`.
 
     Raises:
-        DamagedRecord: if the bytes are cut, changed, of another session or of an unknown format.
+        DamagedRecord: if the bytes are truncated, changed, of another session or of an unknown format.
     """
     try:
         snapshot, at = _decode_snapshot(session_id, data)
@@ -265,21 +265,21 @@ def _encode_options(snapshot: Snapshot) -> bytes:
 
 
 def _decode_options(data: bytes) -> dict[str, Any]:
-    """The fields of a snapshot that are options."""
+    """Decode the fields of a snapshot that are options."""
     options: dict[str, Any] = {}
     at = 0
     while at < len(data):
         tag, length = _OPTION.unpack_from(data, at)
         at += _OPTION.size + length
         if at > len(data):
-            raise DamagedRecord("an option is longer than all of them")
+            raise DamagedRecord("an option is longer than the record")
         content = data[at - length : at]
         if tag == _TIME_ZONE:
             options["time_zone"] = content.decode()
         elif tag == _MAX_AHEAD:
             (options["max_ahead_ms"],) = _MILLISECONDS.unpack(content)
         else:
-            raise DamagedRecord(f"a newer server has written it, with the option {tag}; update this one")
+            raise DamagedRecord(f"option {tag} is unknown, so a newer server wrote it; update this one")
     return options
 
 

@@ -1,4 +1,4 @@
-"""Sessions' records in Redis: load many, commit many, one round trip each."""
+"""Loads and commits many session records in Redis, in one round trip each."""
 
 import logging
 import re
@@ -28,14 +28,14 @@ LOAD_SCRIPT, COMMIT_SCRIPT = (
 NOT_RENEWED = 2
 TENANT = "default"
 REFUSALS = (NoPermissionError, AskError, ClusterCrossSlotError)
-"""Answers that stay the same until somebody changes Redis: no permission, or a node of a cluster."""
+"""Errors that last until Redis' configuration changes: no permission, or a node of a cluster."""
 _NOT_CARRIED_OUT = (*REFUSALS, AuthenticationError, ReadOnlyError)
-# What Redis 6 and 7 say where a script does what its user must not.
+# Errors of Redis 6 and 7 when a script runs a command that its user may not.
 _FORBIDDEN_IN_SCRIPT = ("can't run this command", "ACL failure in script", "NOPERM")
 
 
 class Operation(Enum):
-    """What a commit does to one record whose stamp is still the expected one."""
+    """Operations of a commit on a record whose stamp is the expected one."""
 
     CHECK = "check"
     APPEND = "append"
@@ -44,7 +44,7 @@ class Operation(Enum):
 
 
 class Verdict(Enum):
-    """What became of one session's commit."""
+    """The result of one session's commit."""
 
     DONE = 1
     CONFLICT = 0
@@ -55,8 +55,8 @@ class Verdict(Enum):
 class Commit:
     """One session's part of a batch's commit.
 
-    An empty `expected` stamp means that no record may exist. Redis keeps what is written for `lifetime_ms`; the session
-    must not have expired, which it has when its key has no longer than `tombstone_ms` to live (0: it cannot expire).
+    An empty `expected` stamp means that no record may exist. Redis keeps the record for `lifetime_ms`. The commit fails
+    if the session has expired: its key has no longer than `tombstone_ms` to live (0: it cannot expire).
     """
 
     session_id: str
@@ -68,23 +68,23 @@ class Commit:
 
 
 class Stored(NamedTuple):
-    """A key's value, and how long Redis keeps it yet; -1 is for ever."""
+    """A key's value, and its remaining lifetime; -1 means no limit."""
 
     data: bytes
     remaining_ms: int
 
 
 class Store:
-    """The records of all sessions. Not for use by two threads at once."""
+    """The records of all sessions. Not thread-safe."""
 
     def __init__(self, client: redis.Redis, namespace: str, tenant: str = TENANT) -> None:
-        """Keep all keys under `namespace`, those of sessions of `tenant`.
+        """Use keys that begin with `namespace` and `tenant`.
 
         Raises:
-            StartupError: if the namespace holds a colon, which could make two sessions share a key.
+            StartupError: if the namespace contains a colon, so that two sessions could share a key.
         """
         if ":" in namespace:
-            raise StartupError(f"namespace {namespace!r} must not hold a colon")
+            raise StartupError(f"namespace {namespace!r} must not contain a colon; choose another")
         self._redis = client
         self._lost = False
         self._on_refusal: Callable[[], None] = lambda: None
@@ -92,15 +92,15 @@ class Store:
         self._load, self._commit = client.register_script(LOAD_SCRIPT), client.register_script(COMMIT_SCRIPT)
 
     def tell_of_refusals(self, on_refusal: Callable[[], None]) -> None:
-        """Call this, in whatever thread, when Redis refuses what the server needs."""
+        """Call `on_refusal`, from any thread, when Redis refuses what the server needs."""
         self._on_refusal = on_refusal
 
     def load(self, session_ids: Sequence[str]) -> list[Stored | None]:
-        """Each session's record, None where there is none.
+        """Return each session's record, or None if it has none.
 
         Raises:
             Unavailable: if Redis does not answer.
-            StoreRefuses: if it answers that it will not do that.
+            StoreRefuses: if Redis refuses.
         """
         if not session_ids:
             return []
@@ -115,17 +115,17 @@ class Store:
         ]
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, Verdict | ServiceError]:
-        """Carry out all commits whose stamps still hold, atomically; what became of each session's.
+        """Carry out all commits whose stamps still hold, atomically; return each session's verdict.
 
-        A session whose write Redis refused (out of memory, for example) has its error, and is as it was.
+        If Redis refuses a session's write (out of memory, for example), its verdict is the error, and it is unchanged.
 
         Raises:
-            Unavailable: if Redis does not answer; whether anything was written is unknown.
-            StoreRefuses: if it answers that it will not do that; nothing was written.
+            Unavailable: if Redis does not answer; the commits may or may not have been written.
+            StoreRefuses: if Redis refuses; nothing was written.
         """
         if not commits:
             return {}
-        # Deletions last: a full Redis refuses only what comes before a script's first successful write.
+        # Deletions last: a full Redis refuses only commands before a script's first successful write.
         commits = sorted(commits, key=lambda commit: commit.operation is Operation.CLOSE)
         arguments: list[bytes | str | int] = []
         for commit in commits:
@@ -139,10 +139,10 @@ class Store:
             self._note(error)
             if isinstance(error, _NOT_CARRIED_OUT) or _is_forbidden(str(error)):
                 raise _not_asked(error) from error
-            raise _unavailable(str(error), "whether the observations were appended is unknown") from error
+            raise _unavailable(str(error), "the observations may or may not have been appended") from error
         self._note(None)
         if any(isinstance(reply, bytes) and b"READONLY" in reply for reply in replies):
-            # After a failover the old primary still answers on this connection; the next one asks for the address anew.
+            # After a failover the old primary still answers here; a new connection resolves the address again.
             self._redis.connection_pool.disconnect(inuse_connections=False)
         verdicts = {commit.session_id: _verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
         if any(isinstance(verdict, StoreRefuses) for verdict in verdicts.values()):
@@ -150,7 +150,7 @@ class Store:
         return verdicts
 
     def scan(self, prefix: str, cursor: int, count: int) -> tuple[list[str], int]:
-        """About `count` sessions whose id begins with `prefix`, and where to go on; 0 after the last one.
+        """Return about `count` ids that begin with `prefix`, and the next cursor, 0 after the last one.
 
         Raises:
             Unavailable: if Redis does not answer.
@@ -166,11 +166,11 @@ class Store:
         return [name.removeprefix(self._prefix) for name in names], after
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._redis.close()
 
     def _note(self, error: redis.RedisError | None) -> None:
-        """Tell the log when Redis is lost and when it is back, not how often."""
+        """Log when Redis is lost and when it is back, not every error between."""
         if error is not None and _is_refusal(error):
             self._on_refusal()
         if error and not self._lost:
@@ -192,8 +192,8 @@ def _verdict(reply: int | bytes) -> Verdict | ServiceError:
     problem = reply.decode(errors="replace")
     if "OOM" in problem:
         return Overloaded(
-            "Redis is out of memory; nothing was appended. Whoever runs it must raise its maxmemory, or let "
-            "sessions expire sooner.",
+            "Redis is out of memory; nothing was appended. The server's operator must raise maxmemory, or let sessions "
+            "expire sooner.",
             Reason.STORE_FULL,
         )
     if _is_forbidden(problem):
@@ -202,7 +202,7 @@ def _verdict(reply: int | bytes) -> Verdict | ServiceError:
 
 
 def _not_asked(error: redis.RedisError) -> ServiceError:
-    """The error where Redis has not carried anything out."""
+    """Return the error for a command that Redis has not carried out."""
     return _refuses(str(error)) if _is_refusal(error) else _unreachable(str(error))
 
 
@@ -216,8 +216,8 @@ def _is_forbidden(error: str) -> bool:
 
 def _refuses(error: str) -> StoreRefuses:
     return StoreRefuses(
-        f"Redis refuses what the server needs ({error}); nothing was appended. Whoever runs the server must mend that: "
-        "docs/operations.md lists what its user must be allowed to do.",
+        f"Redis refuses what the server needs ({error}); nothing was appended. The server's operator must fix that: "
+        "docs/operations.md lists the permissions that the server needs.",
         Reason.STORE_REFUSES,
     )
 
@@ -230,5 +230,5 @@ def _unavailable(error: str, consequence: str, reason: Reason = Reason.STORE_UNA
 
 
 def _unreachable(error: str) -> Unavailable:
-    """The error where Redis was not even asked to write."""
+    """Return the error for a command that has written nothing."""
     return _unavailable(error, "nothing was appended", Reason.STORE_UNREACHABLE)

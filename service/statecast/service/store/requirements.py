@@ -1,4 +1,4 @@
-"""What the server needs of its Redis, found out by doing it once before anything depends on it."""
+"""Checks that Redis does everything that the server needs, by trying each command once."""
 
 import os
 from collections.abc import Callable
@@ -15,21 +15,21 @@ COMMANDS = (
     "ping", "info", "client|setname", "scan", "script|load", "evalsha", "get", "getrange", "pttl", "set", "append",
     "pexpire", "del",
 )  # fmt: skip
-"""What the server's user must be allowed to run."""
+"""Commands that the server's Redis user must be allowed to run."""
 PROBE_MS = 10_000
 _EVICTING = ("allkeys", "volatile")
 
 
 def acl_rule(namespace: str) -> str:
-    """The rule of an ACL user that is allowed what the server needs, and nothing else."""
+    """Return the ACL rule that allows exactly what the server needs."""
     return f"~{namespace}:* " + " ".join(f"+{command}" for command in COMMANDS)
 
 
 def require(client: redis.Redis, url: str, namespace: str, *, allow_volatile: bool) -> None:
-    """Make sure that Redis answers, does what the server needs, and keeps what it is given.
+    """Check that Redis answers, does what the server needs, and persists sessions.
 
     Raises:
-        StartupError: if it does not; what it evicts or does not persist may be allowed.
+        StartupError: if it does not; `allow_volatile` permits settings that lose sessions.
     """
     try:
         check_usable(client, url, namespace)
@@ -40,10 +40,10 @@ def require(client: redis.Redis, url: str, namespace: str, *, allow_volatile: bo
 
 
 def check_usable(client: redis.Redis, url: str, namespace: str) -> None:
-    """Do what the server needs once, on a key that no listing shows.
+    """Try once everything that the server needs, on a key that no listing shows.
 
     Raises:
-        StartupError: if Redis refuses something, until somebody changes it.
+        StartupError: if Redis refuses something because of its configuration.
         redis.RedisError: if it does not answer, or cannot write now.
     """
     _check_kind(client, url)
@@ -52,7 +52,7 @@ def check_usable(client: redis.Redis, url: str, namespace: str) -> None:
 
 
 def volatility(client: redis.Redis) -> str:
-    """Which setting makes Redis lose sessions, and how to mend that; empty if none does.
+    """Return which setting makes Redis lose sessions, and how to fix it; empty if none does.
 
     Raises:
         redis.RedisError: if Redis does not answer.
@@ -60,13 +60,12 @@ def volatility(client: redis.Redis) -> str:
     policy = str(_info(client, "memory").get("maxmemory_policy", "noeviction"))
     if policy.startswith(_EVICTING):
         return (
-            f"evicts keys when it is full (maxmemory-policy {policy}), and sessions would vanish. Set maxmemory-policy "
+            f"evicts keys when it is full (maxmemory-policy {policy}), so sessions would be lost. Set maxmemory-policy "
             "noeviction"
         )
     if not int(str(_info(client, "persistence").get("aof_enabled", 0))):
         return (
-            "does not keep an append-only file, and acknowledged observations would be lost when it restarts. Set "
-            "appendonly yes"
+            "keeps no append-only file, so acknowledged observations would be lost when it restarts. Set appendonly yes"
         )
     return ""
 
@@ -80,17 +79,17 @@ def _check_kind(client: redis.Redis, url: str) -> None:
     try:
         if _info(client, "cluster").get("cluster_enabled"):
             raise StartupError(
-                f"Redis at {place} is a node of a cluster, which would hold only some of the sessions; name a Redis "
-                "that is not part of one"
+                f"Redis at {place} is a cluster node, which holds only some of the sessions; use a Redis that is not "
+                "part of a cluster"
             )
         if _info(client, "replication").get("role") in ("slave", "replica"):
-            raise StartupError(f"Redis at {place} is a read-only replica; name its primary")
+            raise StartupError(f"Redis at {place} is a read-only replica; use its primary")
     except NoPermissionError:
-        return  # which _check_permissions tells, with everything else
+        return  # _check_permissions reports all missing permissions
 
 
 def _check_permissions(client: redis.Redis, url: str, namespace: str) -> None:
-    """Run each command once, on a key that no listing shows and that goes by itself."""
+    """Run each command once, on a key that no listing shows and that expires."""
     key = f"{namespace}::probe:{os.urandom(8).hex()}"
     runs: dict[str, Callable[[], object]] = {
         "ping": client.ping,
@@ -117,13 +116,13 @@ def _check_permissions(client: redis.Redis, url: str, namespace: str) -> None:
                 missing.append(command)
         except (AuthenticationError, ReadOnlyError):
             raise
-        except ResponseError:  # such as that there is no such script
+        except ResponseError:  # such as an unknown script
             continue
     if missing or not has_keys:
         lacking = [f"run {', '.join(missing).upper()}"] if missing else []
-        lacking += [] if has_keys else [f"touch the keys {namespace}:*"]
+        lacking += [] if has_keys else [f"access the keys {namespace}:*"]
         raise StartupError(
-            f"Redis at {redact(url)} does not let this user {' or '.join(lacking)}; what it needs is: ACL SETUSER ... "
+            f"Redis at {redact(url)} does not let this user {' or '.join(lacking)}; allow that with: ACL SETUSER ... "
             f"{acl_rule(namespace)}"
         )
 
@@ -142,4 +141,4 @@ def _check_scripts(client: redis.Redis, url: str, namespace: str) -> None:
     if isinstance(done, ServiceError):
         raise StartupError(f"Redis at {redact(url)} cannot keep sessions: {done}")
     if done is not Verdict.DONE or loaded is None or loaded.data != stamp:
-        raise StartupError(f"Redis at {redact(url)} does not give back what it was given; is it a Redis?")
+        raise StartupError(f"Redis at {redact(url)} does not return what was stored; check that it is a Redis")
