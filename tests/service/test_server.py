@@ -208,7 +208,7 @@ def test_variables_of_a_platform_are_ignored_with_a_warning(monkeypatch: pytest.
     command = ["serve", "--redis-url", "redis://127.0.0.1:1"]
     message = CliRunner().invoke(main, command).stderr
     for name in ("STATECAST_PORT=tcp://10.96.14.7:50051", "STATECAST_METRICS_HOST=tcp://10.96.14.7"):
-        assert f"warning: {name} is not a setting of ours" in message
+        assert f"warning: {name} is ignored: it looks like a variable set by Kubernetes" in message
     assert "Redis at redis://127.0.0.1:1 cannot be reached" in message
     monkeypatch.setenv("STATECAST_PORT", "http")
     assert "'http' is not a valid integer range" in CliRunner().invoke(main, command).stderr
@@ -229,14 +229,14 @@ def test_secrets_come_out_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_settings_files_that_are_refused(tmp_path: Path) -> None:
     config = tmp_path / "statecast.toml"
     config.write_text("prot = 1\n")
-    assert "has keys that are no settings: prot" in refused("--config", str(config))
+    assert "unknown settings: prot" in refused("--config", str(config))
     for line in ("models = 5", "threads = 1.9", "snapshot_every = true", 'namespace = ["x"]', 'port = "5"'):
         config.write_text(line)
         assert f"{line.split()[0]} is " in refused("--config", str(config))
     config.write_text("port = \n")
     assert "cannot be read" in refused("--config", str(config))
     config.write_bytes(b"\xef\xbb\xbfprot = 1\n")  # as Windows' Notepad writes it
-    assert "has keys that are no settings: prot" in refused("--config", str(config))
+    assert "unknown settings: prot" in refused("--config", str(config))
 
 
 def test_settings_come_from_file_environment_and_options(

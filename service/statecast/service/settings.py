@@ -1,4 +1,4 @@
-"""Every setting of `statecast serve`: its default, its unit, and a sentence; the command line is made from it."""
+"""Settings of `statecast serve`: default, range and help text of each; the command line is built from them."""
 
 import os
 from dataclasses import dataclass, field
@@ -11,19 +11,19 @@ def _option(default: Any, text: str, **click_options: Any) -> Any:
 
 
 def default_data_dir() -> Path:
-    """Where the embedded Redis keeps its files unless told otherwise."""
+    """Return the default folder of the embedded Redis."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "statecast"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server runs. Each field is the option --name, the variable STATECAST_NAME and a key of the TOML file."""
+    """Settings of a server. Each is the option --name, the variable STATECAST_NAME and a key of the TOML file."""
 
     host: str = _option("127.0.0.1", "gRPC listen address; 0.0.0.0 for all interfaces.")
     port: int = _option(50051, "gRPC port; 0 for a free one.", min=0, max=65535)
     workers: int = _option(0, "Separate gRPC worker processes; 0 serves gRPC in the engine process.", min=0, max=256)
-    port_file: Path | None = _option(None, "File that holds the ports as JSON while the server serves.")
+    port_file: Path | None = _option(None, "File with the ports as JSON, present while the server serves.")
     metrics_host: str = _option("127.0.0.1", "Metrics listen address; 0.0.0.0 for all interfaces.")
     metrics_port: int = _option(
         9464, "Port of the Prometheus metrics, under /metrics; 0 for a free one.", min=0, max=65535
@@ -46,7 +46,7 @@ class Settings:
         False, "Refuse to start unless every model in that folder loads; otherwise broken ones are skipped."
     )
     models_poll_seconds: float = _option(
-        5.0, "Interval between looks for new models in that folder; 0 for never.", min=0.0
+        5.0, "Interval between checks of that folder for new models; 0 for none.", min=0.0
     )
     default_model: str = _option("base", "Model for sessions that name none.")
     device: str = _option(

@@ -1,4 +1,4 @@
-"""The option --config: a TOML file whose keys are a command's options."""
+"""The option --config: a TOML file with a command's options."""
 
 import tomllib
 from collections.abc import Callable
@@ -11,11 +11,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def config_option(*, what: str, envvar: str | None = None) -> Callable[[F], F]:
-    """Give a command the option --config, whose file stands below environment and command line.
+    """Add the option --config to a command; environment and command line override the file.
 
     Args:
-        what: What the keys are, for its messages.
-        envvar: The variable that names the file, if it is not the command's own.
+        what: Plural noun for the keys, for help and messages.
+        envvar: Environment variable that names the file, if it is not the command's own.
     """
     return click.option(
         "--config",
@@ -33,13 +33,13 @@ def _read(context: click.Context, path: Path | None, what: str) -> Path | None:
     if path is None:
         return None
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise click.BadParameter(f"{path} cannot be read: {error}") from error
     options = [each for each in context.command.params if isinstance(each, click.Option) and each.expose_value]
     known = {option.name: option for option in options}
     if unknown := sorted(set(values) - set(known)):
-        raise click.BadParameter(f"{path} has keys that are no {what}: {', '.join(unknown)}; see --help, with _ for -")
+        raise click.BadParameter(f"{path}: unknown {what}: {', '.join(unknown)}; --help lists all, write _ for -")
     for name, value in values.items():
         if wanted := _wrong_type(known[name], value):
             raise click.BadParameter(f"{path}: {name} is {value!r}; expected {wanted}")
@@ -48,7 +48,7 @@ def _read(context: click.Context, path: Path | None, what: str) -> Path | None:
 
 
 def _wrong_type(option: click.Option, value: Any) -> str:
-    """What a key of the TOML file should be, if it is something else; empty if it is right."""
+    """Return the type expected of a key in the TOML file; empty if the value has it."""
     if not option.multiple:
         return _wrong_item(option.type, value)
     if not isinstance(value, list):

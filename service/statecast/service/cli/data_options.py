@@ -1,4 +1,4 @@
-"""The options that say how a data file is laid out, and the reading of it."""
+"""Options that describe a data file, and reading it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,12 +38,12 @@ _WRITING = (
 
 
 def data_options(command: F) -> F:
-    """Give a command the options of a file of series and of what is known beside them."""
+    """Add the options of a data file with covariates and categories to a command."""
     return _with(command, (*_LAYOUT, *_KNOWN, *_WRITING))
 
 
 def series_options(command: F) -> F:
-    """Give a command the options of a file of series alone."""
+    """Add the options of a data file without covariates and categories to a command."""
     return _with(command, (*_LAYOUT, *_WRITING))
 
 
@@ -54,7 +54,7 @@ def _with(command: F, options: tuple[Callable[[F], F], ...]) -> F:
 
 
 def read_data(data: Path, options: dict[str, Any]) -> "Panel":
-    """The panel in the file; what was found on the way goes to the terminal."""
+    """Return the panel in the file; print its size and the corrections made."""
     from statecast.model.data import Layout, read_panel
 
     layout = Layout(

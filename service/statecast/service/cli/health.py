@@ -1,4 +1,4 @@
-"""Asks a server how it is, as a container's health check does."""
+"""Health check of a running server, for containers."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
 def ask(target: str, timeout_seconds: float, service: str = "") -> str:
-    """The server's own word about a service or itself, "SERVING" or "NOT_SERVING", or why there is none."""
+    """Return the health that the server reports, such as "SERVING", or the error of the call."""
     with grpc.insecure_channel(target, [("grpc.enable_http_proxy", 0)]) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:

@@ -27,10 +27,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Seconds(click.FloatRange):
-    """A duration: any number in range but infinity and NaN."""
+    """A duration: a finite number in range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse what is not finite; everything else is done by the base class."""
+        """Refuse infinity, NaN and numbers that are too large."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number) or number > LONGEST_SECONDS:
             self.fail(f"{value} is not a number of at most {LONGEST_SECONDS:g}.", param, ctx)
@@ -49,15 +49,15 @@ def _click_type(hint: Any, metadata: dict[str, Any]) -> Any:
 
 
 class EnvironmentOption(click.Option):
-    """An option whose variable may be one of a platform's own, or name a file that holds the value."""
+    """Option that ignores variables set by Kubernetes, and can read its value from a file."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """Read the variable, or what stands in the file that the variable with _FILE names."""
+        """Return the variable, or the contents of the file that the variable with _FILE names."""
         name = str(self.envvar)
         value = super().resolve_envvar_value(ctx)
-        # Kubernetes gives every pod such a variable for each service, as STATECAST_PORT=tcp://10.96.14.7:50051.
+        # Kubernetes sets such a variable for each service, for example STATECAST_PORT=tcp://10.96.14.7:50051.
         if value is not None and name.endswith(("_PORT", "_HOST")) and "://" in value:
-            click.echo(f"warning: {name}={value} is not a setting of ours, and is ignored", err=True)
+            click.echo(f"warning: {name}={value} is ignored: it looks like a variable set by Kubernetes", err=True)
             return None
         if value is not None or not self.is_secret:
             return value
@@ -70,12 +70,12 @@ class EnvironmentOption(click.Option):
 
     @property
     def is_secret(self) -> bool:
-        """Whether its value may hold a password."""
+        """True if the value may contain a password."""
         return self.name == "redis_url"
 
 
 def setting_options(command: F) -> F:
-    """Give a command one option a setting."""
+    """Add one option per setting to a command."""
     hints = get_type_hints(Settings)
     for setting in reversed(dataclasses.fields(Settings)):
         flag = "--" + setting.name.replace("_", "-")
@@ -104,7 +104,7 @@ def setting_options(command: F) -> F:
 )
 @click.version_option(package_name="statecast", allow_from_autoenv=False)  # images like to set STATECAST_VERSION
 def main() -> None:
-    """Forecasts with streaming state: one LSTM, many sessions, nothing lost."""
+    """Forecasting service with streaming state: serve, train, evaluate."""
 
 
 @main.command()
@@ -113,10 +113,10 @@ def main() -> None:
 def serve(**options: Any) -> None:
     """Serve forecasts over gRPC until SIGTERM or Ctrl-C.
 
-    Without --redis-url an embedded Redis keeps the sessions, so that this command alone is a complete service.
+    Without --redis-url, an embedded Redis stores the sessions; nothing else is needed.
     """
     signals.end_when_asked()
-    from statecast.service.server import run  # torch is imported only now, so that --help is quick
+    from statecast.service.server import run  # imports torch, which would slow down --help
 
     settings = Settings(**options)
     logging.basicConfig(
@@ -124,7 +124,7 @@ def serve(**options: Any) -> None:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    # A call that the transport has ended, for a message too large say, cannot be answered: no news, and no traceback.
+    # gRPC logs a traceback for each call that the transport ended early, such as one with a message too large.
     logging.getLogger("grpc._cython.cygrpc").addFilter(
         lambda record: not str(record.msg).startswith("ExecuteBatchError")
     )
@@ -138,28 +138,28 @@ def serve(**options: Any) -> None:
 @click.option(
     "--data",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Stream the series of this CSV or Parquet file instead.",
+    help="Stream the series of this CSV or Parquet file instead of telemetry.",
 )
 @series_options
-@click.option("--seconds", type=Seconds(min=2), default=20.0, show_default=True, help="How long to stream.")
+@click.option("--seconds", type=Seconds(min=2), default=20.0, show_default=True, help="Time to stream.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     default="statecast-demo.png",
     show_default=True,
-    help="Where to write the picture.",
+    help="File for the picture: .png, .pdf or .svg.",
 )
 def demo(data: Path | None, seconds: float, output: Path, **options: Any) -> None:
-    """Forecast live data, kill the server half-way, and see every session go on where it was.
+    """Forecast live data, kill the server half-way, and see every session continue.
 
-    Streams this machine's own telemetry, or with --data series of yours: the first four, 400 rows of each live.
+    Streams this machine's telemetry. With --data, streams the last 400 rows of the first four series of a file.
     """
     _check_output(output)
     from statecast.model import ModelError
     from statecast.service.demo import source, story  # pandas, matplotlib and more, for this command alone
     from statecast.testing import ServerFailed
 
-    signals.end_when_asked()  # so that server and folder are cleared away
+    signals.end_when_asked()  # so that the server and its folder are removed
     os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112
     try:
         series = source.recorded(data.name, read_data(data, options)) if data else source.telemetry(seconds)
@@ -169,7 +169,7 @@ def demo(data: Path | None, seconds: float, output: Path, **options: Any) -> Non
 
 
 def _check_output(output: Path) -> None:
-    """Better before the demo than after."""
+    """Refuse an output that cannot be written, before the demo starts."""
     if output.suffix not in PICTURES:
         raise click.UsageError(f"--output: {output.name} should end in {', '.join(PICTURES)}")
     if not output.parent.is_dir():
@@ -179,17 +179,17 @@ def _check_output(output: Path) -> None:
 
 
 @main.command()
-@click.option("--target", default="localhost:50051", show_default=True, help="Host and port of the server's gRPC.")
-@click.option("--timeout-seconds", type=Seconds(min=0.1), default=3.0, show_default=True, help="How long to wait.")
+@click.option("--target", default="localhost:50051", show_default=True, help="gRPC host and port of the server.")
+@click.option("--timeout-seconds", type=Seconds(min=0.1), default=3.0, show_default=True, help="Time to wait for the answer.")
 @click.option(
     "--service",
     default="",
-    help="Ask whether this service is ready, such as statecast.v1.ForecastService; else whether the server is up.",
+    help="Check that this service is ready, such as statecast.v1.ForecastService; by default that the server is up.",
 )
 def health(target: str, timeout_seconds: float, service: str) -> None:
-    """Ask a server whether it serves: status 0 if it does, else 1 and why not.
+    """Check the health of a server: exit status 0 if it is serving, else 1 and the reason.
 
-    A server that is up is ready as well, unless its Redis cannot be used.
+    A server that is up is also ready, unless its Redis cannot be used.
     """
     from statecast.service.cli.health import ask
 

@@ -1,4 +1,4 @@
-"""The command line of those who make models: statecast train | evaluate."""
+"""Commands that train and evaluate models: statecast train | evaluate."""
 
 import sys
 import time
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from statecast.model import Description
 
 MISSING_EXTRA = "needs the extra 'train' (docs/installation.md)"
-MISSING_ETS = "--auto-ets needs statsforecast, which the extra 'bench' brings (docs/installation.md)"
-# What the tables need; the width of a terminal counts only where there is one.
+MISSING_ETS = "--auto-ets needs statsforecast, from the extra 'bench' (docs/installation.md)"
+# Width of the tables if the output is not a terminal.
 TABLE_COLUMNS = 120
 SECONDS_A_LINE = 60.0
 
@@ -33,7 +33,7 @@ _threads_option = click.option("--threads", type=click.IntRange(min=1), help="CP
 
 
 def _guarded(work: Callable[[], None]) -> None:
-    """Errors of the data and of the wishes are messages, not tracebacks."""
+    """Run `work`; report errors in the data or the options as messages, without a traceback."""
     try:
         from statecast.model import ModelError
         from statecast.model.training.train import Interrupted
@@ -44,7 +44,7 @@ def _guarded(work: Callable[[], None]) -> None:
     except (ModelError, OSError) as error:
         raise click.ClickException(str(error)) from error
     except Interrupted as stop:
-        raise click.ClickException(f"{stop}; the same command goes on from there") from stop
+        raise click.ClickException(f"{stop}; the same command resumes the training") from stop
 
 
 @click.command()
@@ -101,8 +101,8 @@ def _guarded(work: Callable[[], None]) -> None:
 def train(data: Path, model: str, models: Path, threads: int | None, **options: Any) -> None:
     """Train a model on DATA, a CSV or Parquet file in long format: unique_id, ds, y.
 
-    The model is picked up by a running `statecast serve` that looks into the same folder. Ctrl-C stops training; the
-    same command goes on from there.
+    A running `statecast serve` with the same --models folder picks up the model. Ctrl-C stops the training; the same
+    command resumes it.
 
     Each option is also an environment variable (such as STATECAST_TRAIN_HORIZON) and a key of the file that --config
     names (such as horizon).
@@ -165,9 +165,9 @@ def _show(table: Any) -> None:
 def evaluate(
     model: str, data: Path, models: Path, auto_ets: bool, output: Path | None, threads: int | None, **options: Any
 ) -> None:
-    """Stream DATA through MODEL and score its forecasts beside naive ones.
+    """Stream DATA through MODEL and score its forecasts against naive ones.
 
-    MODEL is a name, name:version, or a model's folder. Each series goes once through the code that serves.
+    MODEL is a name, name:version, or a model's folder. Each series passes once through the code that serves.
 
     Each option is also an environment variable (such as STATECAST_EVALUATE_HORIZON) and a key of the file that
     --config names (such as horizon).
@@ -183,14 +183,14 @@ def evaluate(
             torch.set_num_threads(threads)
         if auto_ets and not has_auto_ets():
             raise click.UsageError(MISSING_ETS)
-        if output:  # better before the work than after
+        if output:  # a folder that cannot be made fails before the work
             output.mkdir(parents=True, exist_ok=True)
         forecaster = find_model(model, models)
         panel = read_data(data, _columns_of(forecaster.config, options))
         asked = {key: options[key] for key in ("horizon", "windows", "step", "first_cutoff", "season")}
         done = evaluate_model(forecaster, panel, Request(**asked, auto_ets=auto_ets), progress=_Progress())
         if done.left_out:
-            click.echo(f"{done.left_out} of {len(panel.series)} series are left out: too short, or nothing before")
+            click.echo(f"{done.left_out} of {len(panel.series)} series left out: too short, or no values before the first cut-off")
         _show(summary_table(done.report))
         _show(step_table(done.report))
         if output:
@@ -201,9 +201,9 @@ def evaluate(
 
 
 def _columns_of(config: "Description", options: dict[str, Any]) -> dict[str, Any]:
-    """The options with the columns that the model was trained on, where no others are named."""
+    """Return the options, with the columns that the model was trained on unless others are named."""
     named = click.get_current_context().get_parameter_source("target") is not ParameterSource.DEFAULT
-    # A single target may go by another name in every file.
+    # A single target may have a different name in each file.
     targets = options["target"] if named or len(config.targets) == 1 else config.targets
     if options["wide"]:
         return options
@@ -217,7 +217,7 @@ def _columns_of(config: "Description", options: dict[str, Any]) -> dict[str, Any
 
 
 class _Progress:
-    """Tells how far something is: on a terminal all the time, into a log once a minute."""
+    """Prints progress: on a terminal continuously, in a log once a minute."""
 
     def __init__(self) -> None:
         self._told_at = time.monotonic()
