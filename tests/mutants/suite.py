@@ -14,11 +14,12 @@ HISTORIES = "tests/service/engine/test_histories.py"
 ENGINE = ("tests/service/engine", f"--ignore={HISTORIES}")
 EDGE = ("tests/service/edge",)
 RPC = ("tests/service/rpc",)
-CLIENT = ("tests/client",)
+CLIENT = ("tests/client", "--ignore=tests/client/test_typing.py")
 BESIDE_THE_POINT = (
     "tests/mutants",
     "tests/fuzz",
     "tests/model",
+    "tests/client/test_typing.py",
     "tests/service/demo",
     "tests/service/store/test_embedded.py",
     "tests/test_docs.py",
