@@ -36,8 +36,8 @@ def make(models: Path, panel: Panel | None = None, *, refit: bool = False, rows:
     made = make_model(
         panel or hourly(), "m", models, WISHES, RECIPE, validation_rows=rows, refit=refit, say=said.append
     )
-    assert said[0].startswith("best after ")
-    assert len(said) == 1 + refit
+    assert said[-2 - refit].startswith("validated on ")
+    assert said[-1 - refit].startswith("best after ")
     return made
 
 
@@ -75,7 +75,7 @@ def test_a_server_of_someone_else_may_read_it(made: Made) -> None:
 def test_the_metrics_tell_how_it_was_trained_and_how_it_does(made: Made) -> None:
     metrics = json.loads((made.folder / "metrics.json").read_text())
     training = metrics["training"]
-    assert (training["series"], training["rows"], training["updates"], training["seed"]) == (3, 900, 6, 0)
+    assert (training["series"], training["rows"], training["updates"], training["seed"]) == (3, 789, 6, 0)
     assert training["best_update"] in (3, 6)
     assert training["updates_made"] == 6
     assert training["refitted_on_all_rows"] is False
@@ -90,7 +90,7 @@ def test_the_card_is_for_people(made: Made) -> None:
     for text in (
         "# m version 1",
         "streaming LSTM forecaster of y",
-        "3 series, 900 rows every h, 2024-01-01T00:00:00 to 2024-01-13T11:00:00 UTC",
+        "3 series, 789 rows every h, 2024-01-01T00:00:00 to 2024-01-11T22:00:00 UTC",
         "lags 12; calendar: day, weekend; covariates: none; categories: region",
         "| seasonal naive | ",
         "adapt online",
@@ -109,7 +109,7 @@ def test_the_next_version_is_the_next_number(tmp_path: Path) -> None:
 def test_refit_learns_from_all_rows(tmp_path: Path) -> None:
     made = make(tmp_path, refit=True, rows=60)
     training = json.loads((made.folder / "metrics.json").read_text())["training"]
-    assert training["refitted_on_all_rows"] is True
+    assert (training["refitted_on_all_rows"], training["rows"]) == (True, 900)
     assert training["updates_made"] == training["best_update"]
     assert names(tmp_path) == {"m"}
 
@@ -131,20 +131,43 @@ def test_nothing_is_published_of_which_nobody_knows_how_it_does(tmp_path: Path) 
     blank = [np.append(values[:60], np.full(240, np.nan)) for values in waves(300)]
     with pytest.raises(DataError, match=r"validation_rows: no series has values .* in any 6 rows from row 100 on"):
         make(tmp_path, panel_of(*blank), rows=100)
-    with pytest.raises(DataError, match="SQL is nan on the rows held back, so nothing is published"):
-        make(tmp_path, panel_of(np.full(300, 5.0)))
+    said: list[str] = []
+    with pytest.raises(DataError, match="no series has two values one season"):
+        make_model(panel_of(np.full(300, 5.0)), "m", tmp_path, WISHES, RECIPE, say=said.append)
+    assert not said  # nobody waited for a training
     assert names(tmp_path) == set()
     # One series that ends early does not keep the others from being judged.
     assert np.isfinite(make(tmp_path, panel_of(blank[0], *waves(300)[1:]), rows=100).report.rows[0].scores.sql)
 
 
-@pytest.mark.parametrize("end", [np.full(37, np.nan), np.tile([2e6, -3e6, 9.0], 13)[:37]], ids=["blank", "spikes"])
-def test_a_broken_end_is_not_validated_on(tmp_path: Path, end: NDArray[np.float64]) -> None:
+def test_a_target_that_ends_early_takes_no_rows_from_the_others(tmp_path: Path) -> None:
+    values = np.column_stack([np.float64(each) for each in waves(4000, series=2)])
+    values[300:, 1] = np.nan  # longer ago than what is streamed before the first window
+    panel = replace(panel_of(values), targets=("y", "z"))
+    said: list[str] = []
+    made = make_model(panel, "m", tmp_path, WISHES, RECIPE, say=said.append)
+    assert said[1] == "validated on 20 windows of 6 steps in 1 of 1 series, learned from 3,880 of 4,000 rows"
+    assert "'s0 z'" in said[0]
+    assert "1 series, 3,880 rows" in (made.folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("end", "warning"),
+    [
+        (np.full(37, np.nan), "series that are blank near their end; validated on earlier rows: 3 ('s0', 's1', 's2')"),
+        (
+            np.tile([2e6, -3e6, 9.0], 13)[:37],
+            "values far outside the range of all before them, as of a broken sensor; treated as missing: 75 "
+            "(y of 's0' is -3e+06 in row 265)",
+        ),
+    ],
+    ids=["blank", "spikes"],
+)
+def test_a_broken_end_is_not_validated_on(tmp_path: Path, end: NDArray[np.float64], warning: str) -> None:
     said: list[str] = []
     broken = [np.append(np.float64(values[:263]), end) for values in waves(300)]
     made = make_model(panel_of(*broken), "m", tmp_path, WISHES, RECIPE, say=said.append)
-    warning = "series that are blank near their end, or jump there as never before; validated on earlier rows: 3"
-    assert said[0] == f"  {warning} ('s0', 's1', 's2')"
+    assert said[0] == f"  {warning}"
     assert warning in (made.folder / "README.md").read_text()
     # As on a series that ends there; with the spikes it is in the hundreds of thousands.
     assert made.report.rows[0].scores.sql < 3

@@ -194,7 +194,7 @@ def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_series_that_never_varies_can_be_trained_on(tmp_path: Path) -> None:
-    trained = run(tmp_path / "work", replace(QUICK, updates=2), panel_of(np.full(300, 4.0)))
+    trained = run(tmp_path / "work", replace(QUICK, updates=2), panel_of(np.full(300, 4.0), *waves(300, series=1)))
     assert bool(weights(trained).isfinite().all())
 
 

@@ -150,7 +150,7 @@ def test_evaluate_tells_what_it_leaves_out(tmp_path: Path, models: Path) -> None
     short = longer[longer.unique_id == "b"].head(20).assign(unique_id="c")
     pd.concat([longer, short]).to_csv(tmp_path / "d.csv", index=False)
     done = call("evaluate", "sales", tmp_path / "d.csv", "--models", models)
-    assert "1 of 3 series are left out" in done.output
+    assert "1 of 3 series left out" in done.output
 
 
 def test_what_cannot_be_done_is_said_in_a_line(tmp_path: Path, data: Path, models: Path) -> None:

@@ -22,7 +22,10 @@ KINDS = {
     "all_missing": "series without any value of a target, dropped",
     "unobserved": "series in which it is never observed",
     "constant": "series in which it never changes",
-    "moved": "series that are blank near their end, or jump there as never before; validated on earlier rows",
+    "outlier": "values far outside the range of all before them, as of a broken sensor; treated as missing",
+    "moved": "series that are blank near their end; validated on earlier rows",
+    "unvalidated": "series left out of validation: too short, or without enough values there or before",
+    "unscored": "targets without a value in the rows validated on; nothing says how good their forecasts are",
 }
 
 

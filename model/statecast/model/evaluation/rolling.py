@@ -41,10 +41,9 @@ def truths_of(panel: Panel, cutoffs: Cutoffs) -> list[Truth]:
     ]
 
 
-def is_seen(series: Series, targets: Sequence[str], cutoff: int, context_steps: int | None = None) -> bool:
+def is_seen(series: Series, targets: Sequence[str], cutoff: int) -> bool:
     """Whether every target has a value before the first cut-off; without, there is nothing to forecast from."""
-    begin = 0 if context_steps is None else max(0, cutoff - context_steps)
-    return bool(np.isfinite(series.values[begin:cutoff, : len(targets)]).any(axis=0).all())
+    return bool(np.isfinite(series.values[:cutoff, : len(targets)]).any(axis=0).all())
 
 
 def roll(
@@ -63,7 +62,8 @@ def roll(
         panel: The series.
         cutoffs: When to forecast, as often in every series.
         horizon: How many steps ahead.
-        context_steps: How many steps before the first cut-off to stream; None for all.
+        context_steps: How many steps before the first cut-off to stream, or more if a target has no value in them;
+            None for all.
         progress: Told how many series are done, and of how many.
 
     Raises:
@@ -113,7 +113,8 @@ class _Group:
         stops = np.stack([cutoffs[index] for index in chosen])
         begin = np.zeros(len(series), np.int64)
         if context_steps is not None:
-            begin = np.maximum(0, stops[:, 0] - context_steps)
+            last = [_last_seen(each, len(panel.targets), at) for each, at in zip(series, stops[:, 0], strict=True)]
+            begin = np.maximum(0, np.minimum(stops[:, 0] - context_steps, last))
         times = None
         if config.frequency:
             frequency = Frequency.parse(config.frequency)
@@ -176,6 +177,12 @@ class _Group:
             ]
             covariates = torch.from_numpy(np.stack(parts)).to(self.device)
         return Future(self._times(cutoffs, horizon), covariates)
+
+
+def _last_seen(series: Series, targets: int, cutoff: int) -> int:
+    """The last row before a cut-off from which on every target that has a value has one; -1 if none has."""
+    rows = [np.flatnonzero(np.isfinite(column)) for column in series.values[:cutoff, :targets].T]
+    return min((int(each[-1]) for each in rows if len(each)), default=-1)
 
 
 def _pieces(begin: NDArray[np.int64], stop: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

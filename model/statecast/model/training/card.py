@@ -82,7 +82,7 @@ def _validation(report: Report | None) -> str:
         return "Not validated: no rows were held back.\n"
     protocol = report.protocol
     lines = [
-        f"On the last rows, held back: {protocol.windows} windows of {protocol.horizon} steps, {protocol.stride} "
+        f"On rows held back from training: {protocol.windows} windows of {protocol.horizon} steps, {protocol.stride} "
         f"apart, season {protocol.season}.\n",
         "| | SQL | MASE | WQL | 80 % band holds |",
         "|---|---|---|---|---|",

@@ -9,18 +9,14 @@ from numpy.typing import NDArray
 from ..data.findings import Finding, Findings
 from ..data.panel import Panel, Series
 from ..errors import DataError
-from ..evaluation.rolling import Cutoffs, is_seen
+from ..evaluation.rolling import Cutoffs, is_seen, truths_of
+from ..evaluation.scores import Outcomes
 from ..evaluation.windows import Protocol
 
 VALIDATION_SHARE = 8
 VALIDATION_WINDOWS = 20
-# Long enough for the state to be what it is on an endless series, in the longest half-lives and lags.
-VALIDATION_CONTEXT = 3000
-# Of the outcomes that a window of this series has on average.
+# Of the values that as many steps of this series have on average.
 LEAST_OUTCOMES = 0.5
-# A window whose steps are so much larger than those of any window before it is a broken sensor's; if more than this
-# share of a series is like that, it is how the series has become.
-BROKEN_STEPS, MOST_BROKEN = 3.0, 0.2
 EXAMPLES = 3
 
 
@@ -29,32 +25,47 @@ class HeldBack:
     """A panel parted into what to train on and what to validate on.
 
     Attributes:
+        whole: All there is, with what was found while rows were held back.
         learned: Every series up to its first cut-off; all of a series that is not validated.
         validated: Whole series.
-        protocol: How many windows, how far ahead; the season is left at 1.
+        protocol: How many windows, how far ahead, and the season that scales the scores.
         cutoffs: When each validated series is forecast; they lie as the protocol says unless its end is of no use.
+        planned: How many windows there would be if all had values.
     """
 
+    whole: Panel
     learned: Panel
     validated: Panel
     protocol: Protocol
     cutoffs: Cutoffs
+    planned: int
+
+    def summary(self) -> str:
+        """Says on what the model is validated, and from how much it learns."""
+        protocol, whole = self.protocol, self.whole
+        fewer = "" if protocol.windows == self.planned else f" ({self.planned} were planned, the others have no values)"
+        return (
+            f"validated on {protocol.windows} windows of {protocol.horizon} steps{fewer} in "
+            f"{len(self.validated.series)} of {len(whole.series)} series, "
+            f"learned from {self.learned.rows:,} of {whole.rows:,} rows"
+        )
 
 
-def hold_back(panel: Panel, horizon: int, rows: int | None = None) -> HeldBack:
+def hold_back(panel: Panel, horizon: int, rows: int | None = None, season: int = 1) -> HeldBack:
     """Splits the last rows of every series that is long enough off, to validate on.
 
-    Windows without outcomes, or with a broken sensor's, are passed over: as many before them are taken instead.
+    Windows in which no target has values are passed over: as many before them are taken instead.
 
     Args:
-        panel: All there is; what was found while rows were held back is added to its findings.
+        panel: All there is.
         horizon: How many steps ahead to forecast.
         rows: How many rows to hold back; None for the default.
+        season: Steps in a season, for the scale of the scores.
 
     Raises:
-        DataError: No series is long enough, or has values where they are needed.
+        DataError: No series is long enough, has values where they are needed, or varies before them.
     """
-    protocol = _protocol(panel, horizon, rows)
+    protocol = replace(_protocol(panel, horizon, rows), season=season)
     held = -(protocol.first_cutoff or 0)
     long = {series.unique_id: series for series in panel.series if series.rows >= 2 * held}
     if not long:
@@ -68,24 +79,32 @@ def hold_back(panel: Panel, horizon: int, rows: int | None = None) -> HeldBack:
             "are held back to validate on; cut the empty end off, or read data of more rows"
         )
     chosen = {name: each[-windows:] for name, each in usable.items() if len(each) >= windows}
-    seen = {
-        name: cutoffs
-        for name, cutoffs in chosen.items()
-        if is_seen(long[name], panel.targets, int(cutoffs[0]), VALIDATION_CONTEXT)
-    }
+    seen = {name: each for name, each in chosen.items() if is_seen(long[name], panel.targets, int(each[0]))}
     if not seen:
         raise DataError(
             f"no series of {2 * held} rows has values of every target before the {held} rows held back; choose "
             "fewer (--validation-rows)"
         )
-    panel = _with_findings(panel, seen, protocol)
+    return _parted(panel, seen, protocol, windows)
+
+
+def _parted(panel: Panel, seen: dict[str, NDArray[np.int64]], planned: Protocol, windows: int) -> HeldBack:
+    validated = tuple(series for series in panel.series if series.unique_id in seen)
+    cutoffs = [seen[series.unique_id] for series in validated]
+    protocol = replace(planned, windows=windows)
+    outcomes = Outcomes.of(truths_of(replace(panel, series=validated), cutoffs), protocol)
+    if not np.isfinite(outcomes.values / outcomes.scales[..., None]).any():
+        raise DataError(
+            f"no series has two values one season ({protocol.season} steps) apart that differ before the rows held "
+            "back, so nothing could tell a good model from a bad one; train on data that vary"
+        )
+    panel = _with_findings(panel, seen, planned, outcomes)
     learned = tuple(
         series.until(int(seen[series.unique_id][0])) if series.unique_id in seen else series for series in panel.series
     )
-    validated = tuple(series for series in panel.series if series.unique_id in seen)
-    cutoffs = [seen[series.unique_id] for series in validated]
-    protocol = replace(protocol, windows=windows)
-    return HeldBack(replace(panel, series=learned), replace(panel, series=validated), protocol, cutoffs)
+    return HeldBack(
+        panel, replace(panel, series=learned), replace(panel, series=validated), protocol, cutoffs, planned.windows
+    )
 
 
 def _protocol(panel: Panel, horizon: int, rows: int | None) -> Protocol:
@@ -106,40 +125,26 @@ def _usable(series: Series, targets: int, protocol: Protocol) -> NDArray[np.int6
     held = series.rows - int(at_end[0])
     before = np.arange(int(at_end[0]) - protocol.stride, -1, -protocol.stride)[::-1]
     cutoffs = np.concatenate([before, at_end])
-    values = series.values[:, :targets]
-    good = np.ones(len(cutoffs), bool)
     windows = cutoffs[:, None] + np.arange(protocol.horizon)
-    for column in values.T:
-        outcomes = np.isfinite(column)
-        good &= outcomes[windows].mean(axis=1) >= LEAST_OUTCOMES * outcomes.mean()
-        good &= ~_broken(column, windows)
-    good &= np.isfinite(values[windows]).any(axis=(1, 2))
-    return cutoffs[good & (cutoffs >= held)]
+    outcomes = np.isfinite(series.values[:, :targets])
+    # One target that ends early does not move the windows of the others.
+    enough = outcomes[windows].mean(axis=1) >= LEAST_OUTCOMES * outcomes.mean(axis=0)
+    good = (enough & outcomes[windows].any(axis=1)).any(axis=1)
+    chosen: NDArray[np.int64] = cutoffs[good & (cutoffs >= held)]
+    return chosen
 
 
-def _broken(column: NDArray[np.float64], windows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which windows, bool [W], hold steps of another size than all before them; none of the first half of a series."""
-    seen = np.flatnonzero(np.isfinite(column))
-    steps = np.zeros(len(column))
-    steps[seen[1:]] = np.abs(np.diff(column[seen]))
-    sizes = steps[windows].mean(axis=1)
-    broken = np.zeros(len(sizes), bool)
-    largest = 0.0
-    for at, size in enumerate(sizes):
-        broken[at] = windows[at, 0] >= len(column) / 2 and 0 < largest < size / BROKEN_STEPS
-        if not broken[at]:
-            largest = max(largest, float(size))
-    return broken if broken.mean() <= MOST_BROKEN else np.zeros_like(broken)
-
-
-def _with_findings(panel: Panel, cutoffs: dict[str, NDArray[np.int64]], protocol: Protocol) -> Panel:
-    """Names the series of which a window was passed over."""
+def _with_findings(panel: Panel, cutoffs: dict[str, NDArray[np.int64]], planned: Protocol, outcomes: Outcomes) -> Panel:
+    """Names the series of which a window was passed over, those left out, and targets without outcomes."""
     rows = {series.unique_id: series.rows for series in panel.series}
-    moved = [name for name, each in cutoffs.items() if not set(each) <= set(protocol.cutoffs(rows[name]))]
-    if not moved:
-        return panel
-    found = Finding("moved", len(moved), example=_shown(moved))
-    return replace(panel, findings=Findings((*panel.findings.items, found)))
+    blank = [bool(np.isnan(each).all()) for each in outcomes.values]
+    found = {
+        "moved": [name for name, each in cutoffs.items() if not set(each) <= set(planned.cutoffs(rows[name]))],
+        "unvalidated": [name for name in rows if name not in cutoffs],
+        "unscored": [truth.name for truth, empty in zip(outcomes.truths, blank, strict=True) if empty],
+    }
+    items = [Finding(kind, len(names), example=_shown(names)) for kind, names in found.items() if names]
+    return replace(panel, findings=Findings((*panel.findings.items, *items)))
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..data.panel import Panel
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..evaluation.report import Report
 from ..evaluation.rolling import roll
 from ..evaluation.run import compared, evaluate_at, find_model
@@ -22,6 +22,7 @@ from .checkpoints import cache_folder
 from .defaults import Wishes, configure
 from .held_back import HeldBack, hold_back
 from .module import Recipe
+from .outliers import without_outliers
 from .train import Trained, train
 
 Say = Callable[[str], None]
@@ -76,31 +77,24 @@ def make_model(
         Interrupted: Ctrl-C was pressed; the same call goes on.
     """
     config = configure(panel, name, _next_version(models, name), wishes)
-    held = hold_back(panel, config.horizon, validation_rows)
-    held = replace(held, protocol=replace(held.protocol, season=config.lags[0] if config.lags else 1))
-    for finding in held.learned.findings.items[len(panel.findings.items) :]:
+    season = config.lags[0] if config.lags else 1
+    held = hold_back(without_outliers(panel), config.horizon, validation_rows, season)
+    for finding in held.whole.findings.items[len(panel.findings.items) :]:
         say(f"  {finding}")
-    panel = replace(panel, findings=held.learned.findings)
+    say(held.summary())
     work = work_dir or cache_folder()
     trained = train(held.learned, config, recipe, work, validation=held)
     finished = [trained.folder]
     report = _validate(trained.forecaster, held)
-    score = report.rows[0].scores.sql
-    if not np.isfinite(score):
-        _clear(finished)
-        raise DataError(
-            f"validation: SQL is {score} on the rows held back, so nothing is published; it needs values there, and "
-            "before them some that change from one season to the next"
-        )
-    say(f"best after {trained.best_update} of {trained.updates} updates: SQL {score:.4f}")
+    say(f"best after {trained.best_update} of {trained.updates} updates: SQL {report.rows[0].scores.sql:.4f}")
     if refit:
         say(f"training once more on all rows, {trained.best_update} updates")
         again = replace(recipe, updates=trained.best_update)
-        refitted = train(panel, config, again, work)
+        refitted = train(held.whole, config, again, work)
         finished.append(refitted.folder)
         trained = replace(refitted, took_seconds=trained.took_seconds + refitted.took_seconds)
     folder = models / name / config.version
-    _publish(folder, config, panel, recipe, trained, report, refit)
+    _publish(folder, config, held.whole if refit else held.learned, recipe, trained, report, refit)
     _clear(finished)
     return Made(folder, config, report, verdict(report))
 

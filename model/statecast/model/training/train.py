@@ -33,11 +33,13 @@ from ..evaluation.rolling import roll, truths_of
 from ..evaluation.scores import Outcomes, score
 from ..forecaster.forecaster import Forecaster
 from .checkpoints import SafetensorsIO, load_checkpoint
-from .held_back import VALIDATION_CONTEXT, HeldBack
+from .held_back import HeldBack
 from .lanes import Chunk, Lanes
 from .module import Recipe, TrainingModule
 
 SECONDS_A_LINE = 60.0
+# Long enough for the state to be what it is on an endless series, in the longest half-lives and lags.
+VALIDATION_CONTEXT = 3000
 LAST, INTERRUPTED = "last", "interrupted"
 
 
@@ -130,9 +132,7 @@ def _judge(held: HeldBack) -> Judge:
 
     def judge(forecaster: Forecaster) -> float:
         rolled = roll(forecaster, panel, cutoffs, horizon, context_steps=VALIDATION_CONTEXT)
-        sql = float(score(outcomes, rolled).sql)
-        # Where nothing varies there is nothing to choose by, and every choice is as good.
-        return sql if np.isfinite(sql) else 0.0
+        return float(score(outcomes, rolled).sql)
 
     return judge
 

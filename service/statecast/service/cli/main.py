@@ -180,7 +180,9 @@ def _check_output(output: Path) -> None:
 
 @main.command()
 @click.option("--target", default="localhost:50051", show_default=True, help="gRPC host and port of the server.")
-@click.option("--timeout-seconds", type=Seconds(min=0.1), default=3.0, show_default=True, help="Time to wait for the answer.")
+@click.option(
+    "--timeout-seconds", type=Seconds(min=0.1), default=3.0, show_default=True, help="Time to wait for the answer."
+)
 @click.option(
     "--service",
     default="",

@@ -190,7 +190,8 @@ def evaluate(
         asked = {key: options[key] for key in ("horizon", "windows", "step", "first_cutoff", "season")}
         done = evaluate_model(forecaster, panel, Request(**asked, auto_ets=auto_ets), progress=_Progress())
         if done.left_out:
-            click.echo(f"{done.left_out} of {len(panel.series)} series left out: too short, or no values before the first cut-off")
+            why = "too short, or no values before the first cut-off"
+            click.echo(f"{done.left_out} of {len(panel.series)} series left out: {why}")
         _show(summary_table(done.report))
         _show(step_table(done.report))
         if output:
