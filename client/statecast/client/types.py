@@ -84,7 +84,7 @@ class Forecast:
         start_time: The time of the first step, in the session's zone; None if the model declares no frequency.
         frequency: The time between two steps as a pandas alias; empty if the model declares none.
         targets: The names of the targets.
-        levels: The quantile levels, in the order asked for; empty if these are probabilities.
+        quantile_levels: In the order asked for; empty if these are probabilities.
         values: float32 [horizon, levels, targets], or [horizon, classes, targets]; NaN for a target that has not had a
             value yet.
         classes: The symbols whose probabilities these are; empty if these are quantiles.

@@ -48,6 +48,15 @@ def test_a_series_of_ones_own(tmp_path: Path) -> None:
     assert "200 observations sent, 200 taken" in done.stdout
 
 
+def test_the_shortest_series_is_half_history_and_streamed_after_the_kill(tmp_path: Path) -> None:
+    path = tmp_path / "series.csv"
+    path.write_text("ds,y\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n")
+    done = demo("--data", str(path), "--output", str(tmp_path / "o.png"))
+    assert done.returncode == 0, done.stderr
+    assert "✓ y: step 2," in done.stdout
+    assert "3 observations sent, 3 taken" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "number"), [("streaming", signal.SIGINT), ("killed with SIGKILL", signal.SIGTERM)], ids=str
 )
@@ -95,6 +104,9 @@ def test_stopped_at_any_moment_it_leaves_nothing_behind(tmp_path: Path, words: s
         (("--output", "/no/such/folder/x.png"), "there is no folder /no/such/folder"),
         (("--output", "x.foo"), "x.foo should end in .png"),
         (("--seconds", "nan"), "--seconds"),
+        (("--wide",), "--wide describes the file of --data, which is missing"),
+        (("--target", "load"), "--target describes the file of --data, which is missing"),
+        (("--data", __file__, "--seconds", "5"), "--seconds: how long the demo streams telemetry"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(arguments: tuple[str, ...], problem: str) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,16 @@ def test_sessions_have_names_of_their_own(tmp_path: Path) -> None:
     assert streamed(recorded("f", panel)) == {name: [1, 2], f"{name} (2)": [3, 4]}
 
 
-def test_one_row_is_too_few() -> None:
-    with pytest.raises(SourceError, match=r"my\.csv: the shortest series has 1 row; the demo needs at least two"):
-        recorded("my.csv", panel_of(np.ones(5), np.ones(1)))
+def test_names_that_differ_in_what_is_not_shown_are_numbered() -> None:
+    panel = replace(panel_of(np.ones((6, 4))), targets=("a\u200bb", "ab", "ab (2)", "ab"))
+    assert list(recorded("f", panel).units) == ["ab", "ab (2)", "ab (2) (2)", "ab (3)"]
+
+
+def test_series_of_one_row_are_passed_over() -> None:
+    source = recorded("f", panel_of(np.ones(1), *(np.ones(rows) for rows in (5, 6, 7)), np.ones(1), np.ones(9)))
+    assert list(source.units) == ["s1", "s2", "s3", "s5"]
+    with pytest.raises(SourceError, match=r"my\.csv: no series has two rows, which the demo needs"):
+        recorded("my.csv", panel_of(np.ones(1), np.ones(1)))
 
 
 def test_this_machine_has_four_series() -> None:

@@ -12,6 +12,7 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
+from click.core import ParameterSource
 
 from statecast.service import signals
 from statecast.service.cli.config_file import config_option
@@ -152,9 +153,11 @@ def serve(**options: Any) -> None:
 def demo(data: Path | None, seconds: float, output: Path, **options: Any) -> None:
     """Forecast live data, kill the server half-way, and see every session continue.
 
-    Streams this machine's telemetry. With --data, streams the last 400 rows of the first four series of a file.
+    Streams this machine's telemetry. With --data, streams the last 400 rows of the first four series of a file that
+    have two rows or more.
     """
     _check_output(output)
+    _check_source(data is not None)
     from statecast.model import ModelError
     from statecast.service.demo import source, story  # pandas, matplotlib and more, for this command alone
     from statecast.testing import ServerFailed
@@ -176,6 +179,21 @@ def _check_output(output: Path) -> None:
         raise click.UsageError(f"--output: there is no folder {output.parent}")
     if not os.access(output if output.exists() else output.parent, os.W_OK):
         raise click.UsageError(f"--output: {output.resolve()} cannot be written")
+
+
+def _check_source(has_data: bool) -> None:
+    """Refuse options that would have no effect, before the demo starts."""
+    context = click.get_current_context()
+    given = [
+        option
+        for option in context.command.params
+        if context.get_parameter_source(option.name or "") is not ParameterSource.DEFAULT
+    ]
+    for option in given:
+        if has_data and option.name == "seconds":
+            raise click.UsageError("--seconds: how long the demo streams telemetry; with --data, --rows bounds it")
+        if not has_data and option.name not in ("data", "seconds", "output"):
+            raise click.UsageError(f"{option.opts[0]} describes the file of --data, which is missing")
 
 
 @main.command()

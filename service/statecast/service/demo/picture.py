@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from statecast.client import Forecast
 
-HISTORY_STEPS = 160
+HISTORY_STEPS, STEPS_BEFORE_KILL = 160, 40
 _BANDS = ((0.05, 0.95, 0.18), (0.1, 0.9, 0.26), (0.3, 0.7, 0.4))
 _HISTORY, _FORECAST, _KILL = "#1f2a37", "#0f766e", "#b91c1c"
 
@@ -24,7 +24,7 @@ def draw(
     forecasts: Mapping[str, Forecast],
     killed_at: Mapping[str, int],
 ) -> None:
-    """Write a PNG with the last steps of each session, its forecast, and where the server was killed.
+    """Write a picture with the last steps of each session, its forecast, and where the server was killed.
 
     `history` holds each session's values [time], `killed_at` how many of them came before the kill.
     """
@@ -45,9 +45,8 @@ def draw(
 
 
 def _panel(axes: Axes, history: NDArray[np.float64], forecast: Forecast, killed_at: int) -> None:
-    shown = history[-HISTORY_STEPS:]
-    steps = np.arange(len(history) - len(shown), len(history))
-    axes.plot(steps, shown, color=_HISTORY, linewidth=1.0, label="observed")
+    begin = max(0, min(len(history) - HISTORY_STEPS, killed_at - STEPS_BEFORE_KILL))
+    axes.plot(np.arange(begin, len(history)), history[begin:], color=_HISTORY, linewidth=1.0, label="observed")
     ahead = np.arange(len(history), len(history) + len(forecast.median))
     for low, high, alpha in _BANDS:
         if low in forecast.quantile_levels and high in forecast.quantile_levels:
@@ -56,7 +55,6 @@ def _panel(axes: Axes, history: NDArray[np.float64], forecast: Forecast, killed_
                 label=f"{high - low:.0%} band",
             )  # fmt: skip
     axes.plot(ahead, forecast.median, color=_FORECAST, linewidth=1.6, label="median")
-    if killed_at >= steps[0]:
-        axes.axvline(killed_at - 0.5, color=_KILL, linestyle="--", linewidth=1.0, label="server killed")
+    axes.axvline(killed_at - 0.5, color=_KILL, linestyle="--", linewidth=1.0, label="server killed")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.01)

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, count, islice
 
 import numpy as np
 import psutil
@@ -75,13 +75,13 @@ def recorded(file: str, panel: Panel) -> Source:
     """Return the first series and targets of a panel; the last rows of each are streamed together.
 
     Raises:
-        SourceError: A series is too short.
+        SourceError: No series has two rows.
     """
+    panel = replace(panel, series=tuple(series for series in panel.series if series.rows > 1))
+    if not panel.series:
+        raise SourceError(f"{file}: no series has two rows, which the demo needs; read more rows, or another file")
     values = [series.values[:, 0] for series in panel.by_target().series[:MOST_SERIES]]
-    shortest = min(map(len, values))
-    if shortest < 2:
-        raise SourceError(f"{file}: the shortest series has {shortest} row; the demo needs at least two")
-    live = min(LIVE_ROWS, shortest // 2)
+    live = min(LIVE_ROWS, min(map(len, values)) // 2)
     names = _names(panel)[: len(values)]
     history = {name: each[:-live] for name, each in zip(names, values, strict=True)}
     rows = zip(*(each[-live:].tolist() for each in values), strict=True)
@@ -96,7 +96,11 @@ def _names(panel: Panel) -> list[str]:
     else:
         tails = [f" {target}" for target in panel.targets] if len(panel.targets) > 1 else [""]
         names = [_printable(series.unique_id + tail) for series in panel.series for tail in tails]
-    return [name if name not in names[:at] else f"{name} ({at + 1})" for at, name in enumerate(names)]
+    unique: list[str] = []
+    for name in names:
+        numbered = (f"{name} ({number})" for number in count(2))
+        unique.append(next(each for each in chain([name], numbered) if each not in unique))
+    return unique
 
 
 def _printable(name: str) -> str:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -61,9 +62,10 @@ def tell(source: Source, output: Path) -> None:
         with Client(server.target) as client:
             stage = _Stage(console, server, client, source)
             _open(stage)
-            _stream(stage, source.expected // 2)
+            half = source.expected // 2
+            _stream(stage, half)
             _kill_and_go_on(stage)
-            _stream(stage, None)
+            _stream(stage, source.expected - half)
             _finish(stage, output)
     finally:
         server.stop()
@@ -80,13 +82,12 @@ def _open(stage: _Stage) -> None:
     stage.console.print(f"streaming {escape(stage.source.title)}, each answered with a forecast {HORIZON} steps ahead")
 
 
-def _stream(stage: _Stage, samples: int | None) -> None:
-    """Send samples one by one, all sessions in one call; None sends all that are left."""
-    taken, spoken_at = 0, time.monotonic()
+def _stream(stage: _Stage, samples: int) -> None:
+    """Send so many samples one by one, all sessions in one call."""
+    spoken_at = time.monotonic()
     with Live(console=stage.console, refresh_per_second=8, transient=False) as live:
         live_table = stage.console.is_terminal
-        for sample in stage.source.samples:
-            taken += 1
+        for taken, sample in enumerate(islice(stage.source.samples, samples), start=1):
             milliseconds = _step(stage, sample)
             rows = [_row(name, track, milliseconds) for name, track in stage.tracks.items()]
             if live_table:
@@ -94,8 +95,6 @@ def _stream(stage: _Stage, samples: int | None) -> None:
             elif time.monotonic() - spoken_at > QUIET_LINE_SECONDS or taken == samples:
                 spoken_at = time.monotonic()
                 stage.console.print(escape(" | ".join(map(str, rows))))
-            if taken == samples:
-                return
 
 
 def _step(stage: _Stage, sample: Mapping[str, float]) -> float:
