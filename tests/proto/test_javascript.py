@@ -18,7 +18,8 @@ def test_the_page_does_what_it_says(tmp_path: Path, server: ServerThread, sessio
     page = (ROOT / "docs" / "api.md").read_text()
     blocks = re.findall(r"^```js\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) == 4
+    logged = "const said = new Promise((resolve) => { console.log = (...said) => resolve(said); });"
     code = "\n".join(blocks).replace("localhost:50051", server.target).replace("boiler 7", session_id)
     script = tmp_path / "page.js"
-    script.write_text(f"{code}\n{(NODE / 'documented.js').read_text()}")
+    script.write_text(f"{logged}\n{code}\n{(NODE / 'documented.js').read_text()}")
     run("node", script, folder=ROOT)

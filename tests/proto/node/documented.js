@@ -1,4 +1,4 @@
-// What the JavaScript of docs/api.md does on a server; the page's code stands before this.
+// What the JavaScript of docs/api.md does on a server; the page's code stands before this, and what it logs is in `said`.
 const assert = require("assert");
 
 function call(client, method, request) {
@@ -12,9 +12,14 @@ async function failure(client, method, request) {
 }
 
 async function main() {
+  const [forecast, version] = await said;
+  assert.equal(forecast.values.length, 3 * forecast.quantile_levels.length);
+  assert.equal(version.step, "3");
+  assert.deepEqual(last_seen, version);
+
+  Object.assign(request, { session_id: `${request.session_id} again`, last_seen: {} });
   const first = await call(service, "Forecast", request);
   assert.deepEqual(first.pit.map(Number.isNaN), [true, true, false]);  // nothing before the first, nothing at the gap
-  assert.equal(first.forecast.steps ?? 3, 3);
   assert.match(first.version.tag, /^[0-9]+$/);
 
   const repeated = await call(service, "Forecast", request);
@@ -30,6 +35,18 @@ async function main() {
   assert.equal(reasonOf(await failure(service, "Forecast", rounded)), "SESSION_REGRESSED");
   assert.equal(reasonOf(await failure(service, "GetSession", { session_id: "nobody's" })), "SESSION_NOT_FOUND");
 
+  const mixed = await call(service, "ForecastMany", { requests: [{ session_id: "nobody's" }] });
+  assert.equal(reasonIn(mixed.results[0].status), "SESSION_NOT_FOUND");
+
+  const late = await new Promise((resolve) => service.Forecast(next, { deadline: Date.now() - 1 }, resolve));
+  assert.equal(late.code, grpc.status.DEADLINE_EXCEEDED);
+  assert.equal(reasonOf(late), undefined);
+  const nobody = new ForecastService("localhost:1", grpc.credentials.createInsecure());
+  const dead = await failure(nobody, "GetSession", { session_id: "any" });
+  assert.equal(dead.code, grpc.status.UNAVAILABLE);
+  assert.equal(reasonOf(dead), undefined);
+  nobody.close();
+
   const requests = Array.from({ length: 1500 }, () => ({ session_id: request.session_id, horizon: 64 }));
   requests[0].observations = { values: [20.6] };
   const small = new ForecastService(service.getChannel().getTarget(), grpc.credentials.createInsecure());
@@ -38,6 +55,7 @@ async function main() {
   const { results } = await call(service, "ForecastMany", { requests: requests.slice(1) });
   assert.equal(results.length, 1499);
   assert.equal(results[0].response.version.step, "5");
+  assert.equal(reasonOf(refused), undefined);
   small.close();
   service.close();
 }
