@@ -16,8 +16,9 @@ from . import _calls, _operations
 from ._ask import Ask, Values
 from ._calls import Method, Operation, Pause
 from ._core import SessionCore
+from ._frame_stream import FrameStream
 from ._sync_calls import Calls, Session
-from ._sync_stream import Driver, FrameStream
+from ._sync_stream import Driver
 from .errors import Cancelled, StatecastError
 from .types import Forecast, Receipt
 

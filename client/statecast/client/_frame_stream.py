@@ -1,0 +1,81 @@
+"""One ForecastStream for any number of threads: requests that are sent at about the same time share a frame."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import grpc
+
+from ._outbox import Key, Outbox, Settle
+from .errors import StatecastError, Unavailable, from_rpc_error
+
+
+class FrameStream:
+    """Opens a stream when there is something to send, and another one after it has broken. Thread-safe."""
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+        self._outbox = Outbox()
+        self._changed = threading.Condition()
+        self._call: Any = None
+
+    def put(self, request: Any, timeout_seconds: float, settle: Settle) -> Key:
+        """Sends a request; `settle` gets its result, in another thread."""
+        with self._changed:
+            key = self._outbox.put(request, timeout_seconds, settle)
+            if self._call is None:
+                call = _Call()
+                try:
+                    call.inner = self._method(self._frames(call))
+                except ValueError:  # gRPC's word for a channel that was closed
+                    self._outbox.fail(partial(StatecastError, "the client is closed"))
+                    return key
+                self._call = call
+                threading.Thread(target=self._read, args=(call,), name="statecast-stream", daemon=True).start()
+            self._changed.notify_all()
+            return key
+
+    def forget(self, key: Key) -> None:
+        """Drops a request; its result, if one comes, is ignored."""
+        with self._changed:
+            self._outbox.forget(key)
+
+    def close(self) -> None:
+        """Ends the stream."""
+        with self._changed:
+            call = self._call
+        if call is not None:
+            call.inner.cancel()
+
+    def _frames(self, call: "_Call") -> Iterator[Any]:
+        while True:
+            with self._changed:
+                while not call.is_over and (frame := self._outbox.next_frame()) is None:
+                    self._changed.wait()
+                if call.is_over:
+                    return
+            yield frame
+
+    def _read(self, call: "_Call") -> None:
+        make_error: Callable[[], StatecastError] = partial(Unavailable, "the server has ended the stream")
+        try:
+            for frame in call.inner:
+                with self._changed:
+                    self._outbox.take(frame)
+        except grpc.RpcError as error:
+            make_error = partial(from_rpc_error, error)
+        finally:
+            with self._changed:
+                call.is_over, self._call = True, None
+                self._outbox.fail(make_error)
+                self._changed.notify_all()
+
+
+@dataclass
+class _Call:
+    """One stream RPC."""
+
+    inner: Any = None
+    is_over: bool = False
