@@ -1,4 +1,4 @@
-"""Fixtures of all suites: every Redis is private, every server is real."""
+"""Fixtures of all suites; every Redis is private, and every server is real."""
 
 import signal
 import uuid
@@ -20,12 +20,13 @@ torch.set_num_threads(1)
 STARTING = {"server", "any_redis", "own_redis", "every_redis"}
 """Fixtures that start a process or a server."""
 STARTERS = (
-    "bench", "client/test_loops_and_processes", "client/test_re", "client/test_streaming", "client/test_typing",
+    "bench", "client/test_loops_and_processes", "client/test_recovery", "client/test_retries",
+    "client/test_streams", "client/test_typing",
     "examples", "fuzz", "mutants", "proto", "service/cli", "service/demo", "service/edge",
     "service/store/test_embedded", "service/store/test_requirements", "service/test_",
     "test_packaging", "test_training_page", "testing", "torture",
 )  # fmt: skip
-"""Folders and files whose tests start some themselves."""
+"""Folders and files whose tests start processes or servers themselves."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,9 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """Let signals end the processes that tests start, also if they do not end the tests: under nohup, in a background.
+    """Make SIGHUP and SIGINT end the processes that tests start, even if the tests ignore them, as under nohup.
 
-    What a process ignores, those that it starts ignore, too; what it handles has its default effect on them.
+    A new process inherits the signals that its parent ignores, but not the parent's handlers.
     """
     for number in (signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -49,7 +50,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", params=list(redis_binaries().values()), ids=list(redis_binaries()))
 def every_redis(request: pytest.FixtureRequest) -> Iterator[RedisProcess]:
-    """One private Redis after the other, of every kind that is here."""
+    """Run a private Redis of every available kind, one after the other."""
     with short_folder() as folder:
         process = RedisProcess(request.param, folder)
         yield process
@@ -58,7 +59,7 @@ def every_redis(request: pytest.FixtureRequest) -> Iterator[RedisProcess]:
 
 @pytest.fixture(scope="session")
 def any_redis() -> Iterator[RedisProcess]:
-    """A private Redis that the whole run shares; tests keep apart by namespace or session name."""
+    """Run a private Redis for all tests, which use different namespaces or session names."""
     with short_folder() as folder:
         process = RedisProcess(next(iter(redis_binaries().values())), folder)
         yield process
@@ -67,7 +68,7 @@ def any_redis() -> Iterator[RedisProcess]:
 
 @pytest.fixture
 def own_redis() -> Iterator[RedisProcess]:
-    """A private Redis that a test may kill."""
+    """Run a private Redis that a test may kill."""
     with short_folder() as folder:
         process = RedisProcess(next(iter(redis_binaries().values())), folder)
         yield process
@@ -76,13 +77,13 @@ def own_redis() -> Iterator[RedisProcess]:
 
 @pytest.fixture(scope="session")
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with the tiny models in it."""
+    """Write a models folder with the tiny models."""
     return write_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")
 def server(any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerThread]:
-    """A server that the whole run shares; tests keep apart by session name."""
+    """Run a server for all tests, which use different session names."""
     thread = ServerThread(Settings(redis_url=any_redis.url, models=models_folder, namespace="shared"))
     yield thread
     thread.stop()
@@ -90,5 +91,5 @@ def server(any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerThrea
 
 @pytest.fixture
 def session_id() -> str:
-    """A session name that no other test uses."""
+    """Return a session name that no other test uses."""
     return uuid.uuid4().hex

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from support.models import CATEGORIES, COVARIATES, HORIZON, LEVELS, symbol_model, tiny_model, write_models
@@ -17,6 +19,12 @@ from statecast.model import Forecaster, ModelConfig, save_model
 from statecast.service.settings import Settings
 
 MakeClient = Callable[..., Any]
+DAYS = pd.date_range("2024-03-29", periods=4, tz="Europe/Berlin")
+
+
+def series(*times: str) -> "pd.Series[float]":
+    """Return the values 1, 2, ... at these times."""
+    return pd.Series(np.arange(1.0, len(times) + 1), pd.DatetimeIndex(times))
 
 
 class Blocking:
