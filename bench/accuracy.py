@@ -1,7 +1,7 @@
 """Accuracy on published protocols: python bench/accuracy.py ett --data FOLDER.
 
-Each data set is downloaded by its user (docs/accuracy.md says from where) and lies in FOLDER as its source has it. A
-model is trained on what lies before the first cut-off, then every series is streamed once through the code that serves.
+Download the data sets yourself (docs/accuracy.md says from where) and leave the files in FOLDER unchanged. Each command
+trains a model on the rows before the first cut-off, then streams every series once through the server's own code.
 """
 
 from collections.abc import Callable
@@ -28,11 +28,11 @@ class Task:
     """A data set and its protocol.
 
     Attributes:
-        read: The panel in a folder.
-        trained_rows: How many rows of each series a model may be trained on; negative counts from the end.
-        horizon: Of the model.
-        validation_rows: Rows held back of those.
-        updates: Of the weights at most.
+        read: Reads the panel from a folder.
+        trained_rows: Rows of each series to train on; a negative number leaves out that many at the end.
+        horizon: The model's horizon, in steps.
+        validation_rows: Training rows held back for validation.
+        updates: Most updates of the weights.
         asked: The protocol.
         steps: Steps ahead whose errors are printed one by one.
     """
@@ -47,7 +47,7 @@ class Task:
 
 
 def _panel(columns: pd.DataFrame, start: str, frequency: str) -> Panel:
-    """One series for each column; its name is its category, so that the model learns what is special about it."""
+    """Return a panel with one series per column, whose name is its category so that the model can learn its traits."""
     begin = pd.Timestamp(start).value
     values = {str(name): column.to_numpy(float)[:, None] for name, column in columns.items()}
     series = [Series(name, begin, each, (name,)) for name, each in values.items()]
@@ -55,7 +55,7 @@ def _panel(columns: pd.DataFrame, start: str, frequency: str) -> Panel:
 
 
 def _read(folder: Path, *names: str) -> pd.DataFrame:
-    """The first of these files that is there."""
+    """Read the first of these files that exists."""
     there = [folder / name for name in names if (folder / name).exists()]
     if not there:
         raise click.UsageError(f"--data: there is no {' or '.join(names)} in {folder}")
@@ -72,7 +72,7 @@ def _eia(folder: Path) -> Panel:
 
 
 def _speed(folder: Path) -> Panel:
-    # The file tells no times; by its authors' paper it begins with this day.
+    # The file has no times; according to its authors' paper it begins on this day.
     return _panel(_read(folder, "los_speed.csv", "los_speed.csv.gz"), "2012-03-01", "5min")
 
 
@@ -91,7 +91,7 @@ TASKS = {
 
 @click.group()
 def main() -> None:
-    """Trains on public data sets and prints how good the forecasts are."""
+    """Train on public data sets and print how good the forecasts are."""
 
 
 def _command(name: str, task: Task) -> None:
@@ -156,7 +156,7 @@ for _name, _task in TASKS.items():
 @click.option("--rows", default=101_000, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 def endless(model: Path, series: int, rows: int, threads: int) -> None:
-    """Whether accuracy fades: early and late windows of long synthetic series of one kind throughout."""
+    """Check that accuracy does not fade: compare early and late windows of long synthetic series."""
     torch.set_num_threads(threads)
     forecaster = load_model(model)
     panel = _long_series(series, rows)
@@ -177,7 +177,7 @@ def _early_or_late(forecaster: StreamingModel, panel: Panel, first: int) -> str:
 
 
 def _long_series(count: int, rows: int) -> Panel:
-    """A day's shape, a week's, and noise that remembers."""
+    """Return series with daily and weekly patterns and autocorrelated noise."""
     rng = np.random.default_rng(1)
     steps = np.arange(rows)
     series = []

@@ -1,8 +1,9 @@
-"""What a step of a batch, and a long catch-up, cost on a device, beside the device's own floor: python bench/gpu.py.
+"""Cost of a batch's step and of a long catch-up on a device, compared with the device's floor: python bench/gpu.py.
 
-The floor of a step is the larger of the bytes that it must move over the device's bandwidth, and its operations over
-the device's matrix rate, both measured in the same run. It counts the recurrent layers alone; a step is the model's
-whole `advance`. Results are compared with those of float64 on the CPU. Runs on a CPU as well, with smaller sizes.
+The floor of a step is the larger of two times: the bytes that it must move divided by the device's bandwidth, and its
+operations divided by the device's matrix rate. Both rates are measured in the same run. The floor counts only the
+recurrent layers; a step is the model's whole `advance`. The recurrent layers' results are compared with float64 on the
+CPU. The benchmark also runs on a CPU, with smaller sizes.
 """
 
 import time
@@ -22,11 +23,11 @@ CATCH_UP_STEPS = 10_000
 
 @dataclass(frozen=True)
 class Device:
-    """What a device can do.
+    """A device and its measured rates.
 
     Attributes:
-        device: Which one.
-        bytes_per_second: Read and written, copying.
+        device: The torch device.
+        bytes_per_second: Bytes read and written per second in a copy.
         operations_per_second: Multiplications and additions in float32 matrix products.
     """
 
@@ -35,7 +36,7 @@ class Device:
     operations_per_second: float
 
     def seconds(self, work: Callable[[], object], repeats: int) -> float:
-        """How long the work takes, the shortest of some repeats."""
+        """Return the shortest time of `repeats` runs, in seconds."""
         for _ in range(WARM_UPS):
             work()
         taken = []
@@ -48,12 +49,12 @@ class Device:
         return min(taken)
 
     def wait(self) -> None:
-        """Until everything is computed."""
+        """Wait until the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def floor_seconds(self, layers: RecurrentLayers, batch: int) -> float:
-        """What a step of the recurrent layers takes at least."""
+        """Return the least time that a step of the recurrent layers can take."""
         weights = sum(weight.numel() for weight in layers.parameters())
         # Each layer's hidden and cell state is read and written.
         states = 2 * 2 * LAYERS * layers.hidden_size * batch
@@ -62,7 +63,7 @@ class Device:
 
 
 def measure(device: torch.device, megabytes: int, size: int) -> Device:
-    """Copies so many megabytes, and multiplies matrices of `size` x `size`."""
+    """Measure a device: copy `megabytes`, and multiply two matrices of `size` x `size`."""
     nothing = Device(device, 1.0, 1.0)
     source = torch.ones(megabytes * 2**18, device=device)
     target = torch.empty_like(source)
@@ -73,7 +74,7 @@ def measure(device: torch.device, megabytes: int, size: int) -> Device:
 
 
 def forecaster(hidden_size: int, device: torch.device) -> Forecaster:
-    """A model of that size without lags and checks."""
+    """Return a model of this hidden size without lags and checked steps."""
     torch.manual_seed(0)
     config = ModelConfig(
         name="gpu", version="1", layers=LAYERS, hidden_size=hidden_size, head_size=32, window=1, lags=(), multiples=1,
@@ -85,7 +86,7 @@ def forecaster(hidden_size: int, device: torch.device) -> Forecaster:
 
 
 def largest_error(model: Forecaster, device: torch.device) -> float:
-    """The largest difference of the recurrent layers from float64 on the CPU, after 64 steps of 64 sequences."""
+    """Return the recurrent layers' largest difference from float64 on the CPU, over 64 steps of 64 sequences."""
     layers = model.cell
     exact = nn.LSTM(layers.fused.input_size, layers.hidden_size, LAYERS, batch_first=True).double()
     exact.load_state_dict({name: weight.double().cpu() for name, weight in layers.fused.state_dict().items()})
@@ -102,7 +103,7 @@ def largest_error(model: Forecaster, device: torch.device) -> float:
 
 @torch.inference_mode()
 def step_row(model: Forecaster, device: Device, batch: int, repeats: int) -> str:
-    """A row of the table of steps."""
+    """Return a row of the table of steps."""
     state = model.initial_state(batch)
     values = torch.randn(batch, 1, 1, dtype=torch.float64, device=device.device)
     taken = device.seconds(lambda: model.advance(state, values), repeats)
@@ -118,7 +119,7 @@ def step_row(model: Forecaster, device: Device, batch: int, repeats: int) -> str
 
 @torch.inference_mode()
 def catch_up_row(model: Forecaster, device: Device, steps: int) -> str:
-    """A row of the table of catch-up."""
+    """Return a row of the table of catch-ups."""
     values = torch.randn(1, steps, 1, dtype=torch.float64, device=device.device)
     state = model.initial_state(1)
     taken = device.seconds(lambda: model.advance(state, values), 2)

@@ -1,11 +1,12 @@
-"""What a server does with 2, 5 and 10 times the load that it can carry.
+"""A server under 2, 5 and 10 times the load that it can carry.
 
     .venv/bin/python bench/overload.py [--seconds 30] [--requests-a-call 8]
 
-Starts a server with an embedded Redis and the model base. First a closed loop finds its peak; then requests arrive at a
-multiple of that, whether or not earlier ones were answered, each with a deadline of one second. Counted is what was
-answered in time (goodput), how quickly the rest was turned away, how much memory the server took, and how long after
-the load it answers as before. The load comes from another process on the same machine and shares its cores.
+The benchmark starts a server with an embedded Redis and the model `base`. First a closed loop finds the server's peak.
+Then requests arrive at a multiple of that rate, whether or not earlier ones were answered, each with a deadline of one
+second. The table shows how many were answered in time (goodput) and how quickly the rest were turned away. It also
+shows the server's memory, and the time after the load until it answers as before. The load comes from another process
+on the same machine and shares its cores.
 """
 
 import asyncio
@@ -33,18 +34,23 @@ PEAK_CONCURRENCIES = (4, 16, 32)
 FACTORS = (2, 5, 10)
 PAUSE_SECONDS = 0.1
 RECOVERED_AFTER = 10
-"""So many answers in a row as quick as before are a recovery."""
+"""The server has recovered after this many quick answers in a row."""
 
 
 @dataclass
 class Answers:
-    """What came back: for each code the seconds that every answer took, and when each success came."""
+    """The answers to a load.
+
+    Attributes:
+        seconds: Seconds that each answer took, by status code.
+        succeeded_at: Monotonic time of each success.
+    """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     succeeded_at: list[float] = field(default_factory=list)
 
     def add(self, code: str, started: float) -> None:
-        """Take note of one answer."""
+        """Record one answer."""
         now = time.monotonic()
         self.seconds.setdefault(code, []).append(now - started)
         if code == "OK":
@@ -66,7 +72,7 @@ REQUESTS = [_request(number) for number in range(SESSIONS)]
 
 
 async def _ask(stub: ForecastServiceStub, number: int, size: int, answers: Answers) -> bool:
-    """One call of `size` requests; whether all went well."""
+    """Send one call of `size` requests, record the answers and return whether all succeeded."""
     started = time.monotonic()
     requests = [REQUESTS[(number * size + at) % SESSIONS] for at in range(size)]
     try:
@@ -84,7 +90,7 @@ async def _ask(stub: ForecastServiceStub, number: int, size: int, answers: Answe
 
 
 def closed_loop(target: str, concurrency: int, size: int, seconds: float) -> Answers:
-    """So many callers who each wait for their answer before they ask again."""
+    """Run `concurrency` callers, each of which waits for its answer before it sends the next call."""
     answers = Answers()
     end = time.monotonic() + seconds
 
@@ -105,7 +111,7 @@ def closed_loop(target: str, concurrency: int, size: int, seconds: float) -> Ans
 
 
 def open_loop(target: str, rate: float, size: int, seconds: float) -> Answers:
-    """So many requests a second, in calls of `size`, however long the answers take."""
+    """Send `rate` requests a second, in calls of `size`, however long the answers take."""
     answers = Answers()
 
     async def run() -> None:
@@ -132,7 +138,7 @@ def _milliseconds(seconds: list[float], share: float) -> str:
 
 
 def _ask_once(target: str) -> float | None:
-    """How long one request takes that comes alone; None if it fails."""
+    """Send a single request on a new connection and return its seconds; None if it fails."""
     time.sleep(PAUSE_SECONDS)
     started = time.monotonic()
     with grpc.insecure_channel(target) as channel:
@@ -144,7 +150,10 @@ def _ask_once(target: str) -> float | None:
 
 
 def _until_calm(target: str, usual_seconds: float) -> float:
-    """How long it takes until answers come as quickly as before the load, some in a row; -1 if they do not."""
+    """Return the seconds until the server has recovered; -1 if it takes more than 30.
+
+    It has recovered when `RECOVERED_AFTER` requests in a row took less than three times `usual_seconds`.
+    """
     started = time.monotonic()
     in_a_row = 0
     while time.monotonic() - started < 30:

@@ -1,6 +1,6 @@
-"""Where the server's time goes in each mode, by samples that py-spy takes of it: python -m bench.shares.
+"""Shares of the server's CPU time by part and mode, from py-spy samples: python -m bench.shares.
 
-py-spy comes with the extra `bench`. Samples are of what computes: whatever waits is left out.
+The extra `bench` installs py-spy. Threads that wait are left out.
 """
 
 import subprocess
@@ -22,7 +22,7 @@ from bench.compare.stages import loading
 
 RATE = 250
 WARM_SECONDS, START_SECONDS = 3.0, 4.0
-"""Before a load is sampled, and what it may take until it begins."""
+"""Warm-up before a load is sampled, and time allowed for the load to start."""
 PARTS: Mapping[str, Sequence[str]] = {
     "loads and commits": ("(redis/", "service/store/redis_store.py"),
     "entries, snapshots": ("service/store/record.py", "service/engine/write.py"),
@@ -35,17 +35,17 @@ PARTS: Mapping[str, Sequence[str]] = {
     "queue, batches": ("service/engine/",),
     "gRPC, event loop": ("(asyncio/", "(grpc/"),
 }
-"""What a sample belongs to: the first of them that has a place on its stack."""
+"""Parts of the server and their places in the code; a sample belongs to the first part with a place on its stack."""
 _WAITING = ("Condition.wait ", "EpollSelector.select ", "_PollLikeSelector.select ")
 _ALWAYS_WAITING = "(_poll_wrapper)"
-"""The thread in which grpc.aio waits for its sockets: it does so out of py-spy's sight."""
+"""The thread in which grpc.aio waits for its sockets; py-spy cannot see that it waits."""
 
 
 def shares(samples: Iterable[str]) -> dict[str, float]:
-    """What part of the samples belongs to each of PARTS; the sum is less than 1 by what belongs to none.
+    """Return each part's share of the samples; the sum is below 1 if some belong to none of `PARTS`.
 
     Args:
-        samples: As py-spy writes them with `--format raw --threads`: thread and frames, outermost first, and how many.
+        samples: Lines of py-spy with `--format raw --threads`: thread and frames, outermost first, and the count.
     """
     found: Counter[str] = Counter()
     for sample in samples:
@@ -62,7 +62,7 @@ def _part(stack: str) -> str:
 
 
 def modes(target: str) -> dict[str, loads.Load]:
-    """The loads, by the name of their mode."""
+    """Return the loads, by the name of their mode."""
     groups = NORMAL.groups
     return {
         "a call each, 1": loads.Unary(target, "one", 1, PLAIN),
@@ -75,7 +75,7 @@ def modes(target: str) -> dict[str, loads.Load]:
 
 
 def shares_of(process_id: int, seconds: float, output: Path) -> dict[str, float]:
-    """The shares of what a process does in so many seconds."""
+    """Sample a process for `seconds` and return its shares."""
     py_spy = Path(sysconfig.get_path("scripts")) / "py-spy"
     command = [str(py_spy), "record", "--pid", str(process_id), "--duration", f"{seconds:.0f}", "--rate", str(RATE)]
     command += ["--format", "raw", "--threads", "--output", str(output)]

@@ -1,11 +1,11 @@
-"""Anomalies in streams, found by how surprised a forecaster is.
+"""Anomalies in streams, found by a forecaster's surprise scores.
 
     .venv/bin/python examples/anomaly.py --data FOLDER
 
 FOLDER holds series as <group>__<name>.csv (columns timestamp, value) and labels.json, which gives the `anomaly_windows`
-of each file: the layout and the labels of the Numenta Anomaly Benchmark (github.com/numenta/NAB). Every series goes
-through a session of the bundled model `base`, once and in order, and whatever the service answers becomes a score;
-nothing is trained, and no score knows what comes later. docs/examples.md says what is counted how.
+of each file. Layout and labels are those of the Numenta Anomaly Benchmark (github.com/numenta/NAB). Every series passes
+through a session of the bundled model `base`, once and in order, and the answers become scores. Nothing is trained, and
+no score uses later values. docs/examples.md explains the figures.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from statecast.client import Client, Forecast, StatecastError
 from statecast.testing import LocalServer
 
-# Rows of one request; the forecast that answers it is of as many.
+# Rows of one request, and horizon of the forecast that answers it.
 BLOCK = 64
-# Anomalies are collective, so scores are means of so many rows.
+# Scores are means of this many rows, because anomalies span many rows.
 MEMORY = 24
-# What the rolling z-score compares with.
+# Rows that the rolling z-score compares a value with.
 ROLLING = 300
-# Smaller shares do not survive in float32 next to 1.
+# In float32, shares closer to 1 than this round to 1.
 LEAST_SHARE = 1e-7
 PIT, BOTH, Z, Z_MEAN = "pit", "pit+forecast", "z-score", "mean z-score"
 PICTURE = Path("statecast-anomaly.png")
@@ -41,11 +41,11 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Told:
-    """What the service told of a series, as scores of a standard normal distribution, 0 where it told nothing.
+    """The surprise scores of a series, as quantiles of a standard normal distribution; 0 where there is none.
 
     Attributes:
-        short: Each value in the forecast of the step before it, [rows].
-        long: Each value in the forecast that came with the block before its own, 1 to 64 steps before it, [rows].
+        short: Each value's place in the forecast of the step before it, [rows].
+        long: Each value's place in the forecast that answered the block before, made 1 to 64 steps earlier, [rows].
     """
 
     short: Array
@@ -53,10 +53,10 @@ class Told:
 
 
 def stream(client: Client, all_series: Sequence[Series]) -> dict[str, Told]:
-    """Streams all series side by side, a session each.
+    """Stream all series in parallel, each through its own session, and return their scores by name.
 
     Raises:
-        StatecastError: Of the first request that failed.
+        StatecastError: If a request fails; the error of the first one.
     """
     run = uuid.uuid4().hex[:8]
     sessions = [client.session(f"{each.name}-{run}", "base", time_to_live=3600) for each in all_series]
@@ -85,17 +85,20 @@ def stream(client: Client, all_series: Sequence[Series]) -> dict[str, Told]:
 
 
 def of_pit(pit: NDArray[np.float32]) -> Array:
-    """Turns probabilities into scores of a standard normal distribution, [rows]; NaN into 0."""
+    """Turn probabilities into quantiles of a standard normal distribution, [rows], and NaN into 0."""
     shares = np.nan_to_num(pit.astype(np.float64), nan=0.5).clip(LEAST_SHARE, 1 - LEAST_SHARE)
     return np.array([_NORMAL.inv_cdf(share) for share in shares])
 
 
 def of_forecast(forecast: Forecast, values: Array) -> Array:
-    """The same for values [rows] in a forecast's first steps: linear between quantiles, and on beyond the outermost."""
+    """Score values, [rows], by their place in a forecast's first steps, as `of_pit` does.
+
+    Interpolates linearly between quantiles, and extrapolates beyond the outermost ones.
+    """
     quantiles = forecast.values[: len(values), :, 0].astype(np.float64)
     scores = np.array([_NORMAL.inv_cdf(level) for level in forecast.quantile_levels])
     rows, total = np.arange(len(values)), np.zeros(len(values))
-    # From below and from above, which differs where quantiles are equal.
+    # The place from below and from above differs where quantiles are equal.
     for below, at_ties in (((quantiles < values[:, None]).sum(1), 0.0), ((quantiles <= values[:, None]).sum(1), 1.0)):
         above = below.clip(1, len(scores) - 1)
         low, high = quantiles[rows, above - 1], quantiles[rows, above]
@@ -106,7 +109,7 @@ def of_forecast(forecast: Forecast, values: Array) -> Array:
 
 
 def deviation(normal: Array) -> Array:
-    """How far the mean of the last 24 rows is from what it has been on average, in standard deviations, [rows]."""
+    """Return the deviation of the mean of the last 24 rows from its average so far, in standard deviations, [rows]."""
     mean = _last(normal, MEMORY)
     average, square = _last(mean, len(mean)), _last(mean**2, len(mean))
     deviations: Array = np.abs(mean - average) / np.sqrt(np.maximum(square - average**2, 1e-6))
@@ -114,11 +117,11 @@ def deviation(normal: Array) -> Array:
 
 
 def z_scores(values: Array) -> Array:
-    """Each value less the mean of the 300 before it, in units of their standard deviation, [rows]; 0 in the first."""
+    """Return each value less the mean of the 300 before it, in their standard deviations, [rows]; 0 for the first."""
     centred = values - values[0]
     mean = np.append(0.0, _last(centred, ROLLING)[:-1])
     square = np.append(0.0, _last(centred**2, ROLLING)[:-1])
-    # A series that has been constant for so long would give anything else an infinite score.
+    # After 300 equal values the standard deviation is 0, and any other value would get an infinite score.
     least = 1e-3 * np.sqrt(_last(centred**2, len(values)))
     deviations = np.sqrt(np.maximum(square - mean**2, 0))
     z: Array = (centred - mean) / np.maximum(np.maximum(deviations, least), 1e-9)
@@ -126,7 +129,7 @@ def z_scores(values: Array) -> Array:
 
 
 def _last(values: Array, rows: int) -> Array:
-    """Means of the last so many rows, of those that there are at the beginning, [rows]."""
+    """Return means of the last `rows` rows, or of all rows so far where there are fewer, [rows]."""
     sums, ends = np.append(0.0, np.cumsum(values)), np.arange(1, len(values) + 1)
     starts = np.maximum(ends - rows, 0)
     means: Array = (sums[ends] - sums[starts]) / (ends - starts)
@@ -134,14 +137,14 @@ def _last(values: Array, rows: int) -> Array:
 
 
 def scores_of(series: Series, told: Told) -> dict[str, Array]:
-    """All scores of a series, [rows] each."""
+    """Return all scores of a series, [rows] each."""
     z = z_scores(series.values)
     short = deviation(told.short)
     return {PIT: short, BOTH: short + deviation(told.long), Z: np.abs(z), Z_MEAN: np.abs(_last(z, MEMORY))}
 
 
 def report(all_series: Sequence[Series], outcomes: Mapping[str, Outcome]) -> Iterator[str]:
-    """The lines that are printed."""
+    """Yield the lines of the report."""
     width = max(24, *(len(each.name) for each in all_series))
     yield f"alarm: a peak of a score, more than {APART} rows from a higher one, after the first 15 % (at most 750 rows)"
     yield f"for each score: alarms in a labelled window of the {BUDGET} highest, and windows found of those there are"
@@ -173,7 +176,7 @@ def draw(
     outcomes: Mapping[str, Outcome],
     path: Path,
 ) -> None:
-    """Draws the series that `pit+forecast` does best, middling and worst on, with that score and its alarms below."""
+    """Draw the best, the middling and the worst series of `pit+forecast`, each with its score and alarms."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
@@ -211,7 +214,7 @@ def draw(
 
 
 def _mark(panel: Any, series: Series, alarms: Sequence[Alarm], line: Array) -> None:
-    """Shades what is labelled and what comes before any alarm, and sets a dot on each alarm."""
+    """Shade the labelled windows and the rows without alarms, and mark each alarm with a dot."""
     times = series.times
     panel.axvspan(times[0], times[series.probation], color="0.93", label="no alarms yet")
     for first, last in series.windows:
@@ -224,7 +227,7 @@ def _mark(panel: Any, series: Series, alarms: Sequence[Alarm], line: Array) -> N
 
 
 def run(folder: Path, target: str | None = None, picture: Path | None = None) -> dict[str, Outcome]:
-    """Streams a folder's series through the server at `target`, or one of its own, and judges every score."""
+    """Stream a folder's series through the server at `target`, or through a new one, and judge every score."""
     all_series = read_series(folder)
     with ExitStack() as stack:
         client = stack.enter_context(Client(target or stack.enter_context(LocalServer()).target))
@@ -244,7 +247,7 @@ def run(folder: Path, target: str | None = None, picture: Path | None = None) ->
 
 
 def main() -> None:
-    """Reads the options and runs."""
+    """Read the options and run."""
     parser = argparse.ArgumentParser(description="Find anomalies by how surprised a forecaster is.")
     parser.add_argument("--data", type=Path, required=True, help="folder of series, with labels.json")
     parser.add_argument("--target", help="host:port of a server that runs; by default one is started")

@@ -1,4 +1,4 @@
-"""Series with labelled anomalies, in the layout of NAB, and what alarms are worth against the labels."""
+"""Series with labelled anomalies, in the layout of NAB, and the figures of alarms against the labels."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Alarms lie more than so many rows apart, and every score may raise so many in a series.
+# Least distance between alarms, in rows, and most alarms of a score in a series.
 APART, BUDGET = 50, 5
 
 
@@ -20,9 +20,9 @@ class Series:
     """A labelled series.
 
     Attributes:
-        name: The file's, without its ending.
-        times: datetime64 [rows], each one once.
-        values: [rows].
+        name: The file's name without its suffix.
+        times: Times as datetime64, [rows], without duplicates.
+        values: Values, [rows].
         windows: The first and the last row of each labelled anomaly.
     """
 
@@ -33,7 +33,7 @@ class Series:
 
     @property
     def probation(self) -> int:
-        """How many rows there are before the first one that may raise an alarm, as NAB has it."""
+        """Return the number of rows at the start that may not raise an alarm, as NAB defines it."""
         return int(min(0.15 * len(self.values), 750))
 
 
@@ -42,10 +42,10 @@ class Alarm:
     """A peak of a score.
 
     Attributes:
-        series: Of which series.
-        row: Where.
-        score: How high.
-        window: The labelled window that it lies in; None outside of all.
+        series: Name of the series.
+        row: Row of the peak.
+        score: Height of the peak.
+        window: Index of the labelled window with the peak; None outside all windows.
     """
 
     series: str
@@ -56,13 +56,13 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Figures:
-    """How alarms and labelled windows agree.
+    """Counts of alarms and labelled windows.
 
     Attributes:
-        alarms: How many.
-        right: How many of them lie in a window.
-        found: How many windows have one.
-        windows: How many windows there are.
+        alarms: Number of alarms.
+        right: Alarms that lie in a window.
+        found: Windows with at least one alarm.
+        windows: Number of windows.
     """
 
     alarms: int
@@ -72,22 +72,22 @@ class Figures:
 
     @property
     def precision(self) -> float:
-        """The share of alarms that lie in a window."""
+        """Return the share of alarms that lie in a window."""
         return self.right / max(self.alarms, 1)
 
     @property
     def recall(self) -> float:
-        """The share of windows with an alarm."""
+        """Return the share of windows with an alarm."""
         return self.found / max(self.windows, 1)
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of both."""
+        """Return the harmonic mean of precision and recall."""
         return 2 * self.precision * self.recall / max(self.precision + self.recall, 1e-9)
 
 
 def read_series(folder: Path) -> list[Series]:
-    """Reads all series that labels.json names and that are there; of rows with the same timestamp the first."""
+    """Read the series that labels.json names and whose files exist; repeated timestamps keep their first row."""
     labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
     series = []
     for path in (path for name in sorted(labels) if (path := folder / name).exists()):
@@ -104,7 +104,7 @@ def read_series(folder: Path) -> list[Series]:
 
 
 def alarms_of(series: Series, score: Array) -> list[Alarm]:
-    """The peaks of a score after the probation, the highest first, none near a higher one."""
+    """Return the peaks of a score after the probation, highest first, each more than `APART` rows from a higher one."""
     left, alarms = score.copy(), []
     left[: series.probation] = -np.inf
     while np.isfinite(left[row := int(left.argmax())]):
@@ -115,13 +115,13 @@ def alarms_of(series: Series, score: Array) -> list[Alarm]:
 
 
 def judge(alarms: Sequence[Alarm], windows: int) -> Figures:
-    """Compares alarms with labelled windows."""
+    """Compare alarms with labelled windows."""
     right = [(alarm.series, alarm.window) for alarm in alarms if alarm.window is not None]
     return Figures(len(alarms), len(right), len(set(right)), windows)
 
 
 def average_precision(alarms: Sequence[Alarm], windows: int) -> float:
-    """The area under precision against recall while one threshold for all alarms falls, 0 to 1."""
+    """Return the area under the curve of precision against recall, 0 to 1; one threshold applies to all alarms."""
     seen: set[tuple[str, int]] = set()
     right, area = 0, 0.0
     for count, alarm in enumerate(sorted(alarms, key=lambda alarm: -alarm.score), start=1):
@@ -135,13 +135,13 @@ def average_precision(alarms: Sequence[Alarm], windows: int) -> float:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a score makes of all series.
+    """The outcome of a score on all series.
 
     Attributes:
-        alarms: All peaks by the series' name, the highest first.
-        per_series: By the series' name, within the budget.
-        total: Over all series, within each one's budget.
-        area: The average precision of all peaks of all series.
+        alarms: All peaks by series name, highest first.
+        per_series: Figures by series name, within the budget.
+        total: Figures over all series, each within its budget.
+        area: Average precision over all peaks of all series.
     """
 
     alarms: Mapping[str, list[Alarm]]
@@ -151,7 +151,7 @@ class Outcome:
 
 
 def outcome_of(all_series: Sequence[Series], scores: Mapping[str, Array]) -> Outcome:
-    """Judges one score, [rows] for each series by its name."""
+    """Judge one score, given as [rows] by series name."""
     alarms = {each.name: alarms_of(each, scores[each.name]) for each in all_series}
     windows = sum(len(each.windows) for each in all_series)
     chosen = [alarm for each in alarms.values() for alarm in each[:BUDGET]]

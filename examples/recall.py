@@ -1,11 +1,11 @@
-"""What a recurrent cell remembers: one cue, hundreds of requests later the question.
+"""Memory of recurrent cells: a question about a cue that came hundreds of requests earlier.
 
     .venv/bin/python examples/recall.py
 
-A session is told one symbol a request: first the cue, A or B, then hundreds of distractors, then "?". What comes next
-is the cue again. An LSTM and a tanh RNN of the same size are trained in the same way on the same sequences, saved, and
-served; then sessions of both are asked over gRPC. Nothing but the recurrent state in Redis carries the cue from the
-first request to the last one. Guessing is right half of the time.
+A session receives one symbol a request: first the cue, A or B, then hundreds of distractors, then "?". The right answer
+is the cue. The example trains an LSTM and a tanh RNN of the same size in the same way on the same sequences. It saves
+and serves them, and queries sessions of both over gRPC. Only the recurrent state in Redis carries the cue from the
+first request to the last. Guesses are right half of the time.
 """
 
 import argparse
@@ -35,17 +35,17 @@ PICTURE = Path("statecast-recall.png")
 
 @dataclass(frozen=True)
 class Task:
-    """How to train and what to ask.
+    """Settings of training and questions.
 
     Attributes:
-        longest_gap: How many distractors stand between cue and question in training, at most; from 1 on, evenly drawn.
-        updates: Batches to train each cell on, one update for each.
+        longest_gap: Most distractors between cue and question in training; drawn uniformly from 1 up.
+        updates: Batches to train each cell on, one update each.
         batch: Sequences in a batch.
-        hidden_size: Of either cell.
-        longest_memory: Over how many steps gates are meant to remember before training begins; an RNN has none.
-        seed: Of weights, sequences and questions.
-        gaps: The gaps to ask at, ascending.
-        sessions: How many sessions of each cell.
+        hidden_size: Hidden size of both cells.
+        longest_memory: Memory, in steps, to which the LSTM's gates are initialized; an RNN has no gates.
+        seed: Seed of weights, sequences and questions.
+        gaps: Gaps to ask at, ascending.
+        sessions: Sessions per cell.
     """
 
     longest_gap: int = 200
@@ -59,7 +59,7 @@ class Task:
 
 
 def lessons(task: Task) -> Iterator[SymbolBatch]:
-    """Sequences to learn from, without end: cue, distractors, question, cue; one gap a batch."""
+    """Yield batches of training sequences without end: cue, distractors, question, cue; one gap per batch."""
     rng = np.random.default_rng(task.seed)
     while True:
         gap = int(rng.integers(1, task.longest_gap + 1))
@@ -67,14 +67,14 @@ def lessons(task: Task) -> Iterator[SymbolBatch]:
         distractors = rng.integers(len(CUES) + 1, len(CLASSES), (task.batch, gap))
         asks = np.full_like(cues, CLASSES.index(ASK))
         numbers = torch.from_numpy(np.concatenate([cues, distractors, asks, cues], axis=1)).double()
-        # The answer counts ten times as much as all the rest, which is noise, together.
+        # The answer has ten times the weight of all other symbols together, which are random.
         weights = torch.full(numbers.shape, 0.1 / (gap + 2))
         weights[:, -1] = 1.0
         yield SymbolBatch(numbers, weights)
 
 
 def train(cell: str, task: Task) -> Classifier:
-    """Trains one kind of cell; all else is the same for each."""
+    """Train a classifier with this cell; all other settings are the same for both cells."""
     config = ClassifierConfig(
         name=f"recall-{cell}", version="1", cell=cell, hidden_size=task.hidden_size, classes=CLASSES
     )
@@ -91,9 +91,9 @@ def train(cell: str, task: Task) -> Classifier:
 
 
 def ask(client: Client, model: str, task: Task) -> dict[int, float]:
-    """Tells sessions one symbol a request, asks at every gap, and returns the share of right answers by gap.
+    """Send sessions one symbol a request, ask at every gap, and return the share of right answers by gap.
 
-    At each gap it is a copy (fork) of the session that is asked, so that the session itself goes on undisturbed.
+    At each gap the question goes to a fork of the session, so that the session itself never sees it.
     """
     rng = np.random.default_rng(task.seed + 1)
     number = {symbol: float(index) for index, symbol in enumerate(client.model(model).classes)}
@@ -102,7 +102,7 @@ def ask(client: Client, model: str, task: Task) -> dict[int, float]:
     tell(client, ((session, number[cue]) for session, cue in zip(sessions, cues, strict=True)))
     shares, told = {}, 0
     for gap in task.gaps:
-        # Step by step for all sessions in turn, so that many requests are under way, though none holds two symbols.
+        # Sessions alternate at each step: many requests are in flight, though each carries a single symbol.
         steps = product(range(told, gap), sessions)
         tell(client, ((session, number[str(rng.choice(DISTRACTORS))]) for _, session in steps))
         told = gap
@@ -113,10 +113,10 @@ def ask(client: Client, model: str, task: Task) -> dict[int, float]:
 
 
 def tell(client: Client, pairs: Iterable[tuple[Session, float]], horizon: int = 0) -> list[Forecast]:
-    """Sends one request for each pair over a stream; the forecasts, if a horizon is given.
+    """Send one request for each pair over a stream, and return the forecasts, if a horizon is given.
 
     Raises:
-        StatecastError: One of them failed.
+        StatecastError: If a request failed.
     """
     forecasts = []
     for _, result in client.stream(pairs, horizon):
@@ -128,17 +128,17 @@ def tell(client: Client, pairs: Iterable[tuple[Session, float]], horizon: int = 
 
 
 def answer(forecast: Forecast) -> str:
-    """The cue that the next symbol more probably is."""
+    """Return the more probable cue as the next symbol."""
     return max(CUES, key=lambda cue: float(forecast.probability(cue)[0]))
 
 
 def noise(sessions: int) -> float:
-    """How far from a half the share of right guesses among so many lies, at two standard deviations."""
+    """Return two standard deviations of the share of right guesses among `sessions`."""
     return 2 * sqrt(0.25 / sessions)
 
 
 def gates_of(client: Client, model: str, cue: str, gap: int, seed: int) -> list[Gates]:
-    """Runs one session from the cue to the question, and returns the gates of each request."""
+    """Run one session from the cue to the question, and return the gates of each request."""
     distractors = np.random.default_rng(seed).choice(DISTRACTORS, gap)
     classes = client.model(model).classes
     session = client.session(f"{model}-explained-{cue}", model)
@@ -147,9 +147,9 @@ def gates_of(client: Client, model: str, cue: str, gap: int, seed: int) -> list[
 
 
 def explain(client: Client, model: str, gap: int, seed: int, picture: Path) -> str:
-    """Draws the gates of an LSTM's session, and tells of the unit that differs most with the cue before the question.
+    """Draw the gates of an LSTM's session, and describe the unit that differs most by cue before the question.
 
-    Sessions of both cues are given the same distractors, so that whatever differs between them is the cue's doing.
+    Sessions of both cues get the same distractors, so only the cue can make them differ.
     """
     by_cue = {cue: gates_of(client, model, cue, gap, seed) for cue in CUES}
     cells = {cue: np.array([each.cell[0] for each in gates if each.cell is not None]) for cue, gates in by_cue.items()}
@@ -169,7 +169,7 @@ def explain(client: Client, model: str, gap: int, seed: int, picture: Path) -> s
 
 
 def report(shares: dict[str, dict[int, float]], sessions: int) -> str:
-    """A table of right answers: a line for each gap, a column for each cell."""
+    """Return a table of right answers: a line for each gap, a column for each cell."""
     lines = [f"{'requests between':>18}" + "".join(f"{cell:>8}" for cell in shares)]
     lines += [
         f"{gap:>18}" + "".join(f"{by_gap[gap]:>8.3f}" for by_gap in shares.values())
@@ -180,7 +180,7 @@ def report(shares: dict[str, dict[int, float]], sessions: int) -> str:
 
 
 def run(task: Task, models: Path, picture: Path | None = None) -> dict[str, dict[int, float]]:
-    """Trains, serves and asks every cell; the share of right answers by cell and gap."""
+    """Train, serve and query every cell; return the share of right answers by cell and gap."""
     for cell in CELLS:
         classifier = train(cell, task)
         save_model(classifier, models / classifier.config.name / classifier.config.version)
@@ -195,7 +195,7 @@ def run(task: Task, models: Path, picture: Path | None = None) -> dict[str, dict
 
 
 def main() -> None:
-    """Reads the options and runs."""
+    """Read the options and run."""
     parser = argparse.ArgumentParser(description="What an LSTM and a tanh RNN remember over hundreds of requests.")
     parser.add_argument("--sessions", type=int, default=Task.sessions, help="sessions of each cell to ask")
     parser.add_argument("--models", type=Path, help="where to leave the models; by default they are removed")

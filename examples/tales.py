@@ -1,7 +1,7 @@
-"""Short tales of people and their animals, told at random: text whose end depends on its beginning.
+"""Random short tales of people and their animals, whose end depends on their beginning.
 
-Who keeps how many of what, and where, is said once and comes back sentences later, as do the pronoun and the sum. A
-model that sees the last few characters alone cannot know any of it.
+A tale names its person, animals, number and place once. They return sentences later, with the pronoun and the new
+number. A model that sees only the last few characters cannot predict them.
 """
 
 from collections.abc import Sequence
@@ -59,20 +59,20 @@ MOODS = ("is content", "sleeps badly", "says nothing", "laughs about it", "weeps
 
 @dataclass
 class Teller:
-    """Tells tales, and counts how many bits its choices have taken.
+    """A source of tales that counts the bits of its random choices.
 
-    Since every choice shows in the text, that is the entropy of the text: no model can foretell it with fewer bits.
+    Every choice shows in the text, so these bits are the text's entropy. No model can predict it with fewer bits.
 
     Attributes:
-        rng: What it draws from.
-        bits: Of all choices so far.
+        rng: Random generator of the choices.
+        bits: Bits of all choices so far.
     """
 
     rng: np.random.Generator
     bits: float = 0.0
 
     def tale(self) -> str:
-        """One tale, which ends with a newline."""
+        """Return one tale, which ends with a newline."""
         name, who, whose = PEOPLE[self._choice(len(PEOPLE))]
         one, many = ANIMALS[self._choice(len(ANIMALS))]
         herd, season, change = 4 + self._choice(5), self._choice(len(SEASONS)), 1 + self._choice(2)
@@ -111,7 +111,7 @@ class Teller:
 
 
 def tales(count: int, seed: int) -> tuple[list[str], float]:
-    """Tells so many tales; they, and their entropy in bits a character."""
+    """Return `count` tales, and their entropy in bits a character."""
     teller = Teller(np.random.default_rng(seed))
     told = [teller.tale() for _ in range(count)]
     return told, teller.bits / sum(map(len, told))

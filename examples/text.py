@@ -1,11 +1,11 @@
-"""The next character of a text, foretold character by character through a service.
+"""Forecasts of a text, character by character, through a service.
 
     .venv/bin/python examples/text.py
 
-Trains an LSTM on short tales (tales.py tells them), serves it, and streams tales that it has not seen through sessions,
-one character a request, each answered with the probabilities of the next one. Prints how many bits a character takes,
-beside what counting gives and beside what the tales themselves hold, and lets the model go on with a tale: a character
-is drawn from each forecast and told to the same session.
+The example trains an LSTM on short tales (from tales.py), serves it, and streams unseen tales through sessions. Each
+request carries one character, and its answer holds the probabilities of the next one. The example prints the bits that
+a character takes, and compares them with n-gram counts and with the tales' own entropy. Then the model continues a
+tale: each forecast yields a random character, which goes back to the same session.
 """
 
 import argparse
@@ -26,22 +26,22 @@ from statecast.model.training.symbols import SymbolSettings, excerpts, train_sym
 from statecast.testing import LocalServer
 
 MODEL = "tales"
-# Every tale ends with it, so the first one that a session is told says that a tale begins.
+# Every tale ends with it, so a session that starts with it begins a tale.
 BREAK = "\n"
 OPENING = "Greta of Saltby kept seven goats. One winter a wolf took two goats, and"
 
 
 @dataclass(frozen=True)
 class Task:
-    """How to train and what to foretell.
+    """Settings of training and forecasts.
 
     Attributes:
-        lessons: How many tales to learn from.
-        held_out: How many other tales to foretell.
-        updates: Of the weights.
-        hidden_size: Of the LSTM.
-        seed: Of weights, tales and draws.
-        longest: Characters to go on for, at most.
+        lessons: Tales to train on.
+        held_out: Other tales to forecast.
+        updates: Updates of the weights.
+        hidden_size: Hidden size of the LSTM.
+        seed: Seed of weights, tales and draws.
+        longest: Most characters with which the model continues a tale.
     """
 
     lessons: int = 3000
@@ -53,7 +53,7 @@ class Task:
 
 
 def train(stories: Sequence[str], task: Task, models: Path) -> None:
-    """Trains on the stories and leaves the model in the folder."""
+    """Train on the stories, and save the model in the folder."""
     text = BREAK + "".join(stories)
     config = ClassifierConfig(
         name=MODEL, version="1", cell="lstm", hidden_size=task.hidden_size, classes=tuple(sorted(set(text)))
@@ -65,16 +65,16 @@ def train(stories: Sequence[str], task: Task, models: Path) -> None:
 
 
 def streamed_bits(client: Client, stories: Sequence[str]) -> float:
-    """Bits a character, of stories streamed through a session each, one character a request."""
+    """Stream each story through its own session, one character a request, and return the bits a character."""
     number = {symbol: float(index) for index, symbol in enumerate(client.model(MODEL).classes)}
     sessions = [client.session(f"story-{index}", MODEL) for index in range(len(stories))]
-    # Whoever foretells a character has been told the break and whatever of the story came before it.
+    # Before each forecast of a character, a session has received the break and the story up to that character.
     told = [
         [(session, number[symbol]) for symbol in BREAK + story[:-1]]
         for session, story in zip(sessions, stories, strict=True)
     ]
     due = [list(story) for story in stories]
-    # The stories side by side, so that many requests are under way, though none holds two characters.
+    # The stories alternate: many requests are in flight, though each carries a single character.
     requests = [each for each in chain.from_iterable(zip_longest(*told)) if each is not None]
     outcomes = [each for each in chain.from_iterable(zip_longest(*due)) if each is not None]
     bits = 0.0
@@ -87,7 +87,7 @@ def streamed_bits(client: Client, stories: Sequence[str]) -> float:
 
 
 def continued(client: Client, opening: str, task: Task) -> str:
-    """Goes on with an opening, one request a character, until the tale ends."""
+    """Continue an opening, one request a character, until the tale ends."""
     rng = np.random.default_rng(task.seed)
     session = client.session("continued", MODEL)
     classes = client.model(MODEL).classes
@@ -102,9 +102,9 @@ def continued(client: Client, opening: str, task: Task) -> str:
 
 
 class Counting:
-    """Foretells a character from how often it followed the same few before: the usual baseline.
+    """The usual baseline: n-gram counts, which forecast a character from the few before it.
 
-    A longer context is mixed with a shorter one, the more so the more rarely it was seen.
+    The rarer a context was in training, the more weight the next shorter context gets.
     """
 
     def __init__(self, stories: Sequence[str], order: int, classes: int) -> None:
@@ -117,7 +117,7 @@ class Counting:
             self._seen.update(text[at - length : at] for at in range(length, len(text)))
 
     def bits(self, stories: Sequence[str]) -> float:
-        """Bits a character; each story is begun anew."""
+        """Return the bits a character; each story starts without context."""
         spent = 0.0
         for story in stories:
             text = BREAK + story
@@ -132,7 +132,7 @@ class Counting:
 
 
 def run(task: Task, models: Path) -> tuple[dict[str, float], str]:
-    """Trains, serves and streams; bits a character by who foretold it, and a tale that the model went on with."""
+    """Train, serve and stream; return the bits a character by model, and the model's continuation of a tale."""
     lessons, _ = tales(task.lessons, task.seed)
     held_out, entropy = tales(task.held_out, task.seed + 1)
     print(f"training on {len(lessons)} tales of {sum(map(len, lessons)):,} characters", flush=True)
@@ -149,7 +149,7 @@ def run(task: Task, models: Path) -> tuple[dict[str, float], str]:
 
 
 def main() -> None:
-    """Reads the options and runs."""
+    """Read the options and run."""
     parser = argparse.ArgumentParser(description="Foretell a text character by character through a service.")
     parser.add_argument("--models", type=Path, help="where to leave the model; by default it is removed")
     arguments = parser.parse_args()

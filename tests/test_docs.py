@@ -1,4 +1,4 @@
-"""What the README and docs/ show is run."""
+"""Run the examples in the README and docs/."""
 
 import dataclasses
 import re

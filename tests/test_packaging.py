@@ -1,4 +1,4 @@
-"""What is built and what an install of the client alone brings."""
+"""Contents of the built packages, and of an install of the client alone."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ HEAVY = {"torch", "redis", "click", "pandas", "prometheus_client"}
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The wheel and the sdist."""
+    """Build the wheel and the sdist."""
     out = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
@@ -63,7 +63,7 @@ def test_the_base_install_is_a_client_without_anything_heavy(built: tuple[Path, 
 
 
 def test_one_page_alone_says_how_to_install() -> None:
-    """Until the first release there is nothing to be had by that name."""
+    """Until the first release no package has that name."""
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     code = [path for folder in ("client", "model", "service", "proto") for path in (ROOT / folder).rglob("*.py")]
     for path in [*pages, *code]:
@@ -76,7 +76,7 @@ def test_one_page_alone_says_how_to_install() -> None:
 
 
 def test_commands_for_other_peoples_servers_need_no_torch() -> None:
-    """What `statecast[cli]` brings must do for `statecast health`."""
+    """The packages of `statecast[cli]` must suffice for `statecast health`."""
     code = """
 import sys
 for name in ("torch", "redis", "pandas", "matplotlib", "prometheus_client", "hiredis", "psutil"):

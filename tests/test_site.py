@@ -1,4 +1,4 @@
-"""The documentation site builds without a warning, loads nothing from elsewhere, and its links lead somewhere."""
+"""The documentation site builds without warnings, loads nothing from other sites, and has no broken links."""
 
 import re
 import shutil

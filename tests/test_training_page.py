@@ -1,4 +1,4 @@
-"""What docs/training.md shows is run, and what it lists is there."""
+"""Run the examples in docs/training.md, and check its lists against the code."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from statecast.model.training.defaults import Wishes, configure
 from statecast.service.cli.main import main
 
 PAGE = (Path(__file__).parents[1] / "docs" / "training.md").read_text()
-# How long a series is that has seen everything three times.
+# Rows of a series that contains each season three times.
 ROWS = {"min": 40_000, "30min": 53_000, "h": 27_000, "D": 1200, "B": 900, "W": 600, "MS": 300, "QS": 100}
 
 
@@ -27,14 +27,14 @@ def blocks(language: str) -> list[str]:
 
 
 def table(heading: str) -> list[list[str]]:
-    """The cells of the first table below a heading, without its own."""
+    """Return the cells of the first table below a heading, without the header."""
     below = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
     rows = [line.strip("|").split("|") for line in below.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
 def sales() -> pd.DataFrame:
-    """The file of the page: dearer days sell less, weekends more."""
+    """Return the data of the page's file: expensive days sell less, weekends more."""
     rng = np.random.default_rng(0)
     hours = np.arange(24 * 7 * 8)
     parts = []
@@ -49,7 +49,7 @@ def sales() -> pd.DataFrame:
 
 
 def shape(line: str) -> str:
-    """A line but for its digits, which differ a little from machine to machine."""
+    """Return a line with all digits set to 0, because they differ slightly between machines."""
     return re.sub(r"\d", "0", line).rstrip()
 
 
@@ -106,5 +106,5 @@ def test_the_defaults_are_as_told() -> None:
         config = configure(panel_of(np.arange(ROWS[frequency]), frequency=frequency), "m", "1", Wishes())
         assert ", ".join(map(str, config.lags)) == lags
         assert str(config.horizon) == horizon
-        # A year of minutes is too long to make here.
+        # A year of minutes would take too long here.
         assert ", ".join(config.calendar) == (calendar.removesuffix(", year") if frequency == "min" else calendar)

@@ -1,4 +1,7 @@
-"""python -m bench.compare; processes that make load import this too, and should not import more than they need."""
+"""Entry point of python -m bench.compare.
+
+Processes that make load import this module too, so it imports nothing that they do not need.
+"""
 
 if __name__ == "__main__":
     from .cli import main

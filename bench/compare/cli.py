@@ -50,7 +50,7 @@ def main(quick: bool, only: Sequence[str], sessions: int | None, cache: Path, ou
     Prints a Markdown report and writes it to a file. Exit status 1 if a stage was stopped by an error; a peer that
     cannot be set up is skipped, and the report says so.
     """
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that servers are cleared away
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that servers are stopped
     sizes = QUICK if quick else NORMAL
     if sessions:
         sizes = dataclasses.replace(sizes, sessions=sessions)
@@ -66,7 +66,7 @@ def main(quick: bool, only: Sequence[str], sessions: int | None, cache: Path, ou
 
 
 def _carry_out(bench: Bench, stage: str) -> bool:
-    """One stage; whatever stops it is told, and the others go on."""
+    """Run one stage and return whether it completed; an error is reported and the other stages still run."""
     try:
         bench.stages[stage]()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What a run has found."""
+"""The results of a run."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from .names import OURS, PLAIN
 
 
 class Key(NamedTuple):
-    """One row: which system, how it was asked, with how many sessions or streams at once, and the model."""
+    """The key of a row: system, mode, number of sessions or streams at once, and model."""
 
     system: str
     mode: str
@@ -19,7 +19,14 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """What an observation with a forecast costs the server early and late in a session, CPU in microseconds."""
+    """The server's CPU for an observation with a forecast, early and late in a session.
+
+    Attributes:
+        steps: Steps of the long session before the comparison.
+        early_us: Median early in a session, in microseconds.
+        late_us: Median late in a session, in microseconds.
+        ratio: Median of late to early, turn by turn.
+    """
 
     steps: int
     early_us: float
@@ -29,13 +36,13 @@ class History:
 
 @dataclass(frozen=True)
 class Population:
-    """What many sessions take.
+    """The memory that many sessions take.
 
     Attributes:
-        sessions: How many.
-        opened_a_second: How quickly they were made.
-        redis_bytes: Memory of Redis for each.
-        empty_server_bytes: Resident memory of the server before.
+        sessions: Number of sessions.
+        opened_a_second: Sessions opened a second.
+        redis_bytes: Memory of Redis per session.
+        empty_server_bytes: Resident memory of the server before the sessions.
         server_bytes: Resident memory of the server at the end.
     """
 
@@ -48,17 +55,17 @@ class Population:
 
 @dataclass
 class Findings:
-    """All of it; what was not measured is absent.
+    """All results; those not measured are None or missing.
 
     Attributes:
-        rows: What loads have shown.
-        commit: The commit alone.
-        matrices_us: The matrix products alone, microseconds a session, by batch size.
-        lstm_rates: torch.nn.LSTM alone, observations a second, by batch size.
-        history: Early and late in a session.
-        population: Many sessions.
-        start_seconds: Every start of the server.
-        skipped: What could not be measured, and why.
+        rows: The measurements of the loads.
+        commit: The cost of a commit alone.
+        matrices_us: Cost of the matrix products alone, microseconds a session, by batch size.
+        lstm_rates: Rate of torch.nn.LSTM alone, observations a second, by batch size.
+        history: The cost early and late in a session.
+        population: The memory of many sessions.
+        start_seconds: Seconds of every start of the server.
+        skipped: Measurements that were skipped, with the reason.
     """
 
     rows: dict[Key, Measured] = field(default_factory=dict)
@@ -71,9 +78,9 @@ class Findings:
     skipped: list[str] = field(default_factory=list)
 
     def of(self, system: str, mode: str, concurrency: int) -> Measured | None:
-        """A row of the model that the peers serve as well."""
+        """Return a row of the plain model, which the peers serve too; None if it was not measured."""
         return self.rows.get(Key(system, mode, concurrency))
 
     def ours(self, mode: str, concurrency: int) -> Measured | None:
-        """A row of the server that all is about."""
+        """Return a row of Statecast with the plain model; None if it was not measured."""
         return self.of(OURS, mode, concurrency)

@@ -1,4 +1,4 @@
-"""What no server can fall below: its commits, its matrix products, and its LSTM, each alone on one thread."""
+"""The floors of a server's cost: its commits, its matrix products and its LSTM, each alone on one thread."""
 
 import os
 import time
@@ -20,13 +20,13 @@ LIFETIME_MS, TRACE_MS = 31 * 86_400_000, 86_400_000
 
 @dataclass(frozen=True)
 class CommitFloor:
-    """What the project's own commit script costs, microseconds and bytes a session.
+    """The cost of Statecast's commit script, in microseconds and bytes a session.
 
     Attributes:
         client_us: CPU of the process that commits.
         redis_us: CPU of Redis.
-        elapsed_us: From the call to the reply.
-        aof_bytes: What Redis wrote to its append-only file.
+        elapsed_us: Time from the call to the reply.
+        aof_bytes: Bytes that Redis wrote to its append-only file.
     """
 
     client_us: float
@@ -36,10 +36,10 @@ class CommitFloor:
 
 
 def commit_alone(seconds: float, sessions: int = FRAME_SESSIONS) -> CommitFloor:
-    """Appends `ENTRY_BYTES` to each of so many sessions in one script call, again and again for so many seconds.
+    """Measure a script call that appends `ENTRY_BYTES` to each of `sessions`, repeated for `seconds`.
 
     Raises:
-        RuntimeError: if a commit was refused.
+        RuntimeError: If a commit was refused.
     """
     with private_redis() as embedded:
         watched = watch(os.getpid(), embedded)
@@ -63,7 +63,7 @@ def commit_alone(seconds: float, sessions: int = FRAME_SESSIONS) -> CommitFloor:
 
 
 def _commit_round(store: Store, sessions: int, expected: bytes, operation: Operation) -> bytes:
-    """One commit for every session; the stamp that all of them have afterwards."""
+    """Commit once for every session, and return the stamp that all of them have afterwards."""
     stamp = os.urandom(STAMP_BYTES)
     payload = bytes(ENTRY_BYTES - STAMP_BYTES) + stamp
     names = [f"s-{number}" for number in range(sessions)]
@@ -74,7 +74,10 @@ def _commit_round(store: Store, sessions: int, expected: bytes, operation: Opera
 
 
 def matrix_products(batch: int, seconds: float) -> float:
-    """CPU of an LSTM step's two matrix products, inputs and hidden states side by side, in microseconds a session."""
+    """Return the CPU time of an LSTM step's two matrix products, in microseconds a session.
+
+    Each product multiplies inputs and hidden states side by side.
+    """
     torch.set_num_threads(1)
     widths = (1 + HIDDEN, 2 * HIDDEN)
     inputs = [torch.randn(batch, width) for width in widths]
@@ -90,7 +93,7 @@ def matrix_products(batch: int, seconds: float) -> float:
 
 
 def lstm_alone(batch: int, steps: int, seconds: float) -> float:
-    """What torch.nn.LSTM takes in a second, in observations, with so many series of so many steps at once."""
+    """Return the rate of torch.nn.LSTM in observations a second, with `batch` series of `steps` steps at once."""
     torch.set_num_threads(1)
     lstm = torch.nn.LSTM(1, HIDDEN, LAYERS, batch_first=True).eval()
     values = torch.randn(batch, steps, 1)
@@ -99,7 +102,7 @@ def lstm_alone(batch: int, steps: int, seconds: float) -> float:
 
 
 def _cpu_us(work: Callable[[], object], seconds: float) -> float:
-    """CPU of one piece of work, in microseconds, from as many as so many seconds hold."""
+    """Repeat `work` for `seconds` of CPU time, and return the CPU time of one run in microseconds."""
     work()
     count, started = 0, time.process_time()
     while (taken := time.process_time() - started) < seconds:

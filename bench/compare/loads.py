@@ -1,4 +1,4 @@
-"""What a load asks: every load opens its connection and gives one call for each of its callers."""
+"""The loads; each opens its connection and returns one call for each of its callers."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ _SERVICE = "/statecast.v1.ForecastService/"
 _OPENED_AT_ONCE = 1024
 _FIRST_TIME = Timestamp(seconds=1_700_006_400)
 _NUMBERS = count(1)
-"""A request's number makes its id and its value."""
+"""Numbers of the requests; a request's id and its value follow from its number."""
 
 
 class LoadFailed(Exception):
@@ -35,15 +35,15 @@ class LoadFailed(Exception):
 
 
 class Load(Protocol):
-    """A load: callers who ask again and again."""
+    """A load: callers that repeat their calls."""
 
     def open(self) -> AbstractAsyncContextManager[Sequence[Call]]:
-        """One call for each caller, each good for any number of requests."""
+        """Return one call for each caller; a caller may repeat its call any number of times."""
         ...
 
 
 def run(load: Load, pace: Pace, watched: Watched) -> Measured:
-    """Makes a load in this process, and measures."""
+    """Run a load in this process, and measure it."""
 
     async def measure() -> Measured:
         async with load.open() as calls:
@@ -54,14 +54,14 @@ def run(load: Load, pace: Pace, watched: Watched) -> Measured:
 
 @dataclass(frozen=True)
 class Bytes:
-    """The same bytes again and again, one caller for each message.
+    """Repeated messages, one caller for each.
 
     Attributes:
         target: Host and port.
         method: "/service/method".
-        messages: What each caller sends.
-        first: What each caller sends before, once; none if empty.
-        is_stream: Whether each caller has a stream of its own, on which a message is answered by a message.
+        messages: The message that each caller repeats.
+        first: Messages sent once, before the load begins.
+        is_stream: True if each caller has its own stream, where each message gets a message in answer.
     """
 
     target: str
@@ -72,7 +72,7 @@ class Bytes:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Sequence[Call]]:
-        """Sends the first messages."""
+        """Send the first messages, and yield the calls."""
         async with channel_to(self.target) as channel:
             if self.is_stream:
                 yield [_on_stream(channel.stream_stream(self.method)(), each) for each in self.messages]
@@ -104,9 +104,9 @@ class Unary:
 
     Attributes:
         target: Host and port.
-        name: What the sessions' names begin with.
-        sessions: How many.
-        model: Their model.
+        name: Prefix of the sessions' names.
+        sessions: Number of sessions.
+        model: Model of the sessions.
         values: Observations in a call.
     """
 
@@ -118,7 +118,7 @@ class Unary:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Sequence[Call]]:
-        """Opens the sessions."""
+        """Open the sessions, and yield the calls."""
         names = session_names(self.name, self.sessions)
         async with channel_to(self.target) as channel:
             await open_sessions(channel, names, self.model)
@@ -126,7 +126,7 @@ class Unary:
 
 
 def forecast_call(channel: grpc.aio.Channel, session: str, values: int = 1) -> Call:
-    """A Forecast call that appends so many values to a session that exists, and asks for a forecast."""
+    """Return a Forecast call that appends `values` values to an open session, and asks for a forecast."""
     method: Any = channel.unary_unary(_SERVICE + "Forecast")
     request = _request(session, HORIZON, values)
 
@@ -140,7 +140,7 @@ def forecast_call(channel: grpc.aio.Channel, session: str, values: int = 1) -> C
 
 @dataclass(frozen=True)
 class Client:
-    """The Python client for asyncio: a task for each session, which awaits its step with a forecast."""
+    """The Python client for asyncio: one task per session, which awaits steps with a forecast."""
 
     target: str
     name: str
@@ -149,7 +149,7 @@ class Client:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Sequence[Call]]:
-        """Opens the sessions."""
+        """Open the sessions, and yield the calls."""
         os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112
         names = session_names(self.name, self.sessions)
         async with channel_to(self.target) as channel:
@@ -173,12 +173,12 @@ class Frames:
 
     Attributes:
         target: Host and port.
-        name: What the sessions' names begin with.
-        groups: How many callers.
+        name: Prefix of the sessions' names.
+        groups: Number of callers.
         size: Sessions in a frame.
-        model: Their model.
-        horizon: Steps to forecast, 0 to only observe.
-        population: Draw each frame from so many sessions, which exist; 0 gives each caller sessions of its own.
+        model: Model of the sessions.
+        horizon: Steps to forecast; 0 to observe only.
+        population: Number of open sessions from which each frame is drawn; 0 gives each caller its own sessions.
     """
 
     target: str
@@ -191,7 +191,7 @@ class Frames:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Sequence[Call]]:
-        """Opens the callers' own sessions."""
+        """Open the callers' own sessions, if any, and yield the calls."""
         names = session_names(self.name, self.groups * self.size)
         async with channel_to(self.target) as channel:
             if not self.population:
@@ -218,16 +218,16 @@ class Frames:
 
 
 def session_names(prefix: str, sessions: int) -> list[str]:
-    """The names of so many sessions."""
+    """Return the names of `sessions` sessions."""
     return [f"{prefix}-{number}" for number in range(sessions)]
 
 
 async def open_sessions(
     channel: grpc.aio.Channel, names: Sequence[str], model: str, rewritten_every: int = Settings.snapshot_every
 ) -> None:
-    """Opens sessions, each another way towards its next snapshot, as are those that have been there for long.
+    """Open sessions whose next snapshots are spread over time, as those of long-lived sessions are.
 
-    Otherwise all would be rewritten in full at the same moment, within a measurement or just not.
+    Otherwise the server would write all snapshots at once, and a measurement would include them only by chance.
     """
     method: Any = channel.unary_unary(_SERVICE + "ForecastMany")
     for at in range(0, len(names), _OPENED_AT_ONCE):
@@ -238,7 +238,7 @@ async def open_sessions(
 
 
 def _opening(names: Sequence[str], model: str) -> bytes:
-    """A frame that opens sessions, each with one observation."""
+    """Return a frame that opens sessions, each with one observation."""
     frame = pb.ForecastManyRequest(requests=[_request(name, 0) for name in names])
     for request in frame.requests:
         request.open.model = model
@@ -249,7 +249,7 @@ def _opening(names: Sequence[str], model: str) -> bytes:
 
 
 def _ageing(names: Sequence[str], rewritten_every: int) -> bytes:
-    """A frame that brings the first session no further, the next one by one step, and so on up to a snapshot."""
+    """Return a frame that adds no step to the first session, one to the second, and so on up to a snapshot."""
     steps = [at % rewritten_every for at in range(len(names))]
     requests = [_request(name, 0, count) for name, count in zip(names, steps, strict=True) if count]
     for request in requests:
@@ -258,10 +258,10 @@ def _ageing(names: Sequence[str], rewritten_every: int) -> bytes:
 
 
 def check_frame(answer: bytes) -> None:
-    """Makes sure that every request of a frame has succeeded.
+    """Check that every request of a frame has succeeded.
 
     Raises:
-        LoadFailed: if one has not.
+        LoadFailed: If one has not.
     """
     for result in pb.ForecastManyResponse.FromString(answer).results:
         if not result.HasField("response"):
@@ -269,7 +269,7 @@ def check_frame(answer: bytes) -> None:
 
 
 def channel_to(target: str) -> grpc.aio.Channel:
-    """A connection whose messages may be as large as they come."""
+    """Return a connection without a limit on the size of the messages it receives."""
     return grpc.aio.insecure_channel(target, [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)])
 
 
@@ -279,7 +279,7 @@ def _request(session: str, horizon: int, values: int = 1) -> pb.ForecastRequest:
 
 
 def _renew(request: pb.ForecastRequest) -> None:
-    """Another id, so that it is no repetition, and another value."""
+    """Give the request a new id, so that the server does not take it for a repeat, and a new value."""
     number = next(_NUMBERS)
     request.request_id = f"{number:08x}"
     request.observations.values[0] = float(number % 97)

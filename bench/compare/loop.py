@@ -1,4 +1,4 @@
-"""Closed loops: every caller waits for its answer before it asks again."""
+"""Closed loops: every caller waits for its answer before it makes its next call."""
 
 import asyncio
 import time
@@ -10,7 +10,12 @@ from .usage import Reading, Watched, other_cores, server_seconds
 
 
 class Done(NamedTuple):
-    """What one call brought: observations answered, and bytes of its messages in both directions (0: not known)."""
+    """The result of one call.
+
+    Attributes:
+        observations: Observations answered.
+        message_bytes: Bytes of request and response; 0 if unknown.
+    """
 
     observations: int
     message_bytes: int
@@ -21,7 +26,7 @@ Call: TypeAlias = Callable[[], Awaitable[Done]]
 
 @dataclass(frozen=True)
 class Pace:
-    """How long a load lasts before it is measured and while it is, in seconds."""
+    """Durations of a load: its warm-up and its measurement, in seconds."""
 
     warm_seconds: float
     seconds: float
@@ -29,20 +34,20 @@ class Pace:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a load has shown; microseconds and bytes are those of one observation.
+    """The measurement of a load; microseconds and bytes are per observation.
 
     Attributes:
-        observations: How many were answered.
-        seconds: In how long.
+        observations: Observations answered.
+        seconds: Duration of the measurement.
         p50_ms: Median time of a call.
-        p99_ms: What 99 in 100 calls did not exceed.
+        p99_ms: 99th percentile of the time of a call.
         server_us: CPU of the server.
         redis_us: CPU of Redis.
         client_us: CPU of the process that made the load.
-        aof_bytes: What Redis wrote to its append-only file.
-        network_bytes: Request and response.
-        counts_loopback: Whether those are bytes on the loopback, and not of the messages alone.
-        other_cores: How many cores were busy with something else meanwhile.
+        aof_bytes: Bytes that Redis wrote to its append-only file.
+        network_bytes: Bytes of request and response.
+        counts_loopback: True if `network_bytes` counts the whole loopback traffic, not only the messages.
+        other_cores: Number of cores that other processes kept busy.
     """
 
     observations: int
@@ -59,29 +64,29 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Observations answered a second."""
+        """Return the observations answered a second."""
         return self.observations / self.seconds
 
 
 @dataclass
 class Tally:
-    """The calls of one measurement: their seconds, and what they brought."""
+    """The calls of one measurement: their durations, and the sums of their results."""
 
     seconds: list[float] = field(default_factory=list)
     observations: int = 0
     message_bytes: int = 0
 
     def add(self, started: float, done: Done) -> None:
-        """Take note of a call that began at `started`, of time.perf_counter."""
+        """Record a call that began at `started`, a time of time.perf_counter."""
         self.seconds.append(time.perf_counter() - started)
         self.observations += done.observations
         self.message_bytes += done.message_bytes
 
     def between(self, before: Reading, after: Reading) -> Measured:
-        """What these calls and two readings around them say.
+        """Return the measurement of these calls from the readings before and after them.
 
         Raises:
-            RuntimeError: if no call was answered.
+            RuntimeError: If no call was answered.
         """
         if not self.observations:
             raise RuntimeError("no answer came while it was measured")
@@ -104,7 +109,7 @@ class Tally:
 
 
 async def closed_loop(calls: Sequence[Call], pace: Pace, watched: Watched) -> Measured:
-    """One caller for each of `calls`, which makes its call again and again."""
+    """Run one caller for each of `calls`, which repeats its call, and measure them."""
     tally, is_over = Tally(), False
 
     async def caller(call: Call) -> None:
@@ -117,7 +122,7 @@ async def closed_loop(calls: Sequence[Call], pace: Pace, watched: Watched) -> Me
         for call in calls:
             group.create_task(caller(call))
         await asyncio.sleep(pace.warm_seconds)
-        # What is under way counts once it is answered; so does what was sent before, but not what is answered after.
+        # A call counts if its answer comes during the measurement, even if it was sent before.
         before, tally = watched.read(), Tally()
         await asyncio.sleep(pace.seconds)
         after, counted, tally = watched.read(), tally, Tally()
@@ -126,7 +131,7 @@ async def closed_loop(calls: Sequence[Call], pace: Pace, watched: Watched) -> Me
 
 
 async def in_turn(call: Call, count: int, watched: Watched) -> Measured:
-    """One caller who makes `count` calls, for calls too long to be cut by the clock."""
+    """Make `count` calls in a row and measure them; for calls that are too long to stop by the clock."""
     tally, before = Tally(), watched.read()
     for _ in range(count):
         started = time.perf_counter()

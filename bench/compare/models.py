@@ -1,4 +1,4 @@
-"""The models that are served, with random weights: what a forecast costs does not depend on what they are."""
+"""The models that are served; their weights are random, which does not change the cost of a forecast."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _LEVELS = tuple(tenth / 10 for tenth in range(1, 10))
 
 
 def plain_config(hidden_size: int = 128) -> ModelConfig:
-    """The LSTM that the peers serve as well, 1 -> hidden x 2 layers, with as little around it as there can be."""
+    """Return the configuration of the peers' LSTM: 1 input, 2 hidden layers, as little else as possible."""
     return ModelConfig(
         name=PLAIN,
         version="1",
@@ -37,14 +37,14 @@ def plain_config(hidden_size: int = 128) -> ModelConfig:
 
 
 def usual_config() -> ModelConfig:
-    """What `statecast train` makes of hourly data by default: lags of a day and a week, calendar, checked intervals."""
+    """Return the default of `statecast train` for hourly data: daily and weekly lags, calendar, checked intervals."""
     hours = np.zeros((_YEARS_OF_HOURS, 1))
     panel = Panel((Series("hourly", 0, hours),), ("value",), (), (), "h", Findings())
     return configure(panel, USUAL, "1", Wishes(horizon=HORIZON))
 
 
 def write_models(folder: Path, *configs: ModelConfig) -> Path:
-    """A models folder with a model of each configuration."""
+    """Write a models folder with one model for each configuration, and return it."""
     torch.manual_seed(0)
     for config in configs:
         save_model(Forecaster(config), folder / config.name / config.version)

@@ -1,4 +1,4 @@
-"""What systems, modes and models are called in the findings."""
+"""Names of systems, modes and models in the findings."""
 
 OURS, WORKERS = "statecast", "statecast --workers 1"
 ECHO, HANDWRITTEN, TRITON = "echo", "handwritten", "triton"

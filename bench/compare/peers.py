@@ -1,4 +1,4 @@
-"""The peers: their environment, their processes, and what is asked of them."""
+"""The peers: their environment, their processes and the requests to them."""
 
 import base64
 import os
@@ -30,21 +30,21 @@ _MODULES = "import torch, grpc, redis, hiredis, tritonclient.grpc, pytriton"
 
 
 class PeerFailed(Exception):
-    """A peer cannot be had here; the message says why."""
+    """A peer cannot run here; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer that serves.
+    """A running peer.
 
     Attributes:
-        name: What it is called.
+        name: The peer's name in the findings.
         target: Host and port.
-        watched: Its processes and files.
+        watched: The peer's processes and files.
         method: "/service/method".
-        messages: What each session sends.
-        first: What each session sends first; empty if nothing else.
-        stream: A method of streams; empty if there is none.
+        messages: The message that each session repeats.
+        first: The message that each session sends first; empty if it does not differ.
+        stream: The streaming method; empty if there is none.
     """
 
     name: str
@@ -56,11 +56,11 @@ class Peer:
     stream: str = ""
 
     def load(self, sessions: int) -> Bytes:
-        """A request under way for each of so many sessions."""
+        """Return a load with one request in flight for each of `sessions` sessions."""
         return Bytes(self.target, self.method, tuple(self.messages[:sessions]), tuple(self.first[:sessions]))
 
     def stream_load(self, streams: int) -> Bytes:
-        """A message under way on each of so many streams."""
+        """Return a load with one message in flight on each of `streams` streams."""
         return Bytes(self.target, self.stream, tuple(self.messages[:streams]), is_stream=True)
 
 
@@ -69,10 +69,10 @@ Interpreter: TypeAlias = Callable[[], Path]
 
 
 def environment(cache: Path) -> Path:
-    """The Python of the peers' own virtual environment, which is made in `cache` if it is not there.
+    """Return the Python of the peers' own virtual environment; create it in `cache` if it is missing.
 
     Raises:
-        PeerFailed: if it cannot be made.
+        PeerFailed: If it cannot be created.
     """
     python = cache / "peers" / "bin" / "python"
     try:
@@ -91,7 +91,7 @@ def environment(cache: Path) -> Path:
 
 @contextmanager
 def echo() -> Iterator[Peer]:
-    """Bare grpc.aio, on the same Python and the same packages as the server that it is the floor of."""
+    """Run bare grpc.aio, with the same Python and packages as Statecast, whose floor it is."""
     port = free_port()
     with _started([sys.executable, str(PEERS / "echo.py"), str(port)], port) as server:
         messages = (bytes(ECHO_BYTES),) * max(CONCURRENCIES)
@@ -99,7 +99,7 @@ def echo() -> Iterator[Peer]:
 
 
 def handwritten(interpreter: Interpreter) -> Start:
-    """grpc.aio, redis.asyncio and torch, one request at a time."""
+    """Return a function that starts a service of grpc.aio, redis.asyncio and torch, one request at a time."""
 
     @contextmanager
     def start() -> Iterator[Peer]:
@@ -107,7 +107,7 @@ def handwritten(interpreter: Interpreter) -> Start:
         with private_redis() as redis:
             command = [str(python), str(PEERS / "handwritten.py"), str(port), str(redis.socket)]
             with _started(command, port) as server:
-                # Its request: the session's number and a value.
+                # A request is the session's number and a value.
                 messages = [number.to_bytes(8, "little") + bytes(4) for number in range(max(CONCURRENCIES))]
                 yield Peer(HANDWRITTEN, _at(port), watch(server, redis), "/bench.Forecasts/Step", messages)
 
@@ -115,7 +115,7 @@ def handwritten(interpreter: Interpreter) -> Start:
 
 
 def triton(interpreter: Interpreter) -> Start:
-    """Triton's sequence batcher over its Python backend."""
+    """Return a function that starts Triton: its sequence batcher over its Python backend."""
 
     @contextmanager
     def start() -> Iterator[Peer]:
@@ -137,7 +137,7 @@ def triton(interpreter: Interpreter) -> Start:
 
 
 def _triton_command(python: Path, folder: Path, port: int, shared: str) -> tuple[list[str], dict[str, str]]:
-    """How Triton is started, and with which variables; its models are put into `folder`."""
+    """Write Triton's models into `folder`, and return its command and environment variables."""
     site = Path(_output(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"))
     version = _output(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
     home = site / "pytriton" / "tritonserver"
@@ -159,7 +159,7 @@ def _triton_command(python: Path, folder: Path, port: int, shared: str) -> tuple
 
 @contextmanager
 def _started(command: list[str], port: int, **variables: str) -> Iterator[int]:
-    """A peer's process, once it serves."""
+    """Start a peer and yield its process id once it serves."""
     with temporary_folder() as folder:
         log = Path(folder) / "peer.log"
         try:
@@ -197,7 +197,7 @@ def _at(port: int) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

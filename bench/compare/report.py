@@ -1,4 +1,4 @@
-"""What a run has found, as Markdown."""
+"""The results of a run, as Markdown."""
 
 import platform
 import statistics
@@ -34,7 +34,7 @@ meanwhile. "others" is how many cores something else kept busy: well above 0, th
 
 
 def markdown(findings: Findings) -> str:
-    """The whole report."""
+    """Return the whole report."""
     parts = [
         "# Statecast, its peers and its floors",
         _machine(),
@@ -56,7 +56,7 @@ def markdown(findings: Findings) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, numbers to the right; without rows it says so instead."""
+    """Return a Markdown table with numbers aligned right, or a sentence if there are no rows."""
     lines = [list(row) for row in rows]
     if not lines:
         return "Not measured."
@@ -77,7 +77,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def number(value: float) -> str:
-    """With as many digits as say something."""
+    """Format a number with at least three significant digits, or two decimals below 10."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -158,7 +158,7 @@ def _sums(findings: Findings) -> str:
 
 
 def _sum(findings: Findings, mode: str, concurrency: int, message_us: float | None) -> list[list[str]]:
-    """One row, if all its parts were measured."""
+    """Return one row in a list, or an empty list if a part was not measured."""
     ours, matrices_us = findings.ours(mode, concurrency), findings.matrices_us.get(concurrency)
     if ours is None or message_us is None or matrices_us is None or findings.commit is None:
         return []

@@ -1,4 +1,4 @@
-"""The server that is measured, `statecast serve`, as a process of its own with an embedded Redis."""
+"""The measured server: `statecast serve` in its own process, with an embedded Redis."""
 
 import os
 import subprocess
@@ -24,13 +24,13 @@ STOP_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Serving:
-    """A server that serves.
+    """A running server.
 
     Attributes:
         target: Host and port.
-        watched: Its processes and files.
-        redis_url: Where its Redis is.
-        start_seconds: From the start of its process until it reported SERVING.
+        watched: The server's processes and files.
+        redis_url: URL of its Redis.
+        start_seconds: Seconds from the start of its process until it reported SERVING.
     """
 
     target: str
@@ -41,10 +41,10 @@ class Serving:
 
 @contextmanager
 def serve(models: Path, default_model: str, workers: int = 0) -> Iterator[Serving]:
-    """`statecast serve` with these models, and an append-only file that is not rewritten, so that it can be counted.
+    """Run `statecast serve` with these models and an append-only file that is not rewritten, so that its growth counts.
 
     Raises:
-        ServerFailed: with what the server said.
+        ServerFailed: If it does not start; the message is the server's.
     """
     options = ("--models", str(models), "--default-model", default_model, "--workers", str(workers))
     server = LocalServer(*options, environment={"OMP_NUM_THREADS": "1"})
@@ -60,7 +60,7 @@ def serve(models: Path, default_model: str, workers: int = 0) -> Iterator[Servin
 
 @contextmanager
 def private_redis() -> Iterator[EmbeddedRedis]:
-    """A Redis as the server has it, alone, with an append-only file that is not rewritten."""
+    """Run the embedded Redis alone; `watch` turns off the rewriting of its append-only file."""
     with temporary_folder() as folder:
         embedded = EmbeddedRedis(Path(folder))
         embedded.start()
@@ -71,22 +71,22 @@ def private_redis() -> Iterator[EmbeddedRedis]:
 
 
 def temporary_folder() -> "tempfile.TemporaryDirectory[str]":
-    """A folder whose path is short enough for a unix socket."""
+    """Return a temporary folder whose path is short enough for a unix socket."""
     return tempfile.TemporaryDirectory(prefix="statecast-", ignore_cleanup_errors=True)
 
 
 def watch(server: int, embedded: EmbeddedRedis) -> Watched:
-    """What to watch of a server with this Redis, whose append-only file is not rewritten from now on."""
+    """Turn off the rewriting of the append-only file, and return the processes and files to watch."""
     with redis.Redis.from_url(embedded.url) as client:
         client.config_set("auto-aof-rewrite-percentage", 0)
     pid = int((embedded.folder / "redis.pid").read_text())
-    folder = embedded.folder / "appendonlydir"  # before Redis 7 it is a file beside others that do not grow
+    folder = embedded.folder / "appendonlydir"  # before Redis 7 the file lies next to others that do not grow
     return Watched(server, pid, folder if folder.exists() else embedded.folder)
 
 
 @contextmanager
 def process(command: list[str], log: Path, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process with one thread for each computation; killed with its descendants if still there at the end."""
+    """Run a process with one compute thread; at the end kill it and its descendants if it still runs."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STATECAST_")}
     environment |= {"OMP_NUM_THREADS": "1"} | variables
     with log.open("wb") as output:
@@ -100,7 +100,7 @@ def process(command: list[str], log: Path, **variables: str) -> Iterator["subpro
 
 
 def stop(server: "subprocess.Popen[bytes]") -> None:
-    """Ask a process to end, and give it time to."""
+    """Terminate a process, and wait up to `STOP_SECONDS` for its end."""
     server.terminate()
     try:
         server.wait(STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""What the number of observations behind a session and the number of sessions change; runs where load is made."""
+"""Measurements of long sessions and of many sessions; they run in the process that makes load."""
 
 import asyncio
 import statistics
@@ -19,7 +19,7 @@ EARLY_STEPS = 10
 
 
 def catch_up(target: str, watched: Watched, calls: int) -> Measured:
-    """Calls of `CATCH_UP_STEPS` observations of one session, one after the other."""
+    """Measure calls of `CATCH_UP_STEPS` observations each to one session, one after the other."""
 
     async def measure() -> Measured:
         async with channel_to(target) as channel:
@@ -32,7 +32,7 @@ def catch_up(target: str, watched: Watched, calls: int) -> Measured:
 
 
 def compare_history(target: str, watched: Watched, sizes: Sizes) -> History:
-    """A new session and one with a long history take turns, so that a noisy machine disturbs both alike."""
+    """Compare new sessions with one of long history; they take turns, so that a noisy machine disturbs both alike."""
 
     async def measure() -> History:
         async with channel_to(target) as channel:
@@ -48,7 +48,7 @@ def compare_history(target: str, watched: Watched, sizes: Sizes) -> History:
 
 
 async def _turns(channel: grpc.aio.Channel, watched: Watched, number: int, sizes: Sizes) -> tuple[float, float]:
-    """A turn of a session that begins, and one of that with the history: the server's CPU in us an observation."""
+    """Run a turn of a new session and one of the long session; return the server's CPU of each in us an observation."""
     name = f"early-{number}"
     await open_sessions(channel, [name], PLAIN)
     await forecast_call(channel, name, EARLY_STEPS - 1)()
@@ -58,12 +58,12 @@ async def _turns(channel: grpc.aio.Channel, watched: Watched, number: int, sizes
 
 
 def populate(target: str, name: str, sessions: int) -> float:
-    """Opens so many sessions; how many a second."""
+    """Open `sessions` sessions, and return how many were opened a second."""
 
     async def fill() -> float:
         started = time.perf_counter()
         async with channel_to(target) as channel:
-            # Most of them are read from Redis whenever their turn comes, and so rewritten early.
+            # Most of these sessions are not cached but loaded from Redis, which makes their snapshots come early.
             await open_sessions(channel, session_names(name, sessions), PLAIN, MOST_REPLAYED + 1)
         return sessions / (time.perf_counter() - started)
 

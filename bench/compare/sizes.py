@@ -1,4 +1,4 @@
-"""How much is measured."""
+"""Sizes of the measurements."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ CATCH_UP_STEPS = 10_000
 
 @dataclass(frozen=True)
 class Sizes:
-    """How long and how often.
+    """Durations and counts of the measurements.
 
     Attributes:
-        warm_seconds: Of load before a measurement begins.
-        seconds: Of a measurement.
-        floor_seconds: Of one floor that runs alone.
+        warm_seconds: Seconds of load before a measurement.
+        seconds: Duration of a measurement.
+        floor_seconds: Duration of one floor's measurement.
         catch_up_calls: Calls of `CATCH_UP_STEPS` observations each.
-        history_steps: How far the long session has come.
-        history_blocks: How often the short and the long session take turns.
+        history_steps: Steps of the long session.
+        history_blocks: Number of turns of the short and the long session.
         history_calls: Calls of one turn.
-        sessions: How many sessions Redis holds for the measurement over many of them.
+        sessions: Sessions in Redis in the stage of many sessions.
         groups: Frames in flight, each of `FRAME_SESSIONS` sessions of its own.
     """
 

@@ -1,4 +1,4 @@
-"""What is measured, in which order: each stage starts a system, loads it from a process apart, and stops it."""
+"""The stages of a run; each starts a system, puts load on it from another process, and stops it."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -44,10 +44,10 @@ USUAL_CONCURRENCY = 64
 
 
 class Bench:
-    """One run: measures stage by stage, says so, and keeps what it finds."""
+    """One run: measures stage by stage, reports its progress and collects the findings."""
 
     def __init__(self, sizes: Sizes, cache: Path, folder: Path, say: Callable[[str], None]) -> None:
-        """`cache` keeps the peers' environment, `folder` the models of this run."""
+        """Keep the peers' environment in `cache`, and this run's models in `folder`."""
         self.findings = Findings()
         self._sizes = sizes
         self._pace = Pace(sizes.warm_seconds, sizes.seconds)
@@ -68,7 +68,7 @@ class Bench:
         }
 
     def floors(self) -> None:
-        """What no server can fall below, but for the echo."""
+        """Measure the floors, except the echo."""
         seconds = self._sizes.floor_seconds
         with loading() as pool:
             self.findings.commit = pool.submit(floors.commit_alone, seconds).result()
@@ -81,7 +81,7 @@ class Bench:
         self._say("floors: measured")
 
     def ours(self) -> None:
-        """The server with both models, over all modes but that of many sessions."""
+        """Measure Statecast with both models, in all modes except many sessions."""
         models = write_models(self._models, plain_config(), usual_config())
         with serve(models, PLAIN) as server, loading() as pool:
             self._started(server)
@@ -96,14 +96,14 @@ class Bench:
             self._frames(pool, server, USUAL)
 
     def with_a_worker(self) -> None:
-        """The server with a process of its own that speaks gRPC, where that is most of the work."""
+        """Measure Statecast with one worker process, where gRPC is most of the work."""
         models = write_models(self._models, plain_config())
         with serve(models, PLAIN, workers=1) as server, loading() as pool:
             self._started(server)
             self._steps(pool, server, WORKERS)
 
     def many_sessions(self) -> None:
-        """A server of its own with a Redis full of sessions, and frames drawn from all of them."""
+        """Measure a separate server with many sessions in Redis, and frames drawn from all of them."""
         count, name = self._sizes.sessions, "many"
         models = write_models(self._models, plain_config())
         with serve(models, PLAIN) as server, loading() as pool:
@@ -129,12 +129,12 @@ class Bench:
             self.skip(name, str(error))
 
     def skip(self, name: str, why: str) -> None:
-        """Take note of what cannot be measured."""
+        """Record a measurement that is skipped, and the reason."""
         self.findings.skipped.append(f"{name}: {why}")
         self._say(f"{name} is SKIPPED: {why}")
 
     def _steps(self, pool: ProcessPoolExecutor, server: Serving, system: str) -> None:
-        """Steps of many sessions with the plain model, in every mode."""
+        """Measure steps with the plain model in every mode."""
         for concurrency in CONCURRENCIES:
             self._unary(pool, server, concurrency, PLAIN, system)
         client = Client(server.target, "client", max(CONCURRENCIES), PLAIN)
@@ -172,7 +172,7 @@ class Bench:
 
 @contextmanager
 def loading() -> Iterator[ProcessPoolExecutor]:
-    """A process of its own to make load in."""
+    """Run a separate process to make load in."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         yield pool
 

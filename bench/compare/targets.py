@@ -1,4 +1,4 @@
-"""What a run should find, and whether it did."""
+"""The targets of a run, and whether it reached them."""
 
 import statistics
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from .sizes import FRAME_SESSIONS
 
 @dataclass(frozen=True)
 class Target:
-    """A number and what it should be; None if it was not measured."""
+    """A measured number and its bound; `found` is None if it was not measured."""
 
     what: str
     found: float | None
@@ -20,14 +20,14 @@ class Target:
 
     @property
     def is_reached(self) -> bool | None:
-        """Whether it is what it should be; None if it was not measured."""
+        """Return whether the number keeps its bound; None if it was not measured."""
         if self.found is None:
             return None
         return self.found <= self.bound if self.is_upper else self.found >= self.bound
 
 
 def targets(findings: Findings) -> list[Target]:
-    """All targets, with what was found."""
+    """Return all targets, with the numbers found."""
     return [*_requests(findings), *_frames(findings), *_alone(findings)]
 
 

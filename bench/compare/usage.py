@@ -1,4 +1,4 @@
-"""What processes have used so far: CPU by the kernel's own clocks, bytes of files and of the loopback."""
+"""Usage of processes: CPU by the kernel's own clocks, bytes in files and on the loopback."""
 
 import time
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from pathlib import Path
 import psutil
 
 _CPU_CLOCK = 2
-"""The kernel's number for a process's clock of scheduled time, in nanoseconds and with threads that have ended."""
+"""The kernel's id of a process's CPU clock; it counts nanoseconds and includes threads that have ended."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What had been used at one moment.
+    """Usage up to one moment.
 
     Attributes:
         at: The moment, in seconds of time.perf_counter.
@@ -21,8 +21,8 @@ class Reading:
         redis_seconds: CPU of Redis.
         client_seconds: CPU of the process that makes the load.
         aof_bytes: Size of the append-only file.
-        loopback_bytes: What went over the loopback, headers and other programs included.
-        machine_seconds: CPU of everything on the machine, and what its host took away; read in the kernel's ticks.
+        loopback_bytes: Bytes over the loopback, including headers and other programs.
+        machine_seconds: CPU of everything on the machine and time stolen by its host, in the kernel's ticks.
     """
 
     at: float
@@ -36,12 +36,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Watched:
-    """The processes and files of one system; Redis, if there is one, is not part of the server even if its child.
+    """The processes and files of one system; Redis does not count as part of the server, even as its child process.
 
     Attributes:
         server: Process id of the server, which is watched with all its descendants.
-        redis: Process id of its Redis.
-        aof: Folder of the append-only file.
+        redis: Process id of its Redis; None if it has none.
+        aof: Folder of the append-only file; None if it has none.
     """
 
     server: int
@@ -49,7 +49,7 @@ class Watched:
     aof: Path | None = None
 
     def read(self) -> Reading:
-        """What has been used until now."""
+        """Read the usage up to now."""
         server = {pid: cpu_seconds(pid) for pid in process_tree(self.server) if pid != self.redis}
         redis = cpu_seconds(self.redis) if self.redis else 0.0
         aof = folder_bytes(self.aof) if self.aof else 0
@@ -57,25 +57,25 @@ class Watched:
         return Reading(time.perf_counter(), server, redis, time.process_time(), aof, _loopback_bytes(), busy)
 
     def memory_bytes(self) -> int:
-        """Resident memory of the server's processes."""
+        """Return the resident memory of the server's processes, in bytes."""
         pids = [pid for pid in process_tree(self.server) if pid != self.redis]
         return sum(int(psutil.Process(pid).memory_info().rss) for pid in pids)
 
 
 def server_seconds(before: Reading, after: Reading) -> float:
-    """CPU of the server between two readings, in seconds."""
+    """Return the server's CPU between two readings, in seconds."""
     return sum(seconds - before.server_seconds.get(pid, 0.0) for pid, seconds in after.server_seconds.items())
 
 
 def other_cores(before: Reading, after: Reading) -> float:
-    """How many cores something else was using between two readings."""
+    """Return the number of cores that other processes kept busy between two readings."""
     own = server_seconds(before, after) + after.redis_seconds - before.redis_seconds
     own += after.client_seconds - before.client_seconds
     return max(0.0, (after.machine_seconds - before.machine_seconds - own) / (after.at - before.at))
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU that a process has used with all its threads, in seconds; 0 if there is none of that id."""
+    """Return the CPU of a process with all its threads, in seconds; 0 if there is no such process."""
     try:
         return time.clock_gettime((~pid << 3) | _CPU_CLOCK)
     except OSError:
@@ -83,12 +83,12 @@ def cpu_seconds(pid: int) -> float:
 
 
 def process_tree(pid: int) -> list[int]:
-    """A process and its descendants."""
+    """Return the ids of a process and its descendants."""
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
 
 
 def folder_bytes(folder: Path) -> int:
-    """The size of all files in a folder."""
+    """Return the total size of the files in a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
 
 

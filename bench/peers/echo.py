@@ -1,4 +1,4 @@
-"""The least that any Python server does for a request: grpc.aio that gives its bytes back, alone or on a stream.
+"""The least work that a Python server does per request: grpc.aio that echoes bytes, in single calls or on a stream.
 
 python echo.py PORT
 """

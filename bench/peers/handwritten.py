@@ -1,8 +1,9 @@
-"""A forecasting service as one writes it first: read the state from Redis, one step of the LSTM, write it back, answer.
+"""A simple forecasting service, written by hand.
 
     python handwritten.py PORT REDIS_SOCKET
 
-A request is a session's number and a value, an answer the 24 x 9 outputs of a linear head, all float32 but the number.
+For each request it reads the state from Redis, runs one step of the LSTM, writes the state back and answers. A request
+is a session's number (int64) and a value (float32). An answer is the 24 x 9 outputs of a linear head (float32).
 """
 
 import asyncio
@@ -22,7 +23,7 @@ REQUEST = struct.Struct("<qf")
 
 
 class Forecasts:
-    """The model, and the sessions that Redis keeps."""
+    """The model, and the sessions kept in Redis."""
 
     def __init__(self, socket: str) -> None:
         torch.set_num_threads(1)

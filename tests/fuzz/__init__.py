@@ -1,1 +1,1 @@
-"""Fuzzes a server with messages, bytes, streams and connections that no well-behaved client sends."""
+"""A fuzzer that sends a server messages, bytes, streams and connections that no well-behaved client sends."""

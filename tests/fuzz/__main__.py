@@ -1,4 +1,4 @@
-"""Fuzzes a server and reports the findings: python -m fuzz."""
+"""Fuzz a server and report the findings: python -m fuzz."""
 
 import asyncio
 import sys
@@ -38,7 +38,7 @@ def main(examples: int, seed: int, only: Sequence[str]) -> None:
 
 
 def _crowds() -> Iterator[tuple[str, list[str]]]:
-    """Open very many streams, first refused and then accepted, and one with very many requests."""
+    """Open very many streams, refused and then accepted, and one stream with very many requests."""
     for limit in (LIMIT, STREAMS):
         with own_place("--max-streams", str(limit)) as place:
             bystanders = Bystanders(place.stub, "crowds")

@@ -1,4 +1,4 @@
-"""Checks of answers: no errors without a type or a message, unknown fields or impossible forecasts."""
+"""Checks of answers: errors have a type and a message, violations name existing fields, forecasts are possible."""
 
 import re
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ ALLOWED = frozenset({
 LEAKS = re.compile(
     r"Traceback|0x[0-9a-f]{4}|object at|<class|<function|site-packages|\.py\b|np\.|numpy|array\(|\b[A-Z]\w+Error\b"
 )
-"""Signs that an error exposes the server's internals."""
+"""Pattern of errors that expose the server's internals."""
 LONGEST_MESSAGE = 4096
 WHOLE_REQUEST = "request"
-"""Field named by the violation if the request cannot be decoded."""
+"""Field that the violation names if the request cannot be decoded."""
 _STEP = re.compile(r"(\w+)(?:\[(\d+)\])?")
 _QUOTED = re.compile(r"'[^']*'")
 _KEY = re.compile(r"\[(?:'.*'|\".*\")\]\Z")
@@ -32,11 +32,11 @@ _KEY = re.compile(r"\[(?:'.*'|\".*\")\]\Z")
 Levels = dict[tuple[str, ...], set[tuple[float, ...]]]
 """Quantile levels of models, by their targets."""
 Pairs = dict[bytes, tuple[list[Any], Any]]
-"""Results, each with the requests that it may answer."""
+"""Results by key, each with the requests that it may answer."""
 
 
 def wrong_with(rpc: Rpc, frames: tuple[bytes, ...], answer: Answer, levels: Levels) -> Iterator[str]:
-    """Yield everything that is wrong with the end of a call."""
+    """Yield every error in the end of a call."""
     requests = [rpc.parse(frame) for frame in frames]
     if answer.hangs or answer.code.name not in ALLOWED:
         yield f"ended with {answer.code.name}: {answer.message[:300]}"
@@ -67,14 +67,14 @@ def _wrong_with_failure(answer: Answer, requests: list[Message | None]) -> Itera
 
 
 def wrong_with_status(status: status_pb2.Status, request: Message | None) -> Iterator[str]:
-    """Yield what is wrong with an error; the request is None if it could not be decoded."""
+    """Yield the faults of an error status; the request is None if it could not be decoded."""
     name = code_pb2.Code.Name(status.code)
     if name not in ALLOWED - {"OK"}:
         yield f"{name}: {status.message[:300]}"
         return
     if not status.message or len(status.message) > LONGEST_MESSAGE:
         yield f"{name} with a message of {len(status.message)} characters"
-    # Quoted text is the caller's own: a session's name may look like a leak.
+    # Quoted text comes from the caller, and a session's name may look like a leak.
     if leak := LEAKS.search(_QUOTED.sub("''", status.message) if name == "NOT_FOUND" else status.message):
         yield f"{name} exposes {leak.group()!r}: {status.message[:300]}"
     info = _detail(status, error_details_pb2.ErrorInfo)
@@ -105,7 +105,7 @@ def _wrong_with_violations(bad: Any, request: Message | None) -> Iterator[str]:
 
 
 def has_path(message: Message, path: str) -> bool:
-    """Return True if a path such as `observations.values[3]` or `open.categories['x']` exists in this message."""
+    """Return whether a path such as `observations.values[3]` or `open.categories['x']` exists in this message."""
     if key := _KEY.search(path):
         path = path[: key.start()]
         # A key may be shortened, but there must be keys.
@@ -139,7 +139,7 @@ def _detail(status: status_pb2.Status, kind: type[Message]) -> Any:
 
 
 def _wrong_with_frames(rpc: Rpc, requests: list[Message | None], answer: Answer, levels: Levels) -> Iterator[str]:
-    """Check that every request has one result, or at most one on a stream that was refused half-way."""
+    """Check that every request has one result, or at most one if its stream was refused half-way."""
     asked: list[Any] = []
     for frame in requests:
         if frame is None:
@@ -153,13 +153,13 @@ def _wrong_with_frames(rpc: Rpc, requests: list[Message | None], answer: Answer,
     else:
         pairs = _pairs(asked, results)
     for candidates, result in pairs.values():
-        # Requests of one name are indistinguishable: the result must be right for one of them.
+        # Requests with the same ids are indistinguishable: the result must be right for one of them.
         found = [list(_wrong_with_result(request, result, levels)) for request in candidates]
         yield from min(found, key=len, default=["a result without a request"])
 
 
 def _key(*messages: Message) -> bytes:
-    """Return the part that thousands of equal requests and results share, so that they are checked once."""
+    """Return a key that is equal for equal messages, so that thousands of them are checked once."""
     return b"".join(len(data).to_bytes(4) + data for data in (each.SerializeToString() for each in messages))
 
 
@@ -185,7 +185,7 @@ def _wrong_with_result(request: Any, result: Any, levels: Levels) -> Iterator[st
 
 
 def wrong_with_response(request: Any, response: Any, levels: Levels) -> Iterator[str]:
-    """Yield what is wrong with a success."""
+    """Yield the errors in a successful response."""
     kind = response.DESCRIPTOR.name
     if kind == "ForecastResponse":
         yield from _wrong_with_forecast(request, response, levels)
@@ -237,7 +237,7 @@ def _depth(forecast: forecast_pb2.Forecast) -> int:
 
 
 def _wrong_with_what_it_tells(request: Any, response: Any) -> Iterator[str]:
-    """Yield what is wrong with `pit` and the gates."""
+    """Yield the errors in `pit` and the gates."""
     told = np.array(response.pit)
     if told.size != (0 if response.replayed else len(request.observations.values)):
         yield f"{told.size} pit for {len(request.observations.values)} values"

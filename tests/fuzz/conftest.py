@@ -9,7 +9,7 @@ from fuzz.place import Place, place
 
 @pytest.fixture(scope="package")
 def fuzzed(any_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A server for any input."""
+    """Run a server for any input."""
     models = write_rich_models(tmp_path_factory.mktemp("rich-models"))
     with place(any_redis.url, models, "--namespace", "fuzzed") as found:
         yield found

@@ -1,4 +1,4 @@
-"""Opens very many streams at once, on one connection and without a thread for each."""
+"""Very many streams at once, on one connection and without a thread for each."""
 
 import asyncio
 import time
@@ -16,13 +16,13 @@ from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 
 STREAM_BYTES = 160 * 1024
-"""Most memory that a stream may cost the server, accepted or refused."""
+"""Most memory that an accepted or refused stream may cost the server."""
 SPARE_BYTES = 64 * MIB
 LONGEST_UNARY_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0
 _STEP_SECONDS = 0.02
 WAVE = 500
-"""Streams opened at once: gRPC itself refuses thousands at a time."""
+"""Streams opened at once, because gRPC itself refuses thousands at a time."""
 HELLO = pb.ForecastStreamRequest(requests=[pb.ForecastRequest(session_id="crowd", request_id="hello")])
 """A frame of one request, which is answered although its session does not exist."""
 FULL, CUT_OFF = "RESOURCE_EXHAUSTED STREAMS_FULL", "cut off"
@@ -74,7 +74,7 @@ async def crowd(place: Place, count: int, limit: int, *, sending: bool) -> Crowd
         for call in calls:
             if call.done():
                 report.turned_away[await _named(call)] += 1
-        # A stream that sends may miss the reason, by this client's own timing; one that waits must get it.
+        # A client that sends may miss the reason because of its own timing; one that waits must get it.
         for _ in range(report.turned_away[CUT_OFF]):
             again = stub.ForecastStream(timeout=PATIENCE_SECONDS)
             await again.code()
@@ -127,7 +127,7 @@ async def _unary_calls(place: Place, report: Crowd) -> None:
 
 
 async def _let_go(calls: list[Any], report: Crowd) -> None:
-    """End half of the streams properly, and drop the other half."""
+    """End half of the streams properly, and cancel the other half."""
     for number, call in enumerate(calls):
         if number % 2:
             call.cancel()
@@ -141,7 +141,7 @@ async def _let_go(calls: list[Any], report: Crowd) -> None:
 
 
 async def _named(call: Any) -> str:
-    """Return how a stream was refused; a refusal during a write looks like this client's own failure."""
+    """Return the code and reason of a refused stream; a refusal during a write looks like this client's own failure."""
     if "SendMessageOperation" in (await call.debug_error_string() or ""):
         return CUT_OFF
     details = dict(await call.trailing_metadata() or ()).get("grpc-status-details-bin", b"")

@@ -1,4 +1,4 @@
-"""Sends an RPC every kind of input, and collects wrong answers."""
+"""Fuzzing of one RPC with every kind of input; collects wrong answers."""
 
 import random
 import time
@@ -18,7 +18,7 @@ MOST_GROWTH = 160 * MIB
 """Most additional memory that the server may use for any input."""
 SHOWN_BYTES = 300
 MOST_HANGING = 3
-"""Calls without an answer after which no more are made, since each takes long."""
+"""Number of unanswered calls after which the fuzzer stops, because each takes long."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def shown(example: Example) -> str:
 
 
 def examples(rpc: Rpc) -> st.SearchStrategy[Example]:
-    """Generate structured messages, mutated ones and random bytes, the most of the first kind."""
+    """Generate structured messages, mutated messages and random bytes, mostly of the first kind."""
     kinds = {"structured": structured(rpc), "mutated": mutated(rpc), "random": random_bytes()}
-    # Not one_of(), which would not draw a branch as often as it is listed.
+    # one_of() would not draw a branch as often as it is listed.
     named = st.sampled_from(["structured"] * 3 + ["mutated"] * 2 + ["random"])
     return named.flatmap(
         lambda kind: (st.lists(kinds[kind], max_size=3) if rpc.streams else st.tuples(kinds[kind])).map(

@@ -1,4 +1,4 @@
-"""Generates requests from the descriptors alone: any field may be absent, valid or invalid."""
+"""Requests generated from the descriptors alone; any field may be absent, valid or invalid."""
 
 from functools import cache
 from typing import Any
@@ -25,12 +25,12 @@ RARE_FIELDS = frozenset({
 
 @cache
 def structured(rpc: Rpc) -> st.SearchStrategy[bytes]:
-    """Generate encoded requests of an RPC: sensible ones, ones with one odd field, and entirely odd ones."""
+    """Generate encoded requests of an RPC: sensible, with one odd field, or entirely odd."""
     return contents(rpc.request.DESCRIPTOR).map(lambda content: bytes_of(rpc.request(**content)))
 
 
 def bytes_of(message: Message) -> bytes:
-    """Encode the message; a text that marks a lone surrogate becomes one, with as many bytes."""
+    """Encode the message, and replace the mark of a lone surrogate by a surrogate of as many bytes."""
     return message.SerializeToString().replace(LONE.encode(), _SURROGATE)
 
 
@@ -56,7 +56,7 @@ def contents(descriptor: Descriptor) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def _presence(name: str) -> int:
-    """Return in how many of ten messages a field is present."""
+    """Return the number of messages, out of ten, that have a field."""
     return 9 if name in USUAL_FIELDS else 1 if name in RARE_FIELDS else 5
 
 
@@ -102,12 +102,12 @@ def _any_map(entry: Descriptor) -> Values:
 
 
 def _many_times(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Repeat a message many times; a long one only twice, since valid work takes time."""
+    """Repeat a message many times, or twice if it is long, because valid work takes time."""
     return [content] * (64 if len(repr(content)) < SHORT else 2)
 
 
 def _repeated(field: FieldDescriptor, one: Values) -> Values:
-    """Generate short lists of anything, and long lists of one value, which cost the generator nothing."""
+    """Generate short lists of any values, and long lists of one value, which are cheap to generate."""
     if not field.is_repeated:
         return one
     long = st.builds(lambda length, value: [value] * length, st.sampled_from(LENGTHS), one)

@@ -1,4 +1,4 @@
-"""Generates mutated messages and random bytes."""
+"""Mutated messages and random bytes."""
 
 from collections.abc import Callable
 from functools import cache
@@ -9,7 +9,7 @@ from fuzz.messages import structured
 from fuzz.rpcs import RPCS, Rpc
 
 Mutation = Callable[[bytes, int, int], bytes]
-"""Takes data, a position and a number, and returns mutated data."""
+"""A function that takes data, a position and a number, and returns mutated data."""
 
 _LENGTH_DELIMITED = 2
 
@@ -51,7 +51,7 @@ def change_wire_type(data: bytes, at: int, number: int) -> bytes:
 
 
 def nest(data: bytes, at: int, number: int) -> bytes:
-    """Nest the message in itself, as its own first fields, up to a few hundred levels deep."""
+    """Nest the message in itself, up to a few hundred levels deep, in one of its first fields."""
     field = at % 8 + 1
     for _ in range(number % 400):
         data = bytes([field << 3 | _LENGTH_DELIMITED]) + varint(len(data)) + data
@@ -61,7 +61,7 @@ def nest(data: bytes, at: int, number: int) -> bytes:
 
 
 def group(data: bytes, at: int, number: int) -> bytes:
-    """Add nested groups, which this syntax does not have, closed or not."""
+    """Add nested groups, closed or not; this syntax has no groups."""
     depth, field = number % 300, at % 16
     closed = depth if number % 2 else depth // 2
     return data + bytes([field << 3 & 0x78 | 3]) * depth + bytes([field << 3 & 0x78 | 4]) * closed

@@ -25,7 +25,7 @@ from statecast.v1.model_service_pb2_grpc import ModelServiceStub
 
 MIB = 2**20
 TROUBLE = re.compile(r"^(Traceback|.* (ERROR|CRITICAL) |Exception |Fatal |\w[\w.]*(Error|Exception): ).*", re.MULTILINE)
-"""Signs in the log that the server itself has failed."""
+"""Pattern of log lines that show a failure of the server itself."""
 SECONDS = 20.0
 START = 1_700_006_400
 
@@ -44,7 +44,7 @@ class Place:
         return ForecastServiceStub(self.channel)
 
     def levels(self) -> Levels:
-        """Quantile levels of all models, by their targets."""
+        """Return the quantile levels of all models, by their targets."""
         found: Levels = {}
         models: Any = ModelServiceStub(self.channel).ListModels(model_service_pb2.ListModelsRequest())
         for model in models.models:
@@ -52,11 +52,11 @@ class Place:
         return found
 
     def rss(self) -> int:
-        """Memory of the server now, in bytes."""
+        """Return the server's memory, in bytes."""
         return self._memory("VmRSS")
 
     def peak(self) -> int:
-        """Peak memory since `forget_peak`, in bytes."""
+        """Return the peak memory since `forget_peak`, in bytes."""
         return self._memory("VmHWM")
 
     def forget_peak(self) -> None:
@@ -69,11 +69,11 @@ class Place:
         return int(match.group(1)) * 1024
 
     def streams(self) -> int:
-        """Number of ForecastStream calls in flight."""
+        """Return the number of ForecastStream calls in flight."""
         return self._streams("started") - self._streams("handled")
 
     def streams_seen(self) -> int:
-        """Number of ForecastStream calls since the server's start."""
+        """Return the number of ForecastStream calls since the server's start."""
         return self._streams("started")
 
     def _streams(self, what: str) -> int:
@@ -84,7 +84,7 @@ class Place:
         return int(sum(map(float, re.findall(pattern, text, re.MULTILINE))))
 
     def trouble(self) -> list[str]:
-        """Report if the server has ended, and new failures in its log."""
+        """Return whether the server has ended, and new failures in its log, as text."""
         log = self.server.log
         logged = Counter(match.group()[:300] for match in TROUBLE.finditer(log, self._told))
         self._told = len(log)
@@ -94,7 +94,7 @@ class Place:
 
 @contextmanager
 def place(redis_url: str, models: Path, *options: str) -> Iterator[Place]:
-    """Run a server on this Redis; its clean end is part of the test."""
+    """Run a server on this Redis, and check that it ends cleanly."""
     server = ServerProcess("--redis-url", redis_url, "--models", str(models), "--grace-seconds", "1", *options)
     try:
         with grpc.insecure_channel(server.target) as channel:
@@ -125,10 +125,10 @@ class Bystanders:
         self._before = [self._forecast(request) for request in self._requests]
 
     def wrong(self) -> list[str]:
-        """Return the sessions that have changed, and a new session if it is wrong."""
+        """Return descriptions of sessions that have changed, and of errors in a new session."""
         found = []
         for request, before in zip(self._requests, self._before, strict=True):
-            # The request id is remembered: if nothing was lost, nothing is appended twice.
+            # The server knows the request id, so it appends nothing unless it lost the request.
             after = self._forecast(request)
             if (after.version, after.forecast) != (before.version, before.forecast) or not after.replayed:
                 found.append(f"{request.session_id} is at {after.version}, not at {before.version}")

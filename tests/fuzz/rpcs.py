@@ -1,4 +1,4 @@
-"""Finds every RPC of every service in the descriptors, so that none is forgotten."""
+"""Every RPC of every service, found in the descriptors so that none is forgotten."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 from statecast.v1 import forecast_service_pb2, model_service_pb2
 
 ANSWER_SECONDS = 10.0
-"""Time without an answer after which a call hangs."""
+"""Seconds without an answer after which a call counts as hanging."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Rpc:
     streams: bool
 
     def parse(self, frame: bytes) -> Message | None:
-        """Decode the request; None if it cannot be decoded."""
+        """Decode the request; return None if it cannot be decoded."""
         try:
             return self.request.FromString(frame)
         except DecodeError:
@@ -60,12 +60,12 @@ class Answer:
 
     @property
     def hangs(self) -> bool:
-        """True if the client gave up: a server that ends a late call adds details."""
+        """Return whether the client gave up; a server that ends a late call adds details."""
         return self.code is grpc.StatusCode.DEADLINE_EXCEEDED and self.details is None
 
 
 class Caller:
-    """Sends frames unchanged."""
+    """A caller that sends frames unchanged."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._methods: dict[str, Any] = {}
@@ -74,7 +74,7 @@ class Caller:
             self._methods[rpc.name] = kind(rpc.path, response_deserializer=rpc.response.FromString)
 
     def call(self, rpc: Rpc, frames: tuple[bytes, ...]) -> Answer:
-        """Send the frames, one unless the method takes a stream, and wait for the end."""
+        """Send the frames, only the first unless the method takes a stream, and wait for the end."""
         responses: list[Any] = []
         try:
             if rpc.streams:

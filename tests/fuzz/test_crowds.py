@@ -12,7 +12,7 @@ from fuzz.crowds import crowd, torrent
 from fuzz.place import MIB, Bystanders, Place
 
 LIMIT = 1000
-"""The default of max-streams."""
+"""The default of `max-streams`."""
 VANISHING = 200
 CLIENT = f"""
 import grpc, sys

@@ -26,7 +26,7 @@ def test_a_page_token_that_begins_with_zeros(fuzzed: Place, token: str) -> None:
 
 
 def test_a_bad_frame_right_behind_a_good_one_ends_the_stream(fuzzed: Place) -> None:
-    """A status must wait until the result that is being written is out."""
+    """A status must wait until the pending write of a result is finished."""
     good = pb.ForecastStreamRequest(requests=[pb.ForecastRequest(request_id=str(at)) for at in range(64)])
     bad = pb.ForecastStreamRequest(requests=[pb.ForecastRequest()] * 4097)
     caller = Caller(fuzzed.channel)

@@ -1,4 +1,4 @@
-"""Fuzzes every RPC with a few examples; `python -m fuzz` uses many."""
+"""Fuzz every RPC with a few examples; `python -m fuzz` uses many."""
 
 import pytest
 

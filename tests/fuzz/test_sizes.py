@@ -31,7 +31,7 @@ def narrow(any_redis: RedisProcess, models_folder: Path) -> Iterator[Place]:
 
 @pytest.fixture
 def channel(narrow: Place) -> Iterator[grpc.Channel]:
-    """A channel without a limit of its own; the server must be unaffected afterwards."""
+    """Open a channel without limits of the client; the server must be unaffected afterwards."""
     bystanders = Bystanders(narrow.stub, "sizes")
     with grpc.insecure_channel(narrow.server.target, SENDS_ANYTHING) as channel:
         yield channel
@@ -47,7 +47,7 @@ def forecast(channel: grpc.Channel, path: str = FORECAST) -> Any:
 def padded(nbytes: int) -> bytes:
     """Return a request of this many bytes, with an unknown field."""
     filling = nbytes - len(pb.ForecastRequest(session_id="x").SerializeToString()) - 6
-    # Field 100, a text, with its length always in four bytes.
+    # Field 100 is a text; its length always takes four bytes.
     length = bytes([filling & 0x7F | 0x80, filling >> 7 & 0x7F | 0x80, filling >> 14 & 0x7F | 0x80, filling >> 21])
     return pb.ForecastRequest(session_id="x").SerializeToString() + b"\xa2\x06" + length + bytes(filling)
 
@@ -95,7 +95,7 @@ def test_honest_messages_may_be_compressed(channel: grpc.Channel, session_id: st
 
 def test_a_message_that_is_not_what_its_compression_says(narrow: Place, channel: grpc.Channel) -> None:
     method = forecast(channel)
-    # The encoding is announced, but the bytes are uncompressed: the frame's flag decides.
+    # The metadata announce compression, but the frame's flag decides: its bytes are uncompressed.
     code, _ = failure(lambda: method(padded(1000), metadata=[("grpc-encoding", "gzip")], timeout=SECONDS))
     assert code is grpc.StatusCode.NOT_FOUND
 

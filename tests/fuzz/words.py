@@ -1,4 +1,4 @@
-"""Values at the edges of each field's range, and sensible ones that pass the first check."""
+"""Values at the edges of each field's range, and sensible values that pass the first check."""
 
 import math
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ Values = st.SearchStrategy[Any]
 
 SESSIONS = tuple(f"pool-{number}" for number in range(8))
 LONE = "\ue000"
-"""Marks a lone surrogate, which Python does not encode; `bytes_of` replaces it with one."""
+"""Mark of a lone surrogate, which Python cannot encode; `bytes_of` replaces the mark."""
 ID_LIMIT, REQUEST_ID_LIMIT = 256, 64
 NOON = 1_700_006_400  # a full hour in 2023
 HUGE_TEXT = 200_000
-# Positions and tags of a session that has taken ones, so that valid versions occur.
+# Versions of a session whose values are all 1, so that valid versions occur.
 VERSIONS = (START, *(chain(START, np.ones((steps, 1)), None) for steps in (1, 2, 3)))
 
 TEXTS: Sequence[str] = (

@@ -1,1 +1,1 @@
-"""Mutation tests: seeded bugs in the exactly-once code, each of which the tests must catch."""
+"""Mutation tests: bugs added to the exactly-once code, which the tests must catch."""

@@ -1,4 +1,4 @@
-"""Applies each bug to a copy of the sources, and reports the test that catches it: python -m mutants."""
+"""Apply each bug to a copy of the sources, and report the test that catches it: python -m mutants."""
 
 import shutil
 import sys
@@ -37,7 +37,7 @@ def main(names: Sequence[str], no_baseline: bool) -> None:
 
 
 def _try(patch: Path, clean: Path) -> str | None:
-    """Return the test that catches the bug, if any."""
+    """Return the test that catches the bug, or None."""
     started = time.perf_counter()
     with _copy_of(clean) as folder:
         if problem := apply(patch, folder):
@@ -51,7 +51,7 @@ def _try(patch: Path, clean: Path) -> str | None:
 
 
 def _disproved(clean: Path, catching: dict[str, set[str]]) -> set[str]:
-    """Return the mutants whose test also fails without a bug, and so proves nothing."""
+    """Return the mutants whose test also fails without a bug and so proves nothing."""
     disproved: set[str] = set()
     tests = dict(catching)
     with _copy_of(clean) as folder:
@@ -66,7 +66,7 @@ def _disproved(clean: Path, catching: dict[str, set[str]]) -> set[str]:
 
 @contextmanager
 def _copy_of(clean: Path) -> Iterator[Path]:
-    """Copy the sources, for a bug or a test to change."""
+    """Make a temporary copy of the sources."""
     folder = clean.with_name("mutant")
     shutil.copytree(clean, folder)
     try:

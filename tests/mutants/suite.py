@@ -1,4 +1,4 @@
-"""Runs the test suite on a copy of the sources, most likely folders first, until a test fails."""
+"""Run the test suite on a copy of the sources until a test fails, most likely folders first."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ from mutants.tree import run_python
 
 STORE = ("tests/service/store/test_redis_store.py", "tests/service/store/test_record.py")
 HISTORIES = "tests/service/engine/test_histories.py"
-"""Catches nearly everything, but slowly."""
+"""A test that catches nearly every bug, but slowly."""
 ENGINE = ("tests/service/engine", f"--ignore={HISTORIES}")
 EDGE = ("tests/service/edge",)
 RPC = ("tests/service/rpc",)
@@ -25,9 +25,9 @@ BESIDE_THE_POINT = (
     "tests/test_docs.py",
     "tests/test_packaging.py",
 )
-"""Tests that could catch such a bug only by accident."""
+"""Tests that would catch such a bug only by accident."""
 TIMEOUT_SECONDS = 60
-"""Limit of one test: a bug may make it wait forever."""
+"""Limit of one test, because a bug may make it wait forever."""
 STAGE_TIMEOUT_SECONDS = 1800
 PASSED, FAILED = 0, 1
 _FAILED = re.compile(r"^FAILED (.*?)(?: - .*)?$", re.MULTILINE)
@@ -35,7 +35,12 @@ _FAILED = re.compile(r"^FAILED (.*?)(?: - .*)?$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The test that failed, or None if none did; `problem` says why the tests could not run."""
+    """The result of a test run.
+
+    Attributes:
+        failed: The test that failed, or None.
+        problem: The reason why the tests could not run; empty if they ran.
+    """
 
     failed: str | None = None
     problem: str = ""
@@ -56,7 +61,7 @@ def stages(touched: Sequence[str]) -> list[list[str]]:
 
 
 def first_failure(folder: Path, touched: Sequence[str]) -> Verdict:
-    """Return the first test that fails twice in `folder`: a flaky one proves nothing."""
+    """Return the first test that fails twice in `folder`; a flaky test proves nothing."""
     passed_over: list[str] = []
     for stage in stages(touched):
         while (verdict := run(folder, [*stage, *(f"--deselect={test}" for test in passed_over)])).failed:
@@ -70,7 +75,7 @@ def first_failure(folder: Path, touched: Sequence[str]) -> Verdict:
 
 def run(folder: Path, arguments: Sequence[str]) -> Verdict:
     """Run some tests in `folder` until one fails."""
-    # A fixed seed, so that a bug found by chance is found again.
+    # The seed is fixed, so that a bug found by chance is found again.
     options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-seed=0", f"--timeout={TIMEOUT_SECONDS}"]
     try:
         done = run_python(folder, ["-m", "pytest", *options, *arguments], STAGE_TIMEOUT_SECONDS)

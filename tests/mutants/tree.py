@@ -1,4 +1,4 @@
-"""Copies the working tree, and applies patches that add a bug."""
+"""Copies of the working tree, and patches that add a bug."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ MODULES = ("statecast.v1", "statecast.model", "statecast.service", "statecast.cl
 
 
 def patches() -> list[Path]:
-    """Return every mutant's patch, in order."""
+    """Return the patches of all mutants, in order."""
     return sorted(HERE.glob("*.patch"))
 
 
@@ -61,7 +61,7 @@ def require_own_sources(folder: Path) -> None:
     """Check that imports in `folder` come from there.
 
     Raises:
-        RuntimeError: if any comes from elsewhere.
+        RuntimeError: If an import comes from elsewhere.
     """
     code = f"from importlib.util import find_spec\nfor name in {MODULES}: print(find_spec(name).origin)"
     found = run_python(folder, ["-c", code], timeout_seconds=60)

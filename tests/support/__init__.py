@@ -1,4 +1,4 @@
-"""What several suites need."""
+"""Helpers shared by several test suites."""
 
 import tempfile
 import time
@@ -18,6 +18,6 @@ def await_true(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def short_folder() -> Iterator[Path]:
-    """A folder whose path is short enough for a unix socket."""
+    """Create a temporary folder whose path is short enough for a unix socket."""
     with tempfile.TemporaryDirectory(prefix="sc-", dir="/tmp") as folder:
         yield Path(folder)

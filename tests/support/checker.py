@@ -1,4 +1,4 @@
-"""Whether the answers of a run tell one history of each session, in which everything acknowledged is, once."""
+"""Check that a run's answers agree on one history of each session, with every acknowledged value in it once."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from support.missing_positions import fill
 
 
 class Wrong(StrEnum):
-    """What can be wrong; every kind says something else about the service, but HOLE, which is the harness's."""
+    """Kinds of errors; each is an error of the service, except HOLE, which is a gap of the harness."""
 
     DISAGREE = "two answers disagree about a position"
     LOST = "an acknowledged value is not there"
@@ -36,7 +36,7 @@ class Wrong(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that must not be."""
+    """A violation found in a run."""
 
     session: str
     wrong: Wrong
@@ -48,17 +48,17 @@ class Finding:
 
 @dataclass
 class Verdict:
-    """What a run has shown."""
+    """The result of a run."""
 
     findings: list[Finding] = field(default_factory=list)
     contents: dict[str, list[int]] = field(default_factory=dict)
-    """Every session's values by position."""
+    """Each session's values by position."""
     outcomes: Counter[str] = field(default_factory=Counter)
-    """How many calls were acked, refused and unknown."""
+    """Numbers of calls that were acked, refused and unknown."""
 
 
 def judge(history: History) -> Verdict:
-    """Look at every session by itself, and at forks together with what they were made from."""
+    """Check every session, and each fork together with its source."""
     verdict = Verdict()
     for session, calls in history.sessions().items():
         verdict.outcomes.update(type(call.outcome).__name__.lower() for call in calls)
@@ -70,7 +70,7 @@ def judge(history: History) -> Verdict:
 
 
 def _prefix(calls: Sequence[Call], contents: dict[str, list[int]]) -> list[int]:
-    """What the session had when it was forked, if it was."""
+    """Return the values that a fork took from its source; empty if the session is not a fork."""
     for call in calls:
         if call.kind is Kind.FORK and call.acked and call.acked.version:
             return contents.get(call.source, [])[: call.acked.version.step]
@@ -107,7 +107,7 @@ class _SessionCheck:
         return Finding(self._session, wrong, detail)
 
     def _told(self) -> tuple[dict[int, int], list[Finding]]:
-        """Values by position, as the answers tell them."""
+        """Return the values by position that the answers show, and the disagreements among them."""
         content = dict(enumerate(self._prefix))
         found = []
         for call, acked, version in self._answers:
@@ -141,9 +141,9 @@ class _SessionCheck:
                 yield self._finding(wrong, str(call))
 
     def _wrong_with(self, call: Call) -> Wrong | None:
-        """What is wrong with the values of one call, if anything."""
+        """Return the error in the values of one call, if there is one."""
         present = [self._positions[value] for value in call.values if value in self._positions]
-        # Of a session that is gone nobody can tell any more what came of an earlier attempt.
+        # Once a session is gone, the outcome of earlier attempts can no longer be known.
         unknown = isinstance(call.outcome, Unknown) or _ends(call)
         if isinstance(call.outcome, Refused) and not unknown:
             return Wrong.REFUSED if present else None
@@ -155,12 +155,12 @@ class _SessionCheck:
             return Wrong.TORN
         if (acked := call.acked) and acked.version:
             behind = acked.version.step - (present[-1] + 1)
-            # A replay is answered from where the session stands by now.
+            # A replay gets the current state in answer, which may be further on.
             return Wrong.POSITION if behind < 0 or (behind and not acked.replayed) else None
         return None
 
     def _times(self) -> Iterator[Finding]:
-        """No answer before its time or behind it."""
+        """Check that no answer is older than earlier answers, or newer than the requests sent so far."""
         applied = sorted((self._positions[call.values[0]], call) for call in self._applied())
         latest_start, before = 0.0, None
         starts = [0.0] * (len(self.content) + 1)
@@ -186,7 +186,7 @@ class _SessionCheck:
         return (call for call in self._calls if call.values and call.values[0] in self._positions)
 
     def _lives(self) -> Iterator[Finding]:
-        """A session begins once, and ends once."""
+        """Check that a session begins once and ends once."""
         for call, acked, version in self._answers:
             begins = 0 if call.kind is Kind.FORK else len(call.values)
             if acked.opened and (version.step != begins or self._prefix):
@@ -200,14 +200,14 @@ class _SessionCheck:
 
 
 def _ends(call: Call) -> bool:
-    """Whether after this call the session is known to be gone."""
+    """Return whether the session is known to be gone after this call."""
     if isinstance(call.outcome, Refused):
         return call.outcome.code == "NOT_FOUND"
     return call.kind is Kind.CLOSE and isinstance(call.outcome, Acked)
 
 
 def tags_along(values: Sequence[float]) -> list[int]:
-    """The version tag before the first value, and after each."""
+    """Return the version tags before the first value and after each value."""
     versions = [START]
     for value in values:
         versions.append(chain(versions[-1], np.array([[value]], np.float64), None))

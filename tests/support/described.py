@@ -1,4 +1,4 @@
-"""Models that are described and not loaded, for code that looks at no tensor."""
+"""Models with a configuration but no weights, for code that uses no tensors."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +8,7 @@ from statecast.service.models.registry import Model
 
 
 def described(name: str = "m", **fields: Any) -> Model:
-    """A model of one target, or as the fields of its configuration say."""
+    """Return a model with one target, unless the given fields of the configuration say otherwise."""
     usual = {
         "targets": ("y",), "horizon": 6, "hidden_size": 8, "window": 24, "lags": (12,),
         "quantile_levels": (0.1, 0.5, 0.9),
@@ -17,12 +17,12 @@ def described(name: str = "m", **fields: Any) -> Model:
 
 
 def described_classes(*classes: str) -> Model:
-    """A model of classes."""
+    """Return a classifier with these classes."""
     return _model(ClassifierConfig(name="letters", version="1", hidden_size=8, classes=classes, horizon=3))
 
 
 def region(*values: str) -> tuple[Category, ...]:
-    """One category, `region`."""
+    """Return one category, `region`."""
     return (Category("region", values),)
 
 

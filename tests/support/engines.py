@@ -1,4 +1,4 @@
-"""Requests to an engine, and what it must answer."""
+"""Requests to an engine, and the expected answers."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,7 +33,7 @@ def one(engine: Engine, request: Request) -> Outcome:
 
 
 def standing(outcome: Outcome) -> Standing:
-    """Where the session stands, which has not been closed."""
+    """Return the standing of a session that has not been closed."""
     assert outcome.standing is not None
     return outcome.standing
 
@@ -49,7 +49,7 @@ def refused(result: Result, kind: type[ServiceError]) -> ServiceError:
 
 
 def expected(values: Sequence[float], name: str = "tiny") -> NDArray[np.float32]:
-    """What the model forecasts after `values`, without any service."""
+    """Return the model's own forecast after `values`, without a service."""
     forecaster = tiny_model(name)
     targets = len(forecaster.config.targets)
     rows = torch.tensor(np.array(values, np.float64).reshape(1, -1, targets))

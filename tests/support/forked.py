@@ -1,4 +1,4 @@
-"""Python modules run as `python -m` would, in processes that need not import torch first: one that has is forked."""
+"""Python modules run as by `python -m`, in processes forked from one that has already imported torch."""
 
 import atexit
 import multiprocessing
@@ -14,25 +14,25 @@ _CONTEXT.set_forkserver_preload(["__main__", "statecast.service.server", "statec
 
 
 class Forked:
-    """Such a process, with the methods of subprocess.Popen that are used here."""
+    """A forked process, with the methods of subprocess.Popen that the tests use."""
 
     def __init__(self, module: str, arguments: Sequence[str], log: str, environment: Mapping[str, str]) -> None:
-        """Start it; what it writes to stderr is appended to the file `log`."""
+        """Start the process; its stderr is appended to the file `log`."""
         self._process = _CONTEXT.Process(target=_run, args=(module, list(arguments), log, dict(environment)))
         self._process.start()
-        atexit.register(self.kill)  # Python would wait for what a failed test has left
+        atexit.register(self.kill)  # otherwise Python waits for processes that a failed test has left
         assert self._process.pid is not None
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
-        """Its exit status, if it has ended: the negative number of the signal that killed it, if one did."""
+        """Return the exit status if the process has ended; negative: the number of the signal that killed it."""
         return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit status, once it has ended.
+        """Wait until the process has ended, and return its exit status.
 
         Raises:
-            TimeoutExpired: if it takes longer than `timeout` seconds.
+            TimeoutExpired: If it takes longer than `timeout` seconds.
         """
         self._process.join(timeout)
         if (code := self.poll()) is None:
@@ -40,16 +40,16 @@ class Forked:
         return code
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal, unless it has ended."""
+        """Send the process a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it."""
+        """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""A model whose state is a hash of everything that it took and whose forecast tells it: nothing can go unseen."""
+"""A model whose state is a hash of all its values, and whose forecast reveals that state, so no error stays hidden."""
 
 import hashlib
 import struct
@@ -15,7 +15,7 @@ from torch import Tensor
 from statecast.model import Future, Gates, ModelConfig, ObservationError, Part, State, StateLayout
 
 HORIZON = 32
-"""As many of the last observations a forecast tells."""
+"""Number of the last observations that a forecast contains."""
 LARGEST_VALUE = 2**24 - 1
 """Whole numbers up to here are exact in float32."""
 LEVELS = (0.1, 0.5, 0.9)
@@ -24,22 +24,22 @@ _START = 0
 
 
 class Told(NamedTuple):
-    """What a forecast of this model tells of its session."""
+    """The state of a session, as a forecast of this model reveals it."""
 
     step: int
     hash: int
     last: tuple[int, ...]
-    """The last observations, newest first; all of them if there are not more than `HORIZON`."""
+    """The last observations, newest first, at most `HORIZON` of them."""
 
 
 def link(before: int, value: float) -> int:
-    """The hash after one more value."""
+    """Return the hash after one more value."""
     content = struct.pack("<Qd", before, value)
     return int.from_bytes(hashlib.blake2b(content, digest_size=8, person=b"chain-model").digest(), "little")
 
 
 def hashes_along(values: Iterable[float]) -> list[int]:
-    """The hash before the first value, and after each."""
+    """Return the hashes before the first value and after each value."""
     hashes = [_START]
     for value in values:
         hashes.append(link(hashes[-1], value))
@@ -47,24 +47,24 @@ def hashes_along(values: Iterable[float]) -> list[int]:
 
 
 def chain_after(values: Iterable[float]) -> int:
-    """The hash of a session that has taken these values."""
+    """Return the hash of a session that has taken these values."""
     return hashes_along(values)[-1]
 
 
 def told_after(values: Iterable[int]) -> Told:
-    """What a session that has taken these values must tell."""
+    """Return the state that a session must reveal after these values."""
     taken = tuple(values)
     return Told(len(taken), chain_after(taken), taken[: -HORIZON - 1 : -1])
 
 
 def read(values: NDArray[np.float32]) -> Told:
-    """What a forecast of the whole horizon tells.
+    """Return the state that a forecast of the whole horizon reveals.
 
     Args:
         values: float32 [horizon, levels, targets].
 
     Raises:
-        ValueError: if this cannot be what the model has said.
+        ValueError: If the model cannot have made this forecast.
     """
     if values.shape != (HORIZON, len(LEVELS), 1):
         raise ValueError(f"not a whole forecast of the chain model, but one of shape {values.shape}")
@@ -85,7 +85,7 @@ def _join(pieces: NDArray[np.float32]) -> int:
 
 @dataclass(frozen=True)
 class ChainContext:
-    """N sessions as they stood at some step: hashes and steps int64 [N], last values oldest first float64 [N, H]."""
+    """N sessions at some step: hashes and steps int64 [N], last values float64 [N, H], oldest first."""
 
     hashes: Tensor
     steps: Tensor
@@ -94,7 +94,7 @@ class ChainContext:
 
 @dataclass(frozen=True)
 class ChainTrace:
-    """What came of advancing B sessions by up to T values each."""
+    """The result of advancing B sessions by up to T values each."""
 
     state: State
     lengths: Tensor
@@ -104,26 +104,26 @@ class ChainTrace:
     _history: Tensor
 
     def context(self, rows: Tensor, steps: Tensor) -> ChainContext:
-        """Go back to how sessions stood after some of their new observations."""
+        """Return the sessions as they were after some of their new observations."""
         if bool(((steps < 0) | (steps > self.lengths[rows])).any()):
             raise ObservationError("steps: beyond the observations of this trace")
         windows = self._history.unfold(1, HORIZON, 1)
         return ChainContext(self._hashes[rows, steps], self._steps[rows] + steps, windows[rows, steps])
 
     def gates(self, row: int, step: int) -> Gates:
-        """It has none."""
+        """Raise ObservationError: this model has no gates."""
         raise ObservationError("a chain has no gates")
 
 
 class ChainModel:
-    """Takes whole numbers of at most LARGEST_VALUE; see `statecast.model.StreamingModel`."""
+    """A model that takes whole numbers up to LARGEST_VALUE; see `statecast.model.StreamingModel`."""
 
     def __init__(self) -> None:
         self.config = ModelConfig(
             name="chain", version="1", horizon=HORIZON, quantile_levels=LEVELS, window=HORIZON, lags=(1,)
         )
         self.device = torch.device("cpu")
-        # The layout begins a part of this name with NaN: nothing seen yet.
+        # The layout fills a part named "window" with NaN at first: no values seen yet.
         window = Part("window", (HORIZON,), "float64")
         self.layout = StateLayout((Part("hash", (), "int64"), Part("step", (), "int64"), window))
 

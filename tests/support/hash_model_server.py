@@ -1,7 +1,7 @@
-"""`statecast serve` with the chain model and a tiny LSTM: python -m support.hash_model_server, with the same options.
+"""`statecast serve` with the chain model and a tiny LSTM: python -m support.hash_model_server, same options.
 
-If the variable TORTURE_HOLD names a file, the next batch of the chain model after that file appears is held between
-load and commit: the file gets the suffix `.held`, and the batch goes on once that is gone.
+The variable TORTURE_HOLD may name a file. Once that file appears, the next batch of the chain model stops between load
+and commit and adds the suffix `.held` to the file's name. The batch goes on when that file is gone.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ LONGEST_HOLD_SECONDS = 60.0
 
 
 class HeldChainModel(ChainModel):
-    """A chain model whose batches can be held up by a file."""
+    """A chain model whose batches stop while a file exists."""
 
     def __init__(self, hold: Path) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class HeldChainModel(ChainModel):
 
 
 def load_models(folder: Path | None, default: str, device: torch.device, *, require_all: bool) -> Registry:
-    """The chain model, which is the default one, and the tiny LSTM."""
+    """Return a registry of the chain model, which is the default, and the tiny LSTM."""
     hold = os.environ.get(HOLD_VARIABLE)
     chain = HeldChainModel(Path(hold)) if hold else ChainModel()
     return Registry([Model(chain), Model(tiny_model())], "chain")

@@ -1,4 +1,4 @@
-"""What was asked and what was answered: every call of a run, with the time that it took."""
+"""The calls of a run: requests, answers and times."""
 
 import threading
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from support.hash_model import Told
 
 
 class Kind(StrEnum):
-    """What a call wants."""
+    """Kinds of calls."""
 
     OBSERVE = "observe"
     STEP = "step"
@@ -25,12 +25,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Acked:
-    """The server's word: where the session stands, and what its forecast says.
+    """A success: the session's version, and its forecast.
 
     Attributes:
-        version: None of a close, which tells none.
-        told: What the chain model's forecast tells.
-        forecast: Another model's forecast as it is, [horizon, levels, targets].
+        version: The session's version; None after a close, which returns none.
+        told: The state that the chain model's forecast reveals.
+        forecast: The unchanged forecast of another model, [horizon, levels, targets].
     """
 
     version: Version | None
@@ -42,7 +42,7 @@ class Acked:
 
 @dataclass(frozen=True)
 class Refused:
-    """The server's word that nothing of the call was carried out."""
+    """A refusal: the server did not carry out any part of the call."""
 
     code: str
     reason: str = ""
@@ -51,7 +51,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Unknown:
-    """Nobody answered: the call was carried out once or not at all, at any time since it began."""
+    """No answer: the call was carried out once or not at all, at any time since it began."""
 
     error: str = ""
 
@@ -61,14 +61,14 @@ Outcome: TypeAlias = Acked | Refused | Unknown
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One request with all its attempts, and what came of it.
+    """One request with all its attempts, and its outcome.
 
     Attributes:
-        session: One life of a session: one of the same name that is opened again later is called otherwise here.
-        values: What it appends; no two calls of a run append the same value.
-        started: When the first attempt was made, monotonic.
-        ended: When the outcome was known.
-        source: What a fork copies, another `session`.
+        session: Name of one life of a session; a session that is opened again later gets another name here.
+        values: The values that it appends; no two calls of a run append the same value.
+        started: Monotonic time of the first attempt.
+        ended: Monotonic time when the outcome was known.
+        source: The `session` that a fork copies.
     """
 
     caller: str
@@ -83,7 +83,7 @@ class Call:
 
     @property
     def acked(self) -> Acked | None:
-        """The answer, if it was one."""
+        """Return the outcome if the call succeeded, else None."""
         return self.outcome if isinstance(self.outcome, Acked) else None
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ class Call:
 
 
 class History:
-    """Calls in the order in which they ended; threads may add to it."""
+    """Calls in the order in which they ended; several threads may add calls."""
 
     def __init__(self, calls: Iterable[Call] = ()) -> None:
         self._calls = list(calls)
@@ -103,12 +103,12 @@ class History:
 
     @property
     def calls(self) -> list[Call]:
-        """All calls up to now."""
+        """Return all calls up to now."""
         with self._lock:
             return list(self._calls)
 
     def sessions(self) -> dict[str, list[Call]]:
-        """The calls of each session; a source of a fork comes before what was forked from it."""
+        """Return the calls of each session; the source of a fork comes before the fork."""
         found: dict[str, list[Call]] = {}
         for call in self.calls:
             found.setdefault(call.session, []).append(call)

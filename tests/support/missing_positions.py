@@ -1,4 +1,4 @@
-"""Positions that no forecast told: what receipts say of them, and what the version tags leave possible."""
+"""Values at positions that no forecast shows, found from receipts and version tags."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,17 +8,17 @@ from statecast.service.version import Version, chain
 from support.history import Call
 
 DEEPEST = 4
-"""As many requests whose place is not known may follow each other."""
+"""Most requests of unknown place that may follow each other."""
 
 
 def fill(told: Mapping[int, int], steps: int, tags: Mapping[int, int], calls: Sequence[Call]) -> list[int] | None:
-    """All values up to `steps`, or None if some cannot be known.
+    """Return all values up to `steps`, or None if some cannot be known.
 
     Args:
-        told: Values by position, as far as forecasts tell them.
-        steps: How many there are.
-        tags: Version tags by step, as far as they are known.
-        calls: Everything that was sent to the session.
+        told: Values by position that forecasts show.
+        steps: Number of values.
+        tags: Known version tags by step.
+        calls: All calls to the session.
     """
     content = dict(told)
     for call in calls:
@@ -45,18 +45,18 @@ def fill(told: Mapping[int, int], steps: int, tags: Mapping[int, int], calls: Se
 
 
 class _Known:
-    """What is known of a session, as far as it helps with what is not."""
+    """The known values and tags of a session, from which the unknown ones follow."""
 
     def __init__(self, content: Mapping[int, int], steps: int, tags: Mapping[int, int]) -> None:
         self._content, self._steps, self._tags = content, steps, tags
 
     def leaves_room(self, step: int, values: Sequence[int]) -> bool:
-        """Whether `values` may come after `step`."""
+        """Return whether `values` may come after `step`."""
         free = all(self._content.get(at, value) == value for at, value in enumerate(values, step))
         return free and step + len(values) <= self._steps
 
     def follow(self, version: Version) -> tuple[list[int], Version]:
-        """What comes after `version`, up to the next step whose tag is known or the next hole."""
+        """Return the values after `version` up to the next known tag or the next hole, and the version there."""
         values = []
         while version.step not in self._tags and version.step in self._content:
             values.append(self._content[version.step])
@@ -64,13 +64,13 @@ class _Known:
         return values, version
 
     def proves(self, version: Version) -> bool | None:
-        """Whether a session that stands there has its tag; None if that is not known."""
+        """Return whether a session at this version has the known tag; None if no tag is known there."""
         tag = self._tags.get(version.step)
         return None if tag is None else tag == version.tag
 
 
 def _loose(content: Mapping[int, int], calls: Sequence[Call]) -> list[tuple[int, ...]]:
-    """What was sent and may be anywhere."""
+    """Return the values of the calls whose position is unknown."""
     placed = set(content.values())
     return [call.values for call in calls if call.values and not placed.issuperset(call.values)]
 
@@ -78,7 +78,7 @@ def _loose(content: Mapping[int, int], calls: Sequence[Call]) -> list[tuple[int,
 def _paths(
     version: Version, known: _Known, loose: Sequence[tuple[int, ...]], deep: int = DEEPEST
 ) -> Iterator[list[int]]:
-    """Requests, one after the other, that lead from `version` to a step whose tag is known and right."""
+    """Yield sequences of values that lead from `version` to a step whose known tag matches."""
     if not deep:
         return
     for values in loose:

@@ -15,7 +15,7 @@ SYMBOLS = ("a", "b", "c", "d")
 
 
 def tiny_model(name: str = "tiny", version: str = "1", seed: int = 0) -> Forecaster:
-    """A model of one of the names in TARGETS; "hourly" declares a frequency."""
+    """Return a model of one of the names in TARGETS; "hourly" declares a frequency."""
     config = ModelConfig(
         name=name,
         version=version,
@@ -33,18 +33,18 @@ def tiny_model(name: str = "tiny", version: str = "1", seed: int = 0) -> Forecas
 
 
 def as_if_trained(config: ModelConfig) -> Forecaster:
-    """A model whose every weight counts, drawn from seed 0."""
+    """Return a model whose weights all have an effect, drawn with seed 0."""
     torch.manual_seed(0)
     model = Forecaster(config)
     with torch.no_grad():
-        # A new one trusts nothing but its naive forecasters, and so would not notice a covariate.
+        # A new model uses only its candidates, so covariates would not change its forecasts.
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     return model.eval()
 
 
 def shop_model(name: str = "shop", frequency: str = "h") -> Forecaster:
-    """A model with everything: two targets, covariates, categories, the calendar, and intervals that adapt."""
+    """Return a model with everything: two targets, covariates, categories, the calendar, and intervals that adapt."""
     config = ModelConfig(
         name=name,
         version="1",
@@ -67,21 +67,21 @@ def shop_model(name: str = "shop", frequency: str = "h") -> Forecaster:
 
 
 def symbol_model() -> Classifier:
-    """A model of the symbols in SYMBOLS."""
+    """Return a classifier of the symbols in SYMBOLS."""
     config = ClassifierConfig(name="letters", version="1", hidden_size=8, classes=SYMBOLS, horizon=3)
     torch.manual_seed(0)
     return Classifier(config).eval()
 
 
 def write_models(folder: Path) -> Path:
-    """A models folder with every model of TARGETS in it."""
+    """Write a models folder with every model of TARGETS, and return it."""
     for name in TARGETS:
         save_model(tiny_model(name), folder / name / "1")
     return folder
 
 
 def write_rich_models(folder: Path) -> Path:
-    """The same with the models that take more than values, or give something else than quantiles."""
+    """Write a models folder that also has the shop model and the classifier, and return it."""
     for model in (shop_model(), symbol_model()):
         save_model(model, folder / model.config.name / "1")
     return write_models(folder)

@@ -1,4 +1,4 @@
-"""Small panels of series whose answers are known."""
+"""Small panels of series with known results."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,10 @@ Values = NDArray[np.floating] | NDArray[np.integer]
 
 
 def panel_of(*values: Values, frequency: str = "", covariates: tuple[str, ...] = ()) -> Panel:
-    """One series for each array, [time] or [time, 1 + covariates]; all begin on 2024-01-01."""
+    """Return a panel with one series for each array, [time] or [time, 1 + covariates].
+
+    With a frequency, all series begin on 2024-01-01.
+    """
     start = START_NS if frequency else None
     series = tuple(
         Series(f"s{index}", start, each.reshape(len(each), -1).astype(np.float64)) for index, each in enumerate(values)
@@ -20,7 +23,7 @@ def panel_of(*values: Values, frequency: str = "", covariates: tuple[str, ...] =
 
 
 def waves(rows: int, *, period: int = 12, noise: float = 0.3, series: int = 3, seed: int = 0) -> list[Values]:
-    """Sines with noise, each at another height and phase."""
+    """Return noisy sines, each with its own level and phase."""
     rng = np.random.default_rng(seed)
     return [
         10 * (each + 1) + 3 * np.sin(2 * np.pi * np.arange(rows) / period + each) + noise * rng.normal(size=rows)

@@ -1,4 +1,4 @@
-"""What processes of a pool are asked to do; they import it by name."""
+"""Functions for the processes of a pool, which import them by name."""
 
 from typing import Any
 

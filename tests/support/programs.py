@@ -1,4 +1,4 @@
-"""Programs of other languages, which a machine may lack."""
+"""Programs of other languages, which may be missing on a machine."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ def needs(*things: str | Path) -> pytest.MarkDecorator:
 
 
 def run(*command: str | Path, folder: Path, **environment: str) -> None:
-    """Run a command that must succeed without a word of complaint."""
+    """Run a command that must succeed without warnings."""
     environment = {**os.environ, **environment}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

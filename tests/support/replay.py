@@ -1,4 +1,4 @@
-"""Whether the forecasts of a run are those of the model itself, after the values that each session had."""
+"""Check that a run's forecasts equal the model's own, after the values that each session had."""
 
 from collections.abc import Iterator
 
@@ -13,14 +13,14 @@ TOLERANCE = 1e-5
 
 
 def judge_forecasts(history: History, verdict: Verdict, model: StreamingModel) -> Iterator[Finding]:
-    """Compare every forecast that was kept as it is with one that was made here."""
+    """Compare every recorded forecast with one that the model makes here."""
     answers: dict[str, list[tuple[Call, Acked]]] = {}
     for call in history.calls:
         if (acked := call.acked) and acked.forecast is not None and acked.version:
             answers.setdefault(call.session, []).append((call, acked))
     for session, each in answers.items():
         content = verdict.contents[session]
-        # Where a session's history itself is wrong, that has been said already.
+        # An incomplete history has been reported already.
         if all(acked.version and acked.version.step <= len(content) for _, acked in each):
             yield from _compare(session, content, each, model)
 

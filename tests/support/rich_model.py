@@ -1,4 +1,4 @@
-"""What a session of the shop model is told, as requests, and what the model itself makes of it."""
+"""Requests to a session of the shop model, and the model's own results for them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ TARGETS = 2
 
 @dataclass(frozen=True)
 class History:
-    """Consecutive rows [time, targets and covariates] from a time on."""
+    """Consecutive rows, [time, targets and covariates], from `begin` on."""
 
     rows: NDArray[np.float64]
     begin: int = BEGIN
@@ -34,7 +34,7 @@ class History:
         return chain(START, self.rows, [self.begin + HOUR * step for step in range(len(self.rows))])
 
     def request(self, session_id: str, start: int, stop: int, **others: Any) -> Request:
-        """What tells some of the rows."""
+        """Return the request that appends the rows from `start` to `stop`."""
         rows = self.rows[start:stop]
         if start == 0:
             others.setdefault("start_time", self.begin)
@@ -43,12 +43,12 @@ class History:
         return Request(session_id, values=rows[:, :TARGETS].ravel(), **others)
 
     def requests(self, session_id: str, cuts: Sequence[int], **others: Any) -> Iterator[Request]:
-        """Requests that tell all rows, cut at some places."""
+        """Yield requests that append all rows, split at `cuts`."""
         for start, stop in pairwise([0, *cuts, len(self.rows)]):
             yield self.request(session_id, start, stop, **others)
 
     def trace(self, model: Forecaster | None = None) -> Trace:
-        """What the model makes of the rows, in one go."""
+        """Advance the model by all rows at once, and return the trace."""
         model = model or shop_model()
         values = self.categories or CATEGORY_VALUES
         indices = [category.index(values.get(category.name, "?")) for category in CATEGORIES]
@@ -62,12 +62,12 @@ class History:
             )
 
     def gates(self, step: int) -> Gates:
-        """What the gates did in a step, counted from 1."""
+        """Return the gates of a step, counted from 1."""
         with torch.inference_mode():
             return self.trace().gates(0, step)
 
     def forecast(self, covariates: NDArray[np.float64] | None = None, horizon: int = HORIZON) -> NDArray[np.float32]:
-        """What the model forecasts after the rows; covariates [horizon, covariates]."""
+        """Return the model's forecast after the rows; covariates: [horizon, covariates]."""
         model, steps = shop_model(), len(self.rows)
         times = self.begin + HOUR * torch.arange(steps, steps + horizon).unsqueeze(0)
         known = None if covariates is None else torch.from_numpy(covariates).unsqueeze(0)
@@ -78,7 +78,7 @@ class History:
 
 
 def history(steps: int, seed: int = 0, **others: Any) -> History:
-    """Sales that nobody has seen before, with some values missing."""
+    """Return random sales with some values missing."""
     random = np.random.default_rng(seed)
     rows = random.normal(10, 2, (steps, TARGETS + len(COVARIATES)))
     rows[random.random(rows.shape) < 0.1] = np.nan
@@ -86,5 +86,5 @@ def history(steps: int, seed: int = 0, **others: Any) -> History:
 
 
 def future(seed: int = 7, horizon: int = HORIZON) -> NDArray[np.float64]:
-    """What the covariates will be [horizon, covariates]."""
+    """Return future covariates, [horizon, covariates]."""
     return np.random.default_rng(seed).normal(10, 2, (horizon, len(COVARIATES)))

@@ -1,4 +1,4 @@
-"""Servers of this project, in a thread or in a process."""
+"""Statecast servers in a thread or in a process."""
 
 import asyncio
 import signal
@@ -17,7 +17,7 @@ from support.forked import Forked
 
 
 class ServerThread:
-    """A server inside this process, on a loop in a thread of its own."""
+    """A server inside this process, on an event loop in its own thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = replace(settings, port=0, metrics_port=0, device="cpu")
@@ -60,7 +60,7 @@ class ServerThread:
 
 
 def workers(process_id: int) -> list[psutil.Process]:
-    """The processes that speak gRPC for the server in that process."""
+    """Return the worker processes of the server with this process id."""
     children = psutil.Process(process_id).children()
     return [child for child in children if "statecast.service.edge.front" in child.cmdline()]
 
@@ -69,9 +69,9 @@ SERVE = ("statecast.service", "serve")
 
 
 class ServerProcess(LocalServer):
-    """`statecast serve`, or another module that takes the same options, in a process that is forked to start sooner.
+    """`statecast serve`, or another module with the same options, in a forked process, which starts sooner.
 
-    It does not wait until the server serves: `port` does.
+    The constructor does not wait until the server serves; `port` does.
     """
 
     def __init__(
@@ -92,20 +92,20 @@ class ServerProcess(LocalServer):
 
     @property
     def port(self) -> int:
-        """The gRPC port; waits until the server serves."""
+        """Wait until the server serves, and return its gRPC port."""
         if not self._metrics_port:
             self.wait_until_serving()
         return self._port
 
     @property
     def metrics_port(self) -> int:
-        """The port of the metrics; waits until the server serves."""
+        """Wait until the server serves, and return the port of its metrics."""
         if not self._metrics_port:
             self.wait_until_serving()
         return self._metrics_port
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to stop; its exit status. Data and log stay."""
+        """Stop the server and return its exit status; data and log stay."""
         return self.terminate(number)
 
     def _launch(self, options: list[str], environment: Mapping[str, str], log: Path) -> Forked:

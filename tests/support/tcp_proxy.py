@@ -1,4 +1,4 @@
-"""A proxy that knows nothing of gRPC: it passes bytes on, and cuts connections in the midst of them."""
+"""A TCP proxy without knowledge of gRPC: it forwards bytes, and cuts connections in the middle of them."""
 
 import contextlib
 import random
@@ -9,7 +9,7 @@ BLOCK_BYTES = 65_536
 
 
 class TcpProxy:
-    """Forwards every connection to a local port until it is cut."""
+    """A proxy that forwards every connection to a local port, and cuts connections on request."""
 
     def __init__(self, port: int, seed: int = 0) -> None:
         self._port = port
@@ -23,11 +23,11 @@ class TcpProxy:
         self._spawn(self._accept)
 
     def has_cut(self) -> bool:
-        """Whether the last cut that was asked for has been made."""
+        """Return whether the last requested cut has happened."""
         return not self._cut_next.is_set()
 
     def cut(self) -> None:
-        """Cut the next connection that carries something, after a part of it."""
+        """Cut the next connection that carries data, in the middle of that data."""
         self._cut_next.set()
 
     def stop(self) -> None:

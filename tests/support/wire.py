@@ -1,4 +1,4 @@
-"""Raw calls, as a caller in any language makes them."""
+"""Raw gRPC calls, as a client in any language makes them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ def observations(*values: float, **others: Any) -> forecast_pb2.Observations:
 
 
 def failure(call: Callable[[], object]) -> tuple[grpc.StatusCode, status_pb2.Status]:
-    """How the call fails, with the details that come along."""
+    """Make a call that must fail, and return its status code and details."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
     error: Any = caught.value
@@ -36,6 +36,6 @@ def detail(status: status_pb2.Status, kind: type[Any]) -> Any:
 
 
 def reason(status: status_pb2.Status) -> str:
-    """The machine-readable reason of an error."""
+    """Return the machine-readable reason of an error."""
     found: str = detail(status, error_details_pb2.ErrorInfo).reason
     return found

@@ -1,1 +1,1 @@
-"""Fault injection under load; checks that every session matches what its callers were told."""
+"""Fault injection under load, with checks that every session matches the answers to its callers."""

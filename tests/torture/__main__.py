@@ -1,4 +1,4 @@
-"""Injects one fault after the other, and reports the results: python -m torture."""
+"""Inject one fault after the other, and report the results: python -m torture."""
 
 import logging
 import signal
@@ -24,7 +24,7 @@ SHOWN = 10
 def main(quick: bool, only: Sequence[str]) -> None:
     """Print a line for each fault; exit with status 1 if anything is wrong."""
     logging.getLogger("statecast").setLevel(logging.ERROR)  # lost observations are expected
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # grpc.aio polls for loops that are already closed
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # grpc.aio polls event loops that are already closed
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that servers are stopped
     wrong = 0
     for fault in FAULTS:

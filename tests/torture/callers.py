@@ -1,4 +1,4 @@
-"""Threads that call the service continuously, some with the synchronous client, some with the asynchronous one."""
+"""Threads that call the service continuously, with the synchronous and the asynchronous client."""
 
 import asyncio
 import threading
@@ -23,9 +23,11 @@ TASKS = 4
 
 @dataclass(frozen=True)
 class Load:
-    """The callers during a fault.
+    """The sessions and callers during a fault.
 
     Attributes:
+        chains: Sessions of the chain model.
+        tinies: Sessions of the tiny LSTM.
         threads: Callers that make one call after the other.
         asynchronous: Callers that make several calls at once.
         timeout_seconds: Timeout of a call, after which the caller repeats the request.
@@ -33,6 +35,7 @@ class Load:
         streams: Callers that send steps on a stream.
         forks: Share of calls that fork a session, or close a fork.
         owned: True if each session has only one caller, which reads it again at the end.
+        seed: Seed of the random choices.
     """
 
     chains: int = 160
@@ -48,12 +51,12 @@ class Load:
 
     @property
     def callers(self) -> int:
-        """Number of concurrent callers."""
+        """Return the number of concurrent callers."""
         return self.threads + self.asynchronous + self.streams
 
 
 class Caller(ABC):
-    """Sends the desk's requests until stopped, and settles those it has begun."""
+    """A thread that sends the desk's requests until it is stopped, and settles those it has begun."""
 
     def __init__(self, name: str, target: str, desk: Desk, load: Load) -> None:
         self.name, self.target, self.desk, self.load = name, target, desk, load
@@ -68,11 +71,11 @@ class Caller(ABC):
     def _guarded(self) -> None:
         try:
             self.work()
-        except BaseException:  # reported after the join: a crashed thread must not pass for success
+        except BaseException:  # reported after the join, so that a crashed thread does not count as success
             self.failure = traceback.format_exc()
 
     def last_looks(self, sessions: Iterable[str]) -> list[Ask]:
-        """Return the final request of a session's only caller."""
+        """Return a final read of each session if this is its only caller."""
         return [Ask(self.name, session, Kind.FORECAST) for session in sessions] if self.load.owned else []
 
     @abstractmethod
@@ -81,7 +84,7 @@ class Caller(ABC):
 
 
 class ThreadCaller(Caller):
-    """Makes one call after the other, with a Client."""
+    """A caller that makes one call after the other, with a Client."""
 
     def work(self) -> None:
         sessions: dict[str, Session] = {}
@@ -96,7 +99,7 @@ class ThreadCaller(Caller):
 
 
 class AsyncCaller(Caller):
-    """Makes several calls at once, with an AsyncClient."""
+    """A caller that makes several calls at once, with an AsyncClient."""
 
     def work(self) -> None:
         asyncio.run(self._work())
@@ -119,7 +122,7 @@ class AsyncCaller(Caller):
 
 
 class StreamCaller(Caller):
-    """Streams steps continuously; repeats a failed one as a separate call."""
+    """A caller that streams steps, and repeats a failed step as a separate call."""
 
     def work(self) -> None:
         asks: deque[Ask] = deque()
@@ -148,7 +151,7 @@ class StreamCaller(Caller):
 
 
 def _session(client: Any, sessions: dict[str, Any], ask: Ask) -> Any:
-    """Return the session to call, opened unless it is a fork."""
+    """Return the session to call; the client may open it unless it is a fork."""
     name = ask.source or ask.session
     if name not in sessions:
         sessions[name] = client.session(name, model_of(name), time_to_live=3600, resume_only=is_fork(name))
@@ -156,7 +159,7 @@ def _session(client: Any, sessions: dict[str, Any], ask: Ask) -> Any:
 
 
 def settle(ask: Ask, session: Session) -> Outcome:
-    """Send the request until it is answered."""
+    """Send the request until it is answered, and return the outcome."""
     process = settling(ask)
     next(process)
     try:
@@ -173,7 +176,7 @@ def settle(ask: Ask, session: Session) -> Outcome:
 
 
 async def settle_async(ask: Ask, session: AsyncSession) -> Outcome:
-    """Send the request with an AsyncClient until it is answered."""
+    """Send the request with an AsyncClient until it is answered, and return the outcome."""
     process = settling(ask)
     next(process)
     try:
@@ -203,7 +206,7 @@ def send(ask: Ask, session: Any) -> Any:
 
 
 def sweep(target: str, desk: Desk) -> None:
-    """Read every session that is known to exist again, after the fault."""
+    """Read every known session again after the fault."""
     sessions = sorted({call.session for call in desk.history.calls if call.acked})
     with Client(target, timeout_seconds=60) as client, ThreadPoolExecutor(4) as pool:
 

@@ -1,4 +1,4 @@
-"""Calls cancelled at random moments: each is carried out once or not at all, whatever its caller saw."""
+"""Calls cancelled at random moments: the server carries out each call once or not at all."""
 
 import asyncio
 import random
@@ -22,7 +22,7 @@ from torture.load import Report, conclude
 from torture.requests import Ask, Desk, acked, refused, sessions_of
 
 BLIND = 6
-"""Possibly unanswered calls after which a session is read, before their values leave its window."""
+"""Number of possibly unanswered calls after which a session is read, before their values leave its window."""
 MOST_VALUES = 3
 LONGEST_SECONDS = 0.012
 REPEATED = 0.3
@@ -121,7 +121,7 @@ def _with_tasks(target: str, corner: _Corner, count: int) -> None:
 
 async def _run_tasks(target: str, corner: _Corner, count: int) -> None:
     async with AsyncClient(target) as client:
-        # Each task has its own sessions, so that none is read before another task's request to it is settled.
+        # Each task has its own sessions, so that no session is read while another task's request to it is open.
         tasks = min(TASKS, len(corner.sessions))
         own = [_Corner(corner.name, corner.desk, corner.sessions[at::tasks], at) for at in range(tasks)]
         async with asyncio.TaskGroup() as group:

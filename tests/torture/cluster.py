@@ -1,6 +1,6 @@
-"""Two servers on one private Redis, each of which can be killed and restarted on its port.
+"""Two servers on one private Redis; each can be killed and restarted on its port.
 
-One serves gRPC in the engine process, the other in workers.
+One server serves gRPC in the engine process, the other in worker processes.
 """
 
 import os
@@ -18,7 +18,7 @@ from support.redis_process import RedisProcess, redis_binaries
 from support.servers import ServerProcess, workers
 
 WORKERS = (0, 2)
-"""Workers of each server."""
+"""Worker processes of each server."""
 SERVERS = len(WORKERS)
 MODULE = ("support.hash_model_server",)
 TESTS = Path(__file__).parents[1]
@@ -26,7 +26,7 @@ TESTS = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Setting:
-    """Redis's `appendfsync`, and options of both servers."""
+    """The `appendfsync` of Redis, and options of both servers."""
 
     appendfsync: str = "always"
     server_options: Sequence[str] = ()
@@ -57,25 +57,25 @@ class Stage:
         assert self.servers[number].port == self.ports[number]
 
     def kill_workers(self) -> int:
-        """Send SIGKILL to all gRPC workers; return their number."""
+        """Send SIGKILL to all worker processes, and return their number."""
         found = [worker for server in self.servers for worker in workers(server.process.pid)]
         for worker in found:
             worker.kill()
         return len(found)
 
     def hold_file(self, number: int) -> Path:
-        """File that makes the server's next batch wait between load and commit while it exists."""
+        """Return the file that makes the server's next batch wait between load and commit."""
         return self.folder / f"hold-{number}"
 
     def held_file(self, number: int) -> Path:
-        """File that exists while the server's batch waits."""
+        """Return the file that exists while the server's batch waits."""
         return self.folder / f"hold-{number}{HELD_SUFFIX}"
 
     def signal_server(self, number: int, signal_number: signal.Signals) -> None:
         os.kill(self.servers[number].process.pid, signal_number)
 
     def counter(self, number: int, name: str) -> float:
-        """Return a counter from the server's metrics: "conflicts" for statecast_conflicts_total."""
+        """Return a counter of the server's metrics; its name is "conflicts" for statecast_conflicts_total."""
         url = f"http://127.0.0.1:{self.servers[number].metrics_port}/metrics"
         with urllib.request.urlopen(url, timeout=10) as answer:
             found = re.search(rf"^statecast_{name}_total (\S+)", answer.read().decode(), re.MULTILINE)
@@ -83,7 +83,7 @@ class Stage:
         return float(found.group(1))
 
     def has_grown(self, number: int, name: str, before: float) -> bool:
-        """Return True if that counter is beyond `before`."""
+        """Return whether the counter is greater than `before`."""
         return self.counter(number, name) > before
 
     def stop(self) -> None:
@@ -111,5 +111,5 @@ def staged(setting: Setting) -> Iterator[Stage]:
 
 
 def address(targets: Sequence[str]) -> str:
-    """Return one target for several servers, between which a client alternates."""
+    """Return one gRPC target with the addresses of several servers."""
     return "ipv4:" + ",".join(targets)

@@ -1,4 +1,4 @@
-"""Records with changed or missing bytes in Redis: no wrong answer may come from them."""
+"""Records with changed or missing bytes in Redis, which must not lead to a wrong answer."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -40,11 +40,11 @@ class _Written:
     record: bytes
     tag: int
     boundaries: list[int]
-    """Earlier ends of the record, since its snapshot: truncated there, it is intact but old."""
+    """Earlier ends of the record since its snapshot; a record truncated there is intact but old."""
 
 
 def records_damaged(count: int, seed: int) -> Report:
-    """Damage one record after the other, request it together with others, and repair it."""
+    """Damage one record after the other, request its session together with others, and repair it."""
     dice = random.Random(seed)
     outcomes = dict.fromkeys(("damaged", "regressed", "right"), 0)
     wrong: list[str] = []
@@ -118,7 +118,7 @@ def _ask(stub: Any, sessions: Sequence[_Written]) -> Sequence[Any]:
 
 
 def _judge(session: _Written, result: Any, *, harmed: bool) -> str:
-    """Classify the answer: right, an error that a damaged session may get, or what is wrong with it."""
+    """Classify an answer: right, an error that a damaged session may get, or a description of the fault."""
     if result.HasField("status"):
         info = error_details_pb2.ErrorInfo()
         reason = next((info.reason for detail in result.status.details if detail.Unpack(info)), "")

@@ -18,10 +18,10 @@ from torture.requests import Ask, Desk
 TIME_TO_LIVE_SECONDS = 1.0
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.0, 0.05
 SESSIONS = 24
-"""Sessions of each caller: enough for some to idle beyond their time to live, and others not."""
+"""Sessions of each caller; some of them stay idle beyond their time to live, others do not."""
 # An expired session leaves a tombstone for as long as its time to live, then no trace.
 SILENT_SECONDS = {"SESSION_EXPIRED": TIME_TO_LIVE_SECONDS, "SESSION_NOT_FOUND": 2 * TIME_TO_LIVE_SECONDS}
-"""Least time after its last observation before a session may be refused with each reason."""
+"""Least seconds since its last observation before a session may be refused, by reason."""
 
 
 def sessions_expiring(count: int, load: Load) -> Report:
@@ -47,7 +47,7 @@ def sessions_expiring(count: int, load: Load) -> Report:
 
 
 class _Owner:
-    """The only caller of its sessions, which therefore knows each session's incarnation."""
+    """The only caller of its sessions, which therefore knows how often each was opened again."""
 
     def __init__(self, name: str, desk: Desk, expired: threading.Semaphore, seed: int) -> None:
         self._name, self._desk, self._expired = name, desk, expired
@@ -70,7 +70,7 @@ class _Owner:
                 time.sleep(self._random.uniform(SHORTEST_SECONDS, LONGEST_SECONDS))
 
     def _ask(self, number: int, session: Session) -> bool:
-        """Send a request; return True if the session was gone."""
+        """Send a request, and return whether the session was gone."""
         kind = self._random.choice((Kind.STEP, Kind.STEP, Kind.FORECAST))
         values = () if kind is Kind.FORECAST else self._desk.values.take(self._random.randint(1, 3))
         ask = Ask(self._name, f"chain-{self._name}-{number}-life-{self._lives[number]}", kind, values)
@@ -83,7 +83,7 @@ class _Owner:
 
 
 def _too_early(calls: Sequence[Call]) -> Iterator[Call]:
-    """Yield refusals of sessions whose last observation was too recent for them to have expired."""
+    """Yield refusals that came too soon after the session's last observation for it to have expired."""
     renewed: dict[str, float] = {}
     for call in sorted(calls, key=lambda each: each.ended):
         if isinstance(call.outcome, Refused):

@@ -1,4 +1,4 @@
-"""The list of all faults, and how often to inject each."""
+"""The faults, and the number of times to inject each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from torture.callers import Load
 from torture.load import Report
 
 USUAL = Load()
-# Few enough sessions that others move on those of a stopped server's batch, and a timeout short enough
-# that its callers turn to the other server meanwhile.
+# Sessions are few, so that other callers advance those in the batch of a stopped server. The timeout is short,
+# so that its callers turn to the other server in the meantime.
 CROWDED = Load(chains=32, tinies=8, timeout_seconds=1.5)
-# If acknowledged observations are lost, each session has one caller, whose client replays them in order.
+# For faults that lose acknowledged observations: each session has one caller, whose client replays them in order.
 OWNED = Load(threads=6, streams=0, forks=0.0, owned=True)
 
 

@@ -1,4 +1,4 @@
-"""Injects a fault under load, then reads every session and judges the history."""
+"""Inject a fault under load, then read every session and judge the history."""
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from torture.requests import Desk, is_fork, sessions_of
 
 FORKS = (Kind.FORK, Kind.CLOSE)
 CLOSED = frozenset({"SESSION_CLOSED", "VERSION_MISMATCH"})
-"""Reasons for which a fork may refuse: it was closed, or moved on before a close."""
+"""Reasons why a call to a fork may be refused: the fork was closed, or it changed before a close."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ def under_load(
     """Inject a fault while callers call.
 
     Args:
-        inject: Injects and repairs the fault; returns how often it did, and notes.
+        inject: Injects and repairs the fault; returns the number of injections, and notes.
         load: The callers.
         setting: Options of Redis and the servers.
         through: Connects callers and servers, for example by a proxy.

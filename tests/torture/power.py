@@ -14,7 +14,7 @@ from torture.cluster import SERVERS, Setting, Stage
 from torture.load import Report, under_load
 
 UNSYNCED_SECONDS = 1.0
-"""Span of writes that `appendfsync everysec` may lose."""
+"""Seconds of writes that `appendfsync everysec` may lose."""
 SAMPLE_SECONDS = 0.02
 
 
@@ -24,7 +24,7 @@ def power_lost(count: int, load: Load) -> Report:
 
     def inject(stage: Stage) -> tuple[int, str]:
         lost = 0
-        time.sleep(2.0)  # sessions that were never synced are another fault: they do not exist yet
+        time.sleep(2.0)  # wait until all sessions are synced; losing a whole session is another fault
         for _ in range(count):
             with _sizes(stage.folder) as sizes:
                 time.sleep(dice.uniform(UNSYNCED_SECONDS, 2.0))
@@ -45,7 +45,7 @@ def power_lost(count: int, load: Load) -> Report:
 
 @contextmanager
 def _sizes(folder: Path) -> Iterator[deque[tuple[float, Path, int]]]:
-    """Record the size of Redis' append-only file, repeatedly until stopped."""
+    """Record the size of the append-only file repeatedly until the block ends."""
     samples: deque[tuple[float, Path, int]] = deque()
     done = threading.Event()
 

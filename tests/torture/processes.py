@@ -1,4 +1,4 @@
-"""Process faults: servers and Redis killed, stopped or out of memory."""
+"""Faults of processes: servers and Redis are killed, paused or out of memory."""
 
 import random
 import signal
@@ -14,7 +14,7 @@ from torture.load import Report, under_load
 
 
 def servers_killed(count: int, load: Load) -> Report:
-    """Kill one server after the other; each restarts on its port."""
+    """Kill one server after the other, and restart each on its port."""
 
     def inject(stage: Stage) -> tuple[int, str]:
         for number in range(count):
@@ -26,7 +26,7 @@ def servers_killed(count: int, load: Load) -> Report:
 
 
 def workers_killed(count: int, load: Load) -> Report:
-    """Kill the gRPC workers of a server, which replaces them."""
+    """Kill all worker processes; their server replaces them."""
 
     def inject(stage: Stage) -> tuple[int, str]:
         killed = 0
@@ -40,7 +40,7 @@ def workers_killed(count: int, load: Load) -> Report:
 
 
 def servers_stopped(count: int, load: Load, longest_seconds: float = 5.0) -> Report:
-    """Pause a server between load and commit: it resumes with sessions that the other has moved on."""
+    """Pause a server between load and commit; meanwhile the other server advances its sessions."""
     dice = random.Random(load.seed)
 
     def inject(stage: Stage) -> tuple[int, str]:
@@ -63,7 +63,7 @@ def servers_stopped(count: int, load: Load, longest_seconds: float = 5.0) -> Rep
 
 
 def redis_killed(count: int, load: Load, appendfsync: str) -> Report:
-    """Kill Redis, which restarts from its append-only file."""
+    """Kill Redis, and restart it from its append-only file."""
     dice = random.Random(load.seed)
 
     def inject(stage: Stage) -> tuple[int, str]:
@@ -78,7 +78,7 @@ def redis_killed(count: int, load: Load, appendfsync: str) -> Report:
 
 
 def scripts_flushed(count: int, load: Load) -> Report:
-    """Flush the scripts that the servers call by their digests."""
+    """Flush the scripts in Redis, which the servers call by their digests."""
 
     def inject(stage: Stage) -> tuple[int, str]:
         with stage.redis.client as client:
@@ -99,7 +99,7 @@ def redis_full(count: int, load: Load) -> Report:
         with stage.redis.client as client:
             for _ in range(count):
                 time.sleep(0.5)
-                client.config_set("maxmemory", 1)  # byte: less than Redis itself uses
+                client.config_set("maxmemory", 1)  # one byte, less than Redis itself uses
                 before = _counts(client)
                 time.sleep(1.0)
                 scripts, writes = (after - at for after, at in zip(_counts(client), before, strict=True))
@@ -113,7 +113,7 @@ def redis_full(count: int, load: Load) -> Report:
 
 
 def _counts(client: redis.Redis) -> tuple[int, int]:
-    """Return how many scripts Redis has run, and how many writes it has done."""
+    """Return the number of scripts that Redis has run, and of writes."""
     statistics: Any = client.info("commandstats")
     calls = {name: each["calls"] for name, each in statistics.items()}
     scripts, *writes = (calls.get(f"cmdstat_{name}", 0) for name in ("evalsha", "append", "set"))

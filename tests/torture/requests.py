@@ -1,4 +1,4 @@
-"""Chooses the next requests: sessions and values that are never repeated; records all calls."""
+"""Choice of the next requests, whose values never repeat, and a record of all calls."""
 
 import random
 import threading
@@ -30,7 +30,7 @@ from statecast.service.version import Version
 
 Answer: TypeAlias = Receipt | Forecast | Session | AsyncSession | None
 REMEMBERED = 15
-"""Other requests that a session may take while one's outcome is unknown, by the documentation."""
+"""Documented limit of other requests to a session while the outcome of one is unknown."""
 PATIENCE_SECONDS = 120.0
 MOST_VALUES = 4
 FORK = "-fork-"
@@ -64,12 +64,12 @@ class Ask:
 
 
 def model_of(session: str) -> str:
-    """Return the model of a session, with which its name begins."""
+    """Return the model of a session; the session's name begins with it."""
     return session.partition("-")[0]
 
 
 def is_fork(session: str) -> bool:
-    """Return True for a fork, which callers never open, but may close."""
+    """Return whether a session is a fork; callers may close a fork, but never open it."""
     return FORK in session
 
 
@@ -83,7 +83,7 @@ def sessions_of(chains: int, tinies: int) -> list[str]:
 
 
 class Values:
-    """Hands out whole numbers, each once."""
+    """A source of whole numbers that returns each number once."""
 
     def __init__(self) -> None:
         self._next = 1
@@ -97,7 +97,7 @@ class Values:
 
 
 class Desk:
-    """Hands out requests to any number of callers, and records the answers.
+    """A source of requests for any number of callers, which records the answers.
 
     Attributes:
         sessions: Sessions to call; forks come and go.
@@ -122,11 +122,11 @@ class Desk:
         return shares
 
     def next(self, caller: str, *, steps_of: str = "") -> Ask | None:
-        """Return the next request; None if every session tried has too many in flight.
+        """Return the next request; None if all sessions tried have too many requests in flight.
 
         Args:
             caller: Name of the caller.
-            steps_of: Return only steps, of sessions on that model.
+            steps_of: If given, return only steps to sessions of this model.
         """
         with self._lock:
             for _ in range(20):
@@ -171,7 +171,7 @@ class Desk:
 
 
 def settling(ask: Ask) -> Generator[None, Answer, Outcome]:
-    """Have the request sent repeatedly with its id, until its outcome is known."""
+    """Drive repeated attempts of a request with the same id until its outcome is known."""
     while True:
         try:
             return acked(ask.session, (yield))
@@ -185,12 +185,12 @@ def settling(ask: Ask) -> Generator[None, Answer, Outcome]:
 
 
 def is_again(error: StatecastError) -> bool:
-    """Return True if the request may be sent again: its outcome is unknown, or the server had no room."""
+    """Return whether to send the request again: its outcome is unknown, or the server had no room."""
     return isinstance(error, _AGAIN)
 
 
 def acked(session: str, answer: Any) -> Acked:
-    """Return an answer for the history."""
+    """Convert an answer to an entry of the history."""
     if answer is None:  # of a close
         return Acked(None)
     version = Version(answer.version.step, answer.version.tag)
@@ -205,7 +205,7 @@ def acked(session: str, answer: Any) -> Acked:
 
 
 def refused(error: StatecastError) -> Refused | Unknown:
-    """Return a refusal for the history; RequestOutdated of an unknown outcome is not one."""
+    """Convert an error to a refusal; RequestOutdated with an unknown outcome does not count as one."""
     if isinstance(error, RequestOutdated) and error.outcome_unknown:
         return Unknown(error.message)
     if isinstance(error, ServerError):

@@ -1,4 +1,4 @@
-"""The chain model keeps the contract of a model, and its forecasts show exactly what its session took."""
+"""The chain model fulfils the contract of a model, and its forecasts show exactly its session's values."""
 
 from itertools import pairwise
 

@@ -18,7 +18,7 @@ KINDS = [Kind.OBSERVE, Kind.STEP, Kind.FORECAST]
 
 
 class Service:
-    """A correct but slow service: each call takes effect between its start and its end."""
+    """A correct but slow service, where each call takes effect between its start and its end."""
 
     def __init__(self, seed: int, *, tells: bool = True) -> None:
         self.random = random.Random(seed)
@@ -143,7 +143,7 @@ def _wrong_step(service: Service) -> None:
 
 
 def _late_answer(service: Service) -> None:
-    """The answer to a first append shows another append after it, although it is no replay."""
+    """Let the answer to the first append show a later append, although it is not a replay."""
     change(service, version=None)
     values = service.fresh(1)
     answer = service.answer(service.contents["s"] + values, Kind.STEP)
@@ -164,7 +164,7 @@ def _from_the_future(service: Service) -> None:
 
 
 def _out_of_order(service: Service) -> None:
-    """The last but one was acknowledged before the last began, yet is ordered after it."""
+    """Give the last call but one a time after the last call, which still follows it in the history."""
     first, last = service.calls[-2:]
     service.calls[-2] = replace(first, started=last.started + 100, ended=last.ended + 100)
 
@@ -232,7 +232,7 @@ def test_every_kind_of_wrong_has_a_history_that_shows_it() -> None:
 
 @given(st.integers(0, 10_000))
 def test_a_value_taken_out_of_any_right_history_is_missed(seed: int) -> None:
-    """Whatever the service forgets, every later answer shows another history."""
+    """A forgotten value makes every later answer show another history."""
     service = Service(seed).run(sessions=1, calls=30)
     acked = [call for call in service.calls if call.acked and call.values and call.ended < 20]
     if not acked:

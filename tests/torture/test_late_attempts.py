@@ -1,4 +1,4 @@
-"""A delayed attempt, whose caller was answered elsewhere, must not be carried out again."""
+"""A delayed attempt whose caller got its answer from another server must not be carried out again."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from torture.callers import wait_until
 from torture.cluster import Setting, Stage, staged
 
 OTHERS = 20
-"""More requests than a session remembers."""
+"""Number of other requests; more than a session remembers."""
 
 
 def held_in_the_server(stage: Stage, session: Session) -> Callable[[], None]:
@@ -60,7 +60,7 @@ def held_on_the_way(proxy: Proxy, session: Session) -> Callable[[], None]:
 
 
 def give_up(session: Session) -> None:
-    """Attempt to append 1, without an answer in time."""
+    """Try to append 1, and give up because no answer comes in time."""
 
     def attempt() -> None:
         with pytest.raises(DeadlineExceeded):

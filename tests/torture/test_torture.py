@@ -1,4 +1,4 @@
-"""A short run: a few faults, each a few times; `make torture` runs all."""
+"""A short run of a few faults, each injected a few times; `make torture` runs all faults."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,7 @@
-"""Triton's Python backend with the same LSTM: a batch is one step of several sequences, whose states stay in memory."""
+"""A model of Triton's Python backend with the same LSTM; sequence states stay in memory.
+
+A batch is one step of several sequences.
+"""
 
 from typing import Any
 
@@ -9,7 +12,7 @@ SIZE, LAYERS, OUTPUTS = 128, 2, 24 * 9
 
 
 class TritonPythonModel:
-    """What Triton looks for in this file."""
+    """The class that Triton looks for in this file."""
 
     def initialize(self, arguments: dict[str, str]) -> None:
         torch.set_num_threads(1)

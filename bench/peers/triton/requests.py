@@ -1,6 +1,8 @@
-"""Prints, base64, what so many sequences send to Triton: a line for each, its first message and that of all others.
+"""Print the messages that sequences send to Triton, in base64.
 
-python requests.py SEQUENCES
+    python requests.py SEQUENCES
+
+Each sequence has one line: its first message, and the message that it sends from then on.
 """
 
 import base64
