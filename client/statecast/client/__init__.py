@@ -1,9 +1,12 @@
-"""The Python client: observe, forecast, and repeat safely. Needs grpcio, protobuf and numpy; pandas is optional."""
+"""The Python client: observe, forecast and retry safely.
+
+Needs grpcio, protobuf, googleapis-common-protos and numpy; pandas is optional.
+"""
 
 import os
 
-# Handlers of gRPC that are to carry connections across a fork crash one in twenty children, if a thread is in a call.
-# They have to be asked for in Python, by this variable, but its core takes an absent one for yes when it is loaded.
+# gRPC's fork handlers crash one forked child in twenty if a thread is in a call. gRPC for Python enables them only if
+# this variable says so, but gRPC's core enables them if the variable is missing when the core is loaded.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from ._aio import AsyncClient

@@ -1,4 +1,4 @@
-"""The client for asyncio."""
+"""The asyncio client."""
 
 import asyncio
 import os
@@ -26,29 +26,30 @@ T = TypeVar("T")
 
 
 class AsyncClient(AsyncCalls):
-    """A connection to a Statecast server, or to several behind one name.
+    """An asyncio connection to a Statecast server, or to several replicas behind one name.
 
-    Every method raises `StatecastError` and its kinds, and repeats a request whose outcome is unknown, safely, until
-    its time is up. `timeout_seconds` is the time for one request, all attempts together; what is cut into several
-    requests (more than 7,560 values and covariates, hundreds of sessions) has it for each.
+    Methods raise `StatecastError` or one of its subclasses. If the outcome of a request is unknown or the server asks
+    for a retry, they send it again until its time is up; the server appends the observations once. `timeout_seconds`
+    limits one request, all attempts together. A call that is split into several requests (more than 7,560 values and
+    covariates, or hundreds of sessions) has that time for each.
 
-    It belongs to the event loop and the process that use it. Once that loop has ended, the next one may use it: it
-    connects anew.
+    Tasks may share a client. It belongs to one process, and to one event loop at a time. Once that loop has ended,
+    another loop may use the client, which then reconnects.
     """
 
     def __init__(
         self, target: str, *, timeout_seconds: float = 10.0, credentials: grpc.ChannelCredentials | None = None
     ) -> None:
-        """Connects when first used.
+        """Create the client. It connects when it is first used.
 
         Args:
             target: "host:port", or any other gRPC name such as "dns:///statecast:50051".
-            timeout_seconds: Of every request that is not given another.
-            credentials: For TLS, from `grpc.ssl_channel_credentials`; without them the connection is not encrypted.
+            timeout_seconds: Time for each request, unless its call sets another.
+            credentials: TLS credentials from `grpc.ssl_channel_credentials`; None for an unencrypted connection.
         """
         self._timeout_seconds = _operations.check_timeout(timeout_seconds)
         self._closed = False
-        # One for each session that is in use, however many objects there are of it.
+        # One lock per session in use, shared by all objects of that session.
         self._locks: WeakValueDictionary[str, SessionLock] = WeakValueDictionary()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process_id = os.getpid()
@@ -66,17 +67,17 @@ class AsyncClient(AsyncCalls):
         explain: bool = False,
         timeout_seconds: float | None = None,
     ) -> AsyncIterator[tuple["AsyncSession", Forecast | Receipt | StatecastError]]:
-        """Appends without end: takes sessions and values as they come, and gives results in the same order.
+        """Append, and forecast if asked to, as sessions and values come; yield the results in the same order.
 
-        At most 256 are under way, so `pairs` is read no further ahead than that. A request that fails gives its error
-        and ends nothing; after a broken connection what was not answered is sent again.
+        At most 256 requests are in flight; `pairs` is read only as far ahead. If a request fails, its result is the
+        error, and the stream goes on. After a broken connection, unanswered requests are sent again.
 
         Args:
             pairs: Sessions of this client, each with its next values or `Observations`; may be endless.
-            horizon: How many steps ahead to forecast; 0 to only append, which gives receipts.
-            quantile_levels: Of the forecasts; none for the model's own.
-            explain: Whether to tell the gates of each request's last time step.
-            timeout_seconds: Of each request; None for the client's.
+            horizon: Number of steps to forecast; 0 to only append, which yields receipts.
+            quantile_levels: Levels between the model's lowest and highest; empty for the model's own.
+            explain: True to return the gates of each request's last time step.
+            timeout_seconds: Time for each request; None for the client's.
         """
         timeout, ask = self._timeout(timeout_seconds), Ask(horizon, quantile_levels, explain)
 
@@ -90,10 +91,10 @@ class AsyncClient(AsyncCalls):
         return in_order(pairs, forward)
 
     async def close(self) -> None:
-        """Hangs up; the sessions live on in the server."""
+        """Close the connection. The sessions stay on the server."""
         self._closed = True
         if asyncio.get_running_loop() is not self._loop or self._process_id != os.getpid():
-            return  # what there was to close has gone with its loop or its process
+            return  # the connection belongs to another loop or process
         if self._stream is not None:
             await self._stream.close()
         if self._channel is not None:
@@ -111,17 +112,17 @@ class AsyncClient(AsyncCalls):
         return AsyncSession(self, core)
 
     def _turn(self, session: AsyncSession) -> SessionLock:
-        """The lock of a session on this loop."""
+        """Return the session's lock on this loop."""
         lock = self._locks.get(session.id)
-        if lock is None or lock is not session._lock:  # the session keeps it alive
+        if lock is None or lock is not session._lock:  # the session's reference keeps it alive
             lock = session._lock = self._locks.setdefault(session.id, SessionLock())
         return lock
 
     def _enter_loop(self) -> None:
-        """Connects anew if the event loop is another one than before.
+        """Reconnect if the event loop has changed since the last call.
 
         Raises:
-            StatecastError: The loop before still runs, or this is another process.
+            StatecastError: The previous loop still runs, or this is another process.
         """
         _operations.check_process(self._process_id)
         loop = asyncio.get_running_loop()
@@ -133,7 +134,7 @@ class AsyncClient(AsyncCalls):
         self._locks = WeakValueDictionary()
 
     def _connect(self) -> grpc.aio.Channel:
-        if self._channel is None:  # made here, not by the constructor, which may run before the loop does
+        if self._channel is None:  # not made by the constructor, which may run before the loop does
             options = list(_calls.CHANNEL_OPTIONS)
             if self._credentials is None:
                 self._channel = grpc.aio.insecure_channel(self._target, options)
@@ -153,7 +154,7 @@ class AsyncClient(AsyncCalls):
         return self._methods[method]
 
     async def _send(self, action: _calls.Send) -> Any:
-        """Calls a method; forecasts that are asked for at the same time travel together on one stream."""
+        """Call a method. Forecasts requested at the same time travel together on one stream."""
         if action.method is not _calls.FORECAST:
             return await self._method(action.method)(action.message, timeout=action.timeout_seconds)
         if self._stream is None:
@@ -164,16 +165,16 @@ class AsyncClient(AsyncCalls):
     async def _run_alone(
         self, operation: Operation[T], sessions: Iterable["AsyncSession"], timeout_seconds: float
     ) -> T:
-        """Carries an operation out when nothing else of its sessions is under way.
+        """Run an operation while no other request of its sessions is in flight.
 
-        A session remembers the last requests only: while the outcome of one is unknown, others must not push it out.
+        A session remembers only its last 16 requests: others must not push out one whose outcome is unknown.
         """
         self._enter_loop()
         async with Turn({session.id: self._turn(session) for session in sessions}, timeout_seconds):
             return await self._run(operation)
 
     async def _run(self, operation: Operation[T]) -> T:
-        """Carries an operation out."""
+        """Run an operation."""
         if self._closed:
             raise StatecastError("the client is closed")
         self._enter_loop()
@@ -190,7 +191,7 @@ class AsyncClient(AsyncCalls):
                     task = asyncio.current_task()
                     if not self._closed or (task is not None and task.cancelling()):
                         raise
-                    raise Cancelled("the client was closed") from error  # which is how gRPC ends the calls under way
+                    raise Cancelled("the client was closed") from error  # closing the channel cancels its calls
                 except grpc.aio.UsageError as error:
                     raise Cancelled("the client was closed") from error
                 except (grpc.RpcError, StatecastError) as error:

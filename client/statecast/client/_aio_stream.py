@@ -1,6 +1,6 @@
-"""One ForecastStream for all tasks of an AsyncClient: what they ask at the same time travels together.
+"""One ForecastStream for all tasks of an AsyncClient: requests made at the same time share a frame.
 
-And requests without end, side by side, with their results in order.
+Also runs endless requests concurrently and yields their results in order.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from .errors import Cancelled, DeadlineExceeded, ServerError, StatecastError, Un
 
 R = TypeVar("R")
 WINDOW = 256
-"""How many requests without end may be under way."""
+"""Most requests of `AsyncClient.stream` in flight at once."""
 _END = object()
 
 
 class _Waiting(NamedTuple):
-    """Who waits for an answer, and until when, on the loop's clock."""
+    """A request that waits for its answer; `until` is a time on the loop's clock."""
 
     answer: "asyncio.Future[Response]"
     until: float
@@ -32,7 +32,7 @@ class _Waiting(NamedTuple):
 
 
 class AsyncStream:
-    """Opens a stream when there is something to send, and another one after it has broken."""
+    """A stream that is opened when there is something to send, and opened again after it has broken."""
 
     def __init__(self, open_call: Callable[[], Any]) -> None:
         self._open_call = open_call
@@ -44,10 +44,10 @@ class AsyncStream:
         self._is_closed = False
 
     async def ask(self, request: Request, timeout_seconds: float) -> Response:
-        """Sends one request.
+        """Send one request and return the response.
 
         Raises:
-            StatecastError: What the server answers, or that the stream broke.
+            StatecastError: The server answered with an error, the stream broke, or no answer came in time.
         """
         if self._is_closed:
             raise StatecastError("the client is closed")
@@ -73,7 +73,7 @@ class AsyncStream:
         self._timer = asyncio.get_running_loop().call_at(until, self._give_up)
 
     def _give_up(self) -> None:
-        """Tells those whose time is up. One timer for all: one for each answer would cost more than the answer."""
+        """Fail the requests whose time is up. One timer for all costs less than one for each answer."""
         self._timer, now = None, asyncio.get_running_loop().time()
         for waiting in self._waiting.values():
             if waiting.until <= now:
@@ -82,7 +82,7 @@ class AsyncStream:
             self._wake_at(min(left))
 
     async def close(self) -> None:
-        """Ends the stream; whoever still waits is told."""
+        """End the stream and fail all requests that still wait."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -90,10 +90,10 @@ class AsyncStream:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        self._outbox.fail(partial(Cancelled, "the client is closed"))  # also where the task had not even begun
+        self._outbox.fail(partial(Cancelled, "the client is closed"))  # the task may not have begun
 
     async def _run(self) -> None:
-        """Reads until the stream ends, however it does; then all who wait are told."""
+        """Read until the stream ends for any reason, then fail all requests that still wait."""
         make_error: Callable[[], StatecastError] = partial(Unavailable, "the server has ended the stream")
         call: Any = None
         writer: asyncio.Task[None] | None = None
@@ -118,7 +118,7 @@ class AsyncStream:
 
     async def _write(self, call: Any) -> None:
         try:
-            with suppress(grpc.RpcError, asyncio.InvalidStateError):  # whoever reads hears of it
+            with suppress(grpc.RpcError, asyncio.InvalidStateError):  # the reader gets the error as well
                 while True:
                     await self._has_requests.wait()
                     self._has_requests.clear()
@@ -130,7 +130,7 @@ class AsyncStream:
 
 
 def _broken(cause: Exception) -> StatecastError:
-    """The error of all who wait for a stream that cannot go on, for a reason that will not pass by itself."""
+    """Return the error for all requests of a stream that broke for a lasting reason."""
     error = ServerError(f"the stream cannot be used: {cause!r}")
     error.outcome_unknown = True
     return error
@@ -148,7 +148,7 @@ def _resolve(answer: "asyncio.Future[Response]", result: Response | StatecastErr
 async def in_order(
     items: AsyncIterable[Any] | Iterable[Any], start: Callable[[Any], Coroutine[Any, Any, R]]
 ) -> AsyncIterator[R]:
-    """Starts something for each item as it comes, and yields what comes of each in the order of the items."""
+    """Start a task for each item as it comes, and yield the results in the order of the items."""
     source = _as_async(items)
     following: asyncio.Task[Any] | None = asyncio.ensure_future(_next(source))
     under_way: deque[asyncio.Task[R]] = deque()
@@ -188,4 +188,4 @@ async def _as_async(items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[
     else:
         for item in items:
             yield item
-            await asyncio.sleep(0)  # so that what is under way goes on
+            await asyncio.sleep(0)  # lets the requests in flight go on

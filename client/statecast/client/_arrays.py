@@ -1,4 +1,4 @@
-"""Numbers as callers have them, checked, as arrays."""
+"""Converts callers' numbers to arrays and checks them."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from .errors import invalid
 
 
 def numbers(field: str, given: Any, columns: str) -> NDArray[np.float64]:
-    """A number, [time] or [time, columns], as it was given; NaN where missing.
+    """Convert a number, [time] or [time, columns] to a float64 array of the same shape; NaN where missing.
 
     Raises:
-        InvalidArgument: `field` is no such array, or holds what is neither finite nor NaN.
+        InvalidArgument: The shape or type is another, or a value is infinite or above 1e30 in magnitude.
     """
     kind = getattr(getattr(given, "dtype", None), "kind", "O")
     if kind not in "biufO":
@@ -39,10 +39,10 @@ def numbers(field: str, given: Any, columns: str) -> NDArray[np.float64]:
 
 
 def covariate_rows(field: str, given: Numbers, rows: int, what: str, is_one_row: bool = False) -> NDArray[np.float64]:
-    """Covariates as [rows, covariates]; a plain list is one covariate, or the one row if there is but one.
+    """Convert covariates to [rows, covariates]. A flat list is one covariate, or with `is_one_row` the only row.
 
     Raises:
-        InvalidArgument: `field` is no such array, or has another number of rows than `what` has.
+        InvalidArgument: The values cannot be such an array, or there are not `rows` rows, one for each of `what`.
     """
     array = numbers(field, given, "covariates")
     if array.ndim < 2:

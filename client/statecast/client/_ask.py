@@ -1,4 +1,4 @@
-"""What a call says: what was observed, and what is asked beside it."""
+"""Arguments of calls: observations and options."""
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -12,10 +12,10 @@ from .types import Version
 
 
 class Array(Protocol):
-    """What numpy takes for an array: its own, those of pandas, and more."""
+    """Anything that numpy converts to an array: its own arrays, those of pandas, and more."""
 
     def __array__(self) -> NDArray[Any]:
-        """The array."""
+        """Return the array."""
 
 
 Numbers: TypeAlias = float | Array | Sequence[float | Array | Sequence[float | None] | None]
@@ -26,15 +26,15 @@ Times: TypeAlias = Array | Sequence[Time]
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """What one session is told, where calls about many take more than values.
+    """Observations of one session, for `observe_many`, `step_many` and `stream`, if values alone are not enough.
 
     Attributes:
         values: A number, [time], or [time, targets]; NaN or None where missing.
-        covariates: What the model's covariates were, [time, covariates], or [time] if it has one; NaN where not known.
-        future_covariates: What they will be in the steps to forecast, [horizon, covariates], or [horizon].
-        start_time: The time of the first value, for a model with a frequency.
-        times: The time of each value, instead of `start_time`; those in the index of a Series or DataFrame need not be
-            given.
+        covariates: Past values of the model's covariates: [time, covariates], or [time] if it has only one; NaN where
+            unknown.
+        future_covariates: Covariates in the steps to forecast: [horizon, covariates], or [horizon] if it has only one.
+        start_time: Time of the first value, for a model with a frequency.
+        times: Time of each value, instead of `start_time`; not needed if a Series or DataFrame has times in its index.
     """
 
     values: Numbers
@@ -50,7 +50,7 @@ Values: TypeAlias = Numbers | Observations
 
 @dataclass(frozen=True)
 class Ask:
-    """What a call asks beside appending; the attributes are the arguments of that name."""
+    """Options of a call; the attributes are the arguments of the same names."""
 
     horizon: int = 0
     quantile_levels: Sequence[float] = ()

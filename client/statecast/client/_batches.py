@@ -1,4 +1,4 @@
-"""Requests that append and forecast: one session's in parts, many sessions' in frames."""
+"""Sends requests that append and forecast: those of one session in parts, those of many sessions in frames."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,9 +23,10 @@ MAX_NUMBERS_A_FRAME = 500_000
 def forecast(
     core: SessionCore, parts: list[Request], timeout_seconds: float, *, may_split: bool = True
 ) -> Operation[Response]:
-    """Sends the parts of one request one after the other; each may take `timeout_seconds`.
+    """Send the parts of one request one after the other; each may take `timeout_seconds`.
 
-    A part whose gaps in time make it too long is replaced by its halves, unless it must go under its own id.
+    With `may_split`, a part that spans too many steps because of its time gaps is replaced by its halves. A request id
+    given by the caller rules that out.
     """
     taken, answers = 0, list[Response]()
     while len(answers) < len(parts):
@@ -50,7 +51,7 @@ def forecast(
 
 
 def _ask(core: SessionCore, part: Request, timeout_seconds: float) -> Operation[Response]:
-    """Sends one request; if the session has lost what was acknowledged, that first."""
+    """Send one request. If the session has lost acknowledged observations, restore them first."""
     patience = Patience(timeout_seconds)
     while True:
         core.say_what_was_seen(part)
@@ -67,12 +68,12 @@ def _ask(core: SessionCore, part: Request, timeout_seconds: float) -> Operation[
 
 
 def _halves(part: Request, error: StatecastError) -> tuple[Request, Request] | None:
-    """The halves of a part that was refused because it spans too many steps; None if that is not why."""
+    """Return the halves of a part of several rows that was refused for spanning too many steps; None otherwise."""
     return _messages.halves(part) if error.reason == Reason.SPAN_TOO_LONG and len(part.observations.times) > 1 else None
 
 
 def _place(error: StatecastError, part: Request, taken: int) -> None:
-    """Says which part of a call failed."""
+    """Record in the error which part of a call failed."""
     error.request_id, error.values_taken = part.request_id, taken
     if taken and error.message:
         error.message += f" (the first {taken} values of this call were taken before; those after them count from 0)"
@@ -80,11 +81,11 @@ def _place(error: StatecastError, part: Request, taken: int) -> None:
 
 
 def _check_alone(part: Request, response: Response) -> None:
-    """A replay tells where the session stands now; under `if_version` nobody else may have moved it on since."""
+    """Raise VersionMismatch if a replay under `if_version` shows that somebody else has appended since."""
     if not part.HasField("if_version"):
         return
     steps = response.version.step - part.if_version.step
-    # A time step is one value or several; gaps in time make further steps.
+    # A time step has one value or several; time gaps add further steps.
     observed = part.observations
     if (steps < 1 or len(observed.values) % steps) and not observed.HasField("start_time") and not observed.times:
         error = VersionMismatch(f"if_version: the session was moved on to {_messages.to_version(response.version)}")
@@ -94,7 +95,7 @@ def _check_alone(part: Request, response: Response) -> None:
 
 @dataclass
 class Item:
-    """One request of a call about many sessions, and what came of it."""
+    """One request of a call about many sessions, and its outcome."""
 
     core: SessionCore
     parts: list[Request]
@@ -105,9 +106,9 @@ class Item:
 
 @dataclass
 class _Line:
-    """The parts that wait for one session, in order: only the first one is under way.
+    """The parts that wait for one session, in order. Only the first is in flight.
 
-    `lost` is the error that says that the session has lost what was acknowledged, until that is mended.
+    `lost` is the error that reports lost observations, until they are restored.
     """
 
     parts: deque[tuple[Item, Request]] = field(default_factory=deque)
@@ -119,7 +120,7 @@ class _Line:
         return self.parts[0][0].core
 
     def take(self, result: Response | StatecastError) -> None:
-        """Settles the first part; what may succeed again stays."""
+        """Handle the result of the first part; after an error that allows a retry it stays first."""
         item, part = self.parts[0]
         if isinstance(result, StatecastError) and (halves := _halves(part, result)):
             self.parts.popleft()
@@ -144,18 +145,18 @@ class _Line:
         item.error = None
 
     def refuse(self, error: StatecastError) -> None:
-        """Gives up on everything that waits: sending what comes after a hole would be worse than not sending it."""
+        """Give up on all waiting parts: to send those that follow a failed one would leave a hole in the session."""
         for item, part in reversed(self.parts):
-            # Each has an error of its own, which names the first of its parts that was not taken.
+            # Each item gets its own error, which names the first of its parts that was not taken.
             item.error = copy(error)
             item.error.request_id, item.error.values_taken = part.request_id, item.taken
         self.parts.clear()
 
 
 def forecast_many(items: Sequence[Item], timeout_seconds: float) -> Operation[None]:
-    """Sends many requests in frames, each session's in order, and puts the outcomes into the items.
+    """Send many requests in frames, each session's in order, and store the outcomes in the items.
 
-    `timeout_seconds` begins anew whenever a frame has brought something forward.
+    The `timeout_seconds` start again whenever a frame has made progress.
     """
     lines: dict[str, _Line] = {}
     for item in items:
@@ -210,7 +211,7 @@ def _wanted_pause(failed: tuple[_Line, StatecastError]) -> float:
 
 
 def _frames(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
-    """Cuts into frames that one message can carry."""
+    """Group the lines into frames, so that their first parts fit into one message."""
     frame: list[_Line] = []
     numbers = 0
     for line in lines:

@@ -1,7 +1,7 @@
-"""What a call does, without doing it: generators that yield what to send and how long to wait.
+"""The logic of calls without I/O: generators that yield what to send and how long to wait.
 
-A shell (sync.py, aio.py) carries the actions out: it sends a response in, or throws the RpcError in. So retries,
-back-off, deadlines and frames are written once for both.
+The clients (_sync.py, _aio.py) carry out these actions. They send each response, or throw each RpcError, into the
+generator. So they share retries, back-off, deadlines and frames.
 """
 
 import random
@@ -24,11 +24,11 @@ LONGEST_PAUSE_SECONDS = 1.0
 SHORTEST_TIMEOUT_SECONDS = 0.001
 
 CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
-    # A channel that has lost its server looks for it again as eagerly as the calls are repeated.
+    # A channel that has lost its server reconnects as often as calls are retried.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # A server that was stopped or cut off is noticed while there is time to ask another one.
+    # Notice a stopped or unreachable server while there is time to ask another one.
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 2000),
     ("grpc.http2.ping_timeout_ms", 2000),
@@ -41,7 +41,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Method:
-    """An RPC."""
+    """An RPC method: its path and the type of its response."""
 
     path: str
     response: type[Message]
@@ -64,7 +64,7 @@ FORECAST_STREAM = Method(_FORECASTS + "ForecastStream", forecast_service_pb2.For
 
 @dataclass(frozen=True)
 class Send:
-    """Call the method; the answer goes into the generator."""
+    """The action of calling a method; the response goes into the generator."""
 
     method: Method
     message: Message
@@ -73,7 +73,7 @@ class Send:
 
 @dataclass(frozen=True)
 class Pause:
-    """Wait."""
+    """The action of waiting."""
 
     seconds: float
 
@@ -82,7 +82,7 @@ Operation: TypeAlias = Generator[Send | Pause, Any, T]
 
 
 class Patience:
-    """How long one request may still take, all its attempts together, and how long to wait between them."""
+    """The time left for one request, all attempts together, and the pauses between them."""
 
     def __init__(self, timeout_seconds: float) -> None:
         self._end = time.monotonic() + timeout_seconds
@@ -91,31 +91,31 @@ class Patience:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is no time left."""
+        """True if no time is left."""
         return time.monotonic() >= self._end
 
     @property
     def remaining_seconds(self) -> float:
-        """Time left; never nothing at all, so that it can be a timeout."""
+        """Time left; at least a millisecond, so that it can be a timeout."""
         return max(self._end - time.monotonic(), SHORTEST_TIMEOUT_SECONDS)
 
     def pause_after(self, error: StatecastError) -> Pause:
-        """The pause before the next attempt.
+        """Return the pause before the next attempt.
 
         Raises:
-            StatecastError: `error`, if another attempt is of no use or there is no time for it.
+            StatecastError: `error`, if another attempt is useless or there is no time for it.
         """
         seconds = max(self._next_pause_seconds * random.uniform(0.5, 1), error.retry_after_seconds or 0)
         self.outcome_unknown |= error.outcome_unknown
         if not error.may_succeed_again or seconds >= self.remaining_seconds:
-            error.outcome_unknown = self.outcome_unknown  # also of an earlier attempt
+            error.outcome_unknown = self.outcome_unknown  # an earlier attempt counts too
             raise error
         self._next_pause_seconds = min(2 * self._next_pause_seconds, LONGEST_PAUSE_SECONDS)
         return Pause(seconds)
 
 
 def exchange(method: Method, message: Message, patience: Patience) -> Operation[Any]:
-    """Sends a message until it is answered, or refused for good, or time is up."""
+    """Send a message until it is answered, or refused for good, or time is up."""
     while True:
         try:
             return (yield Send(method, message, patience.remaining_seconds))
@@ -124,15 +124,15 @@ def exchange(method: Method, message: Message, patience: Patience) -> Operation[
 
 
 def close_session(session_id: str, timeout_seconds: float) -> Operation[None]:
-    """Closes a session as it stands; one that is gone after an attempt of unknown outcome counts as closed."""
+    """Close a session at its current version. If gone after an attempt of unknown outcome, it counts as closed."""
     patience = Patience(timeout_seconds)
     while True:
         closing = forecast_service_pb2.CloseSessionRequest(session_id=session_id)
         try:
-            with suppress(PreconditionFailed):  # one whose record cannot be read can be closed all the same
+            with suppress(PreconditionFailed):  # a session whose record cannot be read can be closed, too
                 look = forecast_service_pb2.GetSessionRequest(session_id=session_id)
                 found = yield from exchange(GET_SESSION, look, patience)
-                # With its version, a repeated attempt cannot close a session that was opened anew meanwhile.
+                # With its version, a repeated attempt cannot close a session that was opened again meanwhile.
                 closing.if_version.CopyFrom(found.session.version)
             yield from exchange(CLOSE_SESSION, closing, patience)
             return

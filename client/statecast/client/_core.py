@@ -1,4 +1,4 @@
-"""What a client knows about a session."""
+"""The client's knowledge of a session."""
 
 import time
 import warnings
@@ -24,22 +24,22 @@ SHORTEST_TRACE_SECONDS, LONGEST_TRACE_SECONDS = 1.0, 86_400.0
 
 @dataclass
 class SessionCore:
-    """One session, without the connection.
+    """A session, without the connection.
 
     Attributes:
-        session_id: Its name.
-        opening: How to open it with the first request that succeeds; None if it must exist.
-        replay_buffer: The last observations, in case that the server loses them.
-        version: Where it stood when last heard of.
-        is_open: Whether a request has succeeded: from then on the session must exist.
-        was_opened_here: Whether it was opened as `opening` says; only then can it be made anew so.
-        unsettled: Requests whose outcome is unknown: for each id what was seen when it was first sent.
-        is_shared: Whether others were seen to append to it.
-        heard_at: When it was last heard of, on the clock of time.monotonic.
-        time_zone: The zone that its caller named for it; empty if none.
-        zone_seen: The zone that it is known to have, whoever named it; empty if that is not known, or UTC.
-        last_time: The time of the last row sent, in nanoseconds since 1970; None if it is not known.
-        time_to_live_seconds: How long the server keeps it, as far as it has told.
+        session_id: Id of the session.
+        opening: Options for opening it; None if it must exist.
+        replay_buffer: Its last acknowledged observations, in case the server loses them.
+        version: The newest version received from the server; None if there is none.
+        is_open: True once a request has succeeded; from then on the session must exist.
+        was_opened_here: True if it was opened with `opening`; only then can it be recreated.
+        unsettled: Requests of unknown outcome, by id: the version last seen when each was first sent.
+        is_shared: True if others were seen to append to it.
+        heard_at: Time of the last success, on the clock of time.monotonic.
+        time_zone: Zone that the caller named; empty if none.
+        zone_seen: Zone that the session is known to have, from any source; empty if unknown or UTC.
+        last_time: Time of the last row sent, in nanoseconds since 1970; None if unknown.
+        time_to_live_seconds: How long the server keeps the session, if it has said so; one second until then.
     """
 
     session_id: str
@@ -59,11 +59,11 @@ class SessionCore:
 
     @property
     def reading(self) -> Reading:
-        """How to read times that name no zone."""
+        """The zones by which to read times without one."""
         return Reading(self.time_zone, self.zone_seen)
 
     def heard(self, request: Request, response: Response) -> None:
-        """Takes note of a success."""
+        """Record a success."""
         if request.observations.values:
             self._note_times(request, response)
         if response.HasField("time_to_live"):
@@ -81,7 +81,7 @@ class SessionCore:
         self.version = _messages.to_version(response.version)
 
     def _note_times(self, request: Request, response: Response) -> None:
-        """Warns if most of the steps from the first to the last row of a request have no row."""
+        """Record the time of the last row; warn if most of the steps between the first and last row have no row."""
         if response.replayed:
             return
         before, times = self.last_time, [time.ToNanoseconds() for time in request.observations.times]
@@ -105,26 +105,26 @@ class SessionCore:
             )
 
     def closed(self) -> None:
-        """Takes note that the session is gone."""
+        """Record that the session was closed."""
         self.is_open = True
         self.version = None
         self.replay_buffer.forget(None)
 
     def say_what_was_seen(self, request: Request) -> None:
-        """Lets the server notice if it has lost what it acknowledged, or forgotten that it took this request before."""
+        """Set `last_seen`, by which the server notices that it lost observations or forgot this request's id."""
         seen = self.unsettled.get(request.request_id, self.version or START)
         request.last_seen.CopyFrom(_messages.version_message(seen))
 
     def failed(self, request: Request, error: StatecastError) -> None:
-        """Takes note of a request that ended in an error."""
+        """Record that a request ended in an error."""
         error.outcome_unknown |= request.request_id in self.unsettled
         if error.outcome_unknown and request.observations.values:
             self.unsettled.setdefault(request.request_id, _messages.to_version(request.last_seen))
 
     def caught_up(self, request: Request, error: StatecastError, was_tried: bool) -> bool:
-        """Whether the request was refused only because so much happened since; then the core is up to date now.
+        """Return True if the request is outdated but safe to send again; the core then has the current version.
 
-        One that was tried before, to an unknown outcome, may be part of what happened.
+        A request that was tried before, with an unknown outcome, may be among those that the session has taken.
         """
         if not isinstance(error, RequestOutdated) or error.current is None:
             return False
@@ -135,14 +135,14 @@ class SessionCore:
         return True
 
     def is_lost(self, error: StatecastError) -> bool:
-        """Whether the error means that the server has lost the session's observations, or all of the session."""
+        """Return True if the error means that the server has lost observations of the session, or all of it."""
         if isinstance(error, NotFound) and error.reason == Reason.SESSION_NOT_FOUND and self.version is not None:
             return time.monotonic() < self.heard_at + self._trace_seconds
         return isinstance(error, SessionRegressed)
 
     @property
     def _trace_seconds(self) -> float:
-        """For so long after the last answer, a session that has expired or was closed would have left a trace."""
+        """Time after the last success in which a closed or expired session would still have left a trace."""
         return min(self.time_to_live_seconds, LONGEST_TRACE_SECONDS)
 
     def parts(
@@ -152,20 +152,20 @@ class SessionCore:
         request_id: str | None = None,
         zone: str = "",
     ) -> list[Request]:
-        """A request for each block; the last one, which is `request`, forecasts.
+        """Return a request for each block; the last one, which is `request`, forecasts.
 
-        `zone` is that of the first observations, in which a session is opened for which its caller named none.
+        `zone` is that of the first observations. The session is opened in it if the caller named none.
         """
         if request_id and len(blocks) > 1:
             limit = _messages.MAX_VALUES_A_REQUEST
             raise invalid("request_id", f"one id goes with one request, of at most {limit} values and covariates")
-        # Each has an id, also one that appends nothing: on a stream its result is known by it.
+        # Each gets an id, even if it appends nothing: a stream matches results by id.
         parts = [Request(session_id=self.session_id) for _ in blocks[1:]] + [request]
         for part, block in zip(parts, blocks, strict=True):
             part.observations.CopyFrom(block)
             part.request_id = _messages.text("request_id", request_id) if request_id else _messages.new_request_id()
         if self.is_shared and blocks[0].values and not request.HasField("if_version"):
-            # A look first: the less happened since, the longer a repeat of an unknown outcome can be told from others.
+            # Look first: the newer the last seen version, the longer the server can recognise a repeat of this request.
             parts.insert(0, Request(session_id=self.session_id, request_id=_messages.new_request_id()))
         if len(parts) > 1 and request.HasField("if_version"):
             parts[0].if_version.CopyFrom(request.if_version)

@@ -1,4 +1,4 @@
-"""One ForecastStream for any number of threads: requests that are sent at about the same time share a frame."""
+"""One ForecastStream for any number of threads: requests sent at about the same time share a frame."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from .errors import StatecastError, Unavailable, from_rpc_error
 
 
 class FrameStream:
-    """Opens a stream when there is something to send, and another one after it has broken. Thread-safe."""
+    """A stream that is opened when there is something to send, and opened again after it has broken. Thread-safe."""
 
     def __init__(self, method: Any) -> None:
         self._method = method
@@ -22,14 +22,14 @@ class FrameStream:
         self._call: Any = None
 
     def put(self, request: Any, timeout_seconds: float, settle: Settle) -> Key:
-        """Sends a request; `settle` gets its result, in another thread."""
+        """Send a request; another thread passes its result to `settle`."""
         with self._changed:
             key = self._outbox.put(request, timeout_seconds, settle)
             if self._call is None:
                 call = _Call()
                 try:
                     call.inner = self._method(self._frames(call))
-                except ValueError:  # gRPC's word for a channel that was closed
+                except ValueError:  # raised by gRPC if the channel was closed
                     self._outbox.fail(partial(StatecastError, "the client is closed"))
                     return key
                 self._call = call
@@ -38,12 +38,12 @@ class FrameStream:
             return key
 
     def forget(self, key: Key) -> None:
-        """Drops a request; its result, if one comes, is ignored."""
+        """Drop a request; its result, if one comes, is ignored."""
         with self._changed:
             self._outbox.forget(key)
 
     def close(self) -> None:
-        """Ends the stream."""
+        """End the stream."""
         with self._changed:
             call = self._call
         if call is not None:

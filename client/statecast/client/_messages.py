@@ -1,4 +1,4 @@
-"""From Python values to request messages and from responses back; what cannot be right is refused by name."""
+"""Converts Python values to request messages and responses back; refuses values that cannot be sent, by field."""
 
 import operator
 import os
@@ -28,10 +28,10 @@ from .types import Forecast, Gates, ModelInfo, Receipt, SessionInfo, Version
 Span: TypeAlias = timedelta | float
 """A length of time; a number is in seconds."""
 
-# Whatever divides it (1 to 10, 12, 14, 15, ...) can be the number of targets of a flat list that is cut into parts.
+# A flat list is cut at whole time steps if the number of targets divides this (1 to 10, 12, 14, 15, ...).
 MAX_VALUES_A_REQUEST = 7560
 _MAX_UINT32 = 2**32 - 1
-# A session remembers its last 16 requests only: among so few these never meet their like.
+# Long enough: a session remembers only its last 16 requests, so ids need only differ among these.
 REQUEST_ID_BYTES = 8
 
 
@@ -43,7 +43,7 @@ def open_options(
     time_zone: str | tzinfo = "",
     max_ahead: Span | None = None,
 ) -> forecast_pb2.OpenOptions:
-    """How to open a session."""
+    """Return the options for opening a session."""
     zone = zone_name(time_zone) if isinstance(time_zone, tzinfo) else text("open.time_zone", time_zone)
     options = forecast_pb2.OpenOptions(
         model=text("model", model), model_version=text("model_version", model_version), time_zone=zone
@@ -61,7 +61,7 @@ def open_options(
 
 
 def observations(observed: Observations, when: Dated = UNDATED) -> list[forecast_pb2.Observations]:
-    """Cuts what was observed into blocks that one request can carry; at least one, which may be empty.
+    """Cut observations into blocks that fit into one request each; at least one, which may be empty.
 
     Args:
         observed: Values and covariates.
@@ -86,11 +86,11 @@ def _blocks(observed: Observations, times: Instants) -> list[forecast_pb2.Observ
     if observed.covariates is not None:
         what, field = "time steps of the values", "observations.covariates"
         known = covariate_rows(field, observed.covariates, len(rows), what, is_one_row=array.ndim == 0)
-        width = rows.shape[1]  # else the server might read a flat list as fewer rows, of several targets
+        width = rows.shape[1]  # or the server might read a flat list as fewer rows of several targets
     if times.size and times.size != len(rows):
         if width or len(rows) % times.size:
             raise invalid("observations.times", f"expected a time for each of {len(rows)} rows, got {times.size}")
-        # A flat list may hold several targets of each time.
+        # A flat list may hold several targets for each time.
         rows = rows.reshape(times.size, -1)
     block = max(1, MAX_VALUES_A_REQUEST // max(1, rows.shape[1] + known.shape[1]))
     return [
@@ -107,7 +107,7 @@ def _blocks(observed: Observations, times: Instants) -> list[forecast_pb2.Observ
 def halves(
     part: forecast_service_pb2.ForecastRequest,
 ) -> tuple[forecast_service_pb2.ForecastRequest, forecast_service_pb2.ForecastRequest]:
-    """Two requests that append what one does; the second one forecasts."""
+    """Return two requests that together append what one does; the second one forecasts."""
     observed = part.observations
     rows = len(observed.times)
     half, width, covariates = rows // 2, len(observed.values) // rows, len(observed.covariates) // rows
@@ -132,7 +132,7 @@ def halves(
 def forecast_request(
     session_id: str, ask: Ask, future_covariates: Numbers | None = None
 ) -> forecast_service_pb2.ForecastRequest:
-    """A request that appends nothing yet."""
+    """Return a request that appends nothing yet."""
     horizon = count("horizon", ask.horizon)
     request = forecast_service_pb2.ForecastRequest(session_id=session_id, horizon=horizon, explain=bool(ask.explain))
     if not isinstance(ask.quantile_levels, tuple) or ask.quantile_levels:
@@ -149,7 +149,7 @@ def forecast_request(
 
 
 def size(request: forecast_service_pb2.ForecastRequest) -> int:
-    """How many numbers the request carries."""
+    """Count the numbers and times in the request."""
     observed = request.observations
     return len(observed.values) + len(observed.covariates) + len(observed.times) + len(request.future_covariates)
 
@@ -161,7 +161,7 @@ def fork_request(
     if_version: Version | None,
     last_seen: Version | None,
 ) -> forecast_service_pb2.ForkSessionRequest:
-    """A request to copy a session."""
+    """Return a request to copy a session."""
     request = forecast_service_pb2.ForkSessionRequest(
         source_session_id=source_id, session_id=text("session_id", session_id), request_id=new_request_id()
     )
@@ -175,12 +175,12 @@ def fork_request(
 
 
 def new_request_id() -> str:
-    """A request id that nobody has used."""
+    """Return a new random request id."""
     return os.urandom(REQUEST_ID_BYTES).hex()
 
 
 def count(field: str, value: int) -> int:
-    """The value, if it can be sent as a count."""
+    """Return the value as a count; refuse anything but a whole number in range."""
     try:
         number = operator.index(value)
     except TypeError as error:
@@ -191,7 +191,7 @@ def count(field: str, value: int) -> int:
 
 
 def text(field: str, value: str) -> str:
-    """The value, if it can be sent as text."""
+    """Return the value; refuse it if it cannot be sent as text."""
     if not isinstance(value, str):
         raise invalid(field, f"{value!r} is not text")
     try:
@@ -202,7 +202,7 @@ def text(field: str, value: str) -> str:
 
 
 def version_message(version: Version) -> forecast_pb2.Version:
-    """The version on the wire."""
+    """Convert a version to its message."""
     if not isinstance(version, Version):
         raise invalid("if_version", f"{version!r} is not a Version")
     try:
@@ -212,14 +212,14 @@ def version_message(version: Version) -> forecast_pb2.Version:
 
 
 def to_version(message: forecast_pb2.Version) -> Version:
-    """The version as a plain value."""
+    """Convert a version message to a plain value."""
     return Version(message.step, message.tag)
 
 
 def merged(
     parts: Sequence[forecast_service_pb2.ForecastRequest], answers: Sequence[forecast_service_pb2.ForecastResponse]
 ) -> forecast_service_pb2.ForecastResponse:
-    """The last part's answer, with what all parts told: the pit is NaN for one that was answered as a repetition."""
+    """Return the last part's answer, with `opened` and `pit` of all parts; the pit of a replayed part is NaN."""
     last = answers[-1]
     last.opened = any(answer.opened for answer in answers)
     if len(answers) > 1 and any(answer.pit for answer in answers):
@@ -230,7 +230,7 @@ def merged(
 
 
 def to_receipt(response: forecast_service_pb2.ForecastResponse, targets: int = 0) -> Receipt:
-    """The response to a request without a horizon, whose values had `targets` columns, 0 if they were flat."""
+    """Convert the response to a request without a horizon; `targets` is its number of columns, 0 for a flat list."""
     return Receipt(
         version=to_version(response.version),
         opened=response.opened,
@@ -241,7 +241,7 @@ def to_receipt(response: forecast_service_pb2.ForecastResponse, targets: int = 0
 
 
 def to_forecast(response: forecast_service_pb2.ForecastResponse) -> Forecast:
-    """The response to a request with a horizon."""
+    """Convert the response to a request with a horizon."""
     message = response.forecast
     shape = message.horizon, len(message.classes or message.quantile_levels), len(message.targets)
     return Forecast(
@@ -281,7 +281,7 @@ def _gates(response: forecast_service_pb2.ForecastResponse) -> Gates | None:
 
 
 def to_session_info(message: forecast_pb2.Session) -> SessionInfo:
-    """The session as a plain value."""
+    """Convert a session message to a plain value."""
     return SessionInfo(
         session_id=message.session_id,
         model=message.model,
@@ -296,7 +296,7 @@ def to_session_info(message: forecast_pb2.Session) -> SessionInfo:
 
 
 def to_model_info(message: model_service_pb2.Model) -> ModelInfo:
-    """The model as a plain value."""
+    """Convert a model message to a plain value."""
     return ModelInfo(
         name=message.name,
         version=message.version,

@@ -1,4 +1,4 @@
-"""What both clients say in the same words: from arguments to operations, and from outcomes to results."""
+"""The part that both clients share: from arguments to operations, and from outcomes to results."""
 
 import os
 import re
@@ -29,12 +29,12 @@ Told: TypeAlias = tuple[SessionCore, Observations]
 LONGEST_TIMEOUT_SECONDS = 1e6
 PAGE_SIZE = 500
 USUAL_PORT = 50051
-# Targets that tell how they are to be resolved, which gRPC knows best.
+# Targets that name their resolver; gRPC checks them.
 _NAMED = re.compile(r"(unix|unix-abstract|dns|xds|ipv4|ipv6|vsock|google-c2p|passthrough):", re.IGNORECASE)
 
 
 def check_target(target: str) -> str:
-    """The target, unless it is the address of a web page, or names no host or no port that can be."""
+    """Return the target; refuse a web address, and a target without a host or a valid port."""
     scheme, separator, _ = _messages.text("target", target).partition("://")
     if separator and scheme.lower() in ("http", "https", "grpc", "grpcs", "tcp"):
         raise invalid("target", f"{target!r} is not host:port; leave out {scheme}://")
@@ -42,7 +42,7 @@ def check_target(target: str) -> str:
         return target
     if re.fullmatch(r":?[0-9]*", target):
         raise invalid("target", f"{target!r} names no host; write 'localhost:{target.strip(':') or USUAL_PORT}', say")
-    # A literal address of IPv6 is full of colons, so brackets tell it from the port.
+    # An IPv6 address contains colons, so brackets must separate it from the port.
     host, separator, port = target.rpartition(":")
     if not separator or not port or target.endswith("]") or (":" in host and not host.endswith("]")):
         whole = f"[{target}]" if target.count(":") > 1 and "[" not in target else target.removesuffix(":")
@@ -53,7 +53,7 @@ def check_target(target: str) -> str:
 
 
 def check_timeout(timeout_seconds: float) -> float:
-    """The timeout, if it can be one."""
+    """Return the timeout; refuse it if it is out of range."""
     number = isinstance(timeout_seconds, (int, float)) and not isinstance(timeout_seconds, bool)
     if not number or not 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
         raise invalid("timeout_seconds", f"expected more than 0 and at most {LONGEST_TIMEOUT_SECONDS:g}")
@@ -61,10 +61,10 @@ def check_timeout(timeout_seconds: float) -> float:
 
 
 def check_process(process_id: int) -> None:
-    """Refuses to go on in another process than the one that made a client.
+    """Refuse to use a client in another process than the one that made it.
 
     Raises:
-        StatecastError: This process was forked off that one.
+        StatecastError: This process is a fork of that one.
     """
     if process_id != os.getpid():
         raise StatecastError(
@@ -74,14 +74,14 @@ def check_process(process_id: int) -> None:
 
 
 def kept_waiting(session_id: str, timeout_seconds: float) -> DeadlineExceeded:
-    """The error of a call whose time was up before it was its turn."""
+    """Return the error of a call whose time was up before its turn came."""
     error = DeadlineExceeded(f"other calls of session {session_id!r} took longer than {timeout_seconds:g} s")
     error.outcome_unknown = False
     return error
 
 
 def split_pairs(pairs: Iterable[tuple[S, Values]], kind: type[S], client: Any) -> tuple[list[S], list[Told]]:
-    """The sessions of a call about many, and what each is told."""
+    """Split the pairs of a call about many sessions into the sessions and their observations."""
     sessions, told = [], []
     for pair in pairs:
         if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], kind):
@@ -97,7 +97,7 @@ def split_pairs(pairs: Iterable[tuple[S, Values]], kind: type[S], client: Any) -
 def new_core(
     session_id: str, opening: forecast_pb2.OpenOptions, *, resume_only: bool, replay_requests: int
 ) -> SessionCore:
-    """A session that its first request opens so, unless it must exist already."""
+    """Return a session that its first request opens with `opening`, unless it must exist already."""
     name, replay_buffer = (
         _messages.text("session_id", session_id),
         ReplayBuffer(_messages.count("replay_requests", replay_requests)),
@@ -106,14 +106,14 @@ def new_core(
 
 
 def observe(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float) -> Operation[Receipt]:
-    """Appends."""
+    """Append observations."""
     asked = _asked(core, observed, ask)
     response = yield from _batches.forecast(core, asked.parts, timeout_seconds, may_split=not ask.request_id)
     return _to_receipt(asked, response)
 
 
 def step(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float) -> Operation[Forecast]:
-    """Appends, which may be nothing, and forecasts."""
+    """Append observations, possibly none, and forecast."""
     asked = _asked(core, observed, _ahead(ask))
     response = yield from _batches.forecast(core, asked.parts, timeout_seconds, may_split=not ask.request_id)
     return _to_forecast(asked, response)
@@ -122,19 +122,19 @@ def step(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: f
 def forward(
     core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float
 ) -> Operation[Forecast | Receipt]:
-    """One request of a stream: appends, and forecasts if there is a horizon."""
+    """Carry out one request of a stream: append, and forecast if there is a horizon."""
     if ask.horizon:
         return (yield from step(core, observed, ask, timeout_seconds))
     return (yield from observe(core, observed, ask, timeout_seconds))
 
 
 def observe_many(told: Iterable[Told], ask: Ask, timeout_seconds: float) -> Operation[list[Receipt]]:
-    """Appends to many sessions."""
+    """Append to many sessions."""
     return (yield from _many(told, ask, _to_receipt, timeout_seconds))
 
 
 def step_many(told: Iterable[Told], ask: Ask, timeout_seconds: float) -> Operation[list[Forecast]]:
-    """Appends to many sessions and forecasts each."""
+    """Append to many sessions and forecast each."""
     return (yield from _many(told, _ahead(ask), _to_forecast, timeout_seconds))
 
 
@@ -158,7 +158,7 @@ def _many(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a call asks of one session: its requests, and when the future covariates are, if those are dated."""
+    """The requests of a call to one session, and the times of its future covariates, if they have any."""
 
     core: SessionCore
     parts: list[Request]
@@ -185,7 +185,7 @@ def _to_receipt(asked: _Asked, response: Response) -> Receipt:
 def _to_forecast(asked: _Asked, response: Response) -> Forecast:
     forecast = _messages.to_forecast(response)
     if asked.ahead.size and forecast.start_time is not None:
-        steps: Any = forecast.to_pandas().index  # pandas is here, for it is where those times come from
+        steps: Any = forecast.to_pandas().index  # pandas is installed: the times come from its index
         if not np.array_equal(steps.as_unit("ns").asi8, asked.ahead):
             warnings.warn(
                 f"session {forecast.session_id!r}: this forecast is of {steps[0]} to {steps[-1]}, and the future "
@@ -196,14 +196,14 @@ def _to_forecast(asked: _Asked, response: Response) -> Forecast:
 
 
 def get_session(session_id: str, timeout_seconds: float) -> Operation[SessionInfo]:
-    """Looks a session up."""
+    """Look up a session."""
     message = forecast_service_pb2.GetSessionRequest(session_id=_messages.text("session_id", session_id))
     response = yield from _calls.exchange(_calls.GET_SESSION, message, Patience(timeout_seconds))
     return _messages.to_session_info(response.session)
 
 
 def list_sessions(prefix: str, page_token: str, timeout_seconds: float) -> Operation[tuple[list[SessionInfo], str]]:
-    """Lists a page of sessions; also the token of the next page, empty after the last one."""
+    """Return a page of sessions, and the token of the next page, empty after the last one."""
     message = forecast_service_pb2.ListSessionsRequest(
         prefix=_messages.text("prefix", prefix), page_token=page_token, page_size=PAGE_SIZE
     )
@@ -218,7 +218,7 @@ def fork(
     if_version: Version | None,
     timeout_seconds: float,
 ) -> Operation[SessionCore]:
-    """Copies a session under a new id."""
+    """Copy a session under a new id."""
     message = _messages.fork_request(core.session_id, session_id, time_to_live, if_version, core.version)
     response = yield from _calls.exchange(_calls.FORK_SESSION, message, Patience(timeout_seconds))
     version = _messages.to_version(response.session.version)
@@ -227,20 +227,20 @@ def fork(
 
 
 def close(core: SessionCore, timeout_seconds: float) -> Operation[None]:
-    """Makes the server forget a session."""
+    """Delete a session on the server."""
     yield from _calls.close_session(core.session_id, timeout_seconds)
     core.closed()
 
 
 def list_models(timeout_seconds: float) -> Operation[list[ModelInfo]]:
-    """Lists what is loaded."""
+    """Return all loaded models."""
     message = model_service_pb2.ListModelsRequest()
     response = yield from _calls.exchange(_calls.LIST_MODELS, message, Patience(timeout_seconds))
     return [_messages.to_model_info(model) for model in response.models]
 
 
 def get_model(name: str, version: str, timeout_seconds: float) -> Operation[ModelInfo]:
-    """Looks a model up."""
+    """Look up a model."""
     message = model_service_pb2.GetModelRequest(
         name=_messages.text("name", name), version=_messages.text("version", version)
     )

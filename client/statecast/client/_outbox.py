@@ -1,4 +1,4 @@
-"""What travels on one ForecastStream, without the connection: requests into frames, results to whoever waits."""
+"""The traffic of one ForecastStream, without the connection: puts requests into frames, passes results on."""
 
 from collections import deque
 from collections.abc import Callable
@@ -18,14 +18,14 @@ Settle: TypeAlias = Callable[[Response | StatecastError], None]
 
 
 class Outbox:
-    """Requests that wait for a frame, and those that wait for their result. Not for use by two threads at once."""
+    """Requests that wait for a frame, and those that wait for their result. Not thread-safe."""
 
     def __init__(self) -> None:
         self._unsent: deque[tuple[Key, Request]] = deque()
         self._waiting: dict[Key, Settle] = {}
 
     def put(self, request: Request, timeout_seconds: float, settle: Settle) -> Key:
-        """Takes a request to send; `settle` gets its result. No two requests under way may have the same key."""
+        """Queue a request; `settle` gets its result. No two requests in flight may have the same key."""
         seconds = int(timeout_seconds)
         request.timeout.seconds, request.timeout.nanos = seconds, int((timeout_seconds - seconds) * 1e9)
         key = (request.session_id, request.request_id)
@@ -34,11 +34,11 @@ class Outbox:
         return key
 
     def forget(self, key: Key) -> None:
-        """Nobody waits for that result any more; if the request was not sent, it never is."""
+        """Ignore the result of that request; if it was not sent yet, never send it."""
         self._waiting.pop(key, None)
 
     def next_frame(self) -> forecast_service_pb2.ForecastStreamRequest | None:
-        """As many requests as a frame takes; None if there are none."""
+        """Return a frame with as many queued requests as fit; None if there are none."""
         requests: list[Request] = []
         room = MAX_NUMBERS_A_FRAME
         while self._unsent and len(requests) < MAX_REQUESTS_A_FRAME and room > 0:
@@ -49,7 +49,7 @@ class Outbox:
         return forecast_service_pb2.ForecastStreamRequest(requests=requests) if requests else None
 
     def take(self, frame: forecast_service_pb2.ForecastStreamResponse) -> None:
-        """Hands the results to those who wait for them."""
+        """Pass each result to the function that waits for it."""
         for result in frame.results:
             if result.HasField("response"):
                 self._settle((result.response.session_id, result.response.request_id), result.response)
@@ -57,7 +57,7 @@ class Outbox:
                 self._settle((result.session_id, result.request_id), from_status(result.status))
 
     def fail(self, make_error: Callable[[], StatecastError]) -> None:
-        """Tells everybody who waits that the stream has ended; each may send the same request on another one."""
+        """Fail all waiting requests because the stream has ended; each may be sent again on another one."""
         self._unsent.clear()
         for key in list(self._waiting):
             self._settle(key, make_error())

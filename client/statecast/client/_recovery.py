@@ -1,4 +1,4 @@
-"""Sends again what a session has lost because its Redis went back to an older copy."""
+"""Sends observations again that a session has lost because its Redis went back to an older copy."""
 
 import logging
 
@@ -15,10 +15,10 @@ log = logging.getLogger("statecast.client")
 
 
 def restore(core: SessionCore, lost: StatecastError, timeout_seconds: float) -> Operation[None]:
-    """Brings the session back to where it stood, each request within `timeout_seconds`.
+    """Bring the session back to its newest known version; each request may take `timeout_seconds`.
 
     Raises:
-        StatecastError: `lost`, which then says why that cannot be done, or what a request failed with.
+        StatecastError: `lost`, with the reason why this is impossible, or the error of a request.
     """
     at = lost.current if isinstance(lost, SessionRegressed) else START
     missing = None if at is None else core.replay_buffer.since(at)
@@ -39,14 +39,14 @@ def restore(core: SessionCore, lost: StatecastError, timeout_seconds: float) -> 
         yield from exchange(FORECAST, opening, Patience(timeout_seconds))
     for taken in missing:
         if not (yield from _send_again(core, taken, at, lost, timeout_seconds)):
-            return  # whoever called sends its request again, and hears how it stands now
+            return  # the caller sends its own request again and learns the session's version
         at = taken.after
 
 
 def _send_again(
     core: SessionCore, taken: Taken, at: Version, lost: StatecastError, timeout_seconds: float
 ) -> Operation[bool]:
-    """Whether the session took it; if not, it has been lost again meanwhile, or somebody else sends it, too."""
+    """Return True if the session took it; False if data was lost again, or somebody else restores it as well."""
     request = Request(
         session_id=core.session_id,
         observations=forecast_pb2.Observations.FromString(taken.observations),
@@ -72,7 +72,7 @@ def _send_again(
 
 
 def _beyond_repair(core: SessionCore, lost: StatecastError) -> StatecastError:
-    """The error with the reason why the buffer does not help."""
+    """Return the error, extended by the reason why the buffer does not help."""
     first = core.replay_buffer.first
     reach = "is empty" if first is None else f"holds nothing but what followed on {first} without others in between"
     lost.message += f"; nothing more was sent again, since the replay buffer {reach}"

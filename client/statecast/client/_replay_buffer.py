@@ -1,4 +1,4 @@
-"""The last observations of a session that the server acknowledged, in case that it loses them."""
+"""The last observations of a session that the server acknowledged, in case it loses them."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ START = Version(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Observations that the server took, under which request id, and where the session stood after them."""
+    """Observations that the server took, with their request id and the session's version after them."""
 
     observations: bytes
     numbers: int
@@ -24,8 +24,8 @@ class Taken:
 class ReplayBuffer:
     """A bounded buffer of consecutive observations.
 
-    It holds at most `max_requests` requests, and at most 10,000 values and covariates of them. Where somebody else
-    appended in between it begins anew, since what it holds must be the whole history from its first version on.
+    It holds at most `max_requests` requests, with at most 10,000 values and covariates. It must hold the whole history
+    since its first version, so it starts again if somebody else has appended in between.
     """
 
     def __init__(self, max_requests: int) -> None:
@@ -36,7 +36,7 @@ class ReplayBuffer:
 
     @property
     def first(self) -> Version | None:
-        """The oldest version from which on everything is here; None if nothing is."""
+        """The oldest version since which the buffer holds everything; None if there is none."""
         return self._first
 
     def note(
@@ -45,10 +45,10 @@ class ReplayBuffer:
         response: forecast_service_pb2.ForecastResponse,
         before: Version | None,
     ) -> bool:
-        """Takes note of a request that succeeded, sent when the session stood at `before` as far as is known.
+        """Record a request that succeeded; `before` is the newest version known when it was sent.
 
         Returns:
-            Whether nobody else can be seen to have appended since `before`.
+            False if somebody else must have appended since `before`.
         """
         after = Version(response.version.step, response.version.tag)
         if response.opened:
@@ -60,7 +60,7 @@ class ReplayBuffer:
         if before is None or not is_alone:
             self.forget(after)
         elif values:
-            # As bytes, which do not keep the request and all that it holds in replay_buffer.
+            # As bytes, so that the buffer does not keep the whole request in memory.
             observations = request.observations.SerializeToString()
             size = values + len(request.observations.covariates)
             self._taken.append(Taken(observations, size, request.request_id, after))
@@ -72,19 +72,19 @@ class ReplayBuffer:
         return is_alone
 
     def forget(self, now: Version | None) -> None:
-        """Begins anew with a session that stands at `now`."""
+        """Empty the buffer; the session is at version `now`."""
         self._first = now
         self._taken.clear()
         self._numbers = 0
 
     def begun_at(self, version: Version) -> "ReplayBuffer":
-        """An empty buffer of the same size, of a session that stands at `version`."""
+        """Return an empty buffer of the same size for a session at `version`."""
         replay_buffer = ReplayBuffer(self._max_requests)
         replay_buffer.forget(version)
         return replay_buffer
 
     def since(self, version: Version) -> list[Taken] | None:
-        """What the session took after it stood at `version`; None if that is not known any more."""
+        """Return the observations taken after `version`; None if the buffer does not reach back to it."""
         if version == self._first:
             return list(self._taken)
         for position, taken in enumerate(self._taken):
@@ -103,10 +103,10 @@ def _may_lead(
     request: forecast_service_pb2.ForecastRequest,
     response: forecast_service_pb2.ForecastResponse,
 ) -> bool:
-    """Whether the observations alone may have led there; otherwise somebody else appended as well."""
+    """Return True if the observations alone may lead from `before` to `after`; else somebody else appended too."""
     observed = request.observations
     steps, values = after.step - before.step - response.missing_steps, len(observed.values)
     if not values:
         return before == after
-    # A time step is one value or several. A repetition does not tell of gaps in time, which look like others' steps.
+    # A time step has one value or several. A replay reports no missing steps, so they look like those of others.
     return steps > 0 and values % steps == 0 and observed.targets in (0, values // steps)

@@ -1,4 +1,4 @@
-"""The client for ordinary code. Clients may be shared by threads."""
+"""The synchronous client. Threads may share it."""
 
 import os
 import threading
@@ -26,26 +26,29 @@ T = TypeVar("T")
 
 
 class Client(Calls):
-    """A connection to a Statecast server, or to several behind one name, of the process that makes it.
+    """A connection to a Statecast server, or to several replicas behind one name.
 
-    Every method raises `StatecastError` and its kinds, and repeats a request whose outcome is unknown, safely, until
-    its time is up. `timeout_seconds` is the time for one request, all attempts together; what is cut into several
-    requests (more than 7,560 values and covariates, hundreds of sessions) has it for each.
+    Methods raise `StatecastError` or one of its subclasses. If the outcome of a request is unknown or the server asks
+    for a retry, they send it again until its time is up; the server appends the observations once. `timeout_seconds`
+    limits one request, all attempts together. A call that is split into several requests (more than 7,560 values and
+    covariates, or hundreds of sessions) has that time for each.
+
+    Threads may share a client. It belongs to the process that made it; a forked process needs its own.
     """
 
     def __init__(
         self, target: str, *, timeout_seconds: float = 10.0, credentials: grpc.ChannelCredentials | None = None
     ) -> None:
-        """Connects when first used.
+        """Create the client. It connects when it is first used.
 
         Args:
             target: "host:port", or any other gRPC name such as "dns:///statecast:50051".
-            timeout_seconds: Of every request that is not given another.
-            credentials: For TLS, from `grpc.ssl_channel_credentials`; without them the connection is not encrypted.
+            timeout_seconds: Time for each request, unless its call sets another.
+            credentials: TLS credentials from `grpc.ssl_channel_credentials`; None for an unencrypted connection.
         """
         self._timeout_seconds = _operations.check_timeout(timeout_seconds)
         self._closed = False
-        # One for each session that is in use, however many objects there are of it.
+        # One lock per session in use, shared by all objects of that session.
         self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._making_locks = threading.Lock()
         self._process_id = os.getpid()
@@ -77,18 +80,18 @@ class Client(Calls):
         explain: bool = False,
         timeout_seconds: float | None = None,
     ) -> Iterator[tuple["Session", Forecast | Receipt | StatecastError]]:
-        """Appends without end: takes sessions and values as they come, and gives results in the same order.
+        """Append, and forecast if asked to, as sessions and values come; yield the results in the same order.
 
-        At most 256 are under way, so `pairs` is read no further ahead than that, in a thread of its own. A request that
-        fails gives its error and ends nothing; after a broken connection what was not answered is sent again. Leave the
-        sessions to the stream until it has ended.
+        At most 256 requests are in flight; a separate thread reads `pairs`, only as far ahead. If a request fails, its
+        result is the error, and the stream goes on. After a broken connection, unanswered requests are sent again. Do
+        not use the sessions otherwise until the stream has ended.
 
         Args:
             pairs: Sessions of this client, each with its next values or `Observations`; may be endless.
-            horizon: How many steps ahead to forecast; 0 to only append, which gives receipts.
-            quantile_levels: Of the forecasts; none for the model's own.
-            explain: Whether to tell the gates of each request's last time step.
-            timeout_seconds: Of each request; None for the client's.
+            horizon: Number of steps to forecast; 0 to only append, which yields receipts.
+            quantile_levels: Levels between the model's lowest and highest; empty for the model's own.
+            explain: True to return the gates of each request's last time step.
+            timeout_seconds: Time for each request; None for the client's.
         """
         timeout, ask = self._timeout(timeout_seconds), Ask(horizon, quantile_levels, explain)
 
@@ -104,7 +107,7 @@ class Client(Calls):
         return driver.run(work())
 
     def close(self) -> None:
-        """Hangs up; the sessions live on in the server."""
+        """Close the connection. The sessions stay on the server."""
         self._closed = True
         if self._process_id == os.getpid():  # the connection belongs to the process that made it
             self._channel.close()
@@ -124,9 +127,9 @@ class Client(Calls):
         return Session(self, core, lock)
 
     def _run_alone(self, operation: Operation[T], sessions: Iterable["Session"], timeout_seconds: float) -> T:
-        """Carries an operation out when nothing else of its sessions is under way.
+        """Run an operation while no other request of its sessions is in flight.
 
-        A session remembers the last requests only: while the outcome of one is unknown, others must not push it out.
+        A session remembers only its last 16 requests: others must not push out one whose outcome is unknown.
         """
         _operations.check_process(self._process_id)
         end = time.monotonic() + timeout_seconds
@@ -139,7 +142,7 @@ class Client(Calls):
             return self._run(operation)
 
     def _run(self, operation: Operation[T]) -> T:
-        """Carries an operation out."""
+        """Run an operation."""
         if self._closed:
             raise StatecastError("the client is closed")
         _operations.check_process(self._process_id)
@@ -154,7 +157,7 @@ class Client(Calls):
                     response = self._methods[action.method](action.message, timeout=action.timeout_seconds)
                 except grpc.RpcError as error:
                     action = operation.throw(Cancelled("the client was closed") if self._closed else error)
-                except ValueError as error:  # gRPC's word for a channel that was closed meanwhile
+                except ValueError as error:  # raised by gRPC if the channel was closed meanwhile
                     raise Cancelled("the client was closed") from error
                 else:
                     action = operation.send(response)

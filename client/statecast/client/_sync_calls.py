@@ -1,7 +1,7 @@
 # Generated from _async_calls.py by client/generate: change that file.
 """The calls of a client and its sessions.
 
-The module for ordinary code is generated from the one for asyncio: client/generate.
+client/generate makes _sync_calls.py, for the synchronous client, from _async_calls.py.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Calls(ABC):
-    """What a client does by way of its connection, which a subclass has."""
+    """The calls of a client; a subclass provides the connection."""
 
     _timeout_seconds: float
 
@@ -37,24 +37,26 @@ class Calls(ABC):
         resume_only: bool = False,
         replay_requests: int = REPLAY_REQUESTS,
     ) -> "Session":
-        """A session by name: the first request opens it, or resumes it if it exists. Nothing is sent yet.
+        """Return a session by name, without sending anything.
+
+        The session's first request opens it, or resumes it if it exists.
 
         Args:
-            session_id: Any 1 to 256 printable characters.
-            model: The model's name; empty for the server's default.
-            model_version: Its version; empty for the newest.
-            time_to_live: How long, in seconds or as a timedelta, the server keeps the session after its last
-                observation; None for the server's default.
-            categories: The session's static categories, such as {"region": "north"}: for those of the model that are
-                known. A value that the model has not seen in training counts as unknown.
-            time_zone: The zone whose days count where the model's steps are a day or longer, such as "Europe/Berlin".
-                Unless named, it is that of the first observations, if their times have one, or else UTC. A session that
-                exists keeps its own.
-            max_ahead: How far ahead of the server's clock, in seconds or as a timedelta, observations may be dated; 0
-                for any time, None for the larger of one day and two steps. A session that exists keeps its own.
-            resume_only: Whether the session must exist.
-            replay_requests: How many of its last requests (and at most 10,000 of their numbers) to keep, to send them
-                again by itself should the server's Redis lose them; 0 for none.
+            session_id: Id of the session, 1 to 256 printable characters.
+            model: Name of the model; empty for the server's default model.
+            model_version: Version of the model; empty for the newest one.
+            time_to_live: How long the server keeps the session after its last observation, in seconds or as a
+                timedelta; None for the server's default.
+            categories: Static categories of the session, such as {"region": "north"}. Categories left out, and values
+                that the model did not see in training, count as unknown.
+            time_zone: Zone whose days the session counts, such as "Europe/Berlin", if the model's steps are a day or
+                longer. Empty for the zone of the first observations, if their times have one, or else UTC. An existing
+                session keeps its own.
+            max_ahead: How far ahead of the server's clock observations may be dated, in seconds or as a timedelta. 0
+                for no limit; None for one day or two steps, whichever is longer. An existing session keeps its own.
+            resume_only: True if the session must exist already.
+            replay_requests: Number of recent requests (at most 10,000 numbers in all) that the client keeps, and sends
+                again if the server's Redis loses them; 0 for none.
         """
         opening = open_options(model, model_version, time_to_live, categories, time_zone, max_ahead)
         core = _operations.new_core(session_id, opening, resume_only=resume_only, replay_requests=replay_requests)
@@ -67,10 +69,16 @@ class Calls(ABC):
         explain: bool = False,
         timeout_seconds: float | None = None,
     ) -> list[Receipt]:
-        """Appends to many sessions at once, each session's values, or `Observations`, in the order given.
+        """Append to many sessions at once, and return a receipt for each pair, in order.
+
+        Args:
+            pairs: Sessions of this client, each with its values or `Observations`. A session may occur several times;
+                its values are appended in the order given.
+            explain: True to return the gates of each pair's last time step.
+            timeout_seconds: Time for each request; None for the client's.
 
         Raises:
-            SomeFailed: Some could not be carried out; its `results` tells which.
+            SomeFailed: Some pairs failed; its `results` holds the receipt or the error of each pair.
         """
         sessions, told = _operations.split_pairs(pairs, Session, self)
         operation = _operations.observe_many(told, Ask(explain=explain), self._timeout(timeout_seconds))
@@ -85,19 +93,26 @@ class Calls(ABC):
         explain: bool = False,
         timeout_seconds: float | None = None,
     ) -> list[Forecast]:
-        """Appends to many sessions at once, as `observe_many`, but it may be nothing, and forecasts each.
+        """Append to many sessions at once and forecast each; return a forecast for each pair, in order.
+
+        Args:
+            pairs: As for `observe_many`; values may be empty to append nothing.
+            horizon: Number of steps to forecast.
+            quantile_levels: Levels between the model's lowest and highest; empty for the model's own.
+            explain: True to return the gates of each pair's last time step.
+            timeout_seconds: Time for each request; None for the client's.
 
         Raises:
-            SomeFailed: Some could not be carried out; its `results` tells which.
+            SomeFailed: Some pairs failed; its `results` holds the forecast or the error of each pair.
         """
         sessions, told = _operations.split_pairs(pairs, Session, self)
         operation = _operations.step_many(told, Ask(horizon, quantile_levels, explain), self._timeout(timeout_seconds))
         return self._run_alone(operation, sessions, self._timeout(timeout_seconds))
 
     def sessions(self, prefix: str = "", *, timeout_seconds: float | None = None) -> Iterator[SessionInfo]:
-        """Every session of the server whose id begins with `prefix`, in no order; one may come twice.
+        """Yield every session on the server whose id begins with `prefix`, unordered; a session may come twice.
 
-        One whose record cannot be read has an empty `model`.
+        A session whose record cannot be read has an empty `model`.
         """
         token = ""
         while True:
@@ -108,35 +123,35 @@ class Calls(ABC):
                 return
 
     def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
-        """All models of the server, every version of each."""
+        """Return all models of the server, every version of each."""
         return self._run(_operations.list_models(self._timeout(timeout_seconds)))
 
     def model(self, name: str = "", version: str = "", *, timeout_seconds: float | None = None) -> ModelInfo:
-        """One model; the server's default one, and the newest version, unless named."""
+        """Return one model: by default the server's default model, and its newest version."""
         return self._run(_operations.get_model(name, version, self._timeout(timeout_seconds)))
 
     def _timeout(self, timeout_seconds: float | None) -> float:
-        """The timeout of one call."""
+        """Return the timeout of one call; None stands for the client's."""
         return self._timeout_seconds if timeout_seconds is None else _operations.check_timeout(timeout_seconds)
 
     @abstractmethod
     def _run(self, operation: Operation[T]) -> T:
-        """Carries an operation out."""
+        """Run an operation."""
 
     @abstractmethod
     def _run_alone(self, operation: Operation[T], sessions: Iterable["Session"], timeout_seconds: float) -> T:
-        """Carries an operation out when nothing else of its sessions is under way.
+        """Run an operation while no other request of its sessions is in flight.
 
-        A session remembers the last requests only: while the outcome of one is unknown, others must not push it out.
+        A session remembers only its last 16 requests: others must not push out one whose outcome is unknown.
         """
 
     @abstractmethod
     def _new_session(self, core: SessionCore) -> "Session":
-        """Returns an object of a session."""
+        """Return a new object for a session."""
 
 
 class Session:
-    """One sequence of observations, whose state the server keeps. Made by `Client.session`."""
+    """A session: one sequence of observations, whose state the server keeps. Made by `Client.session`."""
 
     def __init__(self, client: Calls, core: SessionCore, lock: Any = None) -> None:
         self._client, self._core = client, core
@@ -144,12 +159,12 @@ class Session:
 
     @property
     def id(self) -> str:
-        """The session's name."""
+        """The session's id."""
         return self._core.session_id
 
     @property
     def version(self) -> Version | None:
-        """Where the session stood after this object's last successful call; None before the first."""
+        """The session's version after this object's last successful call; None before the first."""
         return self._core.version
 
     def observe(
@@ -164,21 +179,22 @@ class Session:
         explain: bool = False,
         timeout_seconds: float | None = None,
     ) -> Receipt:
-        """Appends observations.
+        """Append observations.
 
         Args:
             values: A number, [time], or [time, targets]; NaN or None where missing. The times in the index of a Series
                 or DataFrame are sent along.
-            covariates: What the model's covariates were, in its order: [time, covariates], or [time] if it has one, or
-                those of a single number; NaN where not known, None if none is.
-            start_time: The time of the first one, for a model with a frequency; the others follow step by step.
-            times: The time of each one, ascending, instead of `start_time`; steps between them are missing ones. Times
-                without a zone are in the session's `time_zone`, or in UTC if it was not named.
-            request_id: An id of this request, so that it can be repeated by whoever knows the id, even from another
-                process; None for a new one.
-            if_version: Append only if the session stands exactly there.
-            explain: Whether to tell what the model's gates did in the last time step.
-            timeout_seconds: None for the client's.
+            covariates: Past values of the model's covariates, in its order: [time, covariates], [time] if it has only
+                one, or [covariates] with a single number. NaN where unknown; None if all are.
+            start_time: Time of the first value, for a model with a frequency; the others follow at one step each.
+            times: Time of each value, ascending, instead of `start_time`; steps between them count as missing. Times
+                without a zone are in the session's `time_zone`. If that was not named, a datetime without a zone is
+                refused, and datetime64 is UTC.
+            request_id: Idempotency key. Anyone who knows it can repeat the request safely, even from another process.
+                None for a new one.
+            if_version: Append only if the session is at exactly this version.
+            explain: True to return the gates of the last time step.
+            timeout_seconds: Time for each request; None for the client's.
         """
         timeout = self._client._timeout(timeout_seconds)
         observed = Observations(values, covariates=covariates, start_time=start_time, times=times)
@@ -195,15 +211,15 @@ class Session:
         if_version: Version | None = None,
         timeout_seconds: float | None = None,
     ) -> Forecast:
-        """Forecasts from where the session stands.
+        """Forecast the next steps of the session.
 
         Args:
-            horizon: How many steps ahead.
-            quantile_levels: Between the model's lowest and highest; none for the model's own.
-            future_covariates: What the model's covariates will be: [horizon, covariates], or [horizon] if it has one;
-                NaN where not known, None if none is.
-            if_version: Forecast only if the session stands exactly there.
-            timeout_seconds: None for the client's.
+            horizon: Number of steps to forecast.
+            quantile_levels: Levels between the model's lowest and highest; empty for the model's own.
+            future_covariates: Covariates in the steps to forecast: [horizon, covariates], or [horizon] if the model has
+                only one. NaN where unknown; None if all are.
+            if_version: Forecast only if the session is at exactly this version.
+            timeout_seconds: Time for the request; None for the client's.
         """
         return self.step(
             (),
@@ -229,7 +245,10 @@ class Session:
         explain: bool = False,
         timeout_seconds: float | None = None,
     ) -> Forecast:
-        """Appends observations and forecasts from there, in one request; arguments as for `observe` and `forecast`."""
+        """Append observations and forecast the steps after them, in one request.
+
+        The arguments are those of `observe` and `forecast`; `values` may be empty to append nothing.
+        """
         timeout = self._client._timeout(timeout_seconds)
         observed = Observations(
             values,
@@ -243,7 +262,7 @@ class Session:
         return self._client._run_alone(operation, [self], timeout)
 
     def info(self, *, timeout_seconds: float | None = None) -> SessionInfo:
-        """Looks at the session; it must exist."""
+        """Look up the session on the server; it must exist."""
         return self._client._run(_operations.get_session(self.id, self._client._timeout(timeout_seconds)))
 
     def fork(
@@ -254,23 +273,23 @@ class Session:
         if_version: Version | None = None,
         timeout_seconds: float | None = None,
     ) -> "Session":
-        """Copies the session as it stands under a new id; the two go their own ways from there.
+        """Copy the session under a new id; from then on the two are independent.
 
         Args:
-            session_id: The new session's name; no session may have it yet.
+            session_id: Id of the copy, which no session has yet.
             time_to_live: As for `Client.session`; None for this session's.
-            if_version: Copy only if the session stands exactly there.
-            timeout_seconds: None for the client's.
+            if_version: Copy only if the session is at exactly this version.
+            timeout_seconds: Time for the request; None for the client's.
 
         Raises:
-            AlreadyExists: There is a session of that name.
+            AlreadyExists: A session of that id exists.
         """
         timeout = self._client._timeout(timeout_seconds)
         operation = _operations.fork(self._core, session_id, time_to_live, if_version, timeout)
         return self._client._new_session(self._client._run_alone(operation, [self], timeout))
 
     def close(self, *, timeout_seconds: float | None = None) -> None:
-        """Makes the server forget the session and its state; it must exist."""
+        """Delete the session and its state on the server; it must exist."""
         timeout = self._client._timeout(timeout_seconds)
         operation = _operations.close(self._core, timeout)
         self._client._run_alone(operation, [self], timeout)

@@ -1,4 +1,4 @@
-"""Many operations side by side over one ForecastStream, without asyncio."""
+"""Runs many operations at once over one ForecastStream, without asyncio."""
 
 import math
 import queue
@@ -19,21 +19,21 @@ from .errors import DeadlineExceeded, StatecastError
 
 S = TypeVar("S")
 WINDOW = 256
-"""How many operations may be in progress."""
+"""Most operations in progress at once."""
 
 
 @dataclass(eq=False)
 class _Task(Generic[S]):
-    """An operation in progress, or behind another one of its session.
+    """An operation in progress, or waiting for an earlier one of its session.
 
     Attributes:
         session: The session of the operation.
-        operation: What to do, step by step.
-        step: Number of the current step; answers to earlier ones come too late.
-        due: When to wake it without an answer, on the clock of time.monotonic.
-        late: What it gets then: an error, or None after a pause.
+        operation: The operation, step by step.
+        step: Number of the current step; answers to earlier steps are ignored.
+        due: Time to wake it without an answer, on the clock of time.monotonic.
+        late: Its answer at that time: an error, or None after a pause.
         key: Key of the request that waits for its answer; None if there is none.
-        is_done: Whether the result is there.
+        is_done: True once the result is known.
         result: The result, or the error.
     """
 
@@ -48,7 +48,7 @@ class _Task(Generic[S]):
 
 
 class Driver(Generic[S]):
-    """Runs operations side by side, those of one session one after the other; results come in the order given."""
+    """A runner of concurrent operations, one at a time per session. Results come in the order given."""
 
     def __init__(self, stream: FrameStream, line_of: Callable[[S], str]) -> None:
         self._stream = stream
@@ -158,5 +158,5 @@ def _go_on(operation: Operation[Any], answer: Response | StatecastError | None) 
 
 
 def _started(make: Callable[[], Operation[Any]]) -> Operation[Any]:
-    """Wrap the making of an operation, which may fail as well, into the operation."""
+    """Return an operation that calls `make` itself, so that an error in `make` becomes its result."""
     return (yield from make())

@@ -1,4 +1,4 @@
-"""Times as callers have them: in an index, in a list, with a zone or without; checked, as instants."""
+"""Converts callers' times to instants and checks them: from an index or a list, with a zone or without."""
 
 import calendar
 import re
@@ -20,7 +20,7 @@ NANOSECONDS = 1_000_000_000
 DAY_NS = 86_400 * NANOSECONDS
 NONE: Instants = np.empty(0, np.int64)
 _FIELD, _START = "observations.times", "observations.start_time"
-# Dates in the ways of this world; other texts are names of rows.
+# The usual ways to write a date; other texts are row labels.
 _DATE_AS_TEXT = re.compile(r"\s*(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3\d{4}|\d{8})([T ].*)?")
 _EPOCH = datetime(1970, 1, 1)
 _EARLIEST, _LATEST = -9_214_560_000 * NANOSECONDS, 9_214_646_400 * NANOSECONDS
@@ -29,11 +29,11 @@ _OUT_OF_RANGE = "is not a time of the years 1678 to 2261"
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read times that name no zone.
+    """The zones by which to read times without one.
 
     Attributes:
-        zone: The zone that the session's caller named; empty if none, and then they are in UTC.
-        other: The zone that the session is known to have otherwise; then it is not clear what they are.
+        zone: Zone that the session's caller named. If empty, datetime64 is UTC and a datetime is refused.
+        other: Zone that the session is known to have. If `zone` is empty and this is not UTC, datetime64 is refused.
     """
 
     zone: str = ""
@@ -42,13 +42,13 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Dated:
-    """When observations are, in nanoseconds since 1970.
+    """The times of observations, in nanoseconds since 1970.
 
     Attributes:
-        start: The time of the first row; None if it is not given, or those of all are.
-        times: The time of every row, ascending, int64 [time]; empty if they are not given.
-        zone: The name of the zone that the first of them is in; empty if it names none.
-        ahead: The times that future covariates have in their index, ascending; empty if they have none.
+        start: Time of the first row; None if it is not given, or if `times` are.
+        times: Time of every row, ascending, int64 [time]; empty if not given.
+        zone: Name of the zone of the first time; empty if it has none.
+        ahead: Times in the index of the future covariates, ascending; empty if there are none.
     """
 
     start: int | None = None
@@ -61,12 +61,12 @@ UNDATED = Dated()
 
 
 def dated(observed: Observations, reading: Reading, after: int | None = None) -> Dated:
-    """Finds out when observations are.
+    """Return the times of observations.
 
     Args:
-        observed: The observations; a Series or DataFrame brings its times along.
-        reading: How to read times that name no zone.
-        after: The time of the last row that the session took; None if it is not known.
+        observed: The observations; a Series or DataFrame may have the times in its index.
+        reading: The zones by which to read times without one.
+        after: Time of the last row that the session took; None if unknown.
 
     Raises:
         InvalidArgument: A time is missing, not later than the one before it, or contradicts another one.
@@ -95,10 +95,10 @@ def dated(observed: Observations, reading: Reading, after: int | None = None) ->
 
 
 def instant(field: str, time: Time, reading: Reading) -> int:
-    """A time in nanoseconds since 1970.
+    """Convert a time to nanoseconds since 1970.
 
     Raises:
-        InvalidArgument: It is no time, has no zone although the session has none either, or is out of range.
+        InvalidArgument: It is not a time, is out of range, or has no zone and the caller named none for the session.
     """
     if isinstance(time, np.datetime64):
         return int(_instants_of_array(field, np.array([time]), reading)[0])
@@ -125,14 +125,14 @@ def instant(field: str, time: Time, reading: Reading) -> int:
 
 
 def _times_of(observed: Observations) -> Any:
-    """The times of all rows as their caller has them; None if there are none."""
+    """Return the times of all rows as the caller gave them; None if there are none."""
     if observed.times is None:
         return _times_of_index(_FIELD, observed.values)
-    return getattr(observed.times, "array", observed.times)  # of a Series, so that they are found by position
+    return getattr(observed.times, "array", observed.times)  # of a Series, to index it by position
 
 
 def _times_of_index(field: str, values: Any) -> Any:
-    """The times in the index of a Series or DataFrame; None of anything else, and of an index without times."""
+    """Return the times in the index of a Series or DataFrame; None for other values and an index without times."""
     index = getattr(values, "index", None)
     if index is None or callable(index) or not hasattr(index, "dtype"):
         return None
@@ -140,7 +140,7 @@ def _times_of_index(field: str, values: Any) -> Any:
         if any(level.dtype.kind == "M" for level in index.levels):
             raise invalid(field, "the index has several levels; observe each session's values by themselves")
         return None
-    if hasattr(index, "to_timestamp"):  # of periods, whose first instants count
+    if hasattr(index, "to_timestamp"):  # a PeriodIndex: the starts of its periods count
         return index.to_timestamp()
     if index.dtype.kind == "M":
         return index
@@ -162,7 +162,7 @@ def _times_of_index(field: str, values: Any) -> Any:
 
 
 def _check_order(field: str, times: Instants, given: Sequence[Any], reading: Reading) -> None:
-    """Refuses times that are not in order, naming the row and the times as their caller has them."""
+    """Refuse times that do not ascend; the error names the row and the times as the caller gave them."""
     wrong = np.flatnonzero(times[1:] <= times[:-1])
     if not wrong.size:
         return
@@ -189,14 +189,14 @@ def _check_order(field: str, times: Instants, given: Sequence[Any], reading: Rea
 
 
 def _changes(time: Any, reading: Reading) -> bool:
-    """Whether the clocks skip or repeat a time without a zone."""
+    """Return True if the clocks skip or repeat a time without a zone."""
     shown = int(np.datetime64(time, "s").astype(np.int64)) * NANOSECONDS
     info = zone_info(reading.zone)
     return _offset(shown, info) != _offset(shown, info, fold=1)
 
 
 def _check_known(observed: Observations, times: Instants, start: int | None, reading: Reading) -> None:
-    """Covariates with times in their index must be those of the same rows."""
+    """Refuse covariates whose times in their index are not those of the values."""
     field = "observations.covariates"
     given = _times_of_index(field, observed.covariates)
     if given is None:
@@ -216,7 +216,7 @@ def _check_known(observed: Observations, times: Instants, start: int | None, rea
 
 
 def _ahead(observed: Observations, latest: int | None, reading: Reading) -> Instants:
-    """The times in the index of future covariates, which must come after the last row."""
+    """Return the times in the index of future covariates; they must come after the last row."""
     field = "future_covariates"
     given = _times_of_index(field, observed.future_covariates)
     if given is None:
@@ -232,7 +232,7 @@ def _ahead(observed: Observations, latest: int | None, reading: Reading) -> Inst
 
 
 def _instants(given: Any, reading: Reading) -> Instants:
-    """Times in nanoseconds since 1970, [time]."""
+    """Convert times to nanoseconds since 1970, [time]."""
     kind = getattr(getattr(given, "dtype", None), "kind", "O")
     if getattr(given, "ndim", 1) != 1:
         raise invalid(_FIELD, f"expected [time], got {given.ndim} dimensions")
@@ -252,7 +252,7 @@ def _instants(given: Any, reading: Reading) -> Instants:
 
 
 def _instants_of_array(field: str, given: NDArray[np.datetime64], reading: Reading) -> Instants:
-    """Of datetime64, by the clock of a zone, [time]."""
+    """Convert datetime64 on the clock of a zone to nanoseconds since 1970, [time]."""
 
     def wrong(row: int, problem: str) -> InvalidArgument:
         return invalid(f"{field}[{row}]" if field == _FIELD else field, problem)
@@ -276,7 +276,7 @@ def _instants_of_array(field: str, given: NDArray[np.datetime64], reading: Readi
     info = zone_info(reading.zone)
     offsets = [_offset(time, info) for time in shown.tolist()]
     for row, (time, offset) in enumerate(zip(shown.tolist(), offsets, strict=True)):
-        # Steps of days may begin at a midnight that is skipped; other times that nobody's clock showed are mistakes.
+        # A step of days may begin at a skipped midnight; any other skipped time is a mistake.
         if time % DAY_NS and offset < _offset(time, info, fold=1):
             raise wrong(
                 row,
@@ -287,13 +287,13 @@ def _instants_of_array(field: str, given: NDArray[np.datetime64], reading: Readi
 
 
 def _offset(shown: int, info: tzinfo, fold: int = 0) -> int:
-    """How far the clock is ahead of UTC when it shows a time, the first time or the second one."""
+    """Return the UTC offset in nanoseconds at a local time; `fold` 1 for the second time that clocks show it."""
     moment = (_EPOCH + timedelta(seconds=shown // NANOSECONDS)).replace(tzinfo=info, fold=fold)
     return round((moment.utcoffset() or timedelta()).total_seconds()) * NANOSECONDS
 
 
 def _tzinfo(given: Any) -> tzinfo | None:
-    """The zone of the first of some times, if it has one."""
+    """Return the zone of the first time; None if it has none."""
     zone = getattr(given, "tz", None)
     if zone is None and len(given):
         zone = getattr(given[0], "tzinfo", None)

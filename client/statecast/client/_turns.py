@@ -1,4 +1,4 @@
-"""Whose turn it is: calls of one session go one after the other."""
+"""Turns: calls of one session run one after the other."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from . import _operations
 
 
 class SessionLock(asyncio.Lock):
-    """The turn of a session; `wanted` is how many hold it or wait for it."""
+    """The lock of a session; `wanted` counts the calls that hold it or wait for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -16,10 +16,10 @@ class SessionLock(asyncio.Lock):
 
 
 class Turn:
-    """The turn of some sessions by name, as soon as all are free.
+    """A context that holds the locks of some sessions, by id.
 
     Raises:
-        DeadlineExceeded: That takes longer than `timeout_seconds`.
+        DeadlineExceeded: The locks were not free within `timeout_seconds`.
     """
 
     def __init__(self, locks: Mapping[str, SessionLock], timeout_seconds: float) -> None:
@@ -31,7 +31,7 @@ class Turn:
         for lock in self._locks.values():
             lock.wanted += 1
         try:
-            # Without a timer if nobody holds or wants them, as almost always: then nothing can come in between.
+            # Usually nobody holds or wants the locks: nothing can come in between, so no timer is needed.
             async with nullcontext() if are_free else asyncio.timeout(self._timeout_seconds):
                 for session_id in sorted(self._locks):  # one order for all: no two calls wait for each other
                     await self._locks[session_id].acquire()

@@ -1,4 +1,4 @@
-"""Arrays out of messages: a packed `repeated float` is its little-endian values, so nothing has to be converted."""
+"""Reads arrays from messages: numpy reads the little-endian values of a packed `repeated float` directly."""
 
 import numpy as np
 from google.protobuf.message import Message
@@ -8,7 +8,7 @@ _VARINT, _EIGHT_BYTES, _LENGTH = 0, 1, 2
 
 
 def floats(message: Message, number: int) -> NDArray[np.float32]:
-    """The values of the packed `repeated float` field of that number, without those of its submessages."""
+    """Return the values of the message's packed `repeated float` field of that number; submessages are skipped."""
     data = message.SerializeToString()
     at = 0
     while at < len(data):
@@ -27,7 +27,7 @@ def floats(message: Message, number: int) -> NDArray[np.float32]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A varint, and where what follows it begins."""
+    """Return the varint at a position, and the position after it."""
     number = data[at]
     if number < 0x80:
         return number, at + 1

@@ -11,16 +11,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from .errors import invalid
 
 _FIXED = re.compile(r"([+-])(\d{2}):?(\d{2})?")
-_NAMELESS = ("localtime", "Factory")  # which mean something else on every machine
+_NAMELESS = ("localtime", "Factory")  # these differ from machine to machine
 _UTC_NAMES = ("", "UTC", "Z", "Etc/UTC")
 
 
 @lru_cache(maxsize=1000)
 def zone_info(name: str) -> tzinfo:
-    """The zone of a name.
+    """Return the zone of that name.
 
     Raises:
-        InvalidArgument: There is none of that name, or this machine has no data about it.
+        InvalidArgument: No zone has that name, or this machine has no data about it.
     """
     if name in _UTC_NAMES:
         return UTC
@@ -41,7 +41,7 @@ def zone_info(name: str) -> tzinfo:
 
 
 def zone_name(zone: tzinfo | None) -> str:
-    """The name of a zone; empty if there is none, and with a warning where a zone does not tell its name."""
+    """Return a zone's name or fixed offset. Empty if there is no zone, or with a warning if it has neither."""
     if zone is None:
         return ""
     name = getattr(zone, "key", None) or getattr(zone, "zone", None)  # of zoneinfo and of pytz
@@ -56,12 +56,12 @@ def zone_name(zone: tzinfo | None) -> str:
 
 
 def is_utc(name: str) -> bool:
-    """Whether a zone's name means UTC, or none is named."""
+    """Return True if a zone's name means UTC or is empty."""
     return name in _UTC_NAMES
 
 
 def as_datetime(message: Any, zone: str) -> datetime:
-    """A Timestamp of the wire in a zone; in UTC if this machine does not know the zone."""
+    """Convert a Timestamp message to a datetime in the zone, or in UTC if this machine does not know the zone."""
     moment: datetime = message.ToDatetime(UTC)
     try:
         return moment.astimezone(zone_info(zone))
@@ -71,7 +71,7 @@ def as_datetime(message: Any, zone: str) -> datetime:
 
 @lru_cache(maxsize=100)
 def _warn_about(zone: str) -> None:
-    """Warns once."""
+    """Warn, once for each zone."""
     warnings.warn(
         f"the zone {zone} does not tell its name, so days count in UTC; name it, client.session(..., "
         "time_zone='Europe/Berlin')",

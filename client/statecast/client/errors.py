@@ -1,24 +1,24 @@
-"""What a call can raise.
+"""The errors that calls raise.
 
 StatecastError
 ├── InvalidArgument     a field of the request is wrong; `field` names it
-├── NotFound            no such session or model; `reason` tells which
-├── AlreadyExists       the session exists already
-├── VersionMismatch     `if_version` does not hold; `current` is where the session stands
-├── RequestOutdated     the session has taken too much since to tell whether it took this request before
-├── SessionRegressed    the server has lost acknowledged observations of the session; `current` is what is left
-├── PreconditionFailed  the session's record, model or time does not allow the request
-├── ResourceExhausted   no room in the server, or the message is too large
-├── Unavailable         the server cannot be reached, is leaving, or has lost its Redis
+├── NotFound            the session or model does not exist; `reason` says which
+├── AlreadyExists       a session of that id exists
+├── VersionMismatch     the session is not at `if_version`; `current` is its version
+├── RequestOutdated     the session has taken too many requests since to recognise a repeated one
+├── SessionRegressed    the server has lost acknowledged observations; `current` is the session's version now
+├── PreconditionFailed  the session's record, model or time forbids the request
+├── ResourceExhausted   the server has no room, or the message is too large
+├── Unavailable         the server cannot be reached, is shutting down, or has lost its Redis
 ├── DeadlineExceeded    no answer in time
 ├── Cancelled           the call was cut off
-├── Unauthenticated     the server does not know who is calling
+├── Unauthenticated     the server does not know the caller
 ├── PermissionDenied    the caller may not do this
-├── ServerError         anything else, such as a defect of the server
+├── ServerError         any other error, such as a defect of the server
 └── SomeFailed          some requests of a call about many sessions failed; `results` holds every outcome
 
-Where an error's `outcome_unknown` is true, as after Unavailable, DeadlineExceeded and Cancelled, the observations may
-have been appended. The same call with the error's `request_id` appends them if they were not, and only then.
+If an error's `outcome_unknown` is true, as after Unavailable, DeadlineExceeded and Cancelled, the observations may have
+been appended. Repeat the call with the error's `request_id`: the server then appends them only if it has not yet.
 """
 
 from collections.abc import Sequence
@@ -38,15 +38,15 @@ _DETAILS_KEY = "grpc-status-details-bin"
 
 
 class StatecastError(Exception):
-    """Base of everything that a call raises.
+    """Base class of all errors that calls raise.
 
     Attributes:
-        message: What is wrong.
-        reason: The server's reason, such as "SESSION_NOT_FOUND"; empty if it gave none.
-        request_id: The idempotency key of the request that failed; empty if it appended nothing.
-        values_taken: How many values of the call had been appended before, if it was sent in parts.
-        retry_after_seconds: How long the server asks to wait; None if trying again is of no use, or it did not say.
-        outcome_unknown: Whether the observations may have been appended all the same.
+        message: Description of the problem.
+        reason: Reason as a code, such as "SESSION_NOT_FOUND"; empty if there is none.
+        request_id: Idempotency key of the failed request; empty if it had none.
+        values_taken: Number of the call's values that were appended before the failure, if it was sent in parts.
+        retry_after_seconds: Time after which the server asks to retry; None if it does not ask.
+        outcome_unknown: True if the observations may have been appended despite the error.
     """
 
     outcome_unknown = False
@@ -61,7 +61,7 @@ class StatecastError(Exception):
 
     @property
     def may_succeed_again(self) -> bool:
-        """Whether the same request can be sent again."""
+        """True if the same request can be sent again."""
         return self.retry_after_seconds is not None
 
 
@@ -72,33 +72,34 @@ class InvalidArgument(StatecastError, ValueError):
 
 
 class NotFound(StatecastError):
-    """No such session (never opened, closed or expired) or no such model."""
+    """The session (never opened, closed or expired) or the model does not exist."""
 
 
 class AlreadyExists(StatecastError):
-    """The session exists already."""
+    """A session of that id exists."""
 
 
 class VersionMismatch(StatecastError):
-    """The session does not stand where `if_version` says, but at `current`."""
+    """The session is not at the version `if_version`, but at `current`."""
 
     current: Version | None = None
 
 
 class RequestOutdated(StatecastError):
-    """The session stands at `current` and has taken more than 16 requests since an attempt of unknown outcome.
+    """The session is at `current` and has taken more than 16 requests since an attempt of unknown outcome.
 
-    Nobody can tell whether this request was among them; look at the data, and send it under a new id if it was not.
+    The server no longer knows whether this request was among them. Look at the data; if the request is missing, send it
+    under a new id.
     """
 
     current: Version | None = None
 
 
 class SessionRegressed(StatecastError):
-    """The session stands at `current`, without what the server had acknowledged up to `last_seen`.
+    """The session is at `current`; it has lost observations that the server acknowledged up to `last_seen`.
 
-    Its Redis went back to an older copy, or it is another session of that name. The observations that are still in the
-    client's replay buffer would have been sent again by themselves; the message says why they could not be.
+    Redis went back to an older copy, or it is another session of that name. The client would have sent the observations
+    again, but its replay buffer could not restore them. The message says why.
     """
 
     current: Version | None = None
@@ -106,21 +107,21 @@ class SessionRegressed(StatecastError):
 
 
 class PreconditionFailed(StatecastError):
-    """The session's record, model or time does not allow the request."""
+    """The session's record, model or time forbids the request."""
 
 
 class ResourceExhausted(StatecastError):
-    """No room in the server, or the message is too large."""
+    """The server has no room, or the message is too large."""
 
 
 class Unavailable(StatecastError):
-    """The server cannot be reached, is leaving, or has lost its Redis; the outcome is unknown."""
+    """The server cannot be reached, is shutting down, or has lost its Redis; the outcome is unknown."""
 
     outcome_unknown = True
 
     @property
     def may_succeed_again(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
 
@@ -137,12 +138,12 @@ class Cancelled(StatecastError):
 
     @property
     def may_succeed_again(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
 
 class Unauthenticated(StatecastError):
-    """The server does not know who is calling."""
+    """The server does not know the caller."""
 
 
 class PermissionDenied(StatecastError):
@@ -150,14 +151,14 @@ class PermissionDenied(StatecastError):
 
 
 class ServerError(StatecastError):
-    """Anything else, such as a defect of the server; the message begins with the gRPC code."""
+    """Any other error, such as a defect of the server; the message begins with the gRPC code."""
 
 
 class SomeFailed(StatecastError):
     """Some requests of a call about many sessions failed; the others were carried out.
 
     Attributes:
-        results: The outcome of each request in the order given: what it returned, or its error.
+        results: The outcome of each request, in the order given: its result or its error.
     """
 
     def __init__(self, results: Sequence[Forecast | Receipt | StatecastError]) -> None:
@@ -166,7 +167,7 @@ class SomeFailed(StatecastError):
         self.results = list(results)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Made again from its results, not from its message as other exceptions are."""
+        """Pickle the error by its results; the default would pass the message to the constructor."""
         return type(self), (self.results,), self.__dict__
 
 
@@ -187,24 +188,24 @@ _BY_REASON: dict[str, type[StatecastError]] = {
     Reason.SESSION_REGRESSED: SessionRegressed,
     Reason.REQUEST_OUTDATED: RequestOutdated,
 }
-# What a connection that breaks can end a call with, too; the server's own errors come with a status.
+# Codes that may also come from a broken connection; the server's own errors carry a status.
 _TRANSPORT = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
-# Reasons that say that the request was not carried out, whatever the code.
+# Reasons that guarantee that the request was not carried out, whatever the code.
 _NOTHING_DONE = (Reason.STORE_UNREACHABLE, Reason.CONTENDED, Reason.DRAINING, Reason.DEADLINE_PASSED)
-# How gRPC begins to say that there was nobody to send the request to.
+# Beginnings of gRPC's messages if it could not send the request at all.
 _NOT_SENT = ("failed to connect", "connections to all backends failing", "DNS resolution failed")
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def invalid(field: str, problem: str) -> InvalidArgument:
-    """The error of a field that is refused before it is sent."""
+    """Return the error for a field that the client refuses to send."""
     error = InvalidArgument(f"{field}: {problem}", Reason.INVALID_FIELD)
     error.field = field
     return error
 
 
 def from_rpc_error(error: grpc.RpcError | StatecastError) -> StatecastError:
-    """The error of a call that failed as a whole, or of a request on a stream."""
+    """Return the error of a call that failed as a whole, or of a request on a stream."""
     if isinstance(error, StatecastError):
         return error
     if not isinstance(error, (grpc.Call, grpc.aio.AioRpcError)):
@@ -222,7 +223,7 @@ def from_rpc_error(error: grpc.RpcError | StatecastError) -> StatecastError:
 
 
 def from_status(status: status_pb2.Status) -> StatecastError:
-    """The error of one request among many."""
+    """Return the error of one request among many."""
     return _make(_BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status)
 
 

@@ -1,4 +1,4 @@
-"""A picture of what the model's gates did over a stretch of requests. Needs matplotlib."""
+"""A plot of the model's gates over several requests. Needs matplotlib."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from .types import Gates
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The gate that says how long a unit remembers; units are drawn in its order.
+# The gate that controls how long a unit remembers; units are sorted by it.
 _KEEPERS = ("forget", "update")
 _OPEN, _SIGNED, _UNKNOWN = "viridis", "RdBu_r", "#d9d9d9"
 _MOST_LABELS = 16
@@ -25,19 +25,20 @@ def plot_gates(
     path: Path | str | None = None,
     labels: Sequence[object] | None = None,
 ) -> "Figure":
-    """Draws one panel for each gate, and one for the cell state (the hidden state, if the cell has none).
+    """Plot gates as a matplotlib figure: a panel for each gate, and one for the cell state.
 
-    Requests go from left to right. Each row is a hidden unit: those that keep the most, by their mean forget gate
-    (update gate of a GRU), stand on top.
+    A cell without a cell state has a panel for its hidden state instead. Requests run from left to right, and each row
+    is a hidden unit. Units are sorted by their mean forget gate (GRU: update gate, RNN: hidden state), highest on top.
 
     Args:
-        gates: Of consecutive requests of a session; None where one has none.
-        layer: Of which recurrent layer, from 0.
-        path: Where to write the picture to, as a PNG unless it ends otherwise; None to write none.
-        labels: Of the requests, such as their times; None for numbers from 1.
+        gates: Gates of consecutive requests of a session; None where a request has none.
+        layer: Recurrent layer to plot, from 0.
+        path: File to write, as PNG unless its suffix names another format; None to write none.
+        labels: Labels of the requests, such as their times; None to number them from 1.
 
     Raises:
-        ValueError: There are no gates, they are not of one model, there is no such layer, or not a label for each.
+        ValueError: There are no gates; they are not of one model; the layer does not exist; or the number of labels
+            differs from that of the requests.
         ImportError: matplotlib is not installed; `pip install matplotlib` brings it.
     """
     sequence = list(gates)
@@ -62,7 +63,7 @@ def plot_gates(
 
 
 def _panels(sequence: Sequence[Gates | None], layer: int) -> dict[str, NDArray[np.float32]]:
-    """What to draw, each [requests, hidden]; NaN where a request has no gates."""
+    """Return the panels by name, each [requests, hidden]; NaN where a request has no gates."""
     known = [gates for gates in sequence if gates is not None]
     if not known:
         raise ValueError("no request has gates; ask for them with explain=True")
@@ -88,7 +89,7 @@ def _draw(axes: Any, name: str, values: NDArray[np.float32]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     is_gate = name not in ("candidate", "cell state", "hidden state")
-    if name == "cell state":  # which has no bounds: linear up to 1, logarithmic beyond
+    if name == "cell state":  # it has no bounds: linear up to 1, logarithmic beyond
         reach = max(1.0, float(np.nanmax(np.abs(values))))
         norm: mpl.colors.Normalize = mpl.colors.SymLogNorm(1.0, vmin=-reach, vmax=reach)
     else:

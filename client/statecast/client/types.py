@@ -1,4 +1,4 @@
-"""What calls return: plain, immutable values."""
+"""The results of calls: plain, immutable values."""
 
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ DAY_NS = 86_400_000_000_000
 
 @dataclass(frozen=True)
 class Version:
-    """Where a session stands; equal versions mean equal histories.
+    """The position of a session; equal versions mean equal histories.
 
     Attributes:
-        step: How many time steps the session has taken since it was opened.
-        tag: A hash chained over everything that it has taken.
+        step: Number of time steps since the session was opened, including missing ones.
+        tag: Hash chained over every observation since the session was opened.
     """
 
     step: int
@@ -34,14 +34,14 @@ class Version:
 
 @dataclass(frozen=True, eq=False)
 class Gates:
-    """What a recurrent cell's gates did in one time step: what it let in, kept and showed.
+    """The gates of the recurrent cell in one time step.
 
     Attributes:
-        names: "input", "forget", "candidate", "output" of an LSTM; "reset", "update", "candidate" of a GRU; "candidate"
-            of a tanh RNN, which has no gates.
-        values: How open each was, 0 to 1, and the candidates, -1 to 1, float32 [layers, gates, hidden].
-        cell: The cell state after the step, float32 [layers, hidden]; None if the cell has none.
-        hidden: The hidden state after the step, float32 [layers, hidden].
+        names: Names of the gates: "input", "forget", "candidate", "output" for an LSTM; "reset", "update", "candidate"
+            for a GRU; "candidate" for a tanh RNN, which has no gates.
+        values: Gates, from 0 (closed) to 1 (open), and candidates, from -1 to 1: float32 [layers, gates, hidden].
+        cell: Cell state after the step, float32 [layers, hidden]; None if the cell has none.
+        hidden: Hidden state after the step, float32 [layers, hidden].
     """
 
     names: tuple[str, ...]
@@ -52,17 +52,18 @@ class Gates:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The server's word that observations are taken and kept.
+    """The server's confirmation that it has stored the observations.
 
     Attributes:
-        version: Where the session stands.
-        opened: Whether this call opened the session.
-        replayed: Whether an earlier call with the same request id had appended the observations already.
-        pit: For each value the probability that the forecast standing before it gave to lower ones (and half of that of
-            exactly this value), float32 [time, targets], or [values, 1] if they were one flat list; near 0 or 1 is
-            surprising. NaN where there was no forecast or no value, if the model does not tell, and for a part that
-            was answered as a repetition; None if all was, or nothing was appended.
-        gates: The gates in the last time step that was appended; None unless asked for, and in a repetition.
+        version: The session's version after the call.
+        opened: True if this call opened the session.
+        replayed: True if an earlier call with the same request id had already appended the observations.
+        pit: Surprise score of each value, float32 [time, targets], or [values, 1] for a flat list; near 0 or 1 is
+            surprising. It is the probability that the previous forecast gave to lower values, plus half of the
+            probability of exactly this value. NaN for a missing value, before the session's first forecast, and for a
+            model without scores. If a call is sent in parts, NaN also for a replayed part. None for a replay, or if
+            nothing was appended.
+        gates: Gates of the last appended time step; None unless requested, for a replay, or if nothing was appended.
     """
 
     version: Version
@@ -74,23 +75,24 @@ class Receipt:
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """Quantiles of the next time steps, in the data's own units; or, of a model of symbols, their probabilities.
+    """Quantiles of the next time steps, in the data's own units; for a model of symbols, their probabilities.
 
     Attributes:
-        session_id: Whose forecast this is.
-        version: Where the session stands; the forecast is of the steps after it.
-        opened: Whether this call opened the session.
-        replayed: Whether an earlier call with the same request id had appended the observations already.
-        start_time: The time of the first step, in the session's zone; None if the model declares no frequency.
-        frequency: The time between two steps as a pandas alias; empty if the model declares none.
-        targets: The names of the targets.
-        quantile_levels: In the order asked for; empty if these are probabilities.
-        values: float32 [horizon, levels, targets], or [horizon, classes, targets]; NaN for a target that has not had a
-            value yet.
-        classes: The symbols whose probabilities these are; empty if these are quantiles.
-        pit: As in a Receipt, float32 [time, targets]; None if nothing was appended, or by an earlier call.
-        gates: As in a Receipt.
-        time_zone: The name of the session's zone; empty for UTC.
+        session_id: Id of the session.
+        version: The session's version after the call; the forecast is for the steps after it.
+        opened: True if this call opened the session.
+        replayed: True if an earlier call with the same request id had already appended the observations.
+        start_time: Time of the first forecast step, in the session's zone; None if the model declares no frequency.
+        frequency: Time between two steps, as a pandas alias; empty if the model declares none.
+        targets: Names of the targets.
+        quantile_levels: Quantile levels, in the order requested; empty for a model of symbols.
+        values: float32 [horizon, levels, targets], for a model of symbols [horizon, classes, targets]; NaN for a target
+            without any value so far.
+        classes: Symbols that the probabilities belong to; empty for quantiles.
+        pit: Surprise score of each value, float32 [time, targets], as in Receipt; None for a replay, or if nothing was
+            appended.
+        gates: Gates of the last appended time step, as in Receipt.
+        time_zone: Name of the session's time zone; empty for UTC.
     """
 
     session_id: str
@@ -109,22 +111,22 @@ class Forecast:
 
     @property
     def horizon(self) -> int:
-        """How many steps ahead."""
+        """Number of steps ahead."""
         return len(self.values)
 
     @property
     def median(self) -> NDArray[np.float32]:
-        """The quantile of level 0.5, [horizon], or [horizon, targets] of a model with several targets."""
+        """The quantile of level 0.5: [horizon], or [horizon, targets] for a model with several targets."""
         return self.quantile(0.5)
 
     def quantile(self, level: float) -> NDArray[np.float32]:
-        """One quantile of every step; between two levels of the forecast it is interpolated linearly.
+        """Return one quantile of every step, interpolated linearly between two levels of the forecast.
 
         Returns:
-            [horizon], or [horizon, targets] of a model with several targets.
+            [horizon], or [horizon, targets] for a model with several targets.
 
         Raises:
-            ValueError: The level lies outside those of the forecast, or it is one of symbols.
+            ValueError: The level lies outside the levels of the forecast, or the forecast is one of symbols.
         """
         if self.classes:
             raise ValueError(f"a forecast of symbols has no quantiles, but a probability of each: {self.classes}")
@@ -141,13 +143,13 @@ class Forecast:
 
     @property
     def most_likely(self) -> NDArray[np.object_]:
-        """The most probable symbol of every step; None for a target that has not had a value yet.
+        """The most probable symbol of every step; None for a target without any value so far.
 
         Returns:
-            [horizon], or [horizon, targets] of a model with several targets.
+            [horizon], or [horizon, targets] for a model with several targets.
 
         Raises:
-            ValueError: This is a forecast of quantiles.
+            ValueError: The forecast is one of quantiles.
         """
         self._check_symbols()
         symbols = np.array(self.classes, object)[self.values.argmax(axis=1)]
@@ -155,13 +157,13 @@ class Forecast:
         return self._of_targets(symbols)
 
     def probability(self, symbol: str) -> NDArray[np.float32]:
-        """How probable a symbol is in every step.
+        """Return the probability of a symbol in every step.
 
         Returns:
-            [horizon], or [horizon, targets] of a model with several targets.
+            [horizon], or [horizon, targets] for a model with several targets.
 
         Raises:
-            ValueError: The model does not know the symbol, or this is a forecast of quantiles.
+            ValueError: The model does not know the symbol, or the forecast is one of quantiles.
         """
         self._check_symbols()
         if symbol not in self.classes:
@@ -178,9 +180,10 @@ class Forecast:
         return values[:, 0] if len(self.targets) == 1 else values
 
     def to_pandas(self) -> "pd.DataFrame":
-        """A row for each step and a column for each level or symbol; for each target and that if there are several.
+        """Return a DataFrame with a row for each step and a column for each level or symbol.
 
-        The index holds times in the session's zone if the model declares a frequency, else steps ahead from 1.
+        With several targets, there is a column for each target and level or symbol. The index holds times in the
+        session's zone if the model declares a frequency, else the number of steps ahead, from 1.
 
         Raises:
             ImportError: pandas is not installed; the extra `pandas` brings it (docs/installation.md).
@@ -201,12 +204,12 @@ class Forecast:
         import pandas as pd
         from pandas.tseries.frequencies import to_offset
 
-        from ._zones import zone_info  # which needs this module
+        from ._zones import zone_info  # imported late: it needs this module
 
         offset, zone = to_offset(self.frequency), zone_info(self.time_zone)
         try:
             is_absolute = zone is UTC or offset.nanos < DAY_NS
-        except ValueError:  # of steps of the calendar
+        except ValueError:  # a calendar step, such as a month, has no fixed length
             is_absolute = False
         if is_absolute:
             steps = pd.date_range(start.astimezone(UTC), periods=self.horizon, freq=offset, name="time")
@@ -218,18 +221,19 @@ class Forecast:
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """A session as it stands.
+    """A session as the server has it.
 
     Attributes:
-        session_id: Its name.
-        model: The name of the model that it runs on.
-        model_version: That model's version.
-        version: Where it stands.
-        time_to_live: How long it is kept after its last observation.
-        last_time: The time of its last step, in its zone; None if the model declares no frequency or there is none yet.
-        categories: Its static categories, as they were given when it was opened.
-        time_zone: The name of its zone, whose days count where steps are a day or longer; empty for UTC.
-        max_ahead: How far ahead of the server's clock its observations may be dated; None for the default.
+        session_id: Id of the session.
+        model: Name of the session's model.
+        model_version: Version of that model.
+        version: Current version of the session.
+        time_to_live: How long the server keeps the session after its last observation.
+        last_time: Time of the last step, in the session's zone; None if the model declares no frequency or there is no
+            step yet.
+        categories: Static categories, as given when the session was opened.
+        time_zone: Name of the time zone whose days the session counts if steps are a day or longer; empty for UTC.
+        max_ahead: How far ahead of the server's clock observations may be dated; None for the default.
     """
 
     session_id: str
@@ -245,25 +249,25 @@ class SessionInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model takes and gives.
+    """A model of the server: its inputs, outputs and size.
 
     Attributes:
-        name: Its name.
-        version: Its version.
-        digest: A digest of configuration and weights, in hexadecimal.
-        frequency: The time between two steps as a pandas alias; empty if only position counts.
-        targets: The names of the targets.
-        horizon: The longest forecast, in steps.
-        levels: The quantile levels that it emits, ascending; empty for a model of symbols.
-        cell: The recurrent cell: "lstm", "gru" or "rnn".
-        layers: How many recurrent layers.
-        hidden_size: The size of each layer's hidden state.
-        window: How many recent time steps a session keeps as they are.
-        state_bytes: The size of one session's state.
-        covariates: The names of the covariates, whose future is known, in their order.
-        categories: The static categories of a session, and the values that the model knows of each.
-        classes: The symbols that a value is one of, by number from 0; empty if values are quantities.
-        adaptive: Whether intervals adapt online, session by session, so that they hold in the long run.
+        name: Name of the model.
+        version: Version of the model.
+        digest: Hexadecimal hash of configuration and weights.
+        frequency: Time between two steps, as a pandas alias; empty if the model counts positions only.
+        targets: Names of the targets.
+        horizon: Longest forecast, in steps.
+        quantile_levels: Quantile levels that the model emits, ascending; empty for a model of symbols.
+        cell: Recurrent cell: "lstm", "gru" or "rnn".
+        layers: Number of recurrent layers.
+        hidden_size: Size of each layer's hidden state.
+        window: Number of recent time steps that the state keeps unchanged.
+        state_bytes: Size of one session's state, in bytes.
+        covariates: Names of the covariates, whose future is known, in the model's order.
+        categories: Static categories of a session, with the values that the model knows.
+        classes: Symbols that a value can be, by number from 0; empty if values are quantities.
+        adaptive: True if intervals adapt online, per session, so that their coverage is right in the long run.
     """
 
     name: str
@@ -285,7 +289,7 @@ class ModelInfo:
 
 
 def _on_wall_clock(moment: datetime) -> datetime:
-    """What the clock shows at a step of days: midnight, also where the clocks skip it."""
+    """Return the local time of a step of days: midnight, even if the clocks skip it."""
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     meant = midnight if midnight.timestamp() == moment.timestamp() else moment
     return meant.replace(tzinfo=None)

@@ -1,1 +1,1 @@
-"""The wire: messages and stubs of package statecast.v1, generated from the .proto files beside this one."""
+"""Messages and stubs of the package statecast.v1, generated from the .proto files in this folder."""

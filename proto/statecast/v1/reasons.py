@@ -1,10 +1,10 @@
-"""The reasons of errors, as `google.rpc.ErrorInfo.reason` carries them."""
+"""The reasons of errors, as sent in `google.rpc.ErrorInfo.reason`."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Tells programs why a request failed."""
+    """The reason why a request failed, for programs to act on."""
 
     INVALID_FIELD = "INVALID_FIELD"
     SPAN_TOO_LONG = "SPAN_TOO_LONG"
