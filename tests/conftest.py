@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from support import short_folder
 from support.models import write_models
 from support.redis_process import RedisProcess, redis_binaries
@@ -15,6 +16,9 @@ from support.servers import ServerThread
 from statecast.service.settings import Settings
 
 torch.set_num_threads(1)
+# How long a test takes depends on what else the machine does.
+settings.register_profile("statecast", deadline=None)
+settings.load_profile("statecast")
 
 
 STARTING = {"server", "any_redis", "own_redis", "every_redis"}

@@ -39,6 +39,6 @@ def random_model() -> Callable[..., Forecaster]:
 
 @pytest.fixture(scope="session")
 def models() -> dict[str, Forecaster]:
-    """One model for each cell."""
+    """Return one model for each cell."""
     torch.set_num_threads(1)
     return {cell: make(cell=cell) for cell in ("lstm", "gru", "rnn")}

@@ -1,4 +1,4 @@
-"""The bundled model: what it is, and a sanity gate on real series that it has never seen."""
+"""The bundled model: its configuration, and a sanity check on real series not used in training."""
 
 import json
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Scores:
 
 
 def score(model: Forecaster, values: NDArray[np.float64]) -> Scores:
-    """One pass over a series; a forecast 24 steps ahead at every 24th step after 500 observations."""
+    """Score one pass over a series: a forecast of 24 steps at every 24th step after 500 observations."""
     levels = model.config.quantile_levels
     low, middle, high = (levels.index(level) for level in (0.1, 0.5, 0.9))
     state = model.initial_state(1)

@@ -1,4 +1,4 @@
-"""A model of symbols: streaming, probabilities, and its files."""
+"""The classifier: streaming, probabilities and files."""
 
 import json
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def assert_same(model: Classifier, left: State, right: State) -> None:
     torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(CELLS),
     st.integers(0, 2**31),
@@ -75,7 +75,7 @@ def test_any_split_gives_the_same_state(cell: str, seed: int, batch: int, pieces
     assert state["step"].tolist() == [sum(pieces)] * batch
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(CELLS),
     st.integers(0, 2**31),

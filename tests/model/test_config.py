@@ -1,4 +1,4 @@
-"""A configuration is checked when it is made; the error names the key."""
+"""Configurations are checked at construction, and errors name the key."""
 
 from typing import Any
 

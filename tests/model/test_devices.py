@@ -1,6 +1,6 @@
-"""Everything that a step computes stays on the model's device, whichever that is.
+"""Everything that a step computes stays on the model's device.
 
-Tensors of the device "meta" have shapes and no values, and as those of a GPU do not mix with the CPU's.
+Tensors on the device "meta" have shapes but no values. Like those on a GPU, they do not mix with CPU tensors.
 """
 
 from collections.abc import Callable

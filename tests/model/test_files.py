@@ -1,4 +1,4 @@
-"""A model comes back from disk as it was, and anything wrong with its files is named."""
+"""A model loads from disk as it was saved, and errors name the fault in its files."""
 
 import json
 from collections.abc import Callable

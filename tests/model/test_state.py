@@ -1,4 +1,4 @@
-"""A state survives its bytes, and states are joined and picked apart by session."""
+"""A state is the same after serialization, and states can be joined and split by session."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A streaming forecaster of symbols: takes them in one by one, and gives the probability of each to come next."""
+"""A streaming forecaster of symbols: takes symbols one by one and returns the probability of each as the next one."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ from .layers.cells import Gates, RecurrentLayers, RecurrentState, run_ragged
 from .state import Part, State, StateLayout
 
 LONGEST_CLASS = 256
-# A class is shown in messages and pictures; these two are the only ones that text is full of and that do not print.
+# Messages and pictures show classes. These two are the only unprintable characters that are common in text.
 _UNPRINTABLE_CLASSES = ("\n", "\t")
 _MOST_PROBABILITIES = 100_000
 
 
 @dataclass(frozen=True)
 class ClassifierConfig(StoredConfig):
-    r"""The configuration of a model of symbols, checked when it is made.
+    r"""The configuration of a model of symbols, checked on creation.
 
     Attributes:
         classes: The symbols by number from 0: two or more different texts of 1 to 256 printable characters, or "\n" or
@@ -52,39 +52,39 @@ class ClassifierConfig(StoredConfig):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """One, the symbol itself."""
+        """The symbol itself, the only target."""
         return ("symbol",)
 
     @property
     def covariates(self) -> tuple[str, ...]:
-        """None."""
+        """Empty: symbols have no covariates."""
         return ()
 
     @property
     def categories(self) -> tuple[Category, ...]:
-        """None."""
+        """Empty: symbols have no categories."""
         return ()
 
     @property
     def frequency(self) -> str:
-        """None: only position counts."""
+        """Empty: only position counts."""
         return ""
 
     @property
     def quantile_levels(self) -> tuple[float, ...]:
-        """None: forecasts are probabilities of classes."""
+        """Empty: forecasts are probabilities of classes."""
         return ()
 
     @property
     def window(self) -> int:
-        """0: all that the state keeps of the past is what the cell remembers."""
+        """0: the state keeps no past symbols, only the cell's memory."""
         return 0
 
     def numbers(self, symbols: Iterable[str]) -> Tensor:
-        """Returns the numbers of symbols as the model takes them, float64 [symbols].
+        """Return the numbers of symbols, as `Classifier.advance` takes them, float64 [symbols].
 
         Raises:
-            ObservationError: A symbol is none of the classes.
+            ObservationError: A symbol is not one of the classes.
         """
         by_symbol = {symbol: number for number, symbol in enumerate(self.classes)}
         try:
@@ -95,13 +95,13 @@ class ClassifierConfig(StoredConfig):
 
 @dataclass(frozen=True)
 class SymbolTrace:
-    """What came of advancing B sessions by up to T symbols each.
+    """The result of advancing B sessions by up to T symbols each.
 
     Attributes:
         state: Each session after its own symbols.
-        lengths: How many each has taken, int64 [B].
-        outputs: What the recurrent layers gave before the first symbol and after each one, 0 beyond a session's own,
-            float32 [B, T + 1, H].
+        lengths: How many symbols each session has taken, int64 [B].
+        outputs: The output of the recurrent layers before the first symbol and after each one, float32 [B, T + 1, H];
+            0 beyond a session's own symbols.
     """
 
     state: State
@@ -118,14 +118,14 @@ class SymbolTrace:
         return torch.full((batch, after - 1, 1), torch.nan, dtype=torch.float64, device=self.outputs.device)
 
     def context(self, rows: Tensor, steps: Tensor) -> Tensor:
-        """Goes back to how sessions stood after some of their new symbols.
+        """Return what forecasts need of sessions after some of their new symbols.
 
         Args:
-            rows: Which sessions, int64 [N].
-            steps: After how many of its new symbols, 0 for before any, int64 [N].
+            rows: Positions of the sessions in the batch, int64 [N].
+            steps: How many of its new symbols each session has taken, 0 for none, int64 [N].
 
         Returns:
-            What `Classifier.forecast` needs, float32 [N, H].
+            The argument `context` of `Classifier.forecast`, float32 [N, H].
 
         Raises:
             ObservationError: A step lies beyond its session's symbols.
@@ -135,7 +135,7 @@ class SymbolTrace:
         return self.outputs[rows, steps]
 
     def gates(self, row: int, step: int) -> Gates:
-        """Returns what the cell's gates were in one step of one session, `step` counted from 1."""
+        """Return the cell's gates in one step of one session, `step` counted from 1."""
         if not 1 <= step <= int(self.lengths[row]):
             raise ObservationError("step: beyond the observations of this trace")
         cell = None if self._before.cell is None else self._before.cell[row : row + 1]
@@ -145,9 +145,9 @@ class SymbolTrace:
 
 
 class Classifier(nn.Module):
-    """A recurrent model of symbols over any number of sessions.
+    """A recurrent model of symbols for any number of sessions.
 
-    A missing symbol, NaN, is an input of its own. In evaluation mode nothing keeps a graph.
+    A missing symbol (NaN) has its own embedding. In evaluation mode, no gradients are recorded.
     """
 
     def __init__(self, config: ClassifierConfig) -> None:
@@ -160,16 +160,16 @@ class Classifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return self.emit.weight.device
 
     @property
     def digest(self) -> str:
-        """SHA-256 over configuration, state layout and weights as they are now, in hexadecimal."""
+        """SHA-256 over the configuration, the state layout and the current weights, in hexadecimal."""
         return digest_of(self.config, self.layout, self.state_dict())
 
     def initial_state(self, batch_size: int) -> State:
-        """Returns the state of sessions that have seen nothing."""
+        """Return the state of sessions without observations."""
         return self.layout.initial(batch_size, self.device)
 
     def advance(
@@ -181,21 +181,21 @@ class Classifier(nn.Module):
         times: Tensor | None = None,
         categories: Tensor | None = None,
     ) -> SymbolTrace:
-        """Takes symbols in. Any split of them into calls gives the same state.
+        """Advance sessions by their next symbols. Any split of symbols into calls gives the same state.
 
         Args:
             state: B sessions.
             values: The numbers of their next symbols, NaN where missing, float64 [B, T, 1].
-            lengths: How many of its T symbols each session takes, int64 [B]; all of them if None.
-            times: Of no use to this model.
-            categories: Of no use to this model.
+            lengths: How many of its T symbols each session takes, int64 [B]; None for all.
+            times: Ignored.
+            categories: Ignored.
 
         Returns:
             The new state, and every state in between.
 
         Raises:
             ObservationError: A shape is wrong, or a value is not the number of a class.
-            StateError: The state is not one of this model's.
+            StateError: The state does not fit this model's layout.
         """
         self.layout.check(state)
         symbols, lengths = self._checked(state, values, lengths)
@@ -212,24 +212,24 @@ class Classifier(nn.Module):
         return SymbolTrace(State(advanced), lengths, outputs, before, inputs, self.cell)
 
     def context(self, state: State) -> Tensor:
-        """Returns what `forecast` needs of sessions as they stand, float32 [N, H].
+        """Return what `forecast` needs of sessions in their current state, float32 [N, H].
 
         Raises:
-            StateError: The state is not one of this model's.
+            StateError: The state does not fit this model's layout.
         """
         self.layout.check(state)
         return state["hidden"][:, -1]
 
     def forecast(self, context: Tensor, horizon: int, future: Future | None = None) -> Tensor:
-        """Forecasts every step from 1 to the horizon.
+        """Forecast every step from 1 to the horizon.
 
         Args:
             context: N sessions, from `context` or `SymbolTrace.context`, float32 [N, H].
             horizon: How many steps ahead, from 1 to the model's horizon.
-            future: Of no use to this model.
+            future: Ignored.
 
         Returns:
-            The probability of each class; those of a step add up to 1. float32 [N, horizon, K, 1].
+            The probability of each class, float32 [N, horizon, K, 1]; they add up to 1 at each step.
 
         Raises:
             ObservationError: The horizon is out of range.
@@ -240,13 +240,13 @@ class Classifier(nn.Module):
             return self.logits(context)[:, :horizon].softmax(dim=-1).unsqueeze(-1)
 
     def logits(self, outputs: Tensor) -> Tensor:
-        """The unnormalised log-probabilities of every step ahead.
+        """Return the unnormalised log-probabilities of every step ahead.
 
         Args:
-            outputs: What the recurrent layers gave, float32 [..., H].
+            outputs: The output of the recurrent layers, float32 [..., H].
 
         Returns:
-            float32 [..., horizon, K].
+            Log-probabilities up to a constant, float32 [..., horizon, K].
         """
         emitted: Tensor = self.emit(outputs)
         return emitted.view(*outputs.shape[:-1], self.config.horizon, len(self.config.classes))
@@ -260,7 +260,7 @@ class Classifier(nn.Module):
         return run_ragged(self.cell, inputs, before, lengths)
 
     def _checked(self, state: State, values: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The symbols' rows in the embedding, int64 [B, T], and the lengths, int64 [B]."""
+        """Return the symbols' rows in the embedding, int64 [B, T], and the lengths, int64 [B]."""
         batch, steps = state.batch_size, values.shape[1] if values.dim() == 3 else 0
         if values.shape != (batch, steps, 1):
             raise ObservationError(f"values: expected shape [{batch}, time, 1], got {list(values.shape)}")

@@ -1,4 +1,4 @@
-"""What a model is: its name, cell, targets, quantile levels and the statistics that it keeps."""
+"""Configurations of models: name, cell, targets, quantile levels and the statistics that a model keeps."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,9 +12,9 @@ from .frequency import Frequency
 
 CELLS = ("lstm", "gru", "rnn")
 CYCLES = ("day", "weekend", "week", "year")
-# Names are folders, labels of metrics and parts of messages.
+# Names become folders, metric labels and parts of messages.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
-# Far beyond what is of use, and short of what would exhaust the memory before a wrong file is refused.
+# Far more than is useful, but little enough that refusing a wrong file does not exhaust the memory.
 _LARGEST = {
     "layers": 8,
     "hidden_size": 2048,
@@ -35,7 +35,7 @@ _LONGEST = {
 _MOST_VALUES = 100_000
 _FASTEST_ADAPTATION = 1.0
 _MOST_LOOKUPS = 10_000_000
-# Closer half-lives say the same, and a trend between them would be one of rounding noise.
+# Means with closer half-lives are nearly equal; a trend between them would be rounding noise.
 _CLOSEST_HALF_LIVES = 1.1
 _HALF_LIFE_STEPS = (0.5, 10_000.0)
 
@@ -78,7 +78,7 @@ class Category:
     """A static property of a session, such as its region.
 
     Attributes:
-        name: What it is called.
+        name: The category's name.
         values: The values that the model knows.
     """
 
@@ -86,7 +86,7 @@ class Category:
     values: tuple[str, ...]
 
     def index(self, value: str) -> int:
-        """The value's position from 1, or 0 if the model does not know it."""
+        """Return the value's position from 1, or 0 if the model does not know it."""
         return self.values.index(value) + 1 if value in self.values else 0
 
 
@@ -126,18 +126,18 @@ _CONVERTERS: Mapping[str, Callable[[str, object], Any]] = {
 
 @dataclass(frozen=True)
 class StoredConfig:
-    """What configurations of every kind of model have in common: checked when made, and read key by key.
+    """The configuration keys that all kinds of models share; every value is checked on creation.
 
     Attributes:
         name: The model's name.
         version: The model's version.
         cell: The recurrent cell: "lstm", "gru" or "rnn" (tanh).
-        layers: How many recurrent layers.
+        layers: The number of recurrent layers.
         hidden_size: The size of each layer's hidden state.
     """
 
     KIND: ClassVar[str] = ""
-    """What the key "kind" says; empty if there is no such key."""
+    """The value of the key "kind"; empty if there is no such key."""
 
     name: str
     version: str
@@ -158,7 +158,7 @@ class StoredConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
-        """Builds a configuration from exactly the keys that `to_dict` writes.
+        """Build a configuration from exactly the keys that `to_dict` writes.
 
         Raises:
             ConfigError: A key is unknown, missing, or has a value of the wrong type or range.
@@ -176,7 +176,7 @@ class StoredConfig:
         return cls(**{key: values[key] for key in known})  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the configuration as plain values that JSON can hold."""
+        """Return the configuration as plain values that JSON can hold."""
         kind = {"kind": self.KIND} if self.KIND else {}
         return kind | {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
@@ -192,28 +192,28 @@ class StoredConfig:
 
 @dataclass(frozen=True)
 class ModelConfig(StoredConfig):
-    """The configuration of a forecaster of quantiles, checked when it is made.
+    """The configuration of a quantile forecaster, checked on creation.
 
     Attributes:
         head_size: The width of the head's hidden layers.
         targets: The names of the targets; a time step has one value for each.
         horizon: The longest forecast, in steps.
         quantile_levels: Ascending, each between 0 and 1.
-        window: How many recent time steps the state keeps as they are.
+        window: How many recent time steps the state keeps unchanged.
         lags: Candidate periods, in steps, ascending, none longer than the window.
         multiples: How many past periods of a lag a seasonal mean spans at most.
         frequency: The time between two steps as a pandas alias; empty if only position counts.
-        half_lives: Half-lives of the exponential means, in observed steps, ascending; the last
-            one is that of the normaliser.
+        half_lives: Half-lives of the exponential means, in observed steps, ascending; the normaliser uses the last
+            one.
         carry_half_lives: Half-lives of the smoothed seasonal residuals, in observed steps.
         error_half_lives: Half-lives of the tracked absolute errors, in observed steps, ascending.
         covariates: The names of the covariates, whose future is known.
-        calendar: Which cycles of the calendar the model sees: "day", "weekend", "week", "year".
+        calendar: The cycles of the calendar that the model sees: "day", "weekend", "week", "year".
         categories: The static categories of a session.
-        checked_steps: The steps ahead whose intervals are checked against what comes, ascending, the first one 1; those
-            between adapt with their neighbours. With none, nothing tells how surprising a value is.
-        adaptation_rate: By what share a quantile's distance from the median changes on a miss; 0 leaves intervals as
-            the model emits them.
+        checked_steps: The steps ahead whose intervals are checked against outcomes, ascending, the first one 1; steps
+            between them adapt with their neighbours. If empty, observations get no surprise score (`pit`).
+        adaptation_rate: The share by which a quantile's distance from the median changes on a miss; 0 leaves intervals
+            as the model emits them.
     """
 
     head_size: int = 64
@@ -244,11 +244,11 @@ class ModelConfig(StoredConfig):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """None: values are quantities."""
+        """Empty: values are quantities, not symbols."""
         return ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the configuration as plain values that JSON can hold."""
+        """Return the configuration as plain values that JSON can hold."""
         categories = [{"name": each.name, "values": list(each.values)} for each in self.categories]
         return {**super().to_dict(), "categories": categories}
 
@@ -283,7 +283,7 @@ class ModelConfig(StoredConfig):
             raise ConfigError(f"lags: {self.lags[-1]} is longer than the window of {self.window}")
 
     def _check_half_lives(self) -> None:
-        # Below half a step the scan's weights would leave the range of float64.
+        # Below half a step, the weights of the exponential means would leave the range of float64.
         shortest, longest = _HALF_LIFE_STEPS
         for key in ("half_lives", "carry_half_lives", "error_half_lives"):
             values = getattr(self, key)

@@ -1,4 +1,4 @@
-"""What a server needs of a model: states in, states and forecasts out."""
+"""The interface between server and model: states in, states and forecasts out."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,11 +13,11 @@ from .state import State, StateLayout
 
 @dataclass(frozen=True)
 class Future:
-    """What is known of the steps to forecast of N sessions.
+    """Times and covariates of the steps to forecast, for N sessions.
 
     Attributes:
-        times: Their times, int64 [N, horizon]; None if the model declares no frequency.
-        covariates: Their covariates, NaN where not known, float64 [N, horizon, C]; None if none is known.
+        times: The times of the steps, int64 [N, horizon]; None if the model declares no frequency.
+        covariates: The covariates of the steps, NaN where not known, float64 [N, horizon, C]; None if none is known.
     """
 
     times: Tensor | None = None
@@ -25,7 +25,7 @@ class Future:
 
 
 class Description(Protocol):
-    """What every model's configuration tells, whatever the model."""
+    """The configuration that every kind of model has."""
 
     @property
     def name(self) -> str:
@@ -41,7 +41,7 @@ class Description(Protocol):
 
     @property
     def layers(self) -> int:
-        """How many recurrent layers."""
+        """The number of recurrent layers."""
 
     @property
     def hidden_size(self) -> int:
@@ -61,7 +61,7 @@ class Description(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The symbols that a value is one of, by number from 0; empty if values are quantities."""
+        """The symbols that a value can be, by number from 0; empty if values are quantities."""
 
     @property
     def frequency(self) -> str:
@@ -73,15 +73,15 @@ class Description(Protocol):
 
     @property
     def quantile_levels(self) -> tuple[float, ...]:
-        """The levels of a forecast's quantiles, ascending; empty if it is probabilities of classes."""
+        """The levels of a forecast's quantiles, ascending; empty if forecasts are probabilities of classes."""
 
     @property
     def window(self) -> int:
-        """How many recent time steps the state keeps as they are."""
+        """The number of recent time steps that the state keeps unchanged."""
 
 
 class StreamingTrace(Protocol):
-    """What came of advancing B sessions by up to T observations each."""
+    """The result of advancing B sessions by up to T observations each."""
 
     @property
     def state(self) -> State:
@@ -89,33 +89,33 @@ class StreamingTrace(Protocol):
 
     @property
     def pit(self) -> Tensor:
-        """The probability that the forecast standing before each value gave to values up to it, float64 [B, T, D].
+        """The probability that the forecast before each value gave to values up to it, float64 [B, T, D].
 
-        Half of what it gave to exactly that value counts. NaN where there was no forecast or no value, and from a model
-        that does not tell.
+        The probability of exactly that value counts half. NaN without a forecast or a value, and from models that do
+        not judge values.
         """
 
     def context(self, rows: Tensor, steps: Tensor) -> Any:
-        """Goes back to how sessions stood after some of their new observations.
+        """Return what forecasts need of sessions after some of their new observations.
 
         Args:
-            rows: Which sessions, int64 [N].
-            steps: After how many of its new observations, 0 for before any, int64 [N].
+            rows: Positions of the sessions in the batch, int64 [N].
+            steps: How many of its new observations each session has taken, 0 for none, int64 [N].
 
         Returns:
-            What `forecast` of the same model takes, N rows.
+            The argument `context` of the same model's `forecast`, N rows.
         """
 
     def gates(self, row: int, step: int) -> Gates:
-        """Returns what the cell's gates were in one step of one session, `step` counted from 1."""
+        """Return the cell's gates in one step of one session, `step` counted from 1."""
 
 
 class StreamingModel(Protocol):
-    """A forecaster over any number of sessions. Any split of observations into calls gives the same state."""
+    """A forecaster for any number of sessions. Any split of observations into calls gives the same state."""
 
     @property
     def config(self) -> Description:
-        """What it takes and gives."""
+        """The model's configuration."""
 
     @property
     def layout(self) -> StateLayout:
@@ -123,14 +123,14 @@ class StreamingModel(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that computes."""
 
     @property
     def digest(self) -> str:
-        """64 hexadecimal digits that change with whatever changes its answers."""
+        """64 hexadecimal digits that change with everything that changes the model's answers."""
 
     def initial_state(self, batch_size: int) -> State:
-        """Returns the state of sessions that have seen nothing."""
+        """Return the state of sessions without observations."""
 
     def advance(
         self,
@@ -141,25 +141,25 @@ class StreamingModel(Protocol):
         times: Tensor | None = None,
         categories: Tensor | None = None,
     ) -> StreamingTrace:
-        """Takes observations in.
+        """Advance sessions by their next observations.
 
         Args:
             state: B sessions.
             values: Their next observations: the targets, then the covariates, NaN where missing, float64 [B, T, D + C].
-            lengths: How many of its T rows each session takes, int64 [B]; all of them if None.
+            lengths: How many of its T rows each session takes, int64 [B]; None for all rows.
             times: The time of each row, nanoseconds since 1970 in UTC, int64 [B, T]; None if the model declares no
                 frequency.
             categories: The sessions' static categories, by position among the model's values from 1, 0 if unknown,
-                int64 [B, S]; None if all are.
+                int64 [B, S]; None if all are unknown.
         """
 
     def forecast(self, context: Any, horizon: int, future: Future | None = None) -> Tensor:
-        """Forecasts every step from 1 to the horizon.
+        """Forecast every step from 1 to the horizon.
 
         Args:
-            context: N sessions, from the context of one of its own traces.
+            context: N sessions, from `context` of one of this model's traces.
             horizon: How many steps ahead, from 1 to the model's horizon.
-            future: What is known of those steps.
+            future: Times and covariates of those steps.
 
         Returns:
             Quantiles, float32 [N, horizon, Q, D], or probabilities of classes, float32 [N, horizon, K, D].

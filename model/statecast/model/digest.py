@@ -1,4 +1,4 @@
-"""A model's identity: the same for the same configuration, weights and layout of its state, wherever they lie."""
+"""A model's identity: a hash of its configuration, state layout and weights."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from .state import StateLayout
 
 
 def digest_of(config: StoredConfig, layout: StateLayout, tensors: Mapping[str, Tensor]) -> str:
-    """Returns SHA-256 in hexadecimal over the canonical configuration, the parts of a state and all tensors by name."""
+    """Return SHA-256 in hexadecimal over the configuration, the state layout and all tensors by name."""
     digest = sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     for part in layout.parts:
         digest.update(f"\n{part.name} {part.dtype} {list(part.shape)}\n".encode())

@@ -1,4 +1,4 @@
-"""Everything that the model package raises on bad input.
+"""Errors that the model package raises on bad input.
 
 ModelError
   ConfigError       a configuration has an unknown, missing or wrong key
@@ -12,7 +12,7 @@ ModelError
 
 
 class ModelError(Exception):
-    """Base of all errors of the model package; the message names the offending key or field."""
+    """Base of all errors of the model package; the message names the wrong key or field."""
 
 
 class ConfigError(ModelError):

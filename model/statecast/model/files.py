@@ -1,4 +1,4 @@
-"""A model on disk: <folder>/config.json, model.safetensors and, if there, metrics.json."""
+"""A model on disk: <folder>/config.json, model.safetensors and optionally metrics.json."""
 
 import json
 from collections.abc import Mapping
@@ -21,38 +21,38 @@ METRICS_FILE = "metrics.json"
 
 
 def bundled_models() -> Path:
-    """Returns the folder of the models that ship with the package: <name>/<version>/..."""
+    """Return the folder of the models that ship with the package: <name>/<version>/..."""
     return Path(__file__).parent / "bundled"
 
 
 def version_order(version: str) -> tuple[int, int, str]:
-    """Returns what to sort versions by, oldest first: numbers, then anything else in alphabetical order."""
+    """Return a sort key for versions, oldest first: numbers, then other texts in alphabetical order."""
     return (0, int(version), "") if version.isdecimal() else (1, 0, version)
 
 
 def save_model(model: Forecaster | Classifier, folder: Path, metrics: Mapping[str, Any] | None = None) -> None:
-    """Writes a model to a folder, which is made if need be.
+    """Write a model to a folder, which is created if necessary.
 
     Args:
         model: The model.
-        folder: Where to.
-        metrics: How the model did in validation; written if given.
+        folder: The folder.
+        metrics: The model's scores in validation; None writes no metrics.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / CONFIG_FILE, model.config.to_dict())
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    # Not by `save_file`, whose files only their owner may read: a server may be someone else.
+    # Only the owner may read the files of `save_file`, but a server may run as another user.
     (folder / WEIGHTS_FILE).write_bytes(save(tensors))
     if metrics is not None:
         _write_json(folder / METRICS_FILE, metrics)
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> Forecaster | Classifier:
-    """Reads a model, in evaluation mode: a forecaster of quantiles, unless config.json names another kind.
+    """Read a model, in evaluation mode: a forecaster of quantiles, unless config.json names another kind.
 
     Args:
-        folder: Where it lies.
-        device: Where to put it.
+        folder: The model's folder.
+        device: The device to load the weights to.
 
     Raises:
         ConfigError: config.json is absent, damaged or wrong.
@@ -81,7 +81,7 @@ def _read_config(path: Path) -> ModelConfig | ClassifierConfig:
     try:
         if "kind" not in values:
             return ModelConfig.from_dict(values)
-        return ClassifierConfig.from_dict(values)  # which refuses any other kind
+        return ClassifierConfig.from_dict(values)  # refuses any other kind
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -95,7 +95,7 @@ def _without_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     try:
-        tensors = load(path.read_bytes())  # a file that is mapped kills the process if it is cut meanwhile
+        tensors = load(path.read_bytes())  # not mapped: truncating a mapped file would kill the process
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be read: {error}") from error
     for name in sorted(tensors.keys() - expected.keys()):

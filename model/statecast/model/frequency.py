@@ -1,4 +1,4 @@
-"""The time between two steps, for models that declare one: counts steps and adds them.
+"""The time between two steps, for models that declare it: count steps and add them.
 
 pandas is imported only when an alias is parsed, so a model without a frequency does not need it.
 """
@@ -31,9 +31,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Frequency:
-    """A grid in time. Times are integer nanoseconds since 1970.
+    """A grid of times, in integer nanoseconds since 1970.
 
-    They are in UTC; of steps that count days, they are what a wall clock shows (`zones`).
+    Times are in UTC; for steps that count days, they are wall clock times (`zones`).
 
     Attributes:
         alias: The pandas alias.
@@ -46,7 +46,7 @@ class Frequency:
 
     @classmethod
     def parse(cls, alias: str) -> "Frequency":
-        """Parses a pandas alias such as "h", "30min", "D", "MS" or "B".
+        """Parse a pandas alias such as "h", "30min", "D", "MS" or "B".
 
         Raises:
             FrequencyError: The alias is unknown, not positive, or a calendar offset shorter than a
@@ -58,7 +58,7 @@ class Frequency:
             raise FrequencyError(f"{alias}: a model with a frequency needs pandas") from error
         try:
             with warnings.catch_warnings():
-                # What this pandas calls outdated, the next one refuses.
+                # The next pandas refuses the aliases that this one calls outdated.
                 warnings.simplefilter("error")
                 offset = frequencies.to_offset(alias) if _WRITTEN.fullmatch(alias) else None
         except (ValueError, TypeError, Warning) as error:
@@ -76,18 +76,18 @@ class Frequency:
 
     @cached_property
     def usual_step_ns(self) -> int:
-        """The length of a step, of a calendar offset the mean over many."""
+        """The length of a step; for a calendar offset, the mean over many steps."""
         if self.step_ns is not None:
             return self.step_ns
         start = int(self._offset.rollforward(_timestamp(MILLENNIUM_NS)).as_unit("ns").value)
         return (self._add_calendar(start, MANY_STEPS) - start) // MANY_STEPS
 
     def add(self, start_ns: int, steps: int) -> int:
-        """Returns the time `steps` after `start_ns`; `steps` may be negative.
+        """Return the time `steps` after `start_ns`; `steps` may be negative.
 
         Raises:
-            FrequencyError: The start does not lie on the grid, or the result lies beyond the range
-                of 64-bit nanoseconds (1677 to 2262).
+            FrequencyError: The start does not lie on the grid, or the result lies beyond the range of 64-bit
+                nanoseconds (1677 to 2262).
         """
         if self.step_ns is not None:
             return _in_range(start_ns + steps * self.step_ns, self.alias)
@@ -98,16 +98,16 @@ class Frequency:
 
     @property
     def counts_days(self) -> bool:
-        """Whether a step is a day or longer, so that it depends on the time zone where it begins."""
+        """True if a step is a day or longer, so that its beginning depends on the time zone."""
         return self.step_ns is None or self.step_ns >= DAY_NS
 
     @property
     def multiple(self) -> int:
-        """How many of the days of `days` a step of a calendar offset spans."""
+        """The number of days of `days` that a step of a calendar offset spans."""
         return int(self._offset.n)
 
     def ahead(self, times: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
-        """Returns the times `steps` after each of those given, any shape; times must lie on the grid."""
+        """Return the times `steps` after each given time, any shape; times must lie on the grid."""
         if self.step_ns is not None:
             return times + steps * self.step_ns
         unique, where = np.unique(times, return_inverse=True)
@@ -115,7 +115,7 @@ class Frequency:
         return later[where].reshape(times.shape)
 
     def times(self, start_ns: int, steps: int) -> NDArray[np.int64]:
-        """Returns the times of consecutive steps, int64 [steps].
+        """Return the times of consecutive steps, int64 [steps].
 
         Raises:
             FrequencyError: The start does not lie on the grid, or the end lies beyond the year 2262.
@@ -128,11 +128,11 @@ class Frequency:
         return days[first : first + self.multiple * steps : self.multiple] + clock
 
     def days(self, first_ns: int, last_ns: int) -> NDArray[np.int64]:
-        """Returns the days on which steps of a calendar offset can begin, around some times.
+        """Return the days on which steps of a calendar offset can begin, around a span of time.
 
         Args:
-            first_ns: A time that the days surround, as far as 64-bit nanoseconds reach.
-            last_ns: Another one, not before the first.
+            first_ns: The first time of the span. The days begin before it, as far as 64-bit nanoseconds reach.
+            last_ns: The last time of the span, not before the first.
 
         Returns:
             Midnights in nanoseconds, ascending, int64 [days].
@@ -143,10 +143,10 @@ class Frequency:
         return _days(self.alias, max(first, FIRST_DECADE), min(last, LAST_DECADE))
 
     def steps_between(self, start_ns: int, end_ns: int) -> int:
-        """Counts the steps from one time to another; negative if the end is the earlier one.
+        """Count the steps from one time to another; negative if the end is earlier.
 
         Raises:
-            FrequencyError: One of the two does not lie on the grid.
+            FrequencyError: One of the two times does not lie on the grid.
         """
         if self.step_ns is not None:
             steps, rest = divmod(end_ns - start_ns, self.step_ns)
@@ -159,15 +159,15 @@ class Frequency:
         return steps
 
     def locate(self, start_ns: int, times: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Counts the steps from one time to many.
+        """Count the steps from one time to many.
 
         Args:
             start_ns: A time on the grid.
-            times: int64 [N].
+            times: The times to locate, int64 [N].
 
         Returns:
-            The number of steps, int64 [N], negative before the start, and whether each time lies on the grid, [N]. Of
-            one that does not, the number is that of the last step before it.
+            The number of steps, int64 [N], negative before the start, and whether each time lies on the grid, [N]. A
+            time off the grid gets the number of the last step before it.
 
         Raises:
             FrequencyError: The start does not lie on the grid.
@@ -183,10 +183,10 @@ class Frequency:
         return steps, (rest == 0) & (days[numbers.clip(min=0)] == times - clock)
 
     def period_of(self, time_ns: int) -> int:
-        """Returns the time that the step around a time is dated by, which may be its first day or its last one.
+        """Return the date of the period around a time: its first or last day, depending on the frequency.
 
         Args:
-            time_ns: A time; of steps of a fixed length it is its own.
+            time_ns: A time; for steps of a fixed length, it is returned unchanged.
         """
         if self.step_ns is not None or self._is_on_grid(time_ns):
             return time_ns
@@ -213,13 +213,13 @@ class Frequency:
         return _guarded(lambda: bool(self._offset.is_on_offset(_timestamp(time_ns))), self.alias)
 
 
-# Sessions and series mostly lie in the same decades.
+# Most sessions and series lie in the same decades.
 @lru_cache(maxsize=16)
 def _days(alias: str, first_decade: int, last_decade: int) -> NDArray[np.int64]:
     return np.concatenate([_days_of_decade(alias, decade) for decade in range(first_decade, last_decade + 10, 10)])
 
 
-# pandas takes microseconds for each day, so no day is asked for twice.
+# Cached, because pandas takes microseconds for each day.
 @lru_cache(maxsize=2048)
 def _days_of_decade(alias: str, decade: int) -> NDArray[np.int64]:
     from pandas import date_range
@@ -234,7 +234,7 @@ def _days_of_decade(alias: str, decade: int) -> NDArray[np.int64]:
 
 
 def _step_ns(offset: Any, offsets: Any) -> int | None:
-    """Returns the length of a fixed-length offset. A day is always 24 hours: clocks here are never changed."""
+    """Return the length of a fixed-length offset, else None. A day is always 24 hours: these clocks never change."""
     if isinstance(offset, offsets.Day):
         return int(offset.n) * DAY_NS
     if isinstance(offset, offsets.Tick):

@@ -42,7 +42,7 @@ class State(Mapping[str, Tensor]):
     """States of a batch of sessions: named tensors, each batch-first."""
 
     def __init__(self, parts: Mapping[str, Tensor], layout: "StateLayout | None" = None) -> None:
-        """Holds the parts; whoever names a layout vouches that they are that layout's."""
+        """Hold the parts; a given layout is trusted to match them."""
         self._parts = MappingProxyType(dict(parts))
         self.layout = layout
 
@@ -62,15 +62,15 @@ class State(Mapping[str, Tensor]):
 
     @property
     def batch_size(self) -> int:
-        """How many sessions."""
+        """The number of sessions."""
         return next(iter(self._parts.values())).shape[0]
 
     @classmethod
     def cat(cls, states: Sequence["State"]) -> "State":
-        """Joins batches, in the order given.
+        """Join batches, in the order given.
 
         Raises:
-            StateError: There is none, or their parts differ.
+            StateError: There are no states, or their parts differ.
         """
         if not states:
             raise StateError("states: expected at least one")
@@ -80,16 +80,16 @@ class State(Mapping[str, Tensor]):
         return cls({name: torch.cat([state[name] for state in states]) for name in states[0]}, layout)
 
     def select(self, index: Tensor | Sequence[int]) -> "State":
-        """Picks sessions by position; index: int64 [N]."""
+        """Pick sessions by position; index: int64 [N]."""
         index = torch.as_tensor(index, dtype=torch.int64, device=next(iter(self.values())).device)
         return State({name: part.index_select(0, index) for name, part in self.items()}, self.layout)
 
     def to(self, device: torch.device | str) -> "State":
-        """Moves every part to a device."""
+        """Move every part to a device."""
         return State({name: part.to(device) for name, part in self.items()}, self.layout)
 
     def detach(self) -> "State":
-        """Cuts the graph, for truncated backpropagation through time."""
+        """Detach every part from the graph, for truncated backpropagation through time."""
         return State({name: part.detach() for name, part in self.items()}, self.layout)
 
 
@@ -109,7 +109,7 @@ class StateLayout:
         return sum(part.nbytes for part in self.parts)
 
     def initial(self, batch_size: int, device: torch.device | str) -> State:
-        """Returns all-zero parts; the window and the last value are NaN, nothing seen yet."""
+        """Return all-zero parts, except that the window and the last value are NaN because nothing was observed."""
         return State(
             {
                 part.name: torch.full(
@@ -124,7 +124,7 @@ class StateLayout:
         )
 
     def check(self, state: State) -> None:
-        """Raises StateError if the state's parts, shapes or dtypes are not this layout's."""
+        """Raise StateError if the state's parts, shapes or dtypes are not this layout's."""
         if state.layout is self:
             return
         if set(state) != {part.name for part in self.parts}:
@@ -139,7 +139,7 @@ class StateLayout:
                 )
 
     def pack(self, state: State) -> list[bytes]:
-        """Returns each session's state as one contiguous little-endian row.
+        """Return each session's state as one contiguous little-endian row.
 
         Raises:
             StateError: The state's parts are not this layout's.
@@ -157,7 +157,7 @@ class StateLayout:
         return [packed[start : start + size] for start in range(0, batch * size, size)]
 
     def unpack(self, rows: Sequence[bytes], device: torch.device | str = "cpu") -> State:
-        """Reads what `pack` wrote.
+        """Read what `pack` wrote.
 
         Raises:
             StateError: A row does not have this layout's length.

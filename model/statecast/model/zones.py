@@ -1,7 +1,7 @@
-"""Time zones: from an instant to what the clock on the wall shows there, and back.
+"""Time zones: convert instants to wall clock times and back.
 
-Times are integer nanoseconds since 1970. Of an instant they count in UTC; of a wall clock they count what it shows,
-as if that were UTC. A clock that never changes makes days of 24 hours, so that steps of days lie on a grid.
+Times are integer nanoseconds since 1970. Instants are in UTC. Wall clock times count what the clock shows as if it
+showed UTC. So every day has 24 hours, and steps of days lie on a grid.
 """
 
 import re
@@ -21,7 +21,7 @@ DAY_NS = 86_400_000_000_000
 SECOND_NS = 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS
 LONGEST_GAP_NS = 4 * 3600 * SECOND_NS
-"""No clock has ever been put forward by more than this, but for whole days at the date line."""
+"""The longest time by which a clock was ever put forward, apart from whole days at the date line."""
 LONGEST_NAME = 64
 _EPOCH = datetime(1970, 1, 1)
 _FIXED = re.compile(r"([+-])(\d{2}):?(\d{2})?")
@@ -34,7 +34,7 @@ class Zone:
 
     Attributes:
         name: An IANA name, or a fixed offset such as "+05:30"; empty for UTC.
-        offset_ns: The offset from UTC of a zone whose clocks never change; None of others.
+        offset_ns: The offset from UTC if the zone's clocks never change, else None.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Zone:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether its clocks never change."""
+        """True if the zone's clocks never change."""
         return self.offset_ns is not None
 
     def wall(self, instant_ns: int, expected_ns: int = 0, every_ns: int = DAY_NS) -> int:
@@ -63,15 +63,15 @@ class Zone:
 
         Args:
             instant_ns: The instant.
-            expected_ns: A time that the clock is expected to show, such as midnight.
-            every_ns: How long after it shows the next such time. Where the clocks skip one, the hours after it count as
-                that time.
+            expected_ns: A time that the clock is expected to show, such as midnight. If the clocks skip it, the hours
+                after it count as that time.
+            every_ns: The distance between two expected times.
         """
         shown = instant_ns + self.offset_at(instant_ns)
         after = (shown - expected_ns) % every_ns
         if self.is_fixed or not 0 < after <= LONGEST_GAP_NS:
             return shown
-        # Libraries do not agree on when a time is that the clocks skip, but it is soon after the change.
+        # Libraries place a skipped time differently, but always soon after the change of the clocks.
         return shown - after if _is_skipped(self, shown - after) else shown
 
     def walls(self, instants_ns: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -79,7 +79,7 @@ class Zone:
         return self._each(instants_ns, self.wall)
 
     def instant(self, wall_ns: int) -> int:
-        """Return when the clock shows a time: of two such instants the first, of none the first one after it."""
+        """Return the first instant at which the clock shows a time, or the first one after it if the clock skips it."""
         if self.offset_ns is not None:
             return wall_ns - self.offset_ns
         instant_ns = wall_ns - self._offset_before(wall_ns)
@@ -87,16 +87,16 @@ class Zone:
         return instant_ns if shown == wall_ns else self._change_before(instant_ns, shown - wall_ns)
 
     def instants(self, walls_ns: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return when the clock shows many times, of the same shape."""
+        """Return the first instants at which the clock shows many times, of the same shape; see `instant`."""
         return self._each(walls_ns, self.instant)
 
     def is_skipped(self, wall_ns: int) -> bool:
-        """Whether the clock never shows a time, because it is put forward over it."""
+        """Return whether the clocks skip a time when they are put forward."""
         instant_ns = self.instant(wall_ns)
         return instant_ns + self.offset_at(instant_ns) != wall_ns
 
     def second_instant(self, wall_ns: int) -> int:
-        """Return when the clock shows a time for the last time; the only instant of most times."""
+        """Return the last instant at which the clock shows a time; most times have only one."""
         if self.offset_ns is not None:
             return wall_ns - self.offset_ns
         moment = _moment(wall_ns).replace(tzinfo=self._info, fold=1)
@@ -109,11 +109,11 @@ class Zone:
         return _nanoseconds(self._info.fromutc(_moment(instant_ns).replace(tzinfo=self._info)).utcoffset())
 
     def _offset_before(self, wall_ns: int) -> int:
-        """The offset where the clock shows a time, the earlier of two; before the change if it skips the time."""
+        """Return the offset at the first instant that shows a time; if the clock skips it, that before the change."""
         return _nanoseconds(_moment(wall_ns).replace(tzinfo=self._info).utcoffset())
 
     def _change_before(self, instant_ns: int, gap_ns: int) -> int:
-        """Bisect for the instant at which the clocks change, at most `gap_ns` before another."""
+        """Bisect for the instant at which the clocks change, at most `gap_ns` before `instant_ns`."""
         before, after = (instant_ns - gap_ns) // SECOND_NS, instant_ns // SECOND_NS
         offset = self.offset_at(after * SECOND_NS)
         while after - before > 1:
@@ -130,7 +130,7 @@ class Zone:
         return converted[where].reshape(times_ns.shape)
 
 
-# Many rows may follow one change of the clocks.
+# Many rows may follow one clock change.
 @lru_cache(maxsize=4096)
 def _is_skipped(zone: Zone, wall_ns: int) -> bool:
     return zone.is_skipped(wall_ns)
@@ -156,7 +156,7 @@ def _parse(name: str) -> Zone:
 
 @lru_cache(maxsize=1024)
 def _meant(name: str) -> str:
-    """The name that was probably meant, found among few: wrong ones may come by the thousand."""
+    """Return a suggestion for a wrong name. It searches few names, because thousands of wrong ones may come."""
     region, _, city = name.rpartition("/")
     alike = _by_initial().get(city[:1].lower(), []) if len(name) <= LONGEST_NAME else []
     alike = [other for other in alike if not region or other.lower().startswith(region.lower())]
@@ -173,7 +173,7 @@ def _names() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _by_initial() -> dict[str, list[str]]:
-    """The names by the first letter of the place."""
+    """Return the names of zones by the first letter of the place."""
     found: dict[str, list[str]] = {}
     for name in sorted(_names()):
         found.setdefault(name.rpartition("/")[2][0].lower(), []).append(name)

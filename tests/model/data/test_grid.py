@@ -1,4 +1,4 @@
-"""A frequency is inferred in spite of gaps, and times are found on its grid."""
+"""Frequencies are inferred despite gaps, and times are located on the grid."""
 
 import numpy as np
 import pandas as pd
@@ -56,7 +56,7 @@ def test_irregular_times_have_no_frequency() -> None:
 
 
 @given(st.sampled_from(ALIASES), st.integers(0, 60), st.integers(1, 40), st.integers(0, 86_399))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_times_go_as_the_frequency_counts(alias: str, offset: int, rows: int, second: int) -> None:
     frequency = Frequency.parse(alias)
     start_ns = frequency.add(START_NS, offset) + second * 10**9

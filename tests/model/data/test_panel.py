@@ -1,4 +1,4 @@
-"""A panel is cut at rows and at times."""
+"""Panels can be cut at rows and at times."""
 
 import numpy as np
 import pandas as pd

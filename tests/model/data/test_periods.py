@@ -1,4 +1,4 @@
-"""Periods are found where there are some, and nowhere else."""
+"""Periods are found where they exist, and nowhere else."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def found(*columns: Values) -> tuple[int, ...]:
 
 
 def hourly(rows: int, seed: int = 0, noise: float = 0.3) -> Values:
-    """A day, other at weekends, and noise."""
+    """Return a daily pattern on working days, with noise."""
     rng = np.random.default_rng(seed)
     hours = np.arange(rows)
     working = (hours // 24 % 7 < 5) * 1.0

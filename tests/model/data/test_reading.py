@@ -1,4 +1,4 @@
-"""Files of every layout become panels, and what is wrong with one is named."""
+"""Files of every layout become panels, and errors name the fault in a file."""
 
 import gzip
 from collections.abc import Callable
@@ -348,7 +348,7 @@ def test_numbers_may_be_written_otherwise(write: Write, value: str, layout: Layo
 @pytest.mark.parametrize(
     ("value", "layout"),
     [
-        ("1.5", Layout(decimal=",")),  # 15 or 1.5: nobody knows
+        ("1.5", Layout(decimal=",")),  # ambiguous: 15 or 1.5
         ("1.5", Layout(decimal=",", thousands=".")),
         ('"1,23,456"', Layout(thousands=",")),
         ('"1.234,5"', Layout(thousands=",")),

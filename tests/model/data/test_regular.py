@@ -1,4 +1,4 @@
-"""Whatever order, repetitions and gaps a file has, its series come out regular."""
+"""Series come out regular despite any order, repetitions and gaps in the file."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +33,7 @@ def frame(times: Any, values: Any = None, unique_id: str = "a") -> pd.DataFrame:
     again=st.lists(st.integers(0, 7), max_size=6),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_order_and_repetition_make_no_difference(alias: str, rows: list[int], again: list[int], seed: int) -> None:
     random = np.random.default_rng(seed)
     times = [pd.date_range("2023-11-01", periods=count, freq=alias) for count in rows]
@@ -51,7 +51,7 @@ def test_order_and_repetition_make_no_difference(alias: str, rows: list[int], ag
 
 
 @given(st.sampled_from(["min", "D", "B", "MS"]), st.sets(st.integers(1, 38), max_size=15))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_missing_times_become_missing_rows(alias: str, absent: set[int]) -> None:
     times = pd.date_range("2024-01-01", periods=40, freq=alias)
     panel = read(frame(times).drop(index=sorted(absent)), frequency=alias)
@@ -109,4 +109,4 @@ def test_series_that_say_nothing_are_told() -> None:
     )
     assert [series.unique_id for series in panel.series] == ["a", "flat"]
     assert "series without any value of a target, dropped: 1 (such as 'blank')" in panel.findings.lines()
-    assert "column 'y', series in which it never changes: 1 (such as 'flat')" in panel.findings.lines()
+    assert "column 'y', series with a constant value: 1 (such as 'flat')" in panel.findings.lines()

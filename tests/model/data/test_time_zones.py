@@ -1,4 +1,4 @@
-"""Files of local times: days are those of the zone, shorter steps are instants, and advice in errors works."""
+"""Files with local times: days follow the zone, shorter steps are instants, and the advice in errors works."""
 
 import re
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Read = Callable[..., Panel]
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
-    """Writes times with the values 0, 1, 2, ... and reads the file."""
+    """Return a function that writes times with the values 0, 1, 2, ... and reads the file."""
 
     def read(
         times: Any, parquet: bool = False, frequency: str | None = None, until: Any = None, **layout: Any
@@ -48,7 +48,7 @@ def written(index: "pd.Index[pd.Timestamp]") -> list[str]:
 
 
 def same(panel: Panel, expected: Panel) -> bool:
-    """Whether two panels have the same steps of the same series."""
+    """Return whether two panels have the same steps of the same series."""
     own, other = panel.series[0], expected.series[0]
     return (
         (panel.frequency, own.start_ns) == (expected.frequency, other.start_ns)
@@ -73,7 +73,7 @@ def test_days_of_a_zone_are_those_of_a_file_without_one(read: Read, frequency: s
         read(times.strftime("%d.%m.%Y %H:%M%z"), time_format="%d.%m.%Y %H:%M%z", time_zone=zone),
         read(plain, time_zone=zone),
     ]
-    if not (times.hour != 0).any():  # as they are written, without the name of the zone
+    if not (times.hour != 0).any():  # offsets without the name of the zone
         found += [read(written(times)), read(times.strftime("%d.%m.%Y %H:%M%z"), time_format="%d.%m.%Y %H:%M%z")]
     for panel in found:
         assert same(panel, expected)
@@ -101,7 +101,7 @@ def test_hours_are_instants_however_they_are_written(read: Read, zone: str) -> N
     own = hours.tz_convert(zone)
     assert same(read(written(own)), expected)
     assert same(read(own, parquet=True), expected)
-    if zone != "Australia/Lord_Howe":  # whose half hours are there twice, but hours are not
+    if zone != "Australia/Lord_Howe":  # it repeats half an hour, so its hours are not ambiguous
         assert same(read(own.tz_localize(None), time_zone=zone), expected)
     assert read(written(own)).findings.count("converted") == (own.tz_localize(None) != hours.tz_localize(None)).sum()
 
@@ -173,7 +173,7 @@ def test_a_file_of_local_days_is_cut_at_a_local_time(read: Read, until: Any, row
     assert read(written(days), until=until).rows == rows
     assert read(written(days)).until(time=until).rows == rows
     named = read(written(days), time_zone="Europe/Berlin")
-    exact = 31 if until == "2024-03-30T23:00Z" else rows  # which is midnight in Berlin
+    exact = 31 if until == "2024-03-30T23:00Z" else rows  # midnight in Berlin
     assert named.until(time=until).rows == read(written(days), time_zone="Europe/Berlin", until=until).rows == exact
 
 
@@ -185,7 +185,7 @@ def test_a_file_of_local_hours_is_cut_at_a_local_time(read: Read) -> None:
     ):
         assert panel.until(time="2024-03-01T05:00").rows == 6
         assert panel.until(time="2024-03-01T04:00Z").rows == 6
-    assert read(written(hours), until="2024-03-01T04:00").rows == 6  # in UTC, if no zone is named
+    assert read(written(hours), until="2024-03-01T04:00").rows == 6  # UTC, because no zone is named
 
 
 def test_what_is_cut_off_does_not_decide_how_long_steps_are(read: Read) -> None:
@@ -213,7 +213,7 @@ def test_an_unknown_zone_is_refused(read: Read) -> None:
 
 
 def test_offsets_that_are_not_those_of_the_place_are_seen_through(read: Read) -> None:
-    """Midnights of Berlin, all written with its winter offset: the zone is Berlin, not one where they are at 23:00."""
+    """Midnights in Berlin, all written with its winter offset, belong to Berlin even where they are at 23:00."""
     days = local(pd.date_range("2024-01-01", periods=366), "Europe/Berlin")
     times = written(days.tz_convert("Etc/GMT-1"))
     with pytest.raises(DataError, match="they are midnights in Europe/Berlin") as caught:
@@ -235,7 +235,7 @@ def test_times_without_an_offset_that_look_like_utc_are_taken_once_written_as_ad
 
 
 def test_midnights_of_elsewhere_are_told_where_no_clock_changes(read: Read) -> None:
-    """Nothing shows that 15:00 in UTC is midnight in Tokyo, but it may be."""
+    """The data cannot show that 15:00 UTC is midnight in Tokyo, but the user may know."""
     days = local(pd.date_range("2020-01-01", periods=366), "Asia/Tokyo")
     times = written(days.tz_convert("UTC"))
     (line,) = read(times).findings.lines()

@@ -1,4 +1,4 @@
-"""Baselines: what they say, and that they say it from the past alone."""
+"""Forecasts of the baselines, which may use the past only."""
 
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
@@ -89,7 +89,7 @@ def test_looking_further_back_widens_the_band() -> None:
 
 
 def test_the_spread_is_of_the_last_steps() -> None:
-    """A hundred steps of noise, then of calm: only a context that reaches back sees it."""
+    """After a hundred noisy steps and as many calm ones, only a long context includes the noise."""
     values = np.concatenate([weekly(100) * 50, np.tile(np.arange(7.0), 15)])
     truths, protocol = [Truth("s", "y", values, np.array([198]))], Protocol(horizon=7, season=7)
     calm = seasonal_naive(truths, protocol, LEVELS, context_steps=80).quantiles[0]

@@ -1,4 +1,4 @@
-"""Pictures: that they are drawn, of the right series, whatever the data are like."""
+"""Pictures are drawn, of the right series, for any data."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ PROTOCOL = Protocol(horizon=6, season=4, windows=3)
 
 
 def made(errors: list[float], scale: float = 1) -> tuple[Outcomes, list[Forecasts], Report]:
-    """A model that is wrong by so much in each series; the last window has no outcomes."""
+    """Return the results of a model with a given error in each series; the last window has no outcomes."""
     values = scale * np.random.default_rng(6).normal(size=(len(errors), 50))
     values[:, 44:] = np.nan
     truths = [Truth(f"$series_{index}$", "y", each, PROTOCOL.cutoffs(50)) for index, each in enumerate(values)]

@@ -1,4 +1,4 @@
-"""The report: what stands in it, and that its file is whole."""
+"""Contents of the report, and of its file."""
 
 import json
 from io import StringIO
@@ -38,7 +38,7 @@ def truths() -> list[Truth]:
 
 
 def forecasts(windows: tuple[int, ...] = (0, 1, 2, 3)) -> list[Forecasts]:
-    """The model is half-way between what is and seasonal naive, and so twice as good."""
+    """Return forecasts, where the model lies half-way between outcomes and seasonal naive, which halves its error."""
     levels = baseline_levels(LEVELS)
     naive, last = seasonal_naive(truths(), PROTOCOL, levels), last_value(truths(), PROTOCOL, levels)
     kept = [levels.index(level) for level in LEVELS]
@@ -80,7 +80,7 @@ def test_the_table_says_what_was_measured() -> None:
     ]  # fmt: skip
     assert "model [x]" in lines[3]
     assert " 1.000 " in next(line for line in lines if SEASONAL_NAIVE in line and "│" in line)
-    # Windows end at 85, 90, 95, 100 and reach 12 back: the hole from 90 to 94 is in the last two of one series.
+    # Windows end at 85, 90, 95, 100 and span 12 steps. The hole from 90 to 94 is in the last two of one series.
     assert "3 series, 4 windows of 12 steps, 5 apart, season 7; 134 outcomes, 10 missing" in shown
     assert "leave out 4 windows whose past does not move, 1 series altogether" in shown
     assert "levels" not in shown

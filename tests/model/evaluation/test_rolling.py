@@ -1,4 +1,4 @@
-"""Streaming evaluation: a forecast sees what had come and what is known ahead, nothing else."""
+"""Streaming evaluation: a forecast uses only past values and covariates known ahead."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -44,7 +44,7 @@ def panel(rows: Iterable[int] = (80, 60, 43), seed: int = 0) -> Panel:
 
 
 def changed(before: Panel, change: Callable[[NDArray[np.float64], int], None], window: int) -> Panel:
-    """The panel with every series changed, given its values and its cut-off."""
+    """Apply `change` to every series, given its values and the cut-off of the window."""
     series = []
     for each in before.series:
         values = each.values.copy()

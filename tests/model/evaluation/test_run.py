@@ -1,4 +1,4 @@
-"""A model beside the baselines, on a panel."""
+"""Evaluation of a model and the baselines on a panel."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_auto_ets_is_there_if_asked_for(model: Forecaster) -> None:
 def test_a_model_of_another_frequency_is_refused(model: Forecaster) -> None:
     with pytest.raises(EvaluationError, match="frequency"):
         evaluate_model(tiny_model("hourly"), panel_of(*waves(300)), Request())
-    # Where only position counts, times do no harm.
+    # Times do not matter to a model that uses only positions.
     evaluate_model(model, panel_of(*waves(300), frequency="D"), Request(windows=1))
 
 

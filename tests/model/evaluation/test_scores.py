@@ -1,4 +1,4 @@
-"""Scores: worked out by hand, as fev-bench has them, and against utilsforecast."""
+"""Scores compared with results by hand, of fev-bench and of utilsforecast."""
 
 import numpy as np
 import pandas as pd
@@ -36,12 +36,12 @@ def outcomes(*series: list[float], protocol: Protocol = BY_HAND, targets: str = 
 
 
 def constant(levels: tuple[float, ...], *series: list[float], windows: tuple[int, ...] = (0, 1)) -> Forecasts:
-    """The same quantiles at every window and step of a series."""
+    """Return forecasts with the same quantiles at every window and step of a series."""
     return Forecasts("model", levels, tuple(np.tile(np.array(each), (len(windows), 2, 1)) for each in series), windows)
 
 
 def test_worked_out_by_hand() -> None:
-    """Outcomes 4, 10 and 5, 3; a median of 4, a band from 3 to 6."""
+    """The outcomes are 4, 10 and 5, 3; the median is 4, the band 3 to 6."""
     scores = score(outcomes(STORY), constant(LEVELS, [3, 4, 6]))
     assert scores.levels == SCORED_LEVELS
     assert scores.mae == pytest.approx((0 + 6 + 1 + 1) / 4)
@@ -57,12 +57,12 @@ def test_worked_out_by_hand() -> None:
 
 
 def test_quantile_losses_by_hand() -> None:
-    """With a median alone the quantile loss is the absolute error."""
+    """With only a median the quantile loss equals the absolute error."""
     scores = score(outcomes(STORY), constant((0.5,), [4]))
     assert scores.levels == (0.5,)
     assert (scores.sql, scores.wql) == pytest.approx((scores.mase, scores.wape))
     assert scores.coverage == ()
-    # 0.3 and 0.7 lie half-way: quantiles 3, 3.5, 4, 5, 6 at 0.1, 0.3, 0.5, 0.7, 0.9 for an outcome of 5, past [0, 2].
+    # 0.3 and 0.7 are interpolated: quantiles 3, 3.5, 4, 5, 6 at 0.1 to 0.9 for an outcome of 5, past [0, 2].
     one = Protocol(horizon=1, season=1)
     quantiles = np.array([[[3.0, 4.0, 6.0]]])
     scores = score(outcomes([0.0, 2.0, 5.0], protocol=one), Forecasts("model", LEVELS, (quantiles,), (0,)))
@@ -82,7 +82,7 @@ def test_a_perfect_forecast_scores_nothing_and_covers_all() -> None:
 
 
 def test_missing_outcomes_do_not_count() -> None:
-    """fev takes one mean over the points of a window, so that a series with one outcome weighs half as much."""
+    """fev averages over the points of a window, so a series with one outcome has half the weight."""
     one = Protocol(horizon=2, season=1)
     true = outcomes([0.0, 1.0, 3.0, NAN], [0.0, 1.0, 1.0, 1.0], protocol=one)
     scores = score(true, constant((0.5,), [1], [1], windows=(0,)))
@@ -108,7 +108,7 @@ def test_a_window_without_any_outcome_does_not_count() -> None:
 
 
 def test_means_over_targets_are_taken_before_those_over_windows() -> None:
-    """Two series of target a, one of b: a and b weigh alike."""
+    """Targets a, with two series, and b, with one series, have equal weight."""
     one = Protocol(horizon=2, season=1)
     series = [[0.0, 1.0, 2.0, 2.0], [0.0, 1.0, 4.0, 4.0], [0.0, 1.0, 10.0, 10.0]]
     scores = score(outcomes(*series, protocol=one, targets="aab"), constant((0.5,), [0], [0], [0], windows=(0,)))
@@ -140,7 +140,7 @@ def test_the_scale_is_of_the_past_alone() -> None:
     assert before.tolist() == after.tolist() == [[2, 10 / 3]]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(1e-6, 1e6), st.integers(0, 1000))
 def test_scaled_scores_do_not_change_with_the_unit(factor: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -157,7 +157,7 @@ def test_scaled_scores_do_not_change_with_the_unit(factor: float, seed: int) -> 
 
 
 def as_frames(true: Outcomes, quantiles: NDArray[np.float64]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The same, [S, W, H, Q], as utilsforecast takes them: forecasts and pasts."""
+    """Return forecasts and pasts in the format of utilsforecast, from quantiles [S, W, H, Q]."""
     rows, pasts = [], []
     for index, truth in enumerate(true.truths):
         name = {"unique_id": truth.unique_id}
@@ -196,7 +196,7 @@ def test_agrees_with_fev_where_some_are_missing_and_one_is_flat() -> None:
     quantiles = np.sort(rng.normal(scale=3, size=(8, 3, 6, 9)), axis=-1)
     true = outcomes(*values.reshape(8, 90).tolist(), protocol=protocol, targets="aaaabbbb")
     scores = score(true, Forecasts("model", SCORED_LEVELS, tuple(quantiles), (0, 1, 2)))
-    # Of fev 0.10.0, on the same data.
+    # Results of fev 0.10.0 on the same data.
     fev = [7.094413440899298, 8.51747281975995, 0.849103871409392, 1.0144740445994602, 6.222547175467175]
     assert [scores.sql, scores.mase, scores.wql, scores.wape, scores.mae] == pytest.approx(fev)
 

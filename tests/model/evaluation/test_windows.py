@@ -1,4 +1,4 @@
-"""Cut-offs, series and forecasts: what is taken and what is refused."""
+"""Cut-offs, series and forecasts that are accepted or refused."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A series that is perfectly regular raises no alarms, and a fault in it does; noise is told as what it is."""
+"""A perfectly regular series raises no alarms, a fault in it does, and noise is not mistaken for regularity."""
 
 from functools import cache
 
@@ -37,7 +37,7 @@ def base() -> Forecaster:
 
 
 def pit_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of one session, [time]."""
+    """Return the `pit` of one session, [time]."""
     model = base()
     with torch.inference_mode():
         trace = model.advance(model.initial_state(1), torch.tensor(values).view(1, -1, 1))
@@ -55,7 +55,7 @@ def test_a_regular_series_raises_no_alarm(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "share"),
-    # float32, in which forecasts are told, does not tell a million from a million and a hundredth.
+    # Forecasts are float32, where 1,000,000.01 rounds to 1,000,000.
     [(name, share) for name in REGULAR for share in (0.01, 0.5) if (name, share) != ("a large level", 0.01)],
 )
 def test_a_fault_in_it_does(name: str, share: float) -> None:

@@ -61,7 +61,7 @@ def test_the_weekend_and_the_day_after_it(text: str, weekend: list[int]) -> None
 def test_the_phase_of_the_year(year: int) -> None:
     inputs = known(calendar=("year",))
     april, again = of(inputs, at(f"{year}-04-02 06:00", f"{year + 1}-04-02 12:00"))
-    # A quarter of the year is the top of the sine; leap years shift it by a day at most.
+    # The sine peaks after a quarter of the year; leap years shift that by a day at most.
     assert april[0] == pytest.approx(1, abs=1e-3)
     assert april[2] == pytest.approx(0, abs=0.03)
     torch.testing.assert_close(april, again, atol=0.05, rtol=0)

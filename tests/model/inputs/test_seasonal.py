@@ -1,4 +1,4 @@
-"""Past periods of days alike."""
+"""Past periods that lie on similar days: working days, or weekends."""
 
 import pandas as pd
 import pytest
@@ -37,7 +37,7 @@ def test_days_alike_are_working_days_or_weekends(text: str, back: list[int]) -> 
 
 
 def test_days_are_counted_from_the_step_that_is_forecast() -> None:
-    # The third step ahead has no past period nearer than two days before it.
+    # The latest past period of the third step ahead lies two days before it.
     alike = days().of_steps(at("2024-03-05"), torch.tensor([[2]]))
     assert alike is not None
     assert (2 + alike[0, 0, 0, 0].nonzero().flatten()).tolist() == [4, 5, 6, 7, 8]

@@ -1,4 +1,4 @@
-"""Intervals that adapt hold what they say whatever comes, each side by itself, from the past alone."""
+"""Adapting intervals keep their stated coverage for any data, each side separately, using the past only."""
 
 from collections.abc import Callable
 from math import gcd
@@ -37,7 +37,7 @@ def rows(values: NDArray[np.float64]) -> Tensor:
 
 
 def coverage(model: Forecaster, values: Tensor, ahead: int, last: int) -> tuple[float, float]:
-    """How often outcomes lie below the 80 % band and above it, `ahead` steps before each of the last ones."""
+    """Return the shares of the last outcomes below and above the 80 % band forecast `ahead` steps earlier."""
     sessions, steps = values.shape[:2]
     trace = model.advance(model.initial_state(sessions), values)
     ends = torch.arange(steps - last, steps)
@@ -50,7 +50,7 @@ def coverage(model: Forecaster, values: Tensor, ahead: int, last: int) -> tuple[
 
 @pytest.fixture(scope="module")
 def doubling() -> Tensor:
-    """Twelve streams whose noise doubles half-way."""
+    """Return twelve streams whose noise doubles half-way."""
     noise = np.random.default_rng(3).normal(size=(12, 3000))
     return rows(50 + noise * np.where(np.arange(3000) < 1500, 1.0, 2.0))
 
@@ -83,7 +83,7 @@ def test_an_upper_miss_moves_the_upper_quantiles_alone(random_model: Make) -> No
     assert bool((moved[-2:] > 0).all())
     assert bool((moved[:2] < 0).all())
     assert float(moved[2]) == 0
-    # On average they stand still: 9 in 10 times 0.1 and once 0.9.
+    # The average step is zero: 0.1 down in 9 of 10 cases, 0.9 up in one.
     assert float(moved[-1]) == pytest.approx(0.1 * 0.9, abs=1e-12)
     assert float(moved[0]) == pytest.approx(-0.1 * 0.1, abs=1e-12)
 
@@ -95,7 +95,7 @@ def test_further_ahead_a_miss_moves_all_levels_together(random_model: Make) -> N
     after = model.advance(before, rows(np.full(LATER, 500.0))).state
     moved = (after["stretches"] - before["stretches"])[0, 0, 2]
     assert bool((moved[[0, 1, 3, 4]] > 0).all())
-    # The upper ones, which it lay beyond, a little more.
+    # The upper quantiles, which the value exceeded, move a little more.
     assert bool((moved[3:] > moved[:2].max()).all())
     assert float(moved[2]) == 0
 
@@ -143,7 +143,7 @@ def test_a_later_step_adapts_only_once_its_outcome_is_there(random_model: Make) 
     judged = False
     for step in range(1, 61):
         before, state = state, model.advance(state, values[:, step - 1 : step]).state
-        # One forecast in five is checked, and counts once its step has come; quantiles move after every block.
+        # One forecast in five is checked when its outcome arrives; quantiles move after every block.
         judged |= step > LATER and (step - LATER) % 5 == 0
         moved = not torch.equal(state["stretches"][0, 0, 2], before["stretches"][0, 0, 2])
         assert bool(state["misses"][0, 0, 2].any()) == (judged and step % BLOCK > 0), step
@@ -201,7 +201,7 @@ def test_pit_of_a_stream_that_is_mostly_zero(random_model: Make, rate: float) ->
     trace = model.advance(model.initial_state(1), counts)
     steps = torch.arange(50, 400)
     issued = model.forecast(trace.context(torch.zeros_like(steps), steps), 1)[:, 0, :, 0].double()
-    # Nothing is forecast below 0, so several quantiles are 0, and the value 0 lies in the middle of them.
+    # Forecasts are not negative, so several quantiles are 0, and the value 0 lies in the middle of them.
     assert bool(((issued == 0).sum(-1) > 1).any())
     expected = share_below(issued, counts[0, steps, 0], torch.tensor(LEVELS, dtype=torch.float64))
     torch.testing.assert_close(trace.pit[0, steps, 0], expected, atol=1e-4, rtol=0)

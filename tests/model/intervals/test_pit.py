@@ -1,4 +1,4 @@
-"""The share of a forecast below a value."""
+"""The share of a forecast's distribution below a value."""
 
 from statistics import NormalDist
 
@@ -31,7 +31,7 @@ def test_it_is_uniform_where_the_quantiles_are_right() -> None:
     shares = share([normal.inv_cdf(level) for level in LEVELS], drawn.tolist(), LEVELS).sort().values
     even = (torch.arange(20_000) + 0.5) / 20_000
     assert float((shares - even).abs().max()) < 0.025
-    # At the known levels the distribution is no guess.
+    # At the known levels the distribution is exact.
     for level in LEVELS:
         assert abs(float((shares <= level).double().mean()) - level) < 0.01
 

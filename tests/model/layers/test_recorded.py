@@ -1,4 +1,4 @@
-"""A sealed model does to the last bit what it did before, whatever the batch in which it was recorded."""
+"""A sealed model gives bit-identical results, whichever batch was recorded."""
 
 import threading
 from collections import Counter
@@ -25,7 +25,7 @@ MODELS: dict[str, Callable[[], StreamingModel]] = {
 
 
 class Repeated(CudaGraphs):
-    """Does what a graph would, in its memory, without a GPU."""
+    """A stand-in for a CUDA graph that runs in the same memory without a GPU."""
 
     captures = 0
 
@@ -60,7 +60,7 @@ def same(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 
 def close(left: torch.Tensor, right: torch.Tensor) -> bool:
-    """But for the rounding of batches of another size."""
+    """Return whether two tensors are equal up to the rounding of different batch sizes."""
     return torch.allclose(left, right, rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
@@ -127,7 +127,7 @@ def test_a_graph_is_made_for_each_of_a_few_sizes_and_its_results_are_the_callers
         values, table = torch.full((size,), float(size)), torch.arange(5.0) * 10
         (result,) = captured.run("shifted", shifted, [values, table, rows])
         kept.append((result, values + table[rows]))
-    assert recorder.captures == 2  # of 8 and of 16 rows
+    assert recorder.captures == 2  # one of 8 rows, one of 16
     assert all(torch.equal(result, expected) for result, expected in kept)
     before = calls
     nothing = torch.empty(0)
@@ -138,7 +138,7 @@ def test_a_graph_is_made_for_each_of_a_few_sizes_and_its_results_are_the_callers
 
 def test_graphs_that_share_their_memory_take_turns() -> None:
     class Shared(Repeated):
-        """All results lie in the same place."""
+        """A stand-in whose results all share one place in memory."""
 
         place = torch.zeros(8)
 
@@ -245,14 +245,14 @@ def test_not_everything_is_recorded() -> None:
 
 
 class Refusing(TorchScript):
-    """A version of torch that cannot trace."""
+    """A recorder on a version of torch that cannot trace."""
 
     def record(self, function: Callable[..., Results], arguments: Sequence[torch.Tensor | None]) -> Any:
         raise TypeError("no tracer in this version")
 
 
 class Lying(TorchScript):
-    """A version of torch whose recordings do something else."""
+    """A recorder whose recordings give wrong results."""
 
     def record(self, function: Callable[..., Results], arguments: Sequence[torch.Tensor | None]) -> Any:
         recorded = super().record(function, arguments)

@@ -1,4 +1,4 @@
-"""Checkpoints come back as they were written, and hold no code."""
+"""Checkpoints load as they were written, and cannot run code."""
 
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def test_code_is_not_run(tmp_path: Path) -> None:
 
 
 class Opening:
-    """Creates a file when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""What a model is like by default: horizon, lags, memories and calendar by the frequency of the data."""
+"""Defaults of a model: horizon, lags, memories and calendar, by the frequency of the data."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Rows held back lie at the end of a series, or before it where the end is of no use."""
+"""Held-back rows lie at the end of a series, or earlier if its end cannot be used."""
 
 from dataclasses import replace
 
@@ -55,7 +55,7 @@ def test_a_series_with_nothing_before_what_is_held_back_is_not_validated() -> No
     held = hold_back(panel_of(*waves(800, series=2), late), HORIZON)
     assert (len(held.learned.series), len(held.validated.series)) == (3, 2)
     assert found(held, "unvalidated") == [
-        "series left out of validation: too short, or without enough values there or before: 1 ('s2')"
+        "series too short for validation or with too few values, left out of it: 1 ('s2')"
     ]
     assert held.summary() == ("validated on 8 windows of 12 steps in 2 of 3 series, learned from 2,200 of 2,400 rows")
     with pytest.raises(DataError, match="no series of 200 rows has values"):
@@ -66,10 +66,10 @@ def test_windows_lie_before_a_blank_end() -> None:
     values = wave()
     values[690:] = np.nan
     held = hold_back(panel_of(values, wave()), HORIZON)
-    # As many as otherwise, the same steps apart, all of them before row 690.
+    # The number of windows and their distance stay the same, but all lie before row 690.
     assert cutoffs(held) == [[592, 604, 616, 628, 640, 652, 664, 676], [700, 712, 724, 736, 748, 760, 772, 784]]
     assert [each.rows for each in held.learned.series] == [592, 700]
-    assert found(held) == ["series that are blank near their end; validated on earlier rows: 1 ('s0')"]
+    assert found(held) == ["series without values near their end, validated on earlier rows: 1 ('s0')"]
 
 
 def test_windows_lie_around_a_hole() -> None:
@@ -94,16 +94,14 @@ def test_one_target_that_ends_early_does_not_move_the_windows(end: int, last: in
     assert (cutoffs(held)[0][-1], held.learned.rows) == (last, 700)
     assert not found(held)
     assert found(held, "unscored") == (
-        ["targets without a value in the rows validated on; nothing says how good their forecasts are: 1 ('s0 b')"]
-        if end == 200
-        else []
+        ["targets without a value in the validation rows, not scored: 1 ('s0 b')"] if end == 200 else []
     )
 
 
 def test_what_never_changes_is_refused_before_any_training() -> None:
     with pytest.raises(DataError, match=r"no series has two values one season \(24 steps\) apart that differ"):
         hold_back(panel_of(np.full(800, 5.0)), HORIZON, season=24)
-    # It is enough that one of them does.
+    # One series that varies is enough.
     assert len(hold_back(panel_of(np.full(800, 5.0), wave()), HORIZON).validated.series) == 2
 
 

@@ -1,4 +1,4 @@
-"""Lanes read every series in order, without gap or overlap, each in a fresh session."""
+"""Lanes read every series in order, without gaps or overlaps, and start a fresh session for each."""
 
 from collections import Counter
 from dataclasses import replace
@@ -23,7 +23,7 @@ def config(**changes: object) -> ModelConfig:
 
 
 def telling(*rows: int, frequency: str = "") -> Panel:
-    """Series whose values tell which one and which row they are."""
+    """Return series whose values encode the series and the row."""
     return panel_of(*(1000 * (at + 1) + np.arange(each) for at, each in enumerate(rows)), frequency=frequency)
 
 
@@ -48,7 +48,7 @@ def test_stretches_follow_each_other(rows: list[int]) -> None:
             assert torch.equal(values[:known], 1000 * series + at + torch.arange(known, dtype=torch.float64))
             assert bool(values[known:].isnan().all())
             before, end = ends[lane]
-            # A last row alone has nothing to foretell.
+            # A single last row is skipped, because no row follows it.
             assert bool(chunk.fresh[lane]) == (before != series or at != end)
             assert bool(chunk.fresh[lane]) == (before == 0 or end >= rows[before - 1] - 1)
             ends[lane] = series, at + length

@@ -1,4 +1,4 @@
-"""One update: what is carried, what is scored, and what is hidden from the model."""
+"""One update: the state it carries over, the steps it scores, and the values it hides from the model."""
 
 from itertools import islice
 from typing import Any

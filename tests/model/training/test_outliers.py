@@ -1,4 +1,4 @@
-"""Values of a broken sensor are told from what a series has become."""
+"""Values of a broken sensor are distinguished from a lasting change of a series."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def wave(rows: int = 800) -> Values:
 
 
 def grown(begin: int, last: float) -> Values:
-    """About 1, and from some row on a straight line up to its last value."""
+    """Return a series near 1 that grows linearly from row `begin` to its last value."""
     level = np.interp(np.arange(3000), [0, begin, 2999], [1.0, 1.0, last])
     return level + 0.02 * np.random.default_rng(0).normal(size=3000)
 
@@ -24,10 +24,10 @@ def grown(begin: int, last: float) -> Values:
     "values",
     [
         wave(),
-        np.append(wave()[:620], 50 * wave()[620:]),  # what it has become since
-        wave() + 1e6 * (np.arange(800) >= 500),  # another level, reached in one step
+        np.append(wave()[:620], 50 * wave()[620:]),  # a lasting change of scale
+        wave() + 1e6 * (np.arange(800) >= 500),  # a lasting change of level, in one step
         wave() * 1.01 ** np.arange(800),
-        np.append(np.zeros(660), wave()[660:]),  # it begins late
+        np.append(np.zeros(660), wave()[660:]),  # the series begins late
         grown(1750, 125.0),
         np.full(800, np.nan),
     ],
@@ -62,7 +62,7 @@ def test_missing_values_do_not_count() -> None:
     values[100:2000] = np.nan
     values[2500] = 1e6
     assert outliers(values).tolist() == [2500]
-    values[:2000] = np.nan  # nothing tells what is usual
+    values[:2000] = np.nan  # too few values are left to compare with
     assert outliers(values).tolist() == []
 
 
@@ -73,7 +73,7 @@ def test_the_panel_has_missing_values_instead() -> None:
     cleaned = without_outliers(panel)
     assert [np.flatnonzero(np.isnan(each.values[:, 0])).tolist() for each in cleaned.series] == [[700, 720], [], [750]]
     assert cleaned.findings.lines() == (
-        "values far outside the range of all before them, as of a broken sensor; treated as missing: 3 "
+        "values far outside the range of all earlier ones, as from a broken sensor; treated as missing: 3 "
         "(y of 's2' is -3e+06 in row 751)",
     )
     assert not np.isnan(panel.series[0].values).any()

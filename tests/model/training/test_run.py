@@ -1,4 +1,4 @@
-"""From a panel to a model folder that a server takes."""
+"""Training from a panel to a model folder that a server can load."""
 
 import json
 import stat
@@ -134,15 +134,15 @@ def test_nothing_is_published_of_which_nobody_knows_how_it_does(tmp_path: Path) 
     said: list[str] = []
     with pytest.raises(DataError, match="no series has two values one season"):
         make_model(panel_of(np.full(300, 5.0)), "m", tmp_path, WISHES, RECIPE, say=said.append)
-    assert not said  # nobody waited for a training
+    assert not said  # the error came before any training
     assert names(tmp_path) == set()
-    # One series that ends early does not keep the others from being judged.
+    # The other series are still validated if one ends early.
     assert np.isfinite(make(tmp_path, panel_of(blank[0], *waves(300)[1:]), rows=100).report.rows[0].scores.sql)
 
 
 def test_a_target_that_ends_early_takes_no_rows_from_the_others(tmp_path: Path) -> None:
     values = np.column_stack([np.float64(each) for each in waves(4000, series=2)])
-    values[300:, 1] = np.nan  # longer ago than what is streamed before the first window
+    values[300:, 1] = np.nan  # before the rows that are streamed ahead of the first window
     panel = replace(panel_of(values), targets=("y", "z"))
     said: list[str] = []
     made = make_model(panel, "m", tmp_path, WISHES, RECIPE, say=said.append)
@@ -154,10 +154,10 @@ def test_a_target_that_ends_early_takes_no_rows_from_the_others(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("end", "warning"),
     [
-        (np.full(37, np.nan), "series that are blank near their end; validated on earlier rows: 3 ('s0', 's1', 's2')"),
+        (np.full(37, np.nan), "series without values near their end, validated on earlier rows: 3 ('s0', 's1', 's2')"),
         (
             np.tile([2e6, -3e6, 9.0], 13)[:37],
-            "values far outside the range of all before them, as of a broken sensor; treated as missing: 75 "
+            "values far outside the range of all earlier ones, as from a broken sensor; treated as missing: 75 "
             "(y of 's0' is -3e+06 in row 265)",
         ),
     ],
@@ -169,7 +169,7 @@ def test_a_broken_end_is_not_validated_on(tmp_path: Path, end: NDArray[np.float6
     made = make_model(panel_of(*broken), "m", tmp_path, WISHES, RECIPE, say=said.append)
     assert said[0] == f"  {warning}"
     assert warning in (made.folder / "README.md").read_text()
-    # As on a series that ends there; with the spikes it is in the hundreds of thousands.
+    # The score is that of a series that ends there; the spikes would raise it to hundreds of thousands.
     assert made.report.rows[0].scores.sql < 3
     assert made.report.counts.missing_points == 0
 
@@ -186,7 +186,7 @@ def test_the_bundled_model_is_beside_it(tmp_path: Path) -> None:
     assert [each.sql for each in scores[3].series[::2]] == pytest.approx(
         [each.sql for each in alone.report.rows[0].scores.series]
     )
-    # It sees 64 steps ahead.
+    # The bundled model is missing because it forecasts only 64 steps ahead.
     far = make_model(panel_of(*waves(800)), "far", tmp_path, replace(WISHES, horizon=65), RECIPE, say=lambda _: None)
     assert [row.scores.name for row in far.report.rows] == ["far 1", "seasonal naive", "last value"]
 
@@ -222,6 +222,6 @@ def test_a_version_made_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch
         make(tmp_path)
     assert names(tmp_path / "m") == {"1"}
     assert (tmp_path / "m" / "1" / "config.json").read_text() == "{}"
-    # Nothing is trained twice: the same call goes on from the end.
+    # The same call does not train again, but saves the finished model.
     monkeypatch.setattr(running, "save_model", save_model)
     assert make(tmp_path).config.version == "2"

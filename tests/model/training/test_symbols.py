@@ -97,6 +97,6 @@ def test_gates_begin_with_the_memory_asked_for(kind: str) -> None:
     for layer in range(2):
         added, recurrent = (getattr(layers.fused, f"{name}_l{layer}") for name in ("bias_ih", "bias_hh"))
         kept = torch.sigmoid((added + recurrent)[64:128])
-        memory = 1 / (1 - kept)  # how many steps until a unit has forgotten all but a part of 1/e
+        memory = 1 / (1 - kept)  # steps after which a unit keeps only 1/e of its state
         assert 2 <= memory.min() < 100
         assert 700 < memory.max() <= 1000

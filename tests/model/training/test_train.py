@@ -1,4 +1,4 @@
-"""Training learns, goes on after an interruption, and stops when it is enough."""
+"""Training learns, resumes after an interruption, and stops early."""
 
 import os
 import pickle
@@ -23,7 +23,7 @@ from statecast.model.training.module import Recipe
 from statecast.model.training.train import Interrupted, Trained, train
 
 QUICK = Recipe(updates=24, chunk=48, origins=4, ahead=8, validate_every=12)
-# A season that is not exactly what it was, so that there is something to average.
+# The season has noise, so that averaging past seasons helps.
 PANEL = panel_of(*waves(500, noise=0.8))
 CONFIG = ModelConfig(
     name="m", version="1", targets=("y",), horizon=12, hidden_size=12, head_size=12, window=48, lags=(12,),
@@ -42,7 +42,7 @@ def weights(trained: Trained) -> torch.Tensor:
 
 
 class Interrupting(Callback):
-    """Presses Ctrl-C once, after so many updates."""
+    """A callback that raises KeyboardInterrupt once, after a given update."""
 
     def __init__(self, update: int) -> None:
         self.update = update
@@ -130,7 +130,7 @@ def test_it_goes_on_from_the_newest_checkpoint(tmp_path: Path, interrupt: Callab
     interrupted, last = folder / "interrupted.ckpt", folder / "last.ckpt"
     os.utime(last, (1000, 1000))
     assert training._newest_checkpoint(folder) == interrupted
-    # As if it had gone on from an interruption, and was killed after the next validation.
+    # This is the state after a resumed training that was killed after the next validation.
     interrupted.write_bytes(b"of long ago")
     os.utime(interrupted, (900, 900))
     assert training._newest_checkpoint(folder) == last
@@ -145,7 +145,7 @@ def test_another_training_begins_from_the_start(tmp_path: Path, interrupt: Calla
     interrupt(6)
     with pytest.raises(Interrupted, match="stopped after 6 updates"):
         run(tmp_path / "work", replace(QUICK, seed=1))
-    # Each has its own checkpoints, so that neither loses them to the other.
+    # Each recipe has its own checkpoints, so neither overwrites those of the other.
     interrupt(7)
     with pytest.raises(Interrupted, match="stopped after 7 updates"):
         run(tmp_path / "work")

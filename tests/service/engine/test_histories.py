@@ -131,7 +131,7 @@ def _refused(kind: type[ServiceError], reason: Reason | None = None) -> Callable
     return check
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 2), BATCH), max_size=14))
 def test_every_session_stands_where_its_history_says(
     make_engine: MakeEngine, steps: list[tuple[int, list[tuple[str, str, tuple[float, ...]]]]]

@@ -1,4 +1,4 @@
-"""Reads files of time series into panels of regular series, for training and evaluation."""
+"""Read files of time series into panels for training and evaluation."""
 
 from ..data.findings import Finding, Findings
 from ..data.layout import Layout

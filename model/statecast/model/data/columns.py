@@ -1,4 +1,4 @@
-"""Columns as they are in a file, turned into numbers and texts."""
+"""Convert the columns of a file to numbers and texts."""
 
 import re
 from bisect import bisect_left
@@ -14,32 +14,32 @@ from statecast.v1.limits import MAX_MAGNITUDE
 
 from ..errors import DataError
 
-# What pandas, R, SQL and spreadsheets write where there is nothing, in lower case.
+# Texts that pandas, R, SQL and spreadsheets write for missing values, in lower case.
 MISSING = ("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nat")
 _MOST_LISTED = 20
 _LONGEST_SHOWN = 60
 
 
 def listed(names: Sequence[str]) -> str:
-    """Returns names as a message can bear them."""
+    """Return names as one text for a message, shortened if there are many."""
     shown = ", ".join(map(shortened, names[:_MOST_LISTED]))
     return f"{shown} and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else shown
 
 
 def shortened(value: object) -> str:
-    """Returns a value of a file as a message can bear it."""
+    """Return a value of a file for a message, shortened if long."""
     text = repr(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def other_delimiter(header: str) -> str:
-    """Returns a hint for a header that was taken for the name of one column; empty if it looks like one."""
+    """Return a hint at the right delimiter for a header read as a single column; empty if none is evident."""
     sign = next((sign for sign in ";\t|" if sign in header), "")
     return f"; if columns are separated by {sign!r}, name it as the delimiter" if sign else ""
 
 
 def wrong(name: str, column: Any, row: int, expected: str) -> DataError:
-    """Returns the error that a row of a column (counted from 0) is not what is expected."""
+    """Return the error for an unexpected value in a row of a column, counted from 0."""
     value = column[row]
     try:
         shown = shortened(value.as_py())
@@ -49,22 +49,22 @@ def wrong(name: str, column: Any, row: int, expected: str) -> DataError:
 
 
 def plain(column: Any) -> Any:
-    """Returns a column without an encoding by dictionary."""
+    """Return a column without dictionary encoding."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def is_text(column: Any) -> bool:
-    """Whether a plain column holds texts."""
+    """Return whether a plain column holds texts."""
     return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
 
 
 def cast(name: str, column: Any, to: Any, expected: str) -> Any:
-    """Converts a column to another type of Arrow.
+    """Convert a column to another Arrow type.
 
     Raises:
-        DataError: The type or a value does not convert; names the first such row.
+        DataError: The type or a value cannot be converted; the message names the first such row.
     """
-    # Whole numbers may lose digits on the way to floating ones, but times must not wrap around.
+    # Large integers may lose digits as floats, but times must not wrap around.
     safe = not pa.types.is_floating(to)
 
     def converts(rows: int) -> bool:
@@ -85,16 +85,16 @@ def cast(name: str, column: Any, to: Any, expected: str) -> Any:
 
 
 def numbers(name: str, column: Any, decimal: str = ".", thousands: str = "") -> NDArray[np.float64]:
-    """Returns a column of numbers, NaN where missing, [rows].
+    """Return a column of numbers, NaN where missing, [rows].
 
     Args:
         name: The column's name.
-        column: Numbers, truths, or texts of either.
+        column: Numbers, Booleans, or texts of either.
         decimal: The decimal point of texts.
-        thousands: What groups their digits by three; empty for nothing.
+        thousands: The thousands separator of texts; empty for none.
 
     Raises:
-        DataError: A value is no number, infinite, or above 1e30 in magnitude.
+        DataError: A value is not a number, is infinite, or is above 1e30 in magnitude.
     """
     column = plain(column)
     given, expected = column, "a number"
@@ -118,7 +118,7 @@ def numbers(name: str, column: Any, decimal: str = ".", thousands: str = "") -> 
 
 
 def _plainly_written(name: str, column: Any, decimal: str, thousands: str) -> Any:
-    """Returns texts of numbers with the decimal point and without what groups digits."""
+    """Return texts of numbers with a point as decimal point and without thousands separators."""
     point, group = re.escape(decimal), re.escape(thousands)
     whole = rf"(\d+|\d{{1,3}}({group}\d{{3}})+)" if thousands else r"\d+"
     pattern = rf"^[+-]?({whole}({point}\d*)?|{point}\d+)(e[+-]?\d+)?$"
@@ -132,7 +132,7 @@ def _plainly_written(name: str, column: Any, decimal: str, thousands: str) -> An
 
 
 def _truths(column: Any) -> Any:
-    """Returns texts that all say true or false as what they say; others as they are."""
+    """Convert texts that are all true or false to Booleans; return other texts unchanged."""
     lower = pc.utf8_lower(column)
     are_truths = pc.is_in(lower, value_set=pa.array(("true", "false"), lower.type))
     if pc.all(pc.or_(are_truths, pc.is_null(lower))).as_py() and pc.any(are_truths).as_py():
@@ -141,10 +141,10 @@ def _truths(column: Any) -> Any:
 
 
 def texts(name: str, column: Any) -> tuple[NDArray[np.int64], list[str]]:
-    """Returns a column of ids or categories as numbers of distinct texts, in the order in which they come up.
+    """Encode a column of ids or categories as numbers of distinct texts, in order of first appearance.
 
     Returns:
-        The number of each row's text, [rows], and the texts; an absent text is empty.
+        The number of each row's text, [rows], and the texts; a missing text is empty.
 
     Raises:
         DataError: The column cannot be written as text.
@@ -163,7 +163,7 @@ def texts(name: str, column: Any) -> tuple[NDArray[np.int64], list[str]]:
 
 
 def _whole(column: Any) -> Any:
-    """Returns whole numbers that became floating for want of another way to be missing as what they were."""
+    """Convert floats back to integers if all are whole: columns with missing integers are stored as floats."""
     try:
         return pc.cast(column, pa.int64())
     except pa.ArrowInvalid:

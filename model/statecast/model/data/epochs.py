@@ -1,4 +1,4 @@
-"""Times as numbers that count from 1970."""
+"""Times as numbers of seconds or smaller units since 1970."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from ..zones import SECOND_NS
 from .columns import cast, is_text, wrong
 
 UNITS = {"epoch_s": SECOND_NS, "epoch_ms": 10**6, "epoch_us": 10**3, "epoch_ns": 1}
-# From September 2001 to May 2033 no unit is taken for another, nor for digits such as 2024013118...
+# Between September 2001 and May 2033, units cannot be confused with each other, nor with digits such as 2024013118.
 _RECOGNISED = (1_000_000_000, 2_000_000_000)
-# ... but all seconds of a column may also be digits such as 1512010110, the first of December 2015.
+# Digits such as 1512010110, the first of December 2015, could be seconds, though.
 _DIGITS = r"^\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d$"
 _MICROSECOND_NS = 1000
 
 
 def recognised_unit(column: Any) -> str | None:
-    """The unit in which every number of a column is a time of our days; None if there is none.
+    """Return the unit in which every number of a column is a time from 2001 to 2033; None if there is none.
 
     Args:
         column: Texts, whole numbers or floating ones, without a missing value.
@@ -36,17 +36,17 @@ def recognised_unit(column: Any) -> str | None:
 
 
 def instants(name: str, column: Any, unit: str, earliest_ns: int, latest_ns: int) -> NDArray[np.int64]:
-    """Returns the instants, in nanoseconds, [rows]; fractions to a microsecond.
+    """Return the instants in nanoseconds, [rows]; fractional numbers are rounded to microseconds.
 
     Args:
         name: The column's name.
         column: Texts or numbers, without a missing value.
         unit: A key of `UNITS`.
-        earliest_ns: The earliest time that may be.
-        latest_ns: The latest.
+        earliest_ns: The earliest time allowed.
+        latest_ns: The latest time allowed.
 
     Raises:
-        DataError: A value is no number, or outside.
+        DataError: A value is not a number or is out of range.
     """
     ns, given = UNITS[unit], _trimmed(column)
     expected = f"a time as {unit}, from {_date(earliest_ns)} to {_date(latest_ns)}"
@@ -54,11 +54,11 @@ def instants(name: str, column: Any, unit: str, earliest_ns: int, latest_ns: int
         values: NDArray[Any] = pc.cast(given, pa.int64()).to_numpy()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         values = cast(name, given, pa.float64(), expected).to_numpy()
-    # The bounds in whole units, since a product may be beyond 64 bits.
+    # Compared in whole units, since nanoseconds may exceed 64 bits.
     outside = ~((values >= -(-earliest_ns // ns)) & (values <= latest_ns // ns))
     if outside.any():
         raise wrong(name, column, int(outside.argmax()), expected)
-    # A floating number of seconds tells no nanoseconds.
+    # A floating-point number of seconds is not precise to nanoseconds.
     if values.dtype != np.int64:
         grain = max(1, ns // _MICROSECOND_NS)
         values, ns = np.rint(values * grain).astype(np.int64), ns // grain

@@ -1,4 +1,4 @@
-"""Lays the rows of series on their common grid, with rows of missing values where there are none."""
+"""Put the rows of series on their common grid, and insert rows of missing values at missing times."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,19 +14,19 @@ from .panel import Series
 from .rows import Rows
 from .times import iso
 
-# What one wrong year may cost: more missing values than this are refused.
+# More missing values than this are refused, so that one wrong year does not exhaust the memory.
 _MOST_INSERTED = 1_000_000
 _MOST_INSERTED_PER_VALUE = 20
 
 
 def common_frequency(parts: Sequence[Rows]) -> str:
-    """Infers the frequency of series with times, which is that of the longest one.
+    """Infer the common frequency of series with times from the longest series.
 
     Args:
-        parts: Each one's distinct rows in order.
+        parts: The distinct rows of each series, in order.
 
     Raises:
-        DataError: The times do not tell, or a series goes by other steps.
+        DataError: The frequency cannot be inferred, or a series has other steps.
     """
     longest = max(parts, key=len)
     try:
@@ -48,16 +48,16 @@ def common_frequency(parts: Sequence[Rows]) -> str:
 def filled(
     parts: Sequence[Rows], frequency: Frequency | None, max_rows: int | None, collector: FindingsCollector
 ) -> Iterator[tuple[Rows, Series]]:
-    """Yields the rows that are kept of each part, and the regular series that they make.
+    """Yield the rows kept of each series, and the regular series made of them.
 
     Args:
-        parts: Each series' distinct rows in order.
+        parts: The distinct rows of each series, in order.
         frequency: The grid; None if only position counts.
         max_rows: How many steps of each series to keep; None for all.
         collector: Counts the rows inserted and cut.
 
     Raises:
-        DataError: A time does not lie on the grid, or there are too many missing ones.
+        DataError: A time does not lie on the grid, or too many times are missing.
     """
     left = _MOST_INSERTED + _MOST_INSERTED_PER_VALUE * sum(part.values.size for part in parts)
     for part in parts:
@@ -71,7 +71,7 @@ def filled(
 
 
 def _steps(part: Rows, frequency: Frequency) -> NDArray[np.int64]:
-    """Counts the steps since the first row, [rows]."""
+    """Count the steps since the first row, [rows]."""
     times = _times(part)
     steps, fits = locate(times, frequency)
     try:

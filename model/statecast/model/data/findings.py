@@ -1,18 +1,18 @@
-"""What was found in a file beside plain series, and what was done about it."""
+"""Findings: irregularities in a file, and how they were handled."""
 
 from dataclasses import dataclass
 
-# One kind of finding each, in the order in which they are told: what there was and what became of it.
+# The kinds of findings, in the order of the report: each text names the irregularity and its treatment.
 KINDS = {
     "ignored": "columns not used",
     "epoch": "times as numbers since 1970, recognised by their size",
     "converted": "times with a time zone, converted to UTC",
     "local": "times with a time zone, read as local time",
-    "repeated_hour": "times that the clocks show twice, told apart by their order",
-    "shifted": "times of days that do not begin at midnight; if they do so in their own zone, name it by --time-zone",
+    "repeated_hour": "times that the clocks show twice, distinguished by their order",
+    "shifted": "times of days that do not begin at midnight; if they do in their own time zone, name it by --time-zone",
     "cut": "rows after the cut-off, left out",
     "empty": "series without a row up to the cut-off, dropped",
-    "unsorted": "rows earlier than the row before them, sorted by time",
+    "unsorted": "rows out of order, sorted by time",
     "repeated": "rows that repeat another one, dropped",
     "conflicting": "rows replaced by a later row of the same time",
     "inserted": "missing times, filled with rows of missing values",
@@ -20,24 +20,24 @@ KINDS = {
     "missing": "missing values",
     "missing_covariate": "missing values of a covariate",
     "all_missing": "series without any value of a target, dropped",
-    "unobserved": "series in which it is never observed",
-    "constant": "series in which it never changes",
-    "outlier": "values far outside the range of all before them, as of a broken sensor; treated as missing",
-    "moved": "series that are blank near their end; validated on earlier rows",
-    "unvalidated": "series left out of validation: too short, or without enough values there or before",
-    "unscored": "targets without a value in the rows validated on; nothing says how good their forecasts are",
+    "unobserved": "series without any value",
+    "constant": "series with a constant value",
+    "outlier": "values far outside the range of all earlier ones, as from a broken sensor; treated as missing",
+    "moved": "series without values near their end, validated on earlier rows",
+    "unvalidated": "series too short for validation or with too few values, left out of it",
+    "unscored": "targets without a value in the validation rows, not scored",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found.
+    """One kind of irregularity, found in a file once or more.
 
     Attributes:
         kind: A key of `KINDS`.
-        count: How often, in what the kind counts: rows, values, times, columns or series.
-        column: The column concerned; empty for a kind that concerns none.
-        example: The first case, or the worst; may be empty.
+        count: The number of cases, in the unit of the kind: rows, values, times, columns or series.
+        column: The affected column; empty if the kind does not concern a column.
+        example: The first case or the worst one; may be empty.
     """
 
     kind: str
@@ -53,34 +53,34 @@ class Finding:
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything found, in the order of `KINDS`."""
+    """All findings of a file, in the order of `KINDS`."""
 
     items: tuple[Finding, ...] = ()
 
     def count(self, kind: str, column: str | None = None) -> int:
-        """Returns how often a kind was found, in one column or (None) in all of them together."""
+        """Return the number of cases of a kind in one column, or in all columns together (None)."""
         if kind not in KINDS:
             raise KeyError(kind)
         return sum(item.count for item in self.items if item.kind == kind and column in (None, item.column))
 
     def lines(self) -> tuple[str, ...]:
-        """Returns one readable line for each finding."""
+        """Return one readable line for each finding."""
         return tuple(str(item) for item in self.items)
 
 
 class FindingsCollector:
-    """Adds findings up while a file is read."""
+    """A collector that adds findings up while a file is read."""
 
     def __init__(self) -> None:
         self._items: dict[tuple[str, str], Finding] = {}
 
     def add(self, kind: str, count: int, example: str = "", column: str = "") -> None:
-        """Counts some more of a kind in a column; the first example is kept, and a count of 0 adds nothing."""
+        """Add cases of a kind in a column. The first example is kept; a count of 0 adds nothing."""
         if count:
             before = self._items.get((kind, column), Finding(kind, 0, column, example))
             self._items[kind, column] = Finding(kind, before.count + int(count), column, before.example)
 
     def findings(self) -> Findings:
-        """Returns everything added."""
+        """Return all findings added so far."""
         order = list(KINDS)
         return Findings(tuple(sorted(self._items.values(), key=lambda item: order.index(item.kind))))

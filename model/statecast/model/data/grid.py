@@ -1,4 +1,4 @@
-"""The grid that the times of a series lie on: which one it is, and where on it each of them lies."""
+"""The grid of a series' times: infer its frequency, and locate each time on it."""
 
 from collections.abc import Iterator
 from zoneinfo import available_timezones
@@ -24,24 +24,24 @@ _UNITS_NS = {
 _MONTH_DAYS = 30.436875
 _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-# Days are a little shorter than this where clocks are put forward.
+# When clocks are put forward, a day has 23 hours; this leaves some room.
 _SHORTEST_DAY_NS = 22 * 3600 * SECOND_NS
-# Zones to name first of those with the same clock; and how many times are enough to tell zones apart.
+# Messages prefer these zones among those with the same clock. So many times suffice to distinguish zones.
 _WELL_KNOWN = ("Europe/Berlin", "Europe/London", "America/New_York", "America/Los_Angeles", "Australia/Sydney")
 _TELLING_TIMES = 400
-# A zone has two offsets from UTC, three where it changed its mind.
+# A zone has two offsets from UTC, or three if its rules changed.
 _MOST_OFFSETS = 3
 _NEARLY = 0.02
-# Day of the month from which on a month may not have it.
+# The last day that every month has.
 _LATEST_COMMON_DAY = 28
-# A most common distance that is rarer than this is the accident of irregular times.
+# If even the most common distance is rarer than this share, the times are irregular.
 _LEAST_COMMON_SHARE = 0.25
-# Fewer rows than this say little about their own frequency.
+# Fewer rows than this do not show their own frequency reliably.
 _TELLING_ROWS = 5
 
 
 def look_daily(times: NDArray[np.int64], series: NDArray[np.int64], last: int | None) -> bool:
-    """Whether times mostly lie a day or more apart.
+    """Return whether times mostly lie a day or more apart.
 
     Args:
         times: In nanoseconds, in any order, [rows].
@@ -57,7 +57,7 @@ def look_daily(times: NDArray[np.int64], series: NDArray[np.int64], last: int | 
 
 
 def infer(times: NDArray[np.int64]) -> str:
-    """Infers the frequency of times, whatever is missing among them.
+    """Infer the frequency of times, of which some may be missing.
 
     Args:
         times: Ascending and distinct, in nanoseconds, [rows].
@@ -66,7 +66,7 @@ def infer(times: NDArray[np.int64]) -> str:
         A pandas alias.
 
     Raises:
-        DataError: There are less than two times, or no distance between them is common.
+        DataError: There are fewer than two times, no distance between them is common, or they lie in mid-period.
     """
     if len(times) < 2:
         raise DataError("a frequency cannot be inferred from a single time; name it")
@@ -74,7 +74,7 @@ def infer(times: NDArray[np.int64]) -> str:
     if alias and _is_usable(alias):
         return alias
     distance, count = _most_common(np.diff(times))
-    if distance <= 0:  # the difference of two times of 64 bits need not fit into 64 bits
+    if distance <= 0:  # the difference of two 64-bit times may overflow
         raise DataError(f"{iso(int(times[0]))} and {iso(int(times[-1]))} are too far apart")
     if count < _LEAST_COMMON_SHARE * (len(times) - 1):
         raise DataError(
@@ -92,14 +92,15 @@ def infer(times: NDArray[np.int64]) -> str:
 
 
 def locate(times: NDArray[np.int64], frequency: Frequency) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Finds where on a grid times lie.
+    """Locate times on a grid.
 
     Args:
         times: Ascending, in nanoseconds, [rows], at least one.
-        frequency: The step; where the grid begins, most of the times decide.
+        frequency: The step; the majority of the times decide where the grid begins.
 
     Returns:
-        The number of each time's step, [rows], counted from somewhere, and whether the time lies on the grid, [rows].
+        The number of each time's step, [rows], counted from an arbitrary origin, and whether the time lies on the grid,
+        [rows].
     """
     if frequency.step_ns is not None:
         return _phase(times, frequency.step_ns)
@@ -115,10 +116,10 @@ def locate(times: NDArray[np.int64], frequency: Frequency) -> tuple[NDArray[np.i
 
 
 def check(times: NDArray[np.int64], fits: NDArray[np.bool_], frequency: Frequency, written: Written) -> None:
-    """Checks what `locate` found.
+    """Check that all times lie on the grid, as `locate` found.
 
     Raises:
-        DataError: A time does not lie on the grid; names the first one, and what to do.
+        DataError: A time does not lie on the grid; the message names the first such time and a remedy.
     """
     if fits.all():
         return
@@ -142,7 +143,7 @@ def check(times: NDArray[np.int64], fits: NDArray[np.bool_], frequency: Frequenc
 
 
 def _zone_of(times: NDArray[np.int64], frequency: Frequency, written: Written) -> str:
-    """Returns a zone where the times are midnights; empty if there is none, or they do not tell instants."""
+    """Return a zone where the times are midnights; empty if there is none or the times are not instants."""
     if written.is_zoned and written.offset_ns is None:
         return ""
     instants = np.unique(times - (written.offset_ns or 0))
@@ -159,12 +160,12 @@ def _zone_of(times: NDArray[np.int64], frequency: Frequency, written: Written) -
 
 
 def _unit_within(distance: int) -> str:
-    """Returns the longest usual unit that is not longer than a distance."""
+    """Return the longest common unit that is not longer than a distance."""
     return next((unit for unit, length in _UNITS_NS.items() if length <= distance), "ns")
 
 
 def _rounded(frequency: Frequency) -> str:
-    """Returns the alias of a usual step that is nearly as long, or else its own."""
+    """Return the alias of a common step of nearly the same length, or else the frequency's own."""
     for alias in ("D", "h", "30min", "15min", "10min", "5min", "min", "s"):
         usual = Frequency.parse(alias).usual_step_ns
         if frequency.step_ns and abs(frequency.step_ns - usual) < _NEARLY * usual:
@@ -173,7 +174,7 @@ def _rounded(frequency: Frequency) -> str:
 
 
 def own_frequency(times: NDArray[np.int64], steps: NDArray[np.int64], fits: NDArray[np.bool_]) -> str | None:
-    """Returns the frequency of times that go by other steps than most of a panel; None if they do not."""
+    """Return a series' own frequency if its steps differ from those of the panel; None if not, or if unclear."""
     if len(times) < _TELLING_ROWS or (fits.all() and _most_common(np.diff(steps))[0] == 1):
         return None
     try:
@@ -193,7 +194,7 @@ def _is_usable(alias: str) -> bool:
 def _phase(
     numbers: NDArray[np.int64], step: int, among: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Divides by a step, from the rest on that most have."""
+    """Divide numbers by a step; the most common remainder marks the grid."""
     phase, _ = _most_common(numbers % step if among is None else (numbers % step)[among])
     steps, rest = np.divmod(numbers, step)
     return steps, rest == phase
@@ -215,8 +216,8 @@ def _multiple(count: int) -> str:
 
 
 def _calendars(distance: int, times: NDArray[np.int64]) -> Iterator[str]:
-    """Yields the calendar offsets whose steps can be of such a length."""
-    if distance == DAY_NS and int(times[-1]) - int(times[0]) >= 7 * DAY_NS:  # shorter ones need not cross a weekend
+    """Yield the calendar offsets whose steps can have this length."""
+    if distance == DAY_NS and int(times[-1]) - int(times[0]) >= 7 * DAY_NS:  # a week always contains a weekend
         yield "B"
     if distance % (7 * DAY_NS) == 0:
         weekday, _ = _most_common((times // DAY_NS + 3) % 7)  # the first day of 1970 was a Thursday
@@ -227,7 +228,7 @@ def _calendars(distance: int, times: NDArray[np.int64]) -> Iterator[str]:
 
 
 def _mid_period(times: NDArray[np.int64]) -> str:
-    """Returns the frequency of times that lie on one day in the middle of their months; empty if they do not."""
+    """Return the frequency of times that all lie on the same day in the middle of a month; otherwise empty."""
     calendar = pd.DatetimeIndex(times)
     if len(times) < _TELLING_ROWS or calendar.day.nunique() > 1 or not 1 < calendar.day[0] <= _LATEST_COMMON_DAY:
         return ""

@@ -1,4 +1,4 @@
-"""Which columns of a file hold what, and how it is written."""
+"""The layout of a file: the roles of its columns and the format of its values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ TABS = {"tab": "\t", "\\t": "\t"}
 
 @dataclass(frozen=True)
 class Roles:
-    """The columns of one file that are read.
+    """The columns that are read from one file.
 
     Attributes:
-        unique_id: The column that tells series apart; None if the file is one series, or a wide one.
+        unique_id: The column of series ids; None if the file is a single series or a wide file.
         time: The column of times; None if only position counts.
-        targets: The columns of targets, or those of series in a wide file.
+        targets: The columns of targets; in a wide file, the columns of series.
         covariates: The columns of covariates.
         categories: The columns of categories.
     """
@@ -36,7 +36,7 @@ class Roles:
 
     @property
     def used(self) -> tuple[str, ...]:
-        """Every column, each once."""
+        """All columns with a role, without repetitions."""
         single = [name for name in (self.unique_id, self.time) if name is not None]
         return tuple(dict.fromkeys([*single, *self.values, *self.categories]))
 
@@ -46,22 +46,23 @@ class Layout:
     """The roles of a file's columns, by default those of Nixtla's long format: unique_id, ds, y.
 
     Attributes:
-        unique_id: The column that tells series apart. None: "unique_id" if there is one, else the file is one series.
+        unique_id: The column of series ids. None uses the column "unique_id" if there is one; otherwise the file is a
+            single series.
         time: The column of times; None if only position counts, with rows in the order of the file.
-        targets: The columns to forecast. Of a wide file, the one name that the values of all series get.
-        covariates: Numeric columns that are known in the future.
+        targets: The columns to forecast; for a wide file, the one name of the values of all series.
+        covariates: Numeric columns whose future is known.
         categories: Columns with one text for each series.
-        wide: Whether every column beside the time is a series of its own, with its id in the header.
-        time_format: How times are written, as for `strptime`; None for ISO 8601.
-        time_zone: The zone of times that name none, and by whose days to count: an IANA name or a fixed offset. Empty
-            if it is not known; then times that name none are in UTC.
-        delimiter: What stands between the columns of a CSV file: one character, or "tab".
-        decimal: The decimal point of numbers that are text, as "." or ",".
-        thousands: What groups the digits of such numbers by three; empty for nothing.
+        wide: Whether every column except the time is a series, with its id in the header.
+        time_format: The format of times, as for `strptime`; None for ISO 8601.
+        time_zone: The zone of times that name none, and the zone whose days count: an IANA name or a fixed offset.
+            Empty if unknown; then times that name none are in UTC.
+        delimiter: The delimiter of a CSV file's columns: one character, or "tab".
+        decimal: The decimal point of numbers written as text, such as "." or ",".
+        thousands: The thousands separator of such numbers; empty for none.
 
     Raises:
         TimeZoneError: There is no such time zone.
-        DataError: There is no target, a column is given two roles, or a wide file more than times and series.
+        DataError: There is no target, a column has two roles, or a wide file has more than times and series.
     """
 
     unique_id: str | None = None
@@ -90,7 +91,7 @@ class Layout:
             if self.unique_id is not None or self.covariates or self.categories or len(self.targets) > 1:
                 raise DataError("a wide file has one target, and neither covariates nor categories nor a column of ids")
             return
-        # An id may be a category too: then a model learns what is special about each series.
+        # An id may be a category too: then a model learns the specifics of each series.
         given = [*self.targets, *self.covariates, *({*self.categories, self.unique_id} - {None}), self.time]
         for name in (*given, *self.categories):
             if given.count(name) > 1 or self.categories.count(str(name)) > 1:
@@ -108,10 +109,10 @@ class Layout:
             raise DataError(f"thousands: {self.thousands!r} is the decimal point, too")
 
     def resolve(self, names: Sequence[str]) -> Roles:
-        """Settles which of a file's columns have which role.
+        """Assign roles to the columns of a file.
 
         Raises:
-            DataError: A column is absent, two have the same name, or a series of a wide file has none.
+            DataError: A column is absent, two columns have the same name, or a series of a wide file has no name.
         """
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)

@@ -1,4 +1,4 @@
-"""Series on regular grids, as training and evaluation take them."""
+"""Series on regular grids, the input of training and evaluation."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ from .times import moment
 
 @dataclass(frozen=True)
 class Series:
-    """One series, a row for every step.
+    """One series, with a row for every step.
 
     Attributes:
-        unique_id: What tells it from the other series of its panel.
+        unique_id: The series' id, unique in its panel.
         start_ns: The time of the first row, in nanoseconds since 1970; None without a column of times.
         values: Targets, then covariates, NaN where missing, [time, targets + covariates].
         categories: One text for each category of the panel.
@@ -32,15 +32,15 @@ class Series:
 
     @property
     def rows(self) -> int:
-        """How many time steps it has."""
+        """The number of time steps."""
         return len(self.values)
 
     def times(self, frequency: Frequency | str) -> NDArray[np.int64]:
-        """Returns the time of each row in nanoseconds since 1970, int64 [time].
+        """Return the time of each row in nanoseconds since 1970, int64 [time].
 
         Raises:
             DataError: The series has no times.
-            FrequencyError: The frequency is not one, or the series does not lie on its grid.
+            FrequencyError: The frequency is not a usable alias, or the series does not lie on its grid.
         """
         if self.start_ns is None:
             raise DataError(f"series {self.unique_id!r} has no times: only position counts")
@@ -48,7 +48,7 @@ class Series:
         return parsed.times(self.start_ns, self.rows)
 
     def until(self, rows: int) -> "Series":
-        """Returns its first rows, or the whole series if it is shorter.
+        """Return the first rows of the series, or the whole series if it is shorter.
 
         Raises:
             DataError: The number of rows is negative.
@@ -60,17 +60,17 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """Series of the same columns and frequency.
+    """Series with the same columns and frequency.
 
     Attributes:
-        series: At least one, in the order in which the file has them; each has a value of a target.
+        series: One or more series, in the order of the file; each has a value of a target.
         targets: The names of the targets, the first columns of the values.
         covariates: The names of the covariates, the other columns of the values.
         categories: The names of the categories.
         frequency: The time between two rows as a pandas alias; empty if only position counts.
-        findings: What was found when the panel was read.
-        time_zone: The zone that was named for the times; empty if none was. Of steps of a day or longer the times are
-            what the clock shows there, or showed where the file was written; of shorter ones they are in UTC.
+        findings: Irregularities that reading the file found and repaired.
+        time_zone: The zone that the caller named for the times; empty if none. If steps are a day or longer, times are
+            wall clock times in this zone, or as written in the file. If steps are shorter, times are in UTC.
     """
 
     series: tuple[Series, ...]
@@ -83,21 +83,21 @@ class Panel:
 
     @property
     def rows(self) -> int:
-        """How many time steps all series have together."""
+        """The number of time steps of all series together."""
         return sum(series.rows for series in self.series)
 
     def until(self, rows: int | None = None, time: str | int | datetime | None = None) -> "Panel":
-        """Cuts every series; those of which no value of a target remains are left out.
+        """Cut every series; series without any remaining value of a target are left out.
 
         Args:
             rows: How many rows of each series to keep; None for all.
             time: The last time to keep: ISO 8601, a datetime, or nanoseconds; in the panel's zone unless it names one.
 
         Returns:
-            A panel with the same findings: they are about the file.
+            The cut panel, with unchanged findings, since they describe the file.
 
         Raises:
-            DataError: Nothing remains, or there is a time but the panel has none.
+            DataError: Nothing remains, or a time is given but the panel has none.
         """
         cut: Iterable[Series] = self.series
         if time is not None:
@@ -112,7 +112,7 @@ class Panel:
         return replace(self, series=kept)
 
     def by_target(self) -> "Panel":
-        """Returns each target as a series of its own, series by series, without covariates and categories."""
+        """Return each target as a separate series, series by series, without covariates and categories."""
         apart = tuple(
             replace(series, values=series.values[:, [at]], categories=())
             for series in self.series

@@ -1,4 +1,4 @@
-"""Finds the periods of series that have no calendar, by their autocorrelation."""
+"""Find the periods of series without times by their autocorrelation."""
 
 from collections.abc import Sequence
 
@@ -10,27 +10,27 @@ MOST_ROWS = 20_000
 MOST_SERIES = 50
 MOST_PERIODS = 3
 CYCLES_SEEN = 4
-# Means of so many steps are compared with their neighbours: long periods drown in the noise of single steps.
+# Neighbouring means over so many steps are compared, since noise in single steps hides long periods.
 WIDTHS = (1, 4, 16)
 LEAST_CORRELATION = 0.2
 LEAST_DEVIATIONS = 4.0
-# So much higher than that of its divisor a multiple's correlation has to be to be a period of its own.
+# A multiple is a separate period only if its correlation exceeds that of its divisor by this.
 LEAST_GAIN = 0.05
-# And so high, as a share of its multiple's, a divisor's.
+# A divisor's correlation must be at least this share of that of its multiple.
 LEAST_SHARE = 0.5
-# Differences that vary less than this share of the values are rounding.
+# Differences that vary by less than this share of the values are rounding errors.
 LEAST_VARIATION = 1e-9
 Values = NDArray[np.float64]
 
 
 def find_periods(values: Sequence[Values]) -> tuple[int, ...]:
-    """Looks for peaks of the mean autocorrelation of differences between neighbouring means, the highest first.
+    """Find peaks in the mean autocorrelation of differences between neighbouring means.
 
-    Neither noise nor random walks nor trends correlate in them beyond twice the width of a mean. A multiple of a period
-    repeats as well, but no better, so it is left out unless it does.
+    In these differences, noise, random walks and trends do not correlate beyond twice the width of a mean. A multiple
+    of a period counts only if it correlates more strongly than the period.
 
     Args:
-        values: Of some series, NaN where missing, [time, targets] each.
+        values: The values of each series, NaN where missing, [time, targets] each.
 
     Returns:
         At most three periods in steps, ascending; none if nothing repeats.
@@ -44,10 +44,10 @@ def find_periods(values: Sequence[Values]) -> tuple[int, ...]:
 
 
 def _independent(peaks: set[int], curves: dict[int, Values]) -> list[int]:
-    """Those that are not what must come with another one, the highest first."""
+    """Return the peaks that no other period implies, the highest first."""
 
     def gain(lag: int, over: int) -> float:
-        """By how much one's correlation is higher; only the same differences can be compared."""
+        """Return how much higher the correlation at a lag is than at another, in differences that both have."""
         return max(float(curve[lag] - curve[over]) for width, curve in curves.items() if 2 * width < min(lag, over))
 
     height = {lag: max(float(curve[lag]) for width, curve in curves.items() if 2 * width < lag) for lag in peaks}
@@ -62,13 +62,13 @@ def _independent(peaks: set[int], curves: dict[int, Values]) -> list[int]:
 
 
 def _curve(columns: Sequence[Values], width: int, longest: int) -> Values:
-    """The mean autocorrelation at lags 0 to `longest`, 0 if there is none."""
+    """Return the mean autocorrelation at lags 0 to `longest`; zeros if no column has one."""
     correlations = [each for column in columns if (each := _autocorrelation(column, width, longest)) is not None]
     return np.mean(correlations, axis=0) if correlations else np.zeros(longest + 1)
 
 
 def _peaks(curve: Values, width: int, seen: int) -> list[int]:
-    """The lags where it peaks clearly."""
+    """Return the lags at which the curve has clear peaks."""
     least = max(LEAST_CORRELATION, LEAST_DEVIATIONS * float(np.sqrt(2 * width / max(seen, 1))))
     near = max(1, width // 2)
     peaks = []
@@ -81,12 +81,12 @@ def _peaks(curve: Values, width: int, seen: int) -> list[int]:
 
 
 def _autocorrelation(column: Values, width: int, longest: int) -> Values | None:
-    """Of the differences at lags 0 to `longest`; None if they do not vary or are too few."""
+    """Return the autocorrelation of differences at lags 0 to `longest`; None if they are constant or too few."""
     differences = _differences(column, width)
     seen = np.isfinite(differences)
     if seen.sum() < 2 * max(longest, 2) or len(differences) <= longest:
         return None
-    # Wild values would hide everything else.
+    # Outliers would hide all periods.
     low, high = np.quantile(differences[seen], [0.01, 0.99])
     centred = np.where(seen, np.clip(differences, low, high) - np.clip(differences[seen], low, high).mean(), 0.0)
     power = np.abs(np.fft.rfft(centred, 2 * len(centred))) ** 2
@@ -96,13 +96,13 @@ def _autocorrelation(column: Values, width: int, longest: int) -> Values | None:
 
 
 def _differences(column: Values, width: int) -> Values:
-    """Between each mean of so many steps and the one before it, NaN where fewer than half of them are known."""
+    """Return differences between neighbouring means of `width` steps, NaN if at most half of the steps are known."""
     seen = np.isfinite(column)
     box = np.ones(width)
     if len(column) < 2 * width:
         return np.empty(0)
     counts = np.convolve(seen, box, "valid")
-    # Sums of what is far from 0 would round.
+    # Sums of values far from 0 would lose precision.
     centre = float(np.median(column[seen])) if seen.any() else 0.0
     sums = np.convolve(np.where(seen, column - centre, 0.0), box, "valid")
     means = np.where(2 * counts > width, sums / np.maximum(counts, 1), np.nan)
@@ -110,7 +110,7 @@ def _differences(column: Values, width: int) -> Values:
 
 
 def _is_multiple(lag: int, period: int) -> bool:
-    """Whether a period, not known to the step, may repeat after that lag."""
+    """Return whether a lag may be a multiple of a period, which is known only approximately."""
     times = round(lag / period)
     apart = abs(lag - times * period)
     return times >= 1 and apart <= (period // 4 if times == 1 else max(1, times // 2, period // 8))

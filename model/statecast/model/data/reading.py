@@ -1,4 +1,4 @@
-"""Reads a CSV or Parquet file into a panel."""
+"""Read a CSV or Parquet file into a panel."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,20 +33,20 @@ def read_panel(
     max_rows: int | None = None,
     until: Until | None = None,
 ) -> Panel:
-    """Reads a file into a panel of regular series, and tells what it had to put right.
+    """Read a file into a panel of regular series, and report what was repaired.
 
     Args:
         path: A file that ends in .csv, .csv.gz, .parquet or .pq.
-        layout: Which columns hold what; Nixtla's unique_id, ds and y if None.
+        layout: The roles of the columns; None for Nixtla's unique_id, ds and y.
         frequency: The time between two rows as a pandas alias; None to infer it.
-        max_rows: How many rows of each series to keep, missing ones included; None for all.
-        until: The last time to keep: ISO 8601, a datetime, or nanoseconds; in the layout's time zone, or else in UTC,
-            unless it names one. Rows that are not kept must be readable, but have no influence on the frequency and the
-            values of those that are.
+        max_rows: How many rows of each series to keep, including missing rows; None for all.
+        until: The last time to keep: ISO 8601, a datetime, or nanoseconds. Unless it names a zone, it is in the
+            layout's time zone, or else in UTC. Later rows must be readable, but affect neither the frequency nor the
+            values of the rows kept.
 
     Raises:
-        DataError: The file, a column, a value or a time is not what the layout says; rows in messages count from 1
-            without the header.
+        DataError: The file, a column, a value or a time does not fit the layout. Rows in messages count from 1 without
+            the header.
         FrequencyError: The frequency is not a usable pandas alias.
     """
     layout = layout or Layout()
@@ -84,7 +84,7 @@ def read_panel(
 
 
 class _Source(NamedTuple):
-    """A file's rows, still without their times."""
+    """The rows of a file without their times, which are in a separate column."""
 
     rows: Rows
     roles: Roles
@@ -125,7 +125,7 @@ def _timed(
     until: Until | None,
     collector: FindingsCollector,
 ) -> tuple[Rows, int | None]:
-    """The rows with their times, and the last time to keep; both on the wall clock if steps are days or longer."""
+    """Return the rows with times, and the last time to keep; wall clock times if steps are a day or longer."""
     zone = Zone.parse(layout.time_zone)
     last = None if until is None else moment(until, zone, on_wall_clock=column.is_on_wall_clock)
     in_days = Frequency.parse(frequency).counts_days if frequency else look_daily(column.order, rows.series, last)
@@ -137,7 +137,7 @@ def _timed(
 def _parts(
     rows: Rows, roles: Roles, until_ns: int | None, max_rows: int | None, collector: FindingsCollector
 ) -> list[Rows]:
-    """The rows of each series, those that are to be kept, in order."""
+    """Return the rows to keep of each series, in order."""
     if until_ns is not None:
         rows = rows.until(until_ns, collector)
     parts = list(rows.sorted(collector).distinct(collector, single=roles.unique_id is None).split())
@@ -162,14 +162,14 @@ def _count_missing(part: Rows, roles: Roles, layout: Layout, collector: Findings
 
 
 def _spans(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Returns what lies between each column's first and last seen value, [rows, columns]."""
+    """Mark the rows from each column's first to its last value, [rows, columns]."""
     begun = np.logical_or.accumulate(seen, axis=0)
     lasts = np.logical_or.accumulate(seen[::-1], axis=0)[::-1]
     return begun & lasts
 
 
 def _columns_apart(series: Series, ids: tuple[str, ...], grid: Frequency | None) -> Iterator[Series]:
-    """Makes each column a series of its own, from its first to its last value."""
+    """Yield each column as a separate series, from its first to its last value."""
     stamps = None if grid is None else series.times(grid)
     for number, unique_id in enumerate(ids):
         seen = np.flatnonzero(~np.isnan(series.values[:, number]))
@@ -179,7 +179,7 @@ def _columns_apart(series: Series, ids: tuple[str, ...], grid: Frequency | None)
 
 
 def _is_observed(series: Series, roles: Roles, collector: FindingsCollector) -> bool:
-    """Whether a series has a value of a target; counts what never varies."""
+    """Return whether a series has a value of a target; count targets that never vary or have no value."""
     name = shortened(series.unique_id)
     seen = ~np.isnan(series.values)
     if not seen[:, : len(roles.targets)].any():

@@ -1,4 +1,4 @@
-"""The rows of a file in columns: put in order, rid of what is there twice, and split into series."""
+"""The rows of a file: sort them, remove duplicates and split them into series."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -12,22 +12,22 @@ from .columns import shortened
 from .findings import FindingsCollector
 from .times import Written, iso
 
-# A file of several series read as one has most of its times more than once.
+# If several series are read as one, most times occur more than once.
 _MOST_CONFLICTING = 0.25
 _FEW_CONFLICTS = 3
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows in the order of a file, then of series and time.
+    """Rows, in the order of the file or, once sorted, of series and time.
 
     Attributes:
-        ids: The series, in the order in which they come up.
+        ids: The ids of the series, in order of first appearance.
         series: The number of each row's series, [rows].
         times: Each row's time in nanoseconds, [rows]; None if only position counts.
         values: Targets and covariates, [rows, columns].
-        categories: For each category the number of each row's text, [rows], and the texts.
-        written: How the times are written.
+        categories: For each category, the number of each row's text, [rows], and the texts.
+        written: The time zone in which the times are written.
     """
 
     ids: list[str]
@@ -41,7 +41,7 @@ class Rows:
         return len(self.series)
 
     def take(self, which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "Rows":
-        """Returns some of the rows."""
+        """Return some of the rows."""
         return replace(
             self,
             series=self.series[which],
@@ -51,7 +51,7 @@ class Rows:
         )
 
     def until(self, last_ns: int, collector: FindingsCollector) -> "Rows":
-        """Leaves out the rows after a time; there must be times."""
+        """Return the rows up to a time; the rows must have times."""
         if self.times is None:
             raise ValueError("rows without times cannot be cut at one")
         kept = self.times <= last_ns
@@ -61,26 +61,26 @@ class Rows:
         return self.take(kept)
 
     def until_row(self, rows: int, collector: FindingsCollector) -> "Rows":
-        """Leaves out all but the first rows."""
+        """Return the first rows."""
         collector.add("cut", max(0, len(self) - rows))
         return self.take(slice(rows))
 
     def sorted(self, collector: FindingsCollector) -> "Rows":
-        """Sorts by series and time; rows of the same series and time stay in the order of the file."""
+        """Sort by series and time; rows of the same series and time stay in the order of the file."""
         if self.times is None:
             return self.take(np.argsort(self.series, kind="stable"))
         self._count_unsorted(self.times, collector)
         return self.take(np.lexsort((self.times, self.series)))
 
     def distinct(self, collector: FindingsCollector, single: bool) -> "Rows":
-        """Leaves one row, the last, of those with the same series and time.
+        """Keep only the last of several rows with the same series and time.
 
         Args:
-            collector: Counts those left out.
+            collector: Counts the dropped rows.
             single: Whether the file was read as one series without a column of ids.
 
         Raises:
-            DataError: So many rows of the one series conflict that it must be several.
+            DataError: So many rows of a single series conflict that it must be several series.
         """
         if self.times is None:
             return self
@@ -99,7 +99,7 @@ class Rows:
         return self.take(np.append(~again, True))
 
     def split(self) -> Iterator["Rows"]:
-        """Yields each series of sorted rows; those without rows are not among them."""
+        """Yield the rows of each series that has any; the rows must be sorted."""
         starts = np.flatnonzero(np.diff(self.series, prepend=-1))
         for start, end in pairwise([*starts, len(self)]):
             yield self.take(slice(start, end))
@@ -110,15 +110,15 @@ class Rows:
         return self.ids[int(self.series[0])]
 
     def place(self, row: int) -> str:
-        """Returns the series and the time of a row as a message shows them."""
+        """Return the series and the time of a row, for messages."""
         series = f"series {shortened(self.ids[self.series[row]])}"
         return series if self.times is None else f"{series}, {iso(int(self.times[row]))}"
 
     def static_categories(self) -> tuple[str, ...]:
-        """Returns the text of each category of a single series.
+        """Return the text of each category of a single series.
 
         Raises:
-            DataError: The series has more than one.
+            DataError: The series has different texts of one category.
         """
         return tuple(self._static(name, *column) for name, column in self.categories.items())
 
@@ -146,6 +146,6 @@ class Rows:
 
 
 def _equal(first: NDArray[np.float64], then: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Compares values, of which a missing one equals another."""
+    """Compare values; two missing values are equal."""
     equal: NDArray[np.bool_] = (first == then) | (np.isnan(first) & np.isnan(then))
     return equal

@@ -1,4 +1,4 @@
-"""The seasons that a panel can show."""
+"""Find the seasons of a panel."""
 
 from ..frequency import YEAR_NS, Frequency
 from ..zones import DAY_NS
@@ -6,20 +6,20 @@ from .panel import Panel
 from .periods import find_periods
 
 WEEK_NS = 7 * DAY_NS
-# A cycle can be learned once it has been seen so often.
+# A season can be learned only if the data contain it this often.
 CYCLES_SEEN = 3
 LONGEST_SEASON = 2688
 USUAL_SEASON = 24
 
 
 def season_lags(panel: Panel) -> tuple[int, ...]:
-    """The seasons that the data can show: by frequency, or from the data themselves if only position counts."""
+    """Return the season lengths in steps: from the frequency, or from the values if only position counts."""
     longest = max(series.rows for series in panel.series)
     if not panel.frequency:
         return find_periods([series.values[:, : len(panel.targets)] for series in panel.series])
     step = Frequency.parse(panel.frequency).usual_step_ns
     periods = [round(period / step) for period in (DAY_NS, WEEK_NS) if period % step < step / 100]
-    # A year is no whole number of days, but of longer steps nearly.
+    # A year is not a whole number of days, but nearly a whole number of longer steps.
     if step > DAY_NS:
         periods.append(round(YEAR_NS / step))
     return tuple(

@@ -1,4 +1,4 @@
-"""The columns of a CSV or Parquet file."""
+"""Read columns of CSV and Parquet files."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,12 +19,12 @@ _LONGEST_REASON = 300
 
 
 class Source(Protocol):
-    """A file of which the names of the columns are known."""
+    """A file whose column names are known."""
 
     names: tuple[str, ...]
 
     def read(self, names: Sequence[str]) -> dict[str, Any]:
-        """Reads some of the columns, as chunked arrays of Arrow.
+        """Read some of the columns as chunked Arrow arrays.
 
         Raises:
             DataError: The file is damaged.
@@ -32,7 +32,7 @@ class Source(Protocol):
 
 
 class CsvSource:
-    """A CSV file with a header line, perhaps compressed; every column is text."""
+    """A CSV file with a header line, possibly compressed by gzip; every column is text."""
 
     def __init__(self, path: Path, delimiter: str) -> None:
         self._path, self._delimiter, self._hint = path, delimiter, ""
@@ -46,7 +46,7 @@ class CsvSource:
             self.names = tuple(arrow_csv.open_csv(stream, options, parsing).schema.names)
 
     def read(self, names: Sequence[str]) -> dict[str, Any]:
-        """See `Source.read`."""
+        """Read some of the columns; see `Source.read`."""
         with _refused(self._path, self._hint), self._open() as stream:
             table = arrow_csv.read_csv(
                 stream,
@@ -76,7 +76,7 @@ class ParquetSource:
             self.names = tuple(parquet.read_schema(path).names)
 
     def read(self, names: Sequence[str]) -> dict[str, Any]:
-        """See `Source.read`."""
+        """Read some of the columns; see `Source.read`."""
         with _refused(self._path), parquet.ParquetFile(self._path) as file:
             table = file.read(columns=list(names))
             return {name: table.column(name) for name in names}
@@ -95,15 +95,15 @@ def _ending(path: Path) -> str:
 
 
 def stem(path: Path) -> str:
-    """Returns a file's name without the ending that tells its format."""
+    """Return a file's name without the ending of its format."""
     return path.name[: len(path.name) - len(_ending(path))]
 
 
 def open_source(path: Path, delimiter: str = ",") -> Source:
-    """Opens a file by its ending; the delimiter is that of a CSV file.
+    """Open a file according to its ending; the delimiter applies to CSV files.
 
     Raises:
-        DataError: The ending is none of .csv, .csv.gz, .parquet and .pq, or the file cannot be read.
+        DataError: The ending is not .csv, .csv.gz, .parquet or .pq, or the file cannot be read.
     """
     ending = _ending(path)
     if not ending:

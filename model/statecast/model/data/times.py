@@ -1,4 +1,4 @@
-"""Times as whole nanoseconds since 1970: out of columns and out of text, in UTC or as a clock shows them (`zones`)."""
+"""Read times from columns and texts, as whole nanoseconds since 1970: instants or wall clock times (`zones`)."""
 
 import re
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ from .columns import cast, is_text, plain, texts, wrong
 from .epochs import UNITS, instants, recognised_unit
 from .findings import FindingsCollector
 
-# Neither counters nor seconds since 1970 nor words such as "now", which pandas takes for times.
+# Excludes counters, seconds since 1970 and words such as "now", which pandas accepts as times.
 _ISO = re.compile(r"\s*\d{4}(\s*|\D.*|\d{4}([T ].*)?)")
 _ZONE = re.compile(r"[T ]\d{2}.*?(Z|[+-]\d{2}(:?\d{2})?)\s*$")
 _EARLIEST_NS = pd.Timestamp(FIRST_YEAR, 1, 1).as_unit("ns").value
@@ -30,11 +30,11 @@ Times = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Written:
-    """How a column of times is written.
+    """The time zone in which a column of times is written.
 
     Attributes:
         is_zoned: Whether its times have a zone or an offset.
-        offset_ns: How far what it shows is ahead of UTC; None if that changes, or is not known.
+        offset_ns: The offset of the written times from UTC; None if it changes or is not known.
     """
 
     is_zoned: bool = False
@@ -42,10 +42,10 @@ class Written:
 
 
 class TimeColumn(ABC):
-    """A column of times, which can be read as instants or as what a clock showed.
+    """A column of times, which can be read as instants or as wall clock times.
 
     Attributes:
-        is_on_wall_clock: Whether `order` is what a clock showed.
+        is_on_wall_clock: Whether `order` holds wall clock times.
     """
 
     is_on_wall_clock: bool
@@ -53,12 +53,12 @@ class TimeColumn(ABC):
     @property
     @abstractmethod
     def written(self) -> Written:
-        """How it is written."""
+        """The time zone in which the column is written."""
 
     @property
     @abstractmethod
     def order(self) -> Times:
-        """The times as they are in the file, instants or what a clock showed, int64 [rows]."""
+        """The times as in the file, instants or wall clock times, int64 [rows]."""
 
     @abstractmethod
     def instants(self, series: Times, collector: FindingsCollector) -> Times:
@@ -66,16 +66,16 @@ class TimeColumn(ABC):
 
     @abstractmethod
     def walls(self, collector: FindingsCollector) -> Times:
-        """Return what the clock showed, int64 [rows], for steps of a day or longer."""
+        """Return wall clock times, int64 [rows], for steps of a day or longer."""
 
 
 @dataclass(frozen=True)
 class LocalTimes(TimeColumn):
-    """Times without an offset from UTC, by the clock of a zone.
+    """Times without an offset from UTC, as the clock of a zone showed them.
 
     Attributes:
         name: The column's name.
-        shown: What the clock showed, int64 [rows].
+        shown: The wall clock times, int64 [rows].
         zone: The zone.
     """
 
@@ -86,20 +86,20 @@ class LocalTimes(TimeColumn):
 
     @property
     def written(self) -> Written:
-        """Without an offset."""
+        """No zone and no offset."""
         return Written()
 
     @property
     def order(self) -> Times:
-        """What the clock showed."""
+        """The wall clock times."""
         return self.shown
 
     def walls(self, collector: FindingsCollector) -> Times:
-        """Return what the clock showed."""
+        """Return the wall clock times."""
         return self.shown
 
     def instants(self, series: Times, collector: FindingsCollector) -> Times:
-        """Return the instants; where the clock shows a time twice, the order of the rows tells which one is meant.
+        """Return the instants; if the clock shows a time twice, the order of the rows decides between the two.
 
         Raises:
             DataError: The clock never showed a time.
@@ -128,12 +128,18 @@ class LocalTimes(TimeColumn):
 
 
 def _second_of_two(shown: Times, series: Times, is_repeated: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which rows are the later one of two of the same series and time, with none but such rows between them.
+    """Find the rows whose time is the second one of a time that the clock shows twice.
+
+    Such a row has a partner of the same series and time. Any rows of the series between the two also have times that
+    the clock shows twice.
 
     Args:
-        shown: What the clock showed, int64 [rows].
+        shown: The wall clock times, int64 [rows].
         series: The number of each row's series, int64 [rows].
-        is_repeated: Whether the clock showed that twice, bool [rows].
+        is_repeated: Whether the clock shows each time twice, bool [rows].
+
+    Returns:
+        Whether each row is such a second one, bool [rows].
     """
     rows = np.arange(len(shown))
     by_series = np.argsort(series, kind="stable")
@@ -144,7 +150,7 @@ def _second_of_two(shown: Times, series: Times, is_repeated: NDArray[np.bool_]) 
     pair = (shown[before] == shown[after]) & (series[before] == series[after]) & is_repeated[after]
     pair &= others[before] == others[after]
     is_second = np.zeros(len(shown), bool)
-    # In a file that begins with the newest row, the first of the two is the later one.
+    # If the newest row comes first in the file, the first row of the two is the later one.
     descends = np.zeros(len(shown), bool)
     for number in np.unique(series[after[pair]]):
         own = shown[series == number]
@@ -159,9 +165,9 @@ class ZonedTimes(TimeColumn):
 
     Attributes:
         utc: The instants, int64 [rows].
-        zone: The zone whose clock to read them by; None to take what the column shows.
-        offsets: What the column shows less the instants, int64 [rows].
-        converted: How many of them the column does not show in UTC.
+        zone: The zone for wall clock times; None for the times as written in the column.
+        offsets: The written times minus the instants, int64 [rows].
+        converted: How many times are not written in UTC.
     """
 
     utc: Times
@@ -172,7 +178,7 @@ class ZonedTimes(TimeColumn):
 
     @property
     def written(self) -> Written:
-        """How it is written; a zone that was named by hand counts."""
+        """The time zone in which the column is written; a zone that the caller named takes precedence."""
         if self.zone is not None:
             return Written(True, self.zone.offset_ns)
         constant = bool(len(self.offsets)) and bool((self.offsets == self.offsets[0]).all())
@@ -189,7 +195,7 @@ class ZonedTimes(TimeColumn):
         return self.utc
 
     def walls(self, collector: FindingsCollector) -> Times:
-        """Return what the clock of the zone showed, or what the column shows."""
+        """Return the wall clock times in the zone, or the times as written if there is no zone."""
         walls = self.utc + self.offsets if self.zone is None else self.zone.walls(self.utc)
         moved = walls - self.utc
         if moved.any():
@@ -204,26 +210,26 @@ class ZonedTimes(TimeColumn):
 
 
 def iso(time_ns: int) -> str:
-    """Returns a time as a message shows it."""
+    """Return a time in ISO 8601, for messages."""
     return pd.Timestamp(time_ns, unit="ns").isoformat()
 
 
 def offset_text(offset_ns: int) -> str:
-    """Returns an offset from UTC such as +01:00."""
+    """Return an offset from UTC such as +01:00."""
     minutes = abs(offset_ns) // MINUTE_NS
     return f"{'-' if offset_ns < 0 else '+'}{minutes // 60:02}:{minutes % 60:02}"
 
 
 def moment(value: str | int | datetime, zone: Zone = UTC, *, on_wall_clock: bool = False) -> int:
-    """Returns a time in nanoseconds.
+    """Return a time in nanoseconds.
 
     Args:
         value: ISO 8601, a datetime, or the nanoseconds themselves.
         zone: The zone of a time that has none.
-        on_wall_clock: Whether to return what the clock shows there, instead of the instant.
+        on_wall_clock: Whether to return the wall clock time in the zone, instead of the instant.
 
     Raises:
-        DataError: The text is no such time.
+        DataError: The value is not a time in the supported range.
     """
     if isinstance(value, int):
         return value
@@ -249,19 +255,19 @@ def times(
     zone: Zone | None = None,
     collector: FindingsCollector | None = None,
 ) -> TimeColumn:
-    """Returns a column of times.
+    """Return a column of times.
 
     Args:
         name: The column's name.
-        column: Texts, dates or timestamps; years or days such as 20240131 may be whole numbers, as may epochs.
-        written: How texts are written, as for `strptime`, or a unit of `epochs`; None for ISO 8601, or an epoch where
-            that is plain.
-        zone: The zone of times that name none, and by whose clock to read the others; None if it is not known.
-        collector: Told of epochs that were recognised.
+        column: Texts, dates, timestamps or numbers: years, days such as 20240131, or times since 1970.
+        written: The format of texts, as for `strptime`, or a unit of `epochs`; None for ISO 8601 or recognisable
+            times since 1970.
+        zone: The zone of times that name none, and of the wall clock for the others; None if unknown.
+        collector: Counts times since 1970 that were recognised.
 
     Raises:
-        DataError: A value is missing or no time, or only some of them have a time zone.
-        TimeZoneError: The column's own time zone is not known.
+        DataError: A value is missing or not a time, or only some times have a time zone.
+        TimeZoneError: The time zone of the column's type is unknown.
     """
     if written is not None and "%Z" in written:
         raise DataError(
@@ -293,7 +299,7 @@ def _from_stamps(name: str, column: Any, zone: Zone | None) -> TimeColumn:
 
 
 def _from_text(name: str, column: Any, written: str | None, zone: Zone | None) -> TimeColumn:
-    # The series of a panel mostly share their times, so each distinct one is parsed once.
+    # Series of a panel mostly share their times, so each distinct time is parsed once.
     numbers, distinct = texts(name, column)
     parsed = _parse(distinct, written, name)
     bad = np.asarray(parsed.isna())
@@ -328,7 +334,7 @@ def _parse(distinct: list[str], written: str | None, name: str) -> pd.DatetimeIn
 
 
 def _offset_of(text: str, written: str | None) -> int:
-    """The offset from UTC that a text names, in nanoseconds."""
+    """Return the offset from UTC that a text names, in nanoseconds."""
     if written is not None:
         offset = pd.to_datetime(text, format=written).utcoffset()
         return 0 if offset is None else round(offset.total_seconds()) * SECOND_NS

@@ -1,4 +1,4 @@
-"""How good forecasts are: cut-offs, scores, the baselines beside them, and the report."""
+"""Evaluation of forecasts: cut-offs, scores, baselines and the report."""
 
 from .baselines import (
     AUTO_ETS,

@@ -1,4 +1,4 @@
-"""What a forecaster has to beat: seasonal naive, last value and AutoETS, each from nothing but the past."""
+"""Baselines that a forecaster should beat: seasonal naive, last value and AutoETS."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +14,7 @@ from .windows import EvaluationError, Forecasts, Protocol, Truth
 SEASONAL_NAIVE = "seasonal naive"
 LAST_VALUE = "last value"
 AUTO_ETS = "AutoETS"
-CONTEXT_STEPS = 1000  # what fev-bench lets its statistical baselines see
+CONTEXT_STEPS = 1000  # as in fev-bench, for its statistical baselines
 
 Quantiles = NDArray[np.float64]
 
@@ -22,18 +22,18 @@ Quantiles = NDArray[np.float64]
 def seasonal_naive(
     truths: Sequence[Truth], protocol: Protocol, levels: Sequence[float], context_steps: int = CONTEXT_STEPS
 ) -> Forecasts:
-    """Says that each step is as it was a season before.
+    """Forecast each step by the value one season before.
 
-    Quantiles are normal around it, with the root mean square of the last seasonal differences, times the square root
-    of the number of seasons ahead, as statsforecast's SeasonalNaive has them. Where the last season is missing, the
-    one before it is taken, which counts as one more season ahead; failing all of them the last value observed, and
-    0 before the first.
+    Quantiles are those of a normal distribution around it, as in statsforecast's SeasonalNaive. Its deviation is the
+    root mean square of the last seasonal differences, times the square root of the number of seasons ahead. If the
+    value one season before is missing, an earlier season replaces it and counts as further ahead. If a step has no
+    value in any season, the last observed value replaces it, or 0 if there is none.
 
     Args:
         truths: The series.
-        protocol: When and how far ahead.
+        protocol: The cut-offs, the horizon and the season.
         levels: Quantile levels, ascending.
-        context_steps: How many of the last steps the differences are taken from; all if there are none in them.
+        context_steps: How many of the last steps provide the differences; all steps if these have none.
 
     Returns:
         Forecasts at every cut-off.
@@ -44,13 +44,13 @@ def seasonal_naive(
 def last_value(
     truths: Sequence[Truth], protocol: Protocol, levels: Sequence[float], context_steps: int = CONTEXT_STEPS
 ) -> Forecasts:
-    """Says that nothing changes: seasonal naive with a season of one step, which is a random walk.
+    """Forecast each step by the last value: seasonal naive with a season of one step, a random walk.
 
     Args:
         truths: The series.
-        protocol: When and how far ahead; its season does not matter.
+        protocol: The cut-offs and the horizon; its season is ignored.
         levels: Quantile levels, ascending.
-        context_steps: How many of the last steps the differences are taken from.
+        context_steps: How many of the last steps provide the differences.
 
     Returns:
         Forecasts at every cut-off.
@@ -59,7 +59,7 @@ def last_value(
 
 
 def has_auto_ets() -> bool:
-    """Says whether the extra `bench` is installed."""
+    """Return whether statsforecast, of the extra `bench`, is installed."""
     return find_spec("statsforecast") is not None
 
 
@@ -71,18 +71,17 @@ def auto_ets(
     context_steps: int = CONTEXT_STEPS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Forecasts:
-    """Fits statsforecast's AutoETS anew at each cut-off, about a second each.
+    """Fit statsforecast's AutoETS at each cut-off and forecast; each fit takes about a second.
 
-    Missing values are carried forward, and where it cannot be fitted seasonal naive stands in for it, both as fev-bench
-    does it.
+    As in fev-bench, missing values are replaced by the value before them, and seasonal naive replaces a failed fit.
 
     Args:
         truths: The series.
-        protocol: When and how far ahead.
+        protocol: The cut-offs, the horizon and the season.
         levels: Quantile levels, ascending.
-        windows: At which cut-offs, from 0; all of them if None.
-        context_steps: How many of the last steps it sees.
-        progress: Told after each fit how many are done and how many there are.
+        windows: The cut-offs to forecast at, by number from 0; None for all.
+        context_steps: How many of the last steps AutoETS sees.
+        progress: Called after each fit with the number of fits done and the total.
 
     Raises:
         EvaluationError: statsforecast is not installed, or there is no such window.
@@ -105,11 +104,11 @@ def auto_ets(
 
 
 def _fit_ets(past: NDArray[np.float64], protocol: Protocol, levels: Sequence[float]) -> Quantiles | None:
-    """Quantiles [H, Q], or None if it cannot be fitted."""
-    # Of the extra `bench`, and slow to import.
+    """Return quantiles [H, Q], or None if the fit fails."""
+    # Slow to import, and only installed with the extra `bench`.
     from statsforecast.models import AutoETS
 
-    # Central intervals in percent; rounded, so that 0.1 and 0.9 ask for one and the same.
+    # Central intervals in percent; rounded, so that 0.1 and 0.9 request the same interval.
     percents = [round(abs(2 * level - 1) * 100, 6) for level in levels]
     model = AutoETS(season_length=protocol.season)
     try:
@@ -117,7 +116,7 @@ def _fit_ets(past: NDArray[np.float64], protocol: Protocol, levels: Sequence[flo
             warnings.simplefilter("ignore")
             said: dict[str, Any] = model.forecast(y=past, h=protocol.horizon, level=sorted(set(percents)))  # type: ignore[arg-type]
     except Exception:
-        # Short and constant series raise whatever the fit stumbled over, down to IndexError.
+        # Short and constant series raise all kinds of errors, even IndexError.
         return None
     sides = ["lo" if level < 0.5 else "hi" for level in levels]
     columns = [said[f"{side}-{percent}"] for side, percent in zip(sides, percents, strict=True)]
@@ -128,7 +127,7 @@ def _fit_ets(past: NDArray[np.float64], protocol: Protocol, levels: Sequence[flo
 def _naive(
     name: str, season: int, truths: Sequence[Truth], protocol: Protocol, levels: Sequence[float], context_steps: int
 ) -> Forecasts:
-    # The median is the value itself, to the last bit.
+    # Makes the median exactly equal to the value.
     normal = np.array([0.0 if level == 0.5 else NormalDist().inv_cdf(level) for level in levels])
     quantiles = []
     for truth in truths:
@@ -143,7 +142,7 @@ def _naive(
 
 
 def _look_back(past: NDArray[np.float64], season: int, horizon: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The last value observed at each step's place in the season, and how many seasons before it, both [H]."""
+    """Return the last value observed at each step's place in the season, and its age in seasons, both [H]."""
     padded = np.concatenate([np.full(-len(past) % season, np.nan), past]).reshape(-1, season)
     seen = ~np.isnan(padded[::-1])
     back, known = seen.argmax(axis=0), seen.any(axis=0)
@@ -156,8 +155,8 @@ def _look_back(past: NDArray[np.float64], season: int, horizon: int) -> tuple[ND
 
 
 def _spread(past: NDArray[np.float64], season: int, context_steps: int) -> float:
-    """Root mean square of the seasonal differences, of single steps if there are none of those, 0 if of neither."""
-    # A context of one season would hold no difference at all.
+    """Return the root mean square of seasonal differences, or of differences of one step if there are none, or 0."""
+    # A context of one season would hold no difference.
     for lag, seen in ((season, past[-max(context_steps, 3 * season) :]), (season, past), (1, past)):
         differences = seen[lag:] - seen[:-lag]
         differences = differences[~np.isnan(differences)]
@@ -167,7 +166,7 @@ def _spread(past: NDArray[np.float64], season: int, context_steps: int) -> float
 
 
 def _carried_forward(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fills in the last value observed, 0 before the first."""
+    """Replace missing values by the last value before them, or by 0 if there is none."""
     seen = ~np.isnan(values)
     latest = np.maximum.accumulate(np.where(seen, np.arange(len(values)), -1))
     return np.where(latest >= 0, values[latest], 0.0)

@@ -1,4 +1,4 @@
-"""Quantile levels: which ones are scored, and how a quantile between two of a model's is had."""
+"""Quantile levels: those that are scored, and interpolation between a model's quantiles."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ _SAME_LEVEL = 1e-6
 
 
 def scored_levels(levels: Sequence[float]) -> tuple[float, ...]:
-    """Returns those of 0.1, 0.2 ... 0.9 that lie within the given levels, between which quantiles are interpolated.
+    """Return the levels among 0.1, 0.2 ... 0.9 that lie between the lowest and the highest given level.
 
     Raises:
-        EvaluationError: The median does not.
+        EvaluationError: The median does not lie between them.
     """
     low, high = min(levels) - _SAME_LEVEL, max(levels) + _SAME_LEVEL
     inside = tuple(level for level in SCORED_LEVELS if low <= level <= high)
@@ -26,13 +26,13 @@ def scored_levels(levels: Sequence[float]) -> tuple[float, ...]:
 
 
 def baseline_levels(levels: Sequence[float]) -> tuple[float, ...]:
-    """Returns a model's levels and those at which it is scored: a baseline with all of them needs no interpolation."""
+    """Return a model's levels plus those at which it is scored, so that baselines need no interpolation."""
     added = [level for level in scored_levels(levels) if min(abs(level - each) for each in levels) > _SAME_LEVEL]
     return tuple(sorted([*levels, *added]))
 
 
 def central_bands(levels: Sequence[float]) -> list[tuple[int, int]]:
-    """Returns the positions of the bounds of each band that is symmetric about the median, narrowest first."""
+    """Return the positions of the bounds of each band symmetric about the median, narrowest first."""
     mirrored = [(low, high) for low in range(len(levels)) for high in range(low + 1, len(levels))]
     return [(low, high) for low, high in mirrored if abs(levels[low] + levels[high] - 1) < _SAME_LEVEL][::-1]
 
@@ -40,10 +40,10 @@ def central_bands(levels: Sequence[float]) -> list[tuple[int, int]]:
 def interpolate(
     quantiles: NDArray[np.float64], levels: Sequence[float], wanted: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Quantiles at some levels, linear between those given, [..., Q] to [..., len(wanted)]."""
+    """Return quantiles at wanted levels, interpolated linearly, [..., Q] to [..., len(wanted)]."""
     positions = np.interp(wanted, levels, np.arange(len(levels)))
     nearest = np.rint(positions)
-    # A level that is there is taken as it is, not mixed with its neighbour by what rounding leaves.
+    # A given level is taken unchanged, not mixed with its neighbour because of rounding.
     positions = np.where(np.abs(np.asarray(levels)[nearest.astype(int)] - wanted) < _SAME_LEVEL, nearest, positions)
     low = np.minimum(positions.astype(int), max(len(levels) - 2, 0))
     below, above = quantiles[..., low], quantiles[..., np.minimum(low + 1, len(levels) - 1)]
@@ -51,5 +51,5 @@ def interpolate(
 
 
 def nearest(stated: Sequence[float], wanted: Sequence[float]) -> list[float]:
-    """Returns those of the stated shares that are nearest to the wanted ones, each once, ascending."""
+    """Return the stated shares nearest to the wanted ones, without repetitions, ascending."""
     return sorted({min(stated, key=lambda each: abs(each - share)) for share in wanted}) if stated else []

@@ -20,7 +20,7 @@ from .windows import EvaluationError, Forecasts
 
 _OBSERVED, _MODEL, _NAIVE, _IDEAL = "#1f2a37", "#0f766e", "#b45309", "#6b7280"
 _OTHERS = ("#7c3aed", "#2563eb", "#be185d", "#4d7c0f")
-# Narrowest first; opaque, so that the legend shows the colours that are there.
+# Narrowest first; opaque, so that the legend shows the same colours as the picture.
 _BANDS = ("#6fb3ac", "#a9d0cb", "#d5e7e5")
 _LONGEST_TITLE, _MOST_MARKERS = 44, 100
 _DOTS_PER_INCH = 130
@@ -34,21 +34,21 @@ def draw_fans(
     units: Mapping[str, str] | None = None,
     step_unit: str = "steps",
 ) -> None:
-    """Writes a PNG of the series that the model forecasts best, in the middle, and worst, by SQL.
+    """Write a PNG of the series with the model's best, median and worst SQL.
 
-    Each panel has the last window with outcomes, and the history before it.
+    Each panel shows the last window with outcomes and the history before it.
 
     Args:
-        path: Where to.
-        outcomes: What came.
-        report: Of the forecasts, in their order.
-        forecasts: The model's first; seasonal naive is drawn thin.
-        units: Of each target's values.
-        step_unit: Of time, such as "h".
+        path: The file to write.
+        outcomes: The outcomes.
+        report: The report on the forecasts, in the same order.
+        forecasts: The model's forecasts first; seasonal naive is drawn as a thin line.
+        units: The unit of each target's values, by name of the target.
+        step_unit: The unit of time, such as "h".
 
     Raises:
         EvaluationError: No series has a score.
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     chosen = notable_series(report.rows[0].scores)
     with _style():
@@ -67,10 +67,10 @@ def draw_fans(
 
 
 def draw_reliability(path: Path, report: Report) -> None:
-    """Writes a PNG of the share of outcomes at or below each quantile level, beside the level itself.
+    """Write a PNG of the share of outcomes at or below each quantile, against its level.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     with _style():
         figure = Figure(figsize=(5.6, 5.4), layout="constrained")
@@ -91,15 +91,15 @@ def draw_reliability(path: Path, report: Report) -> None:
 
 
 def draw_steps(path: Path, report: Report, step_unit: str = "steps") -> None:
-    """Writes a PNG of SQL by step ahead.
+    """Write a PNG of SQL by step ahead.
 
     Args:
-        path: Where to.
-        report: Whose forecasters.
-        step_unit: Of time, such as "h".
+        path: The file to write.
+        report: The report with the forecasters' scores.
+        step_unit: The unit of time, such as "h".
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     with _style():
         figure = Figure(figsize=(8, 3.8), layout="constrained")
@@ -120,10 +120,10 @@ def draw_steps(path: Path, report: Report, step_unit: str = "steps") -> None:
 
 
 def notable_series(scores: Scores) -> dict[str, int]:
-    """Returns which series are "best", "median" and "worst" by SQL, fewer if there are fewer than three.
+    """Return the "best", "median" and "worst" series by SQL, fewer if fewer than three have a score.
 
     Raises:
-        EvaluationError: None has a score.
+        EvaluationError: No series has a score.
     """
     errors = np.array([each.sql for each in scores.series])
     ranked = [int(index) for index in np.argsort(errors, kind="stable") if not np.isnan(errors[index])]
@@ -147,7 +147,7 @@ def _fan(axes: Axes, outcomes: Outcomes, forecasts: Sequence[Forecasts], index: 
     window = model.windows[row]
     cutoff = int(truth.cutoffs[window])
     shown = min(cutoff, max(protocol.horizon, 3 * protocol.season))
-    # A line does not show a value between two missing ones; a marker does, while there is room for markers.
+    # A line does not show a value between two missing ones. Markers do, but many would overlap.
     marker = "." if shown + protocol.horizon <= _MOST_MARKERS else ""
     axes.plot(
         np.arange(1 - shown, protocol.horizon + 1),
@@ -186,13 +186,13 @@ def _fan_title(axes: Axes, what: str, outcomes: Outcomes, report: Report, index:
 
 
 def _last_row(outcomes: Outcomes, model: Forecasts, index: int) -> int:
-    """The model's last forecast of a series that has an outcome."""
+    """Return the row of the model's last forecast that has an outcome."""
     seen = ~np.isnan(outcomes.values[index, list(model.windows)]).all(axis=1)
     return int(np.flatnonzero(seen)[-1])
 
 
 def _line(report: Report, position: int) -> dict[str, Any]:
-    """How a forecaster is drawn wherever several are: the model strong, above the others."""
+    """Return the line style of a forecaster among others: the model's line is thick and on top."""
     scores = report.rows[position].scores
     whole = len(scores.windows) == report.protocol.windows
     asked = "" if whole else f" ({len(scores.windows)} of {report.protocol.windows} windows)"
@@ -207,7 +207,7 @@ def _line(report: Report, position: int) -> dict[str, Any]:
 
 
 def _common_legend(figure: Figure, panels: Iterable[Axes]) -> None:
-    """One below them all, each label once."""
+    """Draw one legend below all panels, without repeated labels."""
     handles = {
         label: handle for each in panels for handle, label in zip(*each.get_legend_handles_labels(), strict=True)
     }
@@ -215,6 +215,6 @@ def _common_legend(figure: Figure, panels: Iterable[Axes]) -> None:
 
 
 def _legend(axes: Axes, loc: Literal["upper left", "best"]) -> None:
-    """The model first, though it is drawn last."""
+    """Draw a legend with the model first, although its line is drawn last."""
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], loc=loc, fontsize=9, frameon=False)

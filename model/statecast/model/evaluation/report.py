@@ -1,4 +1,4 @@
-"""What came of an evaluation: every forecaster's scores side by side, and as JSON."""
+"""The report of an evaluation: the scores of every forecaster, also as JSON."""
 
 import json
 import math
@@ -20,15 +20,15 @@ _ERRORS = ("sql", "mase", "wql", "wape", "mae")
 
 @dataclass(frozen=True)
 class Counts:
-    """What the scores are over.
+    """The size of an evaluation.
 
     Attributes:
-        series: Pairs of series and target.
-        points: Outcomes that were observed, over all windows.
-        missing_points: Outcomes that were missing, which do not count.
-        unscaled_windows: Pairs of series and window whose past has no seasonal error or one of 0; SQL and MASE leave
+        series: The number of pairs of series and target.
+        points: Observed outcomes in all windows.
+        missing_points: Missing outcomes, which do not count.
+        unscaled_windows: Pairs of series and window whose past has no seasonal error, or one of 0; SQL and MASE leave
             them out.
-        unscaled_series: Series that SQL and MASE leave out altogether.
+        unscaled_series: Series of which SQL and MASE leave out every window.
     """
 
     series: int
@@ -39,7 +39,7 @@ class Counts:
 
     @classmethod
     def of(cls, outcomes: Outcomes) -> "Counts":
-        """Counts them."""
+        """Count series, outcomes and windows."""
         missing, unscaled = int(np.isnan(outcomes.values).sum()), np.isnan(outcomes.scales)
         points = outcomes.values.size - missing
         return cls(len(outcomes.truths), points, missing, int(unscaled.sum()), int(unscaled.all(axis=1).sum()))
@@ -50,27 +50,27 @@ class Row:
     """One forecaster in a report.
 
     Attributes:
-        scores: Its own.
-        reference: Those of seasonal naive at the same windows.
+        scores: The forecaster's scores.
+        reference: The scores of seasonal naive at the same windows.
     """
 
     scores: Scores
     reference: Scores
 
     def relative(self, error: str = "sql") -> float:
-        """An error over that of seasonal naive at the same windows; NaN if that is 0. Below 1 is better."""
+        """Return an error divided by that of seasonal naive at the same windows; NaN if that is 0. Lower is better."""
         below = float(getattr(self.reference, error))
         return float(getattr(self.scores, error)) / below if below else math.nan
 
 
 @dataclass(frozen=True)
 class Report:
-    """Every forecaster's scores, the model's first.
+    """The scores of every forecaster, the model's first.
 
     Attributes:
-        protocol: When forecasts were made and how far ahead.
-        counts: What the scores are over.
-        rows: One for each forecaster.
+        protocol: The cut-offs and the horizon.
+        counts: The size of the evaluation.
+        rows: One row for each forecaster.
     """
 
     protocol: Protocol
@@ -79,11 +79,11 @@ class Report:
 
     @classmethod
     def of(cls, outcomes: Outcomes, forecasts: Sequence[Forecasts]) -> "Report":
-        """Scores every forecaster, the model first; seasonal naive has to be among them.
+        """Score every forecaster, the model first; one of them must be seasonal naive.
 
         Raises:
-            EvaluationError: It is not, it was not asked at a window of another one, two have one name, or their
-                levels do not allow to score them alike.
+            EvaluationError: Seasonal naive is missing, or has no forecast at a window of another forecaster; or two
+                forecasters have the same name, or their scored levels differ.
         """
         by_name = {each.name: each for each in forecasts}
         if SEASONAL_NAIVE not in by_name:
@@ -102,7 +102,7 @@ class Report:
         return cls(outcomes.protocol, Counts.of(outcomes), rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all of it as JSON has it, with null where there is no number."""
+        """Return the report as plain values that JSON can hold, with null for NaN."""
         result: dict[str, Any] = _plain(
             {
                 "format": JSON_FORMAT,
@@ -118,10 +118,10 @@ class Report:
         return result
 
     def write(self, path: Path) -> None:
-        """Writes all of it as JSON; whoever reads the file meanwhile finds the old one or the new one, whole.
+        """Write the report as JSON, atomically.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
         beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -144,7 +144,7 @@ def _forecaster(row: Row) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: lists for arrays and tuples, null for NaN."""
+    """Return a value that JSON can hold: lists for arrays and tuples, null for NaN and infinity."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

@@ -1,4 +1,4 @@
-"""Streams every series once through the model, the way that the service does, and forecasts at the cut-offs."""
+"""Stream every series once through the model, as the service does, and forecast at the cut-offs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ SERIES_AT_ONCE = 64
 STEPS_AT_ONCE = 256
 Quantiles = NDArray[np.float64]
 Progress = Callable[[int, int], None]
-# Of each series of a panel, how many rows have been seen at each cut-off, ascending, int64 [W].
+# For each series of a panel, the number of rows before each cut-off, ascending, int64 [W].
 Cutoffs = Sequence[NDArray[np.int64]]
 
 
 def cutoffs_of(panel: Panel, protocol: Protocol) -> Cutoffs:
-    """The cut-offs of every series.
+    """Return the cut-offs of every series.
 
     Raises:
         EvaluationError: A series is too short for the protocol.
@@ -33,7 +33,7 @@ def cutoffs_of(panel: Panel, protocol: Protocol) -> Cutoffs:
 
 
 def truths_of(panel: Panel, cutoffs: Cutoffs) -> list[Truth]:
-    """One truth for each series and target, series by series."""
+    """Return one truth for each series and target, series by series."""
     return [
         Truth(series.unique_id, target, series.values[:, at], each)
         for series, each in zip(panel.series, cutoffs, strict=True)
@@ -42,7 +42,13 @@ def truths_of(panel: Panel, cutoffs: Cutoffs) -> list[Truth]:
 
 
 def is_seen(series: Series, targets: Sequence[str], cutoff: int) -> bool:
-    """Whether every target has a value before the first cut-off; without, there is nothing to forecast from."""
+    """Return whether every target has a value before the first cut-off. Without one there is nothing to forecast from.
+
+    Args:
+        series: The series.
+        targets: The names of its targets.
+        cutoff: The number of rows before the first cut-off.
+    """
     return bool(np.isfinite(series.values[:cutoff, : len(targets)]).any(axis=0).all())
 
 
@@ -55,19 +61,19 @@ def roll(
     context_steps: int | None = None,
     progress: Progress | None = None,
 ) -> Forecasts:
-    """Forecasts every window. A model sees what had come up to its cut-off, and what is known of the steps ahead.
+    """Forecast every window. The model sees the rows before the cut-off, and times and covariates of the steps ahead.
 
     Args:
         model: A quantile forecaster of the panel's targets and covariates.
         panel: The series.
-        cutoffs: When to forecast, as often in every series.
-        horizon: How many steps ahead.
+        cutoffs: The cut-offs of each series, the same number for all.
+        horizon: How many steps ahead to forecast.
         context_steps: How many steps before the first cut-off to stream, or more if a target has no value in them;
             None for all.
-        progress: Told how many series are done, and of how many.
+        progress: Called with the number of series done and the total.
 
     Raises:
-        EvaluationError: The model does not go with the panel or the horizon.
+        EvaluationError: The model does not fit the panel or the horizon.
     """
     _check(model, panel, horizon)
     quantiles: dict[int, Quantiles] = {}
@@ -86,15 +92,15 @@ def roll(
 
 @dataclass(frozen=True)
 class _Group:
-    """Series that are streamed side by side.
+    """Series that are streamed as one batch.
 
     Attributes:
-        series: B of them.
-        times: The time of each row, int64 [rows] of each series; None if only position counts.
-        categories: int64 [B, S].
-        targets: How many targets.
-        stops: Where each one begins and its cut-offs, int64 [B, W + 1].
-        device: Where the model computes.
+        series: The B series.
+        times: The times of each series' rows, int64 [rows] each; None if only position counts.
+        categories: The categories by position among the model's values from 1, 0 if unknown, int64 [B, S].
+        targets: The number of targets.
+        stops: The first row to stream of each series, then its cut-offs, int64 [B, W + 1].
+        device: The device of the model.
     """
 
     series: Sequence[Series]
@@ -126,7 +132,7 @@ class _Group:
 
     @torch.inference_mode()
     def run(self, model: StreamingModel, horizon: int) -> list[Quantiles]:
-        """Each one's forecasts, float64 [W, horizon, Q, D]."""
+        """Return the forecasts of each series, float64 [W, horizon, Q, D]."""
         state = model.initial_state(len(self.series))
         forecasts = []
         rows = torch.arange(len(self.series), device=self.device)
@@ -145,7 +151,7 @@ class _Group:
         return list(np.stack(forecasts, axis=1))
 
     def _context(self, model: StreamingModel, state: State, rows: Tensor) -> object:
-        """How the sessions stand, from a trace that takes nothing."""
+        """Return the forecast context of the sessions, from a trace without observations."""
         width = self.series[0].values.shape[1]
         nothing = torch.empty(len(rows), 0, width, dtype=torch.float64, device=self.device)
         times = None if self.times is None else torch.empty(len(rows), 0, dtype=torch.int64, device=self.device)
@@ -159,7 +165,7 @@ class _Group:
         return torch.from_numpy(rows).to(self.device)
 
     def _times(self, start: NDArray[np.int64], steps: int) -> Tensor | None:
-        """The times of as many steps from each start, 0 past the end of a series."""
+        """Return the times of `steps` rows from each start, 0 past the end of a series."""
         if self.times is None:
             return None
         times = np.zeros((len(self.times), steps), np.int64)
@@ -169,7 +175,7 @@ class _Group:
         return torch.from_numpy(times).to(self.device)
 
     def _future(self, cutoffs: NDArray[np.int64], horizon: int) -> Future:
-        """What is known of the steps ahead: their times and covariates, nothing else."""
+        """Return the times and covariates of the steps ahead."""
         covariates = None
         if self.series[0].values.shape[1] > self.targets:
             parts = [
@@ -180,13 +186,13 @@ class _Group:
 
 
 def _last_seen(series: Series, targets: int, cutoff: int) -> int:
-    """The last row before a cut-off from which on every target that has a value has one; -1 if none has."""
+    """Return the last row from which on every target with a value before the cut-off has one; -1 if none has."""
     rows = [np.flatnonzero(np.isfinite(column)) for column in series.values[:cutoff, :targets].T]
     return min((int(each[-1]) for each in rows if len(each)), default=-1)
 
 
 def _pieces(begin: NDArray[np.int64], stop: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Cuts what lies between into pieces: where each series goes on, and for how many steps."""
+    """Split the rows from `begin` to `stop` into pieces; yield the first row and length of each series' piece."""
     for offset in range(0, int((stop - begin).max()), STEPS_AT_ONCE):
         start = np.minimum(begin + offset, stop)
         yield start, np.minimum(stop - start, STEPS_AT_ONCE)
@@ -210,7 +216,7 @@ def _check(model: StreamingModel, panel: Panel, horizon: int) -> None:
 
 
 def _goes(what: str, wanted: str | tuple[str, ...], given: str | tuple[str, ...]) -> bool:
-    """Whether they go together although they are not the same: one target may have any name, and time may not count."""
+    """Return whether values that differ still fit: a single target may have any name, and a model may ignore times."""
     return not wanted if what == "frequency" else what == "targets" and len(wanted) == len(given) == 1
 
 

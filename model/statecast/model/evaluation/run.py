@@ -1,4 +1,4 @@
-"""Evaluates a model on a panel, beside the baselines."""
+"""Evaluate a model and the baselines on a panel."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,14 +24,14 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What to evaluate; None leaves it to the model. See `Protocol`.
+    """The settings of an evaluation; see `Protocol` for those that it shares.
 
     Attributes:
-        horizon: Steps ahead.
-        windows: Forecasts of each series.
-        step: Steps from one cut-off to the next.
-        first_cutoff: Rows seen at the first cut-off.
-        season: Steps in a season.
+        horizon: How many steps ahead to forecast; None for the model's horizon.
+        windows: How many forecasts to make of each series.
+        step: Steps from one cut-off to the next; None for the horizon.
+        first_cutoff: Rows before the first cut-off; None lets the last window end with the series.
+        season: Steps in a season; None for the shortest season of the data's frequency, or else the model's first lag.
         auto_ets: Whether AutoETS is among the baselines.
     """
 
@@ -45,13 +45,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of it.
+    """The result of an evaluation.
 
     Attributes:
-        outcomes: What came after the cut-offs.
-        forecasts: Everyone's, the model's first.
-        report: Their scores.
-        left_out: How many series are too short for all windows, or have nothing before the first one.
+        outcomes: The outcomes after the cut-offs.
+        forecasts: The forecasts of every forecaster, the model's first.
+        report: The scores of the forecasts.
+        left_out: How many series were too short, or lacked a target's values before the first cut-off.
     """
 
     outcomes: Outcomes
@@ -60,7 +60,7 @@ class Evaluation:
     left_out: int = 0
 
     def write(self, folder: Path) -> None:
-        """Writes report.json, fans.png, reliability.png and steps.png to a folder, which is made if need be."""
+        """Write report.json, fans.png, reliability.png and steps.png to a folder, which is created if necessary."""
         folder.mkdir(parents=True, exist_ok=True)
         self.report.write(folder / "report.json")
         draw_fans(folder / "fans.png", self.outcomes, self.report, self.forecasts)
@@ -69,11 +69,11 @@ class Evaluation:
 
 
 def find_model(model: str, models: Path) -> StreamingModel:
-    """Loads a model by its folder, or by name or name:version from a folder of models or the bundled ones.
+    """Load a model by its folder, or by name or name:version from a folder of models or the bundled ones.
 
     Raises:
-        ConfigError: There is none.
-        WeightsError: It cannot be loaded.
+        ConfigError: There is no such model, or its configuration is wrong.
+        WeightsError: Its weights cannot be loaded.
     """
     if (Path(model) / CONFIG_FILE).is_file():
         return load_model(Path(model))
@@ -87,7 +87,7 @@ def find_model(model: str, models: Path) -> StreamingModel:
 
 
 def _season(panel: Panel, lags: Sequence[int]) -> int:
-    """The shortest that the data's frequency tells, or else the model's own."""
+    """Return the shortest season of the data's frequency, or else the model's shortest lag, or else a default."""
     seasons = season_lags(panel) if panel.frequency else ()
     return next(iter((*seasons, *lags)), USUAL_SEASON)
 
@@ -95,12 +95,12 @@ def _season(panel: Panel, lags: Sequence[int]) -> int:
 def evaluate_model(
     model: StreamingModel, panel: Panel, request: Request, progress: Progress = lambda *_: None
 ) -> Evaluation:
-    """Streams the panel through the model and scores what it forecast.
+    """Stream the panel through the model and score its forecasts.
 
     Series that are too short for all windows, or have no value of a target before the first one, are left out.
 
     Raises:
-        EvaluationError: Model, data and request do not go together.
+        EvaluationError: Model, data and request do not fit together.
     """
     config = model.config
     protocol = Protocol(
@@ -131,17 +131,17 @@ def evaluate_model(
 def evaluate_at(
     model: StreamingModel, panel: Panel, protocol: Protocol, cutoffs: Cutoffs, progress: Progress = lambda *_: None
 ) -> Evaluation:
-    """Scores what a model forecasts at cut-offs of each series.
+    """Score a model's forecasts at given cut-offs of each series.
 
     Args:
-        model: What to evaluate.
+        model: The model to evaluate.
         panel: The series, each with a value of every target before its first cut-off.
-        protocol: How many cut-offs, how far ahead and with which season.
-        cutoffs: Those of each series.
-        progress: Told how many series are done, and of how many.
+        protocol: The number of cut-offs, the horizon and the season.
+        cutoffs: The cut-offs of each series.
+        progress: Called with a label, the number of series done and the total.
 
     Raises:
-        EvaluationError: Model, data and protocol do not go together, or there is no outcome after any cut-off.
+        EvaluationError: Model, data and protocol do not fit together, or there is no outcome after any cut-off.
     """
     truths = truths_of(panel, cutoffs)
     outcomes = Outcomes.of(truths, protocol)
@@ -158,7 +158,7 @@ def evaluate_at(
 
 
 def compared(done: Evaluation, others: Sequence[Forecasts]) -> Evaluation:
-    """Puts other forecasts of the same outcomes beside those that are there."""
+    """Add other forecasts of the same outcomes to an evaluation."""
     forecasts = (*done.forecasts, *others)
     return replace(done, forecasts=forecasts, report=Report.of(done.outcomes, forecasts))
 

@@ -1,12 +1,12 @@
 """Scores of forecasts, as fev-bench defines them: SQL, MASE, WQL, WAPE, MAE and coverage.
 
-SQL and MASE are quantile loss and absolute error over the seasonal error of the past of each window. WQL and WAPE are
-both over the mean absolute outcome. All of them are means over the points of a target and window, then over
-targets, then over windows. Outcomes that are missing do not count.
+SQL and MASE divide quantile loss and absolute error by the seasonal error of each window's past. WQL and WAPE divide
+them by the mean absolute outcome. Every score is a mean over the points of a target and window, then over targets,
+then over windows. Missing outcomes do not count.
 
-They are computed here and not by utilsforecast.losses, with which the tests compare them: that takes means per series
-and cut-off, from which no mean over points follows where some are missing, and counts a missing outcome as one
-outside its interval.
+The tests compare these scores with utilsforecast.losses, which the package does not use for two reasons. It takes means
+per series and cut-off, from which means over points cannot be derived if outcomes are missing. It also counts a
+missing outcome as one outside its interval.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What came after each cut-off, and the scale of each window.
+    """The outcomes after each cut-off, and the scale of each window.
 
     Attributes:
-        truths: The series, S of them.
-        protocol: When and how far ahead.
-        values: What came, NaN where missing, in the data's own units, float64 [S, W, H].
+        truths: The S pairs of series and target.
+        protocol: The cut-offs and the horizon.
+        values: The outcomes, NaN where missing, in the data's own units, float64 [S, W, H].
         scales: Mean absolute seasonal difference of each window's past, NaN where it is 0 or there is none, [S, W].
     """
 
@@ -39,10 +39,10 @@ class Outcomes:
 
     @classmethod
     def of(cls, truths: Sequence[Truth], protocol: Protocol) -> "Outcomes":
-        """Cuts the outcomes out of the series.
+        """Cut the outcomes out of the series.
 
         Raises:
-            EvaluationError: There are none, or one has other windows than the protocol or ends inside of one.
+            EvaluationError: There are no series, or one has too few or too many cut-offs, or ends inside a window.
         """
         if not truths:
             raise EvaluationError("no series to evaluate")
@@ -59,14 +59,14 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Share of outcomes inside a central band, its bounds included; NaN where there is none.
+    """The share of outcomes inside a central band, including its bounds; NaN if there are no outcomes.
 
     Attributes:
         stated: The share that should lie inside.
-        overall: All outcomes.
-        first_half: Those of the first half of the windows.
-        second_half: Those of the second half.
-        by_step: Those of each step ahead, [H].
+        overall: The share of all outcomes.
+        first_half: The share in the first half of the windows.
+        second_half: The share in the second half.
+        by_step: The share at each step ahead, [H].
     """
 
     stated: float
@@ -78,7 +78,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class SeriesScore:
-    """How one forecaster did on one series; NaN where there is no outcome or no scale."""
+    """The scores of one forecaster on one series; NaN if there is no outcome or no scale."""
 
     unique_id: str
     target: str
@@ -90,12 +90,12 @@ class SeriesScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """How one forecaster did; NaN where nothing could be scored.
+    """The scores of one forecaster; NaN if nothing could be scored.
 
     Attributes:
-        name: The forecaster.
-        windows: At which cut-offs it was asked.
-        levels: The levels that SQL and WQL are over.
+        name: The name of the forecaster.
+        windows: The cut-offs at which it forecast, by number.
+        levels: The levels over which SQL and WQL are means.
         sql: Scaled quantile loss, the mean over levels of twice the pinball loss.
         mase: Mean absolute error of the median, scaled.
         wql: Quantile loss over the mean absolute outcome.
@@ -103,9 +103,9 @@ class Scores:
         mae: Absolute error of the median, in the data's own units.
         sql_by_step: SQL of each step ahead, [H].
         mae_by_step: MAE of each step ahead, [H].
-        coverage: For each central band, narrowest first.
+        coverage: The coverage of each central band, narrowest first.
         observed_share: Share of outcomes at or below each of the forecaster's levels.
-        series: Each series on its own, in the order of the truths.
+        series: The scores of each series, in the order of the truths.
     """
 
     name: str
@@ -124,10 +124,10 @@ class Scores:
 
 
 def score(outcomes: Outcomes, forecasts: Forecasts) -> Scores:
-    """Scores a forecaster at the cut-offs at which it was asked.
+    """Score a forecaster at the cut-offs of its forecasts.
 
     Raises:
-        EvaluationError: Its forecasts do not fit the outcomes, or the median lies outside its levels.
+        EvaluationError: The forecasts do not fit the outcomes, or the median lies outside their levels.
     """
     _check_fit(outcomes, forecasts)
     windows = list(forecasts.windows)
@@ -157,9 +157,9 @@ def score(outcomes: Outcomes, forecasts: Forecasts) -> Scores:
 
 
 def seasonal_errors(truth: Truth, season: int) -> Floats:
-    """Mean absolute seasonal difference of the past of each window, NaN where it is 0 or there is none, [W].
+    """Return the mean absolute seasonal difference of each window's past, NaN if it is 0 or there is none, [W].
 
-    fev 0.10 leaves out the same ones; earlier versions divide by 1 where there is none.
+    fev 0.10 leaves out the same windows; earlier versions divide by 1 if there is no difference.
     """
     result = np.full(len(truth.cutoffs), np.nan)
     for window in range(len(truth.cutoffs)):
@@ -180,7 +180,7 @@ def _check_fit(outcomes: Outcomes, forecasts: Forecasts) -> None:
 
 
 def _losses(values: Floats, forecasts: Forecasts, levels: tuple[float, ...]) -> tuple[Floats, Floats]:
-    """Mean over levels of twice the pinball loss, and absolute error of the median, both [S, V, H]."""
+    """Return the mean over levels of twice the pinball loss, and the absolute error of the median, both [S, V, H]."""
     losses, errors, middle = np.empty_like(values), np.empty_like(values), levels.index(0.5)
     for index, each in enumerate(forecasts.quantiles):
         quantiles = interpolate(each, forecasts.levels, levels)
@@ -216,40 +216,40 @@ def _at_level(forecasts: Forecasts, position: int) -> Floats:
 
 
 def _as_forecast(values: Floats) -> Floats:
-    """Rounded as forecasts are on the wire, so that an outcome lies at a quantile that tells all its digits."""
+    """Round values to float32, as forecasts are sent, so that an outcome equal to a quantile still equals it."""
     return values.astype(np.float32).astype(np.float64)
 
 
 def _series_score(truth: Truth, values: Floats, losses: Floats, scaled_errors: Floats, errors: Floats) -> SeriesScore:
-    """From what one series has at each point, [V, H]."""
+    """Return the scores of one series from its values, losses and errors at each point, [V, H]."""
     sql, mase, mae = (_mean(_nanmean(each, 1)) for each in (losses, scaled_errors, errors))
     return SeriesScore(truth.unique_id, truth.target, sql, mase, mae, int((~np.isnan(values)).sum()))
 
 
 def _per_window(points: Floats, targets: Sequence[str]) -> Floats:
-    """Mean over the points of each target and window, [S, V, H] to [targets, V]."""
+    """Return means over the points of each target and window, [S, V, H] to [targets, V]."""
     chosen = [np.array([each == target for each in targets]) for target in sorted(set(targets))]
     return np.stack([_nanmean(np.moveaxis(points[each], 1, 0).reshape(points.shape[1], -1), 1) for each in chosen])
 
 
 def _by_step(points: Floats, targets: Sequence[str]) -> Floats:
-    """The mean of each step ahead, [S, V, H] to [H]."""
+    """Return the mean of each step ahead, [S, V, H] to [H]."""
     steps = range(points.shape[-1])
     return np.array([_over_windows(_per_window(points[..., step, None], targets)) for step in steps])
 
 
 def _over_windows(means: Floats) -> float:
-    """Mean over targets, then over windows, of [targets, V]."""
+    """Return the mean over targets, then over windows, of [targets, V]."""
     return _mean(_nanmean(means, 0))
 
 
 def _ratio(numerators: Floats, denominators: Floats) -> Floats:
-    """NaN where all outcomes are 0."""
+    """Divide, with NaN where the denominator is 0 because all outcomes are 0."""
     return numerators / np.where(denominators > 0, denominators, np.nan)
 
 
 def _nanmean(values: Floats, axis: int) -> Floats:
-    """NaN, and no warning, where there is nothing to take the mean of."""
+    """Return the mean without NaN values; NaN, without a warning, if there are no others."""
     seen = ~np.isnan(values)
     counts = seen.sum(axis=axis)
     sums = np.where(seen, values, 0.0).sum(axis=axis)

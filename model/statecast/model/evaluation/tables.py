@@ -1,4 +1,4 @@
-"""A report on the terminal: one row a forecaster."""
+"""Tables of a report for the terminal, with one row for each forecaster."""
 
 import math
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from .scores import Scores
 
 @dataclass(frozen=True)
 class _Cell:
-    """What stands there, and how far that is from the best that can be."""
+    """The text of a table cell, and the distance of its figure from a perfect one."""
 
     text: str
     distance: float
 
 
 def summary_table(report: Report) -> Table:
-    """Main scores of every forecaster; in each column the best of those asked when the model was is bold."""
+    """Return a table of the main scores; bold marks the best one among forecasters with the model's windows."""
     first = report.rows[0].scores
     bands, band = nearest([each.stated for each in first.coverage], SHOWN_BANDS), _band(first)
     result = Table(header_style="bold", caption=_caption(report), caption_justify="left")
@@ -42,7 +42,7 @@ def summary_table(report: Report) -> Table:
 
 
 def step_table(report: Report) -> Table:
-    """SQL and coverage of every forecaster at a few steps ahead."""
+    """Return a table of SQL and coverage of every forecaster at a few steps ahead."""
     chosen = some_steps(report.protocol.horizon)
     band = _band(report.rows[0].scores)
     result = Table(header_style="bold", title="by step ahead", title_justify="left")
@@ -60,7 +60,7 @@ def step_table(report: Report) -> Table:
 
 
 def some_steps(horizon: int) -> list[int]:
-    """Returns 1, 2, 5, 10, 20, 50 ... below the horizon, and the horizon."""
+    """Return the steps 1, 2, 5, 10, 20, 50 ... below the horizon, and the horizon."""
     ladder = [digit * 10**power for power in range(len(str(horizon))) for digit in (1, 2, 5)]
     return [step for step in ladder if step < horizon] + [horizon]
 
@@ -94,7 +94,7 @@ def _caption(report: Report) -> str:
 
 
 def _best(cells: Sequence[Sequence[_Cell]]) -> list[float]:
-    """The least distance in each column."""
+    """Return the smallest distance in each column."""
     known = [[cell.distance for cell in column if not math.isnan(cell.distance)] for column in zip(*cells, strict=True)]
     return [min(column, default=math.nan) for column in known]
 
@@ -106,7 +106,7 @@ def _label(report: Report, scores: Scores) -> str:
 
 
 def _band(scores: Scores) -> float | None:
-    """The one that is also shown by step and for the second half."""
+    """Return the stated share of the band that is also shown by step and for the second half."""
     return next(iter(nearest([band.stated for band in scores.coverage], (0.8,))), None)
 
 

@@ -1,4 +1,4 @@
-"""What is forecast when: cut-offs, the outcomes after them, and the forecasts made at them."""
+"""Cut-offs, the outcomes after them, and the forecasts made at them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,23 +10,23 @@ from ..errors import ModelError
 
 
 class EvaluationError(ModelError):
-    """A protocol, a series or a forecast cannot be evaluated; the message names the offending one."""
+    """A protocol, a series or a forecast cannot be evaluated; the message names it."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """When forecasts are made, and how far ahead.
+    """The cut-offs at which forecasts are made, and their horizon.
 
     Attributes:
-        horizon: How many steps ahead.
+        horizon: How many steps ahead to forecast.
         season: Steps in a season, for the scale of the scaled scores and for the baselines; 1 for none.
-        windows: How many forecasts of each series.
-        step: Steps from one cut-off to the next; the horizon if None.
-        first_cutoff: How many steps of each series have been seen at the first cut-off; a negative number counts from
-            its end, as in fev. If None, the last window ends where the series does.
+        windows: How many forecasts to make of each series.
+        step: Steps from one cut-off to the next; None for the horizon.
+        first_cutoff: Steps of each series before the first cut-off; a negative number counts from the end, as in fev.
+            If None, the last window ends where the series ends.
 
     Raises:
-        EvaluationError: One of them is out of range.
+        EvaluationError: A value is out of range.
     """
 
     horizon: int
@@ -51,29 +51,29 @@ class Protocol:
 
     @property
     def stride(self) -> int:
-        """Steps from one cut-off to the next."""
+        """The number of steps from one cut-off to the next."""
         return self.horizon if self.step is None else self.step
 
     @property
     def span(self) -> int:
-        """Steps from the first cut-off to the end of the last window."""
+        """The number of steps from the first cut-off to the end of the last window."""
         return self.horizon + (self.windows - 1) * self.stride
 
     @property
     def shortest(self) -> int:
-        """Length of the shortest series that has all the windows, in steps."""
+        """The length of the shortest series that has all the windows, in steps."""
         if self.first_cutoff is None:
             return self.span + 1
         return self.first_cutoff + self.span if self.first_cutoff > 0 else 1 - self.first_cutoff
 
     def cutoffs(self, length: int) -> NDArray[np.int64]:
-        """Returns how many steps of a series have been seen at each cut-off, ascending, int64 [W].
+        """Return the number of steps of a series before each cut-off, ascending, int64 [W].
 
         Args:
-            length: How many steps the series has.
+            length: The number of steps of the series.
 
         Raises:
-            EvaluationError: It is too short for all the windows and one step before them.
+            EvaluationError: The series is too short for all windows and one step before them.
         """
         if length < self.shortest:
             raise EvaluationError(
@@ -85,19 +85,19 @@ class Protocol:
         return start + self.stride * np.arange(self.windows, dtype=np.int64)
 
     def in_second_half(self, windows: Sequence[int]) -> NDArray[np.bool_]:
-        """Says of each window by its number whether it lies in the second half; a window in the middle does not."""
+        """Return whether each window, by number, lies in the second half; the middle window does not."""
         return 2 * np.asarray(windows, dtype=np.int64) >= self.windows + self.windows % 2
 
 
 @dataclass(frozen=True)
 class Truth:
-    """One series and target, and where its forecasts are made.
+    """The values and cut-offs of one target of one series.
 
     Attributes:
         unique_id: The series.
-        target: Which of its targets.
-        values: All of it, NaN where missing, in the data's own units, float64 [T].
-        cutoffs: How many steps had been seen at each cut-off, ascending, int64 [W].
+        target: The name of the target.
+        values: All values, NaN where missing, in the data's own units, float64 [T].
+        cutoffs: The number of steps before each cut-off, ascending, int64 [W].
 
     Raises:
         EvaluationError: A value is infinite, or a cut-off has nothing before it or lies outside the series.
@@ -119,23 +119,23 @@ class Truth:
 
     @property
     def name(self) -> str:
-        """The series and its target, for people."""
+        """The names of series and target, for messages and pictures."""
         return f"{self.unique_id} {self.target}".strip()
 
     def past(self, window: int) -> NDArray[np.float64]:
-        """Returns what had been seen at a cut-off, NaN where missing, float64 [cut-off]."""
+        """Return the values before a cut-off, NaN where missing, float64 [cut-off]."""
         return self.values[: self.cutoffs[window]]
 
 
 @dataclass(frozen=True)
 class Forecasts:
-    """What one forecaster said of every series.
+    """The forecasts of one forecaster for every series.
 
     Attributes:
-        name: The forecaster.
-        levels: Quantile levels, ascending, in (0, 1); Q of them.
+        name: The name of the forecaster.
+        levels: The Q quantile levels, ascending, in (0, 1).
         quantiles: For each series, in the order of the truths, float64 [V, H, Q], in the data's own units.
-        windows: At which of the cut-offs it was asked, ascending, from 0; V of them.
+        windows: The V cut-offs at which it forecast, by number from 0, ascending.
 
     Raises:
         EvaluationError: Levels or windows do not ascend, a shape is wrong, or a quantile is not finite.
@@ -159,15 +159,15 @@ class Forecasts:
         shape = (len(self.windows), self.quantiles[0].shape[1], len(self.levels))
         if quantiles.shape != shape:
             raise EvaluationError(f"{self.name}: series {index}: expected {shape}, got {quantiles.shape}")
-        # A forecaster that leaves out what it finds hard must not gain by it.
+        # A forecaster must not gain by leaving out difficult steps.
         if not np.isfinite(quantiles).all():
             raise EvaluationError(f"{self.name}: series {index}: a quantile is not finite")
 
     def at(self, windows: Iterable[int]) -> "Forecasts":
-        """Returns those made at some of its cut-offs.
+        """Return the forecasts made at some of the cut-offs.
 
         Raises:
-            EvaluationError: It was not asked at one of them.
+            EvaluationError: There is no forecast at one of them.
         """
         chosen = tuple(windows)
         if missing := sorted(set(chosen) - set(self.windows)):

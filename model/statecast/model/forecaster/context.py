@@ -1,4 +1,4 @@
-"""What a forecast needs of sessions, each as it stood at some step."""
+"""The input of a forecast: sessions, each at some step."""
 
 from dataclasses import dataclass
 
@@ -12,17 +12,17 @@ from ..state import State
 
 @dataclass(frozen=True)
 class Context:
-    """N sessions, each as it stood at some step.
+    """N sessions, each at some step.
 
     Attributes:
         output: The recurrent layers' output, float32 [N, H].
         statistics: The naive forecasters' statistics, [N, ...].
         history: Raw values of B sessions, NaN where missing, float64 [B, S, D].
-        rows: Which of them each is, int64 [N].
-        ends: How many of its values lie before the next step, int64 [N].
-        log_factors: How its intervals have adapted, float64 [N, D, checks, Q]; None if they do not.
-        categories: Its static categories, int64 [N, S]; None if all are unknown.
-        said: What the naive forecasters say of the steps asked for, [N, S, D, F], if that is known already.
+        rows: The row of `history` of each of the N sessions, int64 [N].
+        ends: How many values of that row lie before the next step, int64 [N].
+        log_factors: The adaptation of the intervals, float64 [N, D, checks, Q]; None if they do not adapt.
+        categories: The static categories, int64 [N, S]; None if all are unknown.
+        said: The naive forecasters' forecasts of the wanted steps, [N, S, D, F]; None if not computed yet.
     """
 
     output: Tensor
@@ -36,7 +36,7 @@ class Context:
 
     @staticmethod
     def of(state: State, categories: Tensor | None, said: Candidates | None = None) -> "Context":
-        """Sessions as they stand."""
+        """Return the context of sessions in their current state."""
         window = state["window"]
         rows = torch.arange(len(window), device=window.device)
         ends = torch.full_like(rows, window.shape[1])
@@ -45,5 +45,5 @@ class Context:
 
     @property
     def size(self) -> int:
-        """How many sessions."""
+        """The number of sessions."""
         return self.output.shape[0]

@@ -1,4 +1,4 @@
-"""The streaming forecaster: takes observations in, and forecasts from where a session stands."""
+"""The streaming forecaster: it advances sessions by observations, and forecasts from their current state."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,17 +27,17 @@ from .context import Context
 from .head import FLOAT32_RESOLUTION, QuantileHead, within_reach
 from .trace import Ends, Path, Trace
 
-# A value so close to the median, as a share of the series' scale, is as good as the median.
+# A value this close to the median, as a share of the series' scale, counts as the median.
 ROUNDING_SHARE = 1e-6
-# Forecasts that are checked against outcomes, at once: each takes some kilobytes meanwhile.
+# How many forecasts are computed at once to check them against outcomes; each takes some kilobytes.
 CHECKS_AT_ONCE = 4096
 
 
 class Forecaster(nn.Module):
-    """A recurrent forecaster over any number of sessions.
+    """A recurrent forecaster for any number of sessions.
 
-    In evaluation mode nothing keeps a graph and intervals adapt; in training mode `advance` and `forecast` keep one,
-    and intervals are as the model emits them.
+    In evaluation mode, no gradients are recorded and intervals adapt. In training mode, `advance` and `forecast` record
+    gradients, and intervals are as the model emits them.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -53,22 +53,22 @@ class Forecaster(nn.Module):
         self._captured: Captured | None = None
 
     def seal(self) -> None:
-        """Declares the weights final, which makes single steps and forecasts faster."""
+        """Declare the weights final, which makes single steps and forecasts faster."""
         self.eval().requires_grad_(False)
         self._captured = Captured()
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return self.head.trust.device
 
     @property
     def digest(self) -> str:
-        """SHA-256 over configuration, state layout and weights as they are, in hexadecimal; a millisecond or more."""
+        """SHA-256 over the configuration, the state layout and the current weights, in hexadecimal; not cached."""
         return digest_of(self.config, self.layout, self.state_dict())
 
     def initial_state(self, batch_size: int) -> State:
-        """Returns the state of sessions that have seen nothing."""
+        """Return the state of sessions without observations."""
         return self.layout.initial(batch_size, self.device)
 
     def advance(
@@ -80,20 +80,20 @@ class Forecaster(nn.Module):
         times: Tensor | None = None,
         categories: Tensor | None = None,
     ) -> Trace:
-        """Takes observations in. Any split of them into calls gives the same state.
+        """Advance sessions by their next observations. Any split of observations into calls gives the same state.
 
-        A trace holds the statistics after every step, about 24 bytes for each naive forecaster,
-        so bound the batch times the steps of one call.
+        A trace holds the statistics after every step, about 24 bytes for each naive forecaster. So callers should limit
+        the product of batch and steps in one call.
 
         The arguments are those of `StreamingModel.advance`: values float64 [B, T, D + C], lengths int64 [B], times
-        int64 [B, T], which a model that sees the calendar needs, and categories int64 [B, S].
+        int64 [B, T], and categories int64 [B, S]. A model that sees the calendar needs times.
 
         Returns:
             The new state, and every state in between.
 
         Raises:
             ObservationError: A shape or a value is wrong.
-            StateError: The state is not one of this model's.
+            StateError: The state does not fit this model's layout.
         """
         self.layout.check(state)
         taken = self._checked(state, values, lengths, times, categories)
@@ -117,25 +117,25 @@ class Forecaster(nn.Module):
         return Trace(State(advanced, self.layout), lengths, pit, before, inputs, self.cell, path, blocks)
 
     def context(self, state: State, categories: Tensor | None = None) -> Context:
-        """Returns what `forecast` needs of sessions as they stand.
+        """Return what `forecast` needs of sessions in their current state.
 
         Raises:
-            StateError: The state is not one of this model's.
+            StateError: The state does not fit this model's layout.
         """
         self.layout.check(state)
         return Context.of(state, categories)
 
     def forecast(self, context: Context, horizon: int, future: Future | None = None) -> Tensor:
-        """Forecasts every step from 1 to the horizon.
+        """Forecast every step from 1 to the horizon.
 
         Args:
             context: N sessions, from `context` or `Trace.context`.
             horizon: How many steps ahead, from 1 to the model's horizon.
-            future: What is known of those steps.
+            future: Times and covariates of those steps.
 
         Returns:
-            Quantiles in the data's own units, never crossing; NaN for a target that has not had a
-            value yet. float32 [N, horizon, Q, D].
+            Quantiles in the data's own units, float32 [N, horizon, Q, D]. They never cross, and are NaN for a target
+            without values so far.
 
         Raises:
             ObservationError: The horizon is out of range, or the future does not fit it.
@@ -154,10 +154,10 @@ class Forecaster(nn.Module):
             return quantiles.float().contiguous()
 
     def quantiles(self, context: Context, steps: Tensor, future: Future | None = None) -> Tensor:
-        """Forecasts chosen steps, int64 [S] or [N, S], in full precision and before intervals are adapted.
+        """Forecast chosen steps, int64 [S] or [N, S], in full precision and before intervals are adapted.
 
         Returns:
-            float64 [N, S, Q, D].
+            The quantiles, float64 [N, S, Q, D].
         """
         head = partial(self._head, same_steps=steps.dim() == 1)
         key = "head", steps.shape[-1], steps.dim()
@@ -186,7 +186,7 @@ class Forecaster(nn.Module):
         *statistics: Tensor,
         same_steps: bool,
     ) -> tuple[Tensor]:
-        """The same from tensors alone, and whether the steps are the same for all sessions."""
+        """Do the work of `quantiles` with tensors as arguments; `same_steps` if all sessions have the same steps."""
         candidates = None if said is None or said_known is None else Candidates(said, said_known)
         context = Context(output, Statistics(*statistics), history, rows, ends, None, categories, candidates)
         known = self.known.of_steps(times, covariates, steps.shape)
@@ -197,9 +197,11 @@ class Forecaster(nn.Module):
     def _observed(
         self, state: State, before: RecurrentState, taken: "_Taken"
     ) -> tuple[Tensor, Tensor, Tensor, RecurrentState, Statistics, Candidates]:
-        """The windows and the observations; what the recurrent layers see, say and remember; and what was told naively.
+        """Run the naive forecasters and the recurrent layers over observations.
 
-        The last is the naive forecasters' statistics, and what they said of each observation.
+        Returns:
+            The windows followed by the observations; the inputs, outputs and state of the recurrent layers; the naive
+            forecasters' statistics, and their forecasts of each observation.
         """
         arguments: tuple[Any, ...] = (
             state["window"], before.hidden, before.cell, taken.values, taken.covariates, taken.times, taken.categories,
@@ -225,7 +227,7 @@ class Forecaster(nn.Module):
         *statistics: Tensor,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """The same from tensors alone, and as tensors."""
+        """Do the work of `_observed` with tensors as arguments and results."""
         history = torch.cat([window, values], dim=1)
         after, said = self.naive.observe(Statistics(*statistics), history, times)
         inputs = self._inputs(after, history, covariates, times, categories)
@@ -241,7 +243,7 @@ class Forecaster(nn.Module):
         times: Tensor | None,
         categories: Tensor | None,
     ) -> Tensor:
-        """What the recurrent layers see of each observation, float32 [B, T, I]."""
+        """Return the inputs of the recurrent layers for each observation, float32 [B, T, I]."""
         parts = [step_features(self.naive, after, history, times)]
         batch, steps = history.shape[0], parts[0].shape[1]
         parts.append(self.known.of_steps(times, covariates, (batch, steps)))
@@ -256,7 +258,7 @@ class Forecaster(nn.Module):
         return self.known.of_sessions(categories)
 
     def _adapt(self, state: State, taken: "_Taken", path: Path) -> Adapted | None:
-        """Checks the forecasts that stood before each observation."""
+        """Check the earlier forecasts of each observation, and adapt intervals."""
         if self.training or not self.calibrator.is_on:
             return None
 
@@ -270,7 +272,7 @@ class Forecaster(nn.Module):
         return self.calibrator.observe(before, self._standing(state, taken, path), taken.values, taken.lengths, issue)
 
     def _standing(self, state: State, taken: "_Taken", path: Path) -> Tensor:
-        """The forecast standing before each observation, with what was told of it; float64 [B, T, D, Q]."""
+        """Return the forecast before each observation, given its time and covariates, float64 [B, T, D, Q]."""
         batch, steps = taken.values.shape[:2]
         size = max(1, CHECKS_AT_ONCE // max(1, batch))
         parts = []
@@ -284,7 +286,7 @@ class Forecaster(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def _pit(self, adapted: Adapted | None, taken: "_Taken", path: Path) -> Tensor:
-        """Where each value lay in the forecast standing before it, just as it was given, [B, T, D]."""
+        """Return the position of each value in the forecast before it, as issued, [B, T, D]."""
         if adapted is None:
             return taken.values.new_full((), torch.nan).expand(taken.values.shape)
         before = path.statistics.at(slice(None), slice(None, -1))
@@ -295,12 +297,12 @@ class Forecaster(nn.Module):
         return share_below(standing.squeeze(2).transpose(2, 3), taken.values, self.calibrator.levels, rounding)
 
     def _checked_forecasts(self, taken: "_Taken", path: Path, rows: Tensor, at: Tensor, ahead: Tensor) -> Tensor:
-        """Forecasts of M sessions as they stood, one step each; nobody has told yet what is known of that step."""
+        """Return forecasts of M sessions after some observations, one step each, without future covariates."""
         times = self._times_ahead(taken.times, rows, at, ahead)
         return self.quantiles(path.context(rows, at), ahead.unsqueeze(1), Future(times))[:, 0]
 
     def _times_ahead(self, times: Tensor | None, rows: Tensor, at: Tensor, ahead: Tensor) -> Tensor | None:
-        """The times of the steps `ahead` of sessions that stood after `at` of their observations, int64 [M, 1]."""
+        """Return the times of the steps `ahead` of sessions after `at` of their observations, int64 [M, 1]."""
         if times is None:
             return None
         landing = times[rows, at - 1]
@@ -315,7 +317,7 @@ class Forecaster(nn.Module):
         return {part.name: state[part.name] for part in self.calibrator.parts}
 
     def _run(self, before: RecurrentState, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, RecurrentState]:
-        """Runs the recurrent layers; the output [B, T + 1, H] begins with the state's own."""
+        """Run the recurrent layers; the output [B, T + 1, H] begins with that of the state before."""
         if lengths is None:
             output, after = self.cell(inputs, before)
         else:
@@ -359,7 +361,7 @@ class Forecaster(nn.Module):
 
 @dataclass(frozen=True)
 class _Taken:
-    """Observations that have been checked: targets [B, T, D], covariates [B, T, C]; even if every session takes T."""
+    """Checked observations: targets [B, T, D] and covariates [B, T, C]; `is_even` if every session takes T."""
 
     values: Tensor
     covariates: Tensor | None
@@ -370,7 +372,7 @@ class _Taken:
 
     @property
     def told(self) -> tuple[Tensor | None, Tensor | None]:
-        """Times and covariates."""
+        """The times and covariates of the observations."""
         return self.times, self.covariates
 
 

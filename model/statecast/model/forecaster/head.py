@@ -1,4 +1,4 @@
-"""The head: every quantile of every horizon step at once, from a series as it stands."""
+"""The head: it forecasts every quantile of every step ahead at once, from a series' current state."""
 
 from itertools import pairwise
 from statistics import NormalDist
@@ -12,25 +12,25 @@ from ..inputs.features import Units, compress, error_ratios, log_errors, standin
 from ..inputs.naive import NaiveForecasters, Statistics
 from .context import Context
 
-# A mean absolute error of 1 belongs to a normal distribution of this standard deviation.
+# The standard deviation of a normal distribution with a mean absolute error of 1.
 DEVIATIONS_PER_ERROR = 1.2533
 LARGEST_LOG_WIDTH = 8.0
 LARGEST_SHIFT = 30.0
 LEAST_LOG_WEIGHT = -60.0
 SMALLEST_UNIT = 1e-9
-# Quantiles lie at least as far apart as those of a normal distribution whose mean absolute error is this share of the
-# series' scale, or what float32 can tell apart. The layers have never seen smaller errors, nor does data hold any.
+# Quantiles are at least as far apart as in a normal distribution whose mean absolute error is this share of the series'
+# scale, plus the resolution of float32. Smaller errors occur neither in training nor in data.
 NARROWEST_SHARE = 3e-5
 FLOAT32_RESOLUTION = 2.0**-23
 LARGEST_FLOAT32 = 3.4e38
 
 
 class QuantileHead(nn.Module):
-    """Weighs the naive forecasts of each step, shifts them, and spreads quantiles around them.
+    """The quantile head: it weighs the naive forecasts of each step, shifts them, and spreads quantiles around them.
 
-    The result is linear in the data's own units, so it follows a series anywhere. The widths between neighbouring
-    quantiles are positive, so they never cross. A series that has never been negative is not forecast to be, nor is one
-    that has never been positive.
+    The result is linear in the data's own units, so it follows a series to any level. The widths between neighbouring
+    quantiles are positive, so quantiles never cross. Forecasts are never negative for a series without negative values,
+    and never positive for one without positive values.
     """
 
     widths: Tensor
@@ -45,14 +45,14 @@ class QuantileHead(nn.Module):
         self.memory = nn.Linear(config.hidden_size, self.targets * size)
         self.standing = nn.Linear(standing_size(naive), size)
         self.ahead = nn.Linear(naive.size, size)
-        # What there is nothing of has no weights.
+        # Absent inputs have no weights.
         self.known = nn.Linear(known_size, size, bias=False) if known_size else None
         self.static = nn.Linear(static_size, size, bias=False) if static_size else None
         self.steps = nn.Parameter(torch.randn(config.horizon, size) * 0.1)
         self.mix = nn.Linear(size, size)
         self.emit = nn.Linear(size, naive.size + len(levels))
         self.trust = nn.Parameter(torch.tensor(3.0))
-        # The head starts from the naive forecasters weighed by their errors.
+        # Before training, the head weighs the naive forecasters only by their errors.
         nn.init.zeros_(self.emit.weight)
         nn.init.zeros_(self.emit.bias)
         places = [NormalDist().inv_cdf(level) * DEVIATIONS_PER_ERROR for level in levels]
@@ -70,19 +70,19 @@ class QuantileHead(nn.Module):
         *,
         same_steps: bool = False,
     ) -> Tensor:
-        """Forecasts.
+        """Forecast chosen steps of N sessions.
 
         Args:
             naive: The naive forecasters.
             context: N sessions.
-            steps: Which steps ahead, from 1, int64 [N, S].
-            times: When those are, int64 [N, S]; None if the model does not see the calendar.
-            known: What is known of those steps, float32 [N, S, K].
-            static: What is known of the sessions, float32 [N, C].
-            same_steps: Whether the steps are the same for all of them.
+            steps: The steps ahead, from 1, int64 [N, S].
+            times: The times of those steps, int64 [N, S]; None if the model does not see the calendar.
+            known: The known inputs of those steps, float32 [N, S, K].
+            static: The known inputs of the sessions, float32 [N, C].
+            same_steps: Whether the steps are the same for all sessions.
 
         Returns:
-            float64 [N, S, Q, D]; NaN for a target that has had no value.
+            The quantiles, float64 [N, S, Q, D]; NaN for a target without values so far.
         """
         statistics = context.statistics
         units = units_of(naive, statistics)
@@ -105,14 +105,14 @@ class QuantileHead(nn.Module):
         return within_reach(quantiles.movedim(0, 2), statistics)
 
     def _series(self, output: Tensor, standing: Tensor, static: Tensor) -> Tensor:
-        """What is the same for every step ahead, [N, D, size]."""
+        """Return the part of the hidden layer that is the same for every step ahead, [N, D, size]."""
         series: Tensor = self.memory(output).unflatten(1, (self.targets, self.size)) + self.standing(standing)
         if self.static is not None:
             series = series + self.static(static).unsqueeze(1)
         return series
 
     def _emit(self, series: Tensor, ahead: Tensor, steps: Tensor, known: Tensor) -> Tensor:
-        """Runs the learned layers, [F + Q, N, S, D]: everything after them runs along what it emits."""
+        """Run the learned layers; return [F + Q, N, S, D], the layout that suits all later operations."""
         by_step = self.steps[steps - 1]
         if self.known is not None:
             of_known = self.known(known)
@@ -128,21 +128,21 @@ class QuantileHead(nn.Module):
         return emitted.view(emitted.shape[0], *hidden.shape[:-1])
 
     def _quantiles(self, emitted: Tensor, offsets: Tensor, known: Tensor, errors: Tensor, units: Units) -> Tensor:
-        """What the learned layers make of the forecasters, float64 [Q, N, S, D].
+        """Combine the naive forecasts into quantiles, float64 [Q, N, S, D].
 
         Args:
-            emitted: What the learned layers say, [F + Q, N, S, D].
-            offsets: How far from the series' centre each forecaster's forecast lies, float64 [F, N, S, D].
-            known: Whether it has one, bool [F, N, S, D].
+            emitted: The output of the learned layers, [F + Q, N, S, D].
+            offsets: The distance of each forecaster's forecast from the series' centre, float64 [F, N, S, D].
+            known: Whether the forecaster has a forecast, bool [F, N, S, D].
             errors: The logarithms of the forecasters' errors, [F, N, 1, D].
-            units: Those of the series, [N, 1, D].
+            units: The units of the series, [N, 1, D].
         """
         count = offsets.shape[0]
         logits = (emitted[:count] - self.trust * errors).masked_fill(~known, -1e9)
-        # Not `softmax`, which takes its time over so few; exponentials below the smallest float32 take longer still.
+        # Faster than `softmax` for so few weights; the limit avoids slow exponentials below the smallest float32.
         weights = torch.exp((logits - logits.detach().amax(0)).clamp(min=LEAST_LOG_WEIGHT)).double()
         gates = weights / weights.sum(0)
-        # A geometric mean over the memories: the longer one is the last to get over a wild value.
+        # `errors` is a geometric mean over the memories, because the longest recovers slowly from an extreme value.
         unit = ((gates * torch.exp(errors.double())).sum(0) + SMALLEST_UNIT) * units.scale
         shift = emitted[count].clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
         centre = (gates * offsets).sum(0) + shift * unit + units.centre
@@ -155,9 +155,9 @@ class QuantileHead(nn.Module):
 
 
 def within_reach(quantiles: Tensor, statistics: Statistics) -> Tensor:
-    """Keeps quantiles [..., S, Q, D] where series [..., D] can be: on the side of 0 on which all their values were.
+    """Limit quantiles [..., S, Q, D] to the side of 0 on which all values of the series [..., D] were.
 
-    NaN for a target that has had no value.
+    They are NaN for a target without values so far.
     """
     highest = torch.where(statistics.highest == 0, 0.0, LARGEST_FLOAT32)[..., None, None, :]
     lowest = torch.where(statistics.lowest == 0, 0.0, -LARGEST_FLOAT32)[..., None, None, :]

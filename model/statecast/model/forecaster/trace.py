@@ -1,4 +1,4 @@
-"""What came of advancing sessions: where they stood before each observation and at the end."""
+"""The result of advancing sessions: their states before each observation and at the end."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,13 @@ from .context import Context
 
 @dataclass(frozen=True)
 class Trace:
-    """What came of advancing B sessions by up to T observations each.
+    """The result of advancing B sessions by up to T observations each.
 
     Attributes:
         state: Each session after its own observations.
-        lengths: How many observations each has taken, int64 [B].
-        pit: Where each value lay in the forecast standing before it, 0 to 1; NaN where there was no forecast or no
-            value, or where intervals are not checked, float64 [B, T, D].
+        lengths: How many observations each session has taken, int64 [B].
+        pit: The position of each value in the forecast before it, 0 to 1, float64 [B, T, D]. NaN without a forecast or
+            a value, or if intervals are not checked.
     """
 
     state: State
@@ -34,27 +34,27 @@ class Trace:
     _blocks: Blocks | None
 
     def context(self, rows: Tensor, steps: Tensor) -> Context:
-        """Goes back to how sessions stood after some of their new observations.
+        """Return what forecasts need of sessions after some of their new observations.
 
         Args:
-            rows: Which sessions, int64 [N].
-            steps: After how many of its new observations, 0 for before any, int64 [N].
+            rows: Positions of the sessions in the batch, int64 [N].
+            steps: How many of its new observations each session has taken, 0 for none, int64 [N].
 
         Returns:
-            What `Forecaster.forecast` needs, N rows.
+            The argument `context` of `Forecaster.forecast`, N rows.
 
         Raises:
             ObservationError: A step lies beyond its session's observations.
         """
         if torch.equal(steps, self.lengths) and torch.equal(rows, torch.arange(len(rows), device=rows.device)):
-            return Context.of(self.state, self._path.categories)  # as almost always, and nothing needs to be picked
+            return Context.of(self.state, self._path.categories)  # the usual case, without any indexing
         if bool(((steps < 0) | (steps > self.lengths[rows])).any()):
             raise ObservationError("steps: beyond the observations of this trace")
         log_factors = None if self._blocks is None else self._blocks.at(rows, steps)
         return self._path.context(rows, steps, log_factors)
 
     def gates(self, row: int, step: int) -> Gates:
-        """Returns what the cell's gates were in one step of one session, `step` counted from 1."""
+        """Return the cell's gates in one step of one session, `step` counted from 1."""
         if not 1 <= step <= int(self.lengths[row]):
             raise ObservationError("step: beyond the observations of this trace")
         cell = None if self._before.cell is None else self._before.cell[row : row + 1]
@@ -64,15 +64,15 @@ class Trace:
 
 @dataclass(frozen=True)
 class Path:
-    """Where B sessions stood before each of T observations and at the end.
+    """B sessions before each of T observations and at the end.
 
     Attributes:
-        history: Their windows, then the observations, float64 [B, W + T, D].
+        history: The windows, then the observations, float64 [B, W + T, D].
         window: The length of a window.
         output: The recurrent layers' output, float32 [B, T + 1, H].
-        statistics: [B, T + 1, ...].
-        said: What the naive forecasters said of each observation, [B, T, D, F].
-        categories: int64 [B, S], or None.
+        statistics: The naive forecasters' statistics, [B, T + 1, ...].
+        said: The naive forecasters' forecasts of each observation, [B, T, D, F].
+        categories: The static categories, int64 [B, S], or None.
     """
 
     history: Tensor
@@ -83,7 +83,7 @@ class Path:
     categories: Tensor | None
 
     def context(self, rows: Tensor, steps: Tensor, log_factors: Tensor | None = None) -> Context:
-        """How sessions `rows` stood after `steps` observations, both int64 [N]; log_factors: [N, ...]."""
+        """Return the context of sessions `rows` after `steps` observations, both int64 [N]; log_factors: [N, ...]."""
         return Context(
             self.output[rows, steps],
             self.statistics.at(rows, steps),
@@ -95,7 +95,7 @@ class Path:
         )
 
     def before(self, piece: slice) -> Context:
-        """How every session stood before each observation of a piece, by session, to forecast that one."""
+        """Return the context of every session before each observation of a piece of time, session by session."""
         output = self.output[:, piece]
         batch, steps = output.shape[:2]
         at = torch.arange(self.window + piece.start, self.window + piece.stop, device=output.device).repeat(batch)
@@ -109,24 +109,24 @@ class Path:
 
 @dataclass(frozen=True)
 class Ends:
-    """Picks what stands after each row's own length. One step leaves views, which hold on to little."""
+    """The values after each row's own number of steps. For one step they are views, which keep little memory alive."""
 
     lengths: Tensor
     steps: int
     ragged: bool
 
     def statistics(self, after: Statistics) -> Statistics:
-        """Out of [B, T + 1, ...]."""
+        """Pick from statistics [B, T + 1, ...]."""
         if self.steps == 1 and not self.ragged:
             return after.at(slice(None), 1)
         return after.at(torch.arange(len(self.lengths), device=self.lengths.device), self.lengths)
 
     def pick(self, after: Tensor) -> Tensor:
-        """Out of [B, T + 1, ...]."""
+        """Pick from a tensor [B, T + 1, ...]."""
         return after[torch.arange(len(self.lengths), device=self.lengths.device), self.lengths]
 
     def window(self, history: Tensor, size: int) -> Tensor:
-        """Cuts the last `size` values off, [B, W, D]."""
+        """Return the last `size` values, [B, W, D]."""
         if not self.ragged:
             return history[:, self.steps :] if self.steps == 1 else history[:, self.steps :].clone()
         steps = torch.arange(size, device=history.device)

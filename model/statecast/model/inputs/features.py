@@ -1,4 +1,4 @@
-"""What the learned parts see of a series: its statistics, free of units."""
+"""The features of a series for the learned parts: its statistics, independent of units."""
 
 from dataclasses import dataclass
 
@@ -8,44 +8,44 @@ from torch import Tensor
 from ..layers.decayed_sums import decayed_weights
 from .naive import NaiveForecasters, Statistics
 
-# A deviation below this share of the level is rounding noise, not a deviation.
+# A deviation below this share of the level is rounding noise.
 LEVEL_SHARE = 1e-10
-# Before a second value shows how much a series varies, assume this share of its level.
+# The assumed deviation before the second value, as a share of the level.
 PRIOR_SHARE = 0.1
 TINY = 1e-36
-# Errors smaller than this share of the deviation are all the same. One wild value inflates the deviation for a long
-# time, in which the errors of the ordinary values must still be told apart.
+# Errors below this share of the deviation count as equal. It is tiny because an extreme value inflates the deviation
+# for a long time, and the errors at ordinary values must remain distinguishable meanwhile.
 ERROR_SHARE = 1e-7
-# After so many judgements, half of what is assumed of a forecaster that has not been judged is forgotten.
+# The prior on a forecaster's error halves with every so many judgements.
 JUDGED_HALF_LIFE = 4.0
 LARGEST_RATIO = 1e15
 FARTHEST_ZERO = 20.0
-# Counts beyond this one make no difference to the learned parts.
+# Higher counts make no difference to the learned parts.
 LARGEST_COUNT = 1e3
 
 
 @dataclass(frozen=True)
 class Units:
-    """The affine map that frees a series of its units, float64 [..., D]."""
+    """The affine map that removes a series' units, float64 [..., D]."""
 
     centre: Tensor
     scale: Tensor
 
     def normalise(self, values: Tensor) -> Tensor:
-        """Arcsinh of the z-score, which tames outliers; values: [..., D, X]; gives float32."""
+        """Return the arcsinh of the z-score, which limits outliers, float32; values: [..., D, X]."""
         ratio = (values - self.centre.unsqueeze(-1)) / self.scale.unsqueeze(-1)
         return compress(ratio)
 
 
 def compress(ratio: Tensor) -> Tensor:
-    """Arcsinh of a unit-free ratio, float32."""
+    """Return the arcsinh of a unit-free ratio, float32."""
     return torch.asinh(ratio.clamp(-LARGEST_RATIO, LARGEST_RATIO).float())
 
 
 def units_of(naive: NaiveForecasters, statistics: Statistics) -> Units:
-    """The normaliser: the slowest exponential mean and its mean absolute error.
+    """Return the normaliser: the slowest exponential mean and its mean absolute error.
 
-    The prior makes the first values usable and fades within some thirty observations.
+    A prior makes the first values usable; it fades within about thirty observations.
     """
     centre, deviation, count = naive.normaliser(statistics)
     prior = PRIOR_SHARE * torch.exp2(-count) + LEVEL_SHARE
@@ -53,9 +53,9 @@ def units_of(naive: NaiveForecasters, statistics: Statistics) -> Units:
 
 
 def error_ratios(naive: NaiveForecasters, statistics: Statistics, units: Units) -> Tensor:
-    """The mean absolute errors in units of the deviation, float64 [..., D, F, E].
+    """Return mean absolute errors in units of the deviation, float64 [..., D, F, E].
 
-    They are drawn towards 1 at first, so that a forecaster that has hardly been judged does not look perfect.
+    A prior of 1 prevents a forecaster with few judgements from looking perfect.
     """
     counts = statistics.error_counts.unsqueeze(-1)
     errors = statistics.errors / decayed_weights(counts, naive.error_decay)
@@ -63,7 +63,7 @@ def error_ratios(naive: NaiveForecasters, statistics: Statistics, units: Units) 
 
 
 def _recent_ratios(naive: NaiveForecasters, statistics: Statistics, units: Units) -> Tensor:
-    """The first of the above for the forecasters that judge a step, float64 [..., D, judges]."""
+    """Return `error_ratios` of the shortest memory, for the forecasters in step features, float64 [..., D, judges]."""
     counts = statistics.error_counts[..., : naive.judges]
     errors = statistics.errors[..., : naive.judges, 0] / decayed_weights(counts, naive.error_decay[0])
     return _drawn_to_one(errors / units.scale.unsqueeze(-1), counts)
@@ -75,21 +75,21 @@ def _drawn_to_one(ratios: Tensor, counts: Tensor) -> Tensor:
 
 
 def log_errors(ratios: Tensor) -> Tensor:
-    """Their logarithms, float32 of the same shape."""
+    """Return the logarithms of error ratios, float32 of the same shape."""
     return torch.log(ratios + ERROR_SHARE).float()
 
 
 def step_features(naive: NaiveForecasters, after: Statistics, history: Tensor, times: Tensor | None) -> Tensor:
-    """What the recurrent layers see of each observation.
+    """Return the features of each observation for the recurrent layers.
 
     Args:
-        naive: The forecasters.
+        naive: The naive forecasters.
         after: The statistics before the first observation and after each one, [B, T + 1, ...].
         history: The window and the observations, float64 [B, W + T, D].
-        times: When the observations are, int64 [B, T]; None if the model does not see the calendar.
+        times: The times of the observations, int64 [B, T]; None if the model does not see the calendar.
 
     Returns:
-        float32 [B, T, D * step_size(naive)].
+        The features, float32 [B, T, D * step_size(naive)].
     """
     values = history[:, naive.window :].unsqueeze(-1)
     before = after.last[:, :-1].unsqueeze(-1)
@@ -114,17 +114,17 @@ def step_features(naive: NaiveForecasters, after: Statistics, history: Tensor, t
 
 
 def step_size(naive: NaiveForecasters) -> int:
-    """How many features a step has for each target."""
+    """Return the number of features of a step for each target."""
     return 4 + naive.lags + naive.judges
 
 
 def standing_features(naive: NaiveForecasters, statistics: Statistics, units: Units, ratios: Tensor) -> Tensor:
-    """What the head sees of a series as it stands, whatever the horizon step.
+    """Return the features of a series' current state for the head, the same for every step ahead.
 
     Returns:
-        float32 [..., D, standing_size(naive)].
+        The features, float32 [..., D, standing_size(naive)].
     """
-    # Whether a series lives near zero matters; how far from it, beyond some deviations, does not.
+    # The distance from 0 matters only within some deviations.
     zero = (-units.centre / units.scale).clamp(-FARTHEST_ZERO, FARTHEST_ZERO)
     return torch.cat(
         [
@@ -139,10 +139,10 @@ def standing_features(naive: NaiveForecasters, statistics: Statistics, units: Un
 
 
 def standing_size(naive: NaiveForecasters) -> int:
-    """How many features a standing series has for each target."""
+    """Return the number of `standing_features` for each target."""
     return naive.size * (naive.memories + 1) + 3
 
 
 def log_count(count: Tensor) -> Tensor:
-    """How much has been seen, on a scale that the learned parts can take, float32."""
+    """Return the logarithm of a count, scaled for the learned parts, float32."""
     return torch.log1p(count.clamp(max=LARGEST_COUNT)).float() / 5.0

@@ -1,4 +1,4 @@
-"""What is known of a time step before it comes: the calendar, the caller's covariates, the session's categories."""
+"""Inputs that are known before a time step comes: the calendar, covariates and the session's categories."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,9 +17,9 @@ LARGEST_EMBEDDING = 16
 
 
 class KnownInputs(nn.Module):
-    """Turns times, covariates and categories into what the learned parts see.
+    """The inputs of the learned parts from times, covariates and categories.
 
-    Covariates are scaled by what they were in training, so that the same value always means the same.
+    Covariates are scaled as in training, so that a value always means the same.
     """
 
     nothing: Tensor
@@ -43,15 +43,15 @@ class KnownInputs(nn.Module):
         self.static_size = sum(sizes)
 
     def of_steps(self, times: Tensor | None, covariates: Tensor | None, shape: Sequence[int]) -> Tensor:
-        """What is known of time steps.
+        """Return the known inputs of time steps.
 
         Args:
-            times: When they are, int64 [...]; None if the model declares no frequency.
-            covariates: NaN where not known, float64 [..., C]; None if none is known.
+            times: The times of the steps, int64 [...]; None if the model does not see the calendar.
+            covariates: The covariates, NaN where not known, float64 [..., C]; None if none is known.
             shape: The leading dimensions.
 
         Returns:
-            float32 [..., size].
+            The inputs, float32 [..., size].
         """
         if not self.size:
             return self.nothing.new_zeros(*shape, 0)
@@ -67,11 +67,11 @@ class KnownInputs(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def of_sessions(self, categories: Tensor) -> Tensor:
-        """What is known of sessions with categories int64 [N, S]; float32 [N, static_size]."""
+        """Return the embeddings of categories int64 [N, S], float32 [N, static_size]."""
         return torch.cat([embed(categories[:, at]) for at, embed in enumerate(self.embeddings)], dim=-1)
 
     def later(self, times: Tensor, steps: int) -> Tensor:
-        """The times `steps` after those given, int64 of the same shape."""
+        """Return the times `steps` after the given ones, int64 of the same shape."""
         if self._grid.step_ns is not None:
             return times + steps * self._grid.step_ns
         return torch.from_numpy(self._grid.ahead(times.cpu().numpy(), steps)).to(times.device)
@@ -86,7 +86,7 @@ def _day(times: Tensor) -> Tensor:
 
 
 def _weekend(times: Tensor) -> Tensor:
-    """Whether it is a weekend, and whether it was one a day before: then the day before is no example."""
+    """Return whether it is a weekend, and whether the day before was one, float32 [..., 2]."""
     weekday = weekday_of(times)
     return torch.stack([weekday >= SATURDAY, (weekday - 1) % 7 >= SATURDAY], dim=-1).float()
 
@@ -96,7 +96,7 @@ def _week(times: Tensor) -> Tensor:
 
 
 def weekday_of(times: Tensor) -> Tensor:
-    """0 on Mondays, int64 of the same shape."""
+    """Return the day of the week, 0 for Monday, int64 of the same shape."""
     return (torch.div(times, DAY_NS, rounding_mode="floor") + WEEKDAY_OF_1970) % 7
 
 
@@ -105,7 +105,7 @@ def _year(times: Tensor) -> Tensor:
 
 
 def _waves(times: Tensor, period: int, harmonics: int) -> Tensor:
-    """Sines and cosines of the phase, float32 [..., 2 * harmonics]."""
+    """Return sines and cosines of the phase, float32 [..., 2 * harmonics]."""
     phase = (times % period).double() * (2 * pi / period)
     angles = phase.unsqueeze(-1) * torch.arange(1, harmonics + 1, device=times.device)
     return torch.cat([angles.sin(), angles.cos()], dim=-1).float()

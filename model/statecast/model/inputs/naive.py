@@ -1,7 +1,7 @@
-"""Naive forecasters, and the mean absolute error that each one makes on a session.
+"""Naive forecasters, and the mean absolute error of each one on a session.
 
-Nothing here is learned. Every forecaster is judged on every observation by the forecast that it
-would have made one step before; the head weighs them by how well each has done.
+Nothing here is learned. Every observation judges every forecaster by its forecast one step before; the head weighs the
+forecasters by their errors.
 """
 
 from dataclasses import dataclass, fields
@@ -17,18 +17,18 @@ from .seasonal import DaysAlike, Seasonal, look_up, period_offsets, read_all, re
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is kept of a series, float64; `...` is the batch, or the batch and time.
+    """The statistics of a series, float64; `...` is the batch, or the batch and time.
 
     Attributes:
         last: The last observed value, NaN before the first one, [..., D].
-        count: How many values have been observed, [..., D].
+        count: The number of observed values, [..., D].
         lowest: The lowest value observed, or 0 if that is lower, [..., D].
         highest: The highest value observed, or 0 if that is higher, [..., D].
-        means: Exponential means of the values, one for each half-life, 0 before the first one, [..., D, M].
-        carries: Exponentially forgetting sums of the residuals of each lag's seasonal mean, one
-            for each carry half-life, [..., D, K, R].
+        means: Exponential means of the values, one for each half-life, 0 before the first value, [..., D, M].
+        carries: Exponentially decaying sums of the residuals of each lag's seasonal mean, one for each carry half-life,
+            [..., D, K, R].
         error_counts: How often each forecaster has been judged, [..., D, F].
-        errors: Exponentially forgetting sums of its absolute errors, [..., D, F, E].
+        errors: Exponentially decaying sums of each forecaster's absolute errors, [..., D, F, E].
     """
 
     last: Tensor
@@ -42,33 +42,33 @@ class Statistics:
 
     @staticmethod
     def of(state: State) -> "Statistics":
-        """Those among the parts of a state, [B, ...]."""
+        """Return the statistics in a state, [B, ...]."""
         return Statistics(*(state[field.name] for field in fields(Statistics)))
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
-        """All of them, in order."""
+        """All statistics, in order."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
     def at(self, *index: Tensor | slice | int | None) -> "Statistics":
-        """Picks from the leading dimensions."""
+        """Index the leading dimensions."""
         return Statistics(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def flat(self) -> "Statistics":
-        """Makes one of batch and time."""
+        """Merge the dimensions of batch and time."""
         return Statistics(*(getattr(self, field.name).flatten(0, 1) for field in fields(self)))
 
 
 @dataclass(frozen=True)
 class Levels:
-    """What the forecasters start from, float64.
+    """The levels from which the forecasters start, float64.
 
     Attributes:
         last: The last observed value, [..., D].
-        count: How many values have been observed, [..., D].
+        count: The number of observed values, [..., D].
         means: The exponential means, [..., D, M].
         carries: The smoothed residuals of each lag's seasonal mean, [..., D, K, R].
-        carried: Whether there is one, bool [..., D, K].
+        carried: Whether there is a smoothed residual, bool [..., D, K].
     """
 
     last: Tensor
@@ -80,11 +80,11 @@ class Levels:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What each forecaster says, in the data's own units.
+    """The forecasts of the naive forecasters, in the data's own units.
 
     Attributes:
-        values: The forecasts, 0 where there is none, float64 [..., D, F].
-        known: Whether there is one, bool [..., D, F].
+        values: The forecasts, 0 if there is none, float64 [..., D, F].
+        known: Whether there is a forecast, bool [..., D, F].
     """
 
     values: Tensor
@@ -92,20 +92,20 @@ class Candidates:
 
     @property
     def parts(self) -> tuple[Tensor, Tensor]:
-        """Both, in order."""
+        """Values and known, in this order."""
         return self.values, self.known
 
     def piece(self, piece: slice) -> "Candidates":
-        """Out of [B, T, D, F], as one step ahead of each of N sessions, [N, 1, D, F]."""
+        """Return a piece of time of [B, T, D, F], as forecasts one step ahead of N sessions, [N, 1, D, F]."""
         return Candidates(*(each[:, piece].flatten(0, 1).unsqueeze(1) for each in (self.values, self.known)))
 
 
 class NaiveForecasters(nn.Module):
-    """The forecasters, in order: last value; exponential means; linear trends; then for each lag.
+    """The naive forecasters, in order: last value; exponential means; linear trends; then those of the lags.
 
-    A trend is drawn through two neighbouring exponential means, whose mean ages are known. For the
-    lags: the last period; the mean of the last periods; and that mean plus its own smoothed
-    residual, for each carry half-life. Where days are told apart, periods are those of days alike.
+    A trend is a line through two neighbouring exponential means, placed at their mean ages. The forecasters of the lags
+    are the last period; the mean of the last periods; and that mean plus its smoothed residual, for each carry
+    half-life. If days are distinguished, periods are those on days of the same kind.
     """
 
     mean_decay: Tensor
@@ -122,7 +122,7 @@ class NaiveForecasters(nn.Module):
         self.means, self.lags = len(config.half_lives), len(config.lags)
         self.carries, self.memories = len(config.carry_half_lives), len(config.error_half_lives)
         self.size = 2 * self.means + self.lags * (2 + self.carries)
-        # The level forecasters and each lag's last period: enough to tell a series' kind.
+        # The level forecasters and each lag's last period: their errors suffice to recognise a series' kind.
         self.judges = 2 * self.means + self.lags
         offsets, reachable = period_offsets(config)
         self.days = DaysAlike(config)
@@ -152,17 +152,16 @@ class NaiveForecasters(nn.Module):
         )
 
     def observe(self, before: Statistics, history: Tensor, times: Tensor | None) -> tuple[Statistics, Candidates]:
-        """Takes observations in.
+        """Update the statistics with observations.
 
         Args:
-            before: The statistics before the first one, [B, ...].
-            history: The window before them, then the observations, NaN where missing, float64
-                [B, W + T, D].
-            times: When the observations are, int64 [B, T]; None if the model does not see the calendar.
+            before: The statistics before the first observation, [B, ...].
+            history: The window, then the observations, NaN where missing, float64 [B, W + T, D].
+            times: The times of the observations, int64 [B, T]; None if the model does not see the calendar.
 
         Returns:
-            The statistics before the first observation and after each one, [B, T + 1, ...]; and what each forecaster
-            said of each one, [B, T, D, F].
+            The statistics before the first observation and after each one, [B, T + 1, ...]; and the forecasters'
+            forecasts of each observation, [B, T, D, F].
         """
         values = history[:, self.window :]
         seen = ~values.isnan()
@@ -184,10 +183,10 @@ class NaiveForecasters(nn.Module):
         return Statistics(last, count, lowest, highest, means, carries, error_counts, errors), said
 
     def _mean(self, before: Statistics, values: Tensor, seen: Tensor, count: Tensor) -> Tensor:
-        """The exponential means, [B, T + 1, D, M].
+        """Return the exponential means, [B, T + 1, D, M].
 
-        Each is followed as a distance from where it was before, so that a series that does not move leaves it where it
-        is to the last bit, however the observations are cut.
+        The means are computed as distances from their previous values. So a constant series leaves them exactly
+        unchanged, for any split of the observations.
         """
         if values.shape[1] == 1:
             first = values.movedim(1, 2)
@@ -200,7 +199,7 @@ class NaiveForecasters(nn.Module):
         return torch.where(count > 0, means, 0.0)
 
     def _carry(self, before: Statistics, values: Tensor, seasonal: Seasonal) -> tuple[Tensor, Tensor]:
-        """Smooths the residuals of the seasonal means; sums [B, T + 1, D, K, R] and counts [B, T + 1, D, K]."""
+        """Smooth the residuals of the seasonal means; return sums [B, T + 1, D, K, R] and counts [B, T + 1, D, K]."""
         if not self.lags:
             nothing = before.carries.unsqueeze(1).expand(-1, values.shape[1] + 1, -1, -1, -1)
             return nothing, nothing[..., 0]
@@ -212,7 +211,7 @@ class NaiveForecasters(nn.Module):
         return decayed_sums(before.carries, terms, counts.unsqueeze(-1), self.carry_decay), counts
 
     def _judge(self, before: Statistics, values: Tensor, standing: Candidates) -> tuple[Tensor, Tensor]:
-        """Scores the forecasts of each value; sums [B, T + 1, D, F, E] and counts [B, T + 1, D, F]."""
+        """Judge the forecasts of each value; return sums [B, T + 1, D, F, E] and counts [B, T + 1, D, F]."""
         values = values.unsqueeze(-1)
         judged = standing.known & ~values.isnan()
         misses = torch.where(judged, values - standing.values, 0.0).abs()
@@ -221,7 +220,7 @@ class NaiveForecasters(nn.Module):
         return decayed_sums(before.errors, terms, counts.unsqueeze(-1), self.error_decay), counts
 
     def _carry_counts(self, statistics: Statistics) -> Tensor:
-        """How often each lag's seasonal mean has been judged, [..., D, K]."""
+        """Return how often each lag's seasonal mean has been judged, [..., D, K]."""
         start = 2 * self.means + self.lags
         return statistics.error_counts[..., start : start + self.lags]
 
@@ -231,24 +230,24 @@ class NaiveForecasters(nn.Module):
         return Levels(last.nan_to_num(), count, means, carries, carry_counts > 0)
 
     def levels(self, statistics: Statistics) -> Levels:
-        """Returns what the forecasters start from, for statistics of shape [...]."""
+        """Return the levels of the forecasters for statistics of shape [...]."""
         return self._levels(
             statistics.last, statistics.count, statistics.means, statistics.carries, self._carry_counts(statistics)
         )
 
     def normaliser(self, statistics: Statistics) -> tuple[Tensor, Tensor, Tensor]:
-        """The slowest exponential mean, its mean absolute error, and how often it was judged, each [..., D]."""
+        """Return the slowest exponential mean, its mean absolute error, and its number of judgements, each [..., D]."""
         count = statistics.error_counts[..., self.means]
         deviation = statistics.errors[..., self.means, -1] / decayed_weights(count, self.error_decay[-1])
         return statistics.means[..., -1], deviation, count
 
     def candidates(self, levels: Levels, seasonal: Seasonal, steps: Tensor) -> Candidates:
-        """Lets each forecaster speak.
+        """Return the forecasts of all forecasters.
 
         Args:
-            levels: What they start from, [..., D].
+            levels: The levels of the forecasters, [..., D].
             seasonal: The past periods of the steps to forecast, [..., D, K].
-            steps: How many steps ahead those are, broadcastable to [..., D].
+            steps: How many steps ahead to forecast, broadcastable to [..., D].
 
         Returns:
             The forecasts, [..., D, F].
@@ -268,7 +267,7 @@ class NaiveForecasters(nn.Module):
         return Candidates(torch.cat(values, dim=-1), torch.cat(known, dim=-1))
 
     def _trends(self, levels: Levels, steps: Tensor) -> Tensor:
-        """Draws a line through each pair of neighbouring means, [..., D, M - 1]."""
+        """Return the forecasts of lines through each pair of neighbouring means, [..., D, M - 1]."""
         ages = mean_ages(levels.count.unsqueeze(-1).clamp(min=2), self.mean_decay)
         slopes = (levels.means[..., :-1] - levels.means[..., 1:]) / (ages[..., 1:] - ages[..., :-1])
         return levels.means[..., :-1] + slopes * (ages[..., :-1] + steps.unsqueeze(-1))
@@ -282,15 +281,15 @@ class NaiveForecasters(nn.Module):
         steps: Tensor,
         times: Tensor | None,
     ) -> Candidates:
-        """Forecasts some steps ahead.
+        """Forecast chosen steps ahead.
 
         Args:
-            statistics: What is known of N series, [N, ...].
+            statistics: The statistics of N series, [N, ...].
             history: Raw values of B series, float64 [B, S, D].
-            rows: Which of them each of the N is, int64 [N].
-            ends: How many of its values lie before the next step, int64 [N].
-            steps: Which steps ahead, from 1, int64 [N, S].
-            times: When those are, int64 [N, S]; None if the model does not see the calendar.
+            rows: The row of `history` of each of the N series, int64 [N].
+            ends: How many values of that row lie before the next step, int64 [N].
+            steps: The steps ahead, from 1, int64 [N, S].
+            times: The times of those steps, int64 [N, S]; None if the model does not see the calendar.
 
         Returns:
             The forecasts, [N, S, D, F].
@@ -306,9 +305,9 @@ class NaiveForecasters(nn.Module):
         return self.candidates(levels, seasonal, steps.double().unsqueeze(-1))
 
     def periods_before_next(self, history: Tensor, times: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The last period before the step after each observation: values, 0 where missing, and known, [B, T, D, K].
+        """Return the last period before the step after each observation: values, 0 if missing, and known, [B, T, D, K].
 
-        That is one period before, or where days are told apart the last one of a day alike.
+        That is one period before; or, if days are distinguished, the last period on a day of the same kind.
         """
         if not self.lags:
             nothing = Seasonal.none(history[:, self.window :])
@@ -320,7 +319,7 @@ class NaiveForecasters(nn.Module):
         return seasonal.single, seasonal.known
 
     def _positions(self, history: Tensor) -> Tensor:
-        """Where the past periods of each observation lie, int64 [T, K, multiples]."""
+        """Return the positions of each observation's past periods in `history`, int64 [T, K, multiples]."""
         steps = torch.arange(self.window, history.shape[1], device=history.device)
         return steps.view(-1, 1, 1) + self.offsets[:1]
 
@@ -330,13 +329,13 @@ def _repeat(values: Tensor, times: int) -> Tensor:
 
 
 def _counted(before: Tensor, seen: Tensor) -> Tensor:
-    """Counts on from `before` [B, ...] over seen [B, T, ...]; gives [B, T + 1, ...]."""
+    """Add the running counts of `seen` [B, T, ...] to `before` [B, ...]; return [B, T + 1, ...]."""
     first = before.unsqueeze(1)
     return torch.cat([first, first + (seen if seen.shape[1] == 1 else seen.cumsum(1))], dim=1)
 
 
 def _extremes(lowest: Tensor, highest: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """The lowest and the highest value so far, from those before [B, D] and values [B, T, D]; both [B, T + 1, D]."""
+    """Return the lowest and highest value so far, from those before [B, D] and values [B, T, D]; both [B, T + 1, D]."""
     lowest, highest = lowest.unsqueeze(1), highest.unsqueeze(1)
     if values.shape[1] == 1:
         return torch.cat([lowest, lowest.minimum(values)], 1), torch.cat([highest, highest.maximum(values)], 1)
@@ -344,7 +343,7 @@ def _extremes(lowest: Tensor, highest: Tensor, values: Tensor) -> tuple[Tensor, 
 
 
 def _carried_forward(before: Tensor, values: Tensor, seen: Tensor) -> Tensor:
-    """The last observed value before the first step and after each one, [B, T + 1, D]."""
+    """Return the last observed value before the first step and after each one, [B, T + 1, D]."""
     first = before.unsqueeze(1)
     if values.shape[1] == 1:
         return torch.cat([first, torch.where(seen, values, first)], dim=1)

@@ -1,4 +1,4 @@
-"""Looks up what a series' past periods say about a step."""
+"""Look up the past periods of a step: the values whole seasons before it."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ from .known_inputs import SATURDAY, weekday_of
 
 @dataclass(frozen=True)
 class Seasonal:
-    """What each lag's past periods say, float64, 0 where they were all missing.
+    """The values of each lag's past periods, float64, 0 if all of them were missing.
 
     Attributes:
-        single: The value of the most recent period that was observed, [..., D, K].
+        single: The value of the most recent observed period, [..., D, K].
         mean: The mean of the last periods, [..., D, K].
-        known: Whether any of them was observed, bool [..., D, K].
+        known: Whether any of the periods was observed, bool [..., D, K].
     """
 
     single: Tensor
@@ -27,17 +27,17 @@ class Seasonal:
 
     @staticmethod
     def none(values: Tensor) -> "Seasonal":
-        """Of values [..., D] and no lags."""
+        """Return an empty result, for values [..., D] in a model without lags."""
         nothing = values.unsqueeze(-1)[..., :0]
         return Seasonal(nothing, nothing, nothing.bool())
 
 
 def period_offsets(config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """Where the past periods of each step ahead lie, counted from the next step.
+    """Return the offsets of each step ahead's past periods from the next step.
 
     Returns:
         Negative offsets, int64 [horizon, K, multiples], and whether they lie inside the window, bool of the same
-        shape. Those that do not are clipped to the last value.
+        shape. Offsets outside the window are replaced by -1, the last value.
     """
     offsets = torch.arange(config.horizon).view(-1, 1, 1) - _steps_back(config)
     reachable = offsets >= -config.window
@@ -45,18 +45,18 @@ def period_offsets(config: ModelConfig) -> tuple[Tensor, Tensor]:
 
 
 def _steps_back(config: ModelConfig) -> Tensor:
-    """How many steps before each step ahead its past periods lie, int64 [horizon, K, multiples]."""
+    """Return the distance from each step ahead back to its past periods, int64 [horizon, K, multiples]."""
     ahead = torch.arange(config.horizon).view(-1, 1, 1)
     lags = torch.tensor(config.lags, dtype=torch.int64).view(1, -1, 1)
-    # ceil((ahead + 1) / lag) periods back is the most recent one that lies in the past.
+    # The most recent period in the past lies ceil((ahead + 1) / lag) periods back.
     periods = torch.div(ahead, lags, rounding_mode="floor") + 1
     return (periods + torch.arange(config.multiples).view(1, 1, -1)) * lags
 
 
 class DaysAlike(nn.Module):
-    """Tells which past periods lie on a day of the same kind, working day or weekend, as the step that they foretell.
+    """Past periods on days of the same kind, working day or weekend, as the step to forecast.
 
-    Only lags of whole days tell days apart, and only in a model whose calendar has the weekend.
+    Only lags of whole days distinguish days, and only in a model whose calendar has the weekend.
     """
 
     table: Tensor
@@ -69,7 +69,7 @@ class DaysAlike(nn.Module):
         self.register_buffer("table", self._table(config), persistent=False)
 
     def _table(self, config: ModelConfig) -> Tensor:
-        """By the weekday of the step and how far ahead it is, bool [7, horizon, K, multiples]; empty if not needed."""
+        """Return whether days are alike, by weekday and step ahead, bool [7, horizon, K, multiples]; or empty."""
         if not self.is_on:
             return torch.empty(0, dtype=torch.bool)
         days_back = torch.div(_steps_back(config) * self.step_ns, DAY_NS, rounding_mode="floor")
@@ -79,35 +79,36 @@ class DaysAlike(nn.Module):
         return alike | part_days
 
     def of_steps(self, times: Tensor | None, chosen: Tensor | int) -> Tensor | None:
-        """Whether the past periods of steps at these times, which are these ones ahead from 0, lie on days alike.
+        """Return whether the past periods of steps lie on days of the same kind.
 
         Args:
-            times: int64 [N, S].
-            chosen: int64 [N, S], or one for all.
+            times: The times of the steps, int64 [N, S].
+            chosen: How many steps ahead they are, counted from 0, int64 [N, S], or one number for all.
 
         Returns:
-            bool [N, S, 1, K, multiples]; None if days are not told apart.
+            Whether each past period does, bool [N, S, 1, K, multiples]; None if days are not distinguished.
         """
         if times is None or not self.is_on:
             return None
         return self.table[weekday_of(times), chosen].unsqueeze(2)
 
     def after(self, times: Tensor | None) -> Tensor | None:
-        """The same for the one step after each of these times."""
+        """Return the same as `of_steps`, for the step after each of the given times."""
         return self.of_steps(None if times is None else times + self.step_ns, 0)
 
 
 def look_up(periods: Tensor, reachable: Tensor, alike: Tensor | None) -> Seasonal:
-    """Sums past periods up.
+    """Summarise past periods.
 
     Args:
         periods: The values at the past periods of each step, most recent first, NaN where missing, float64
             [..., D, K, multiples].
-        reachable: Which of them to look at, bool, broadcastable to [..., 1, K, multiples].
-        alike: Which of them to look at alone if any of those was observed, bool, as broadcastable; None for all.
+        reachable: Whether to use each period, bool, broadcastable to [..., 1, K, multiples].
+        alike: Whether each period is preferred, bool, broadcastable likewise. If a preferred period was observed, only
+            preferred periods are used. None prefers none.
 
     Returns:
-        What they say, [..., D, K].
+        The summary, [..., D, K].
     """
     observed = ~periods.isnan() & reachable
     if alike is not None:
@@ -115,18 +116,18 @@ def look_up(periods: Tensor, reachable: Tensor, alike: Tensor | None) -> Seasona
         observed = torch.where(preferred.any(-1, keepdim=True), preferred, observed)
     values = torch.where(observed, periods, 0.0)
     counts = observed.sum(-1)
-    # The first period that was observed; argmax gives the first of equal ones.
+    # The most recent observed period, since argmax returns the first of equal values.
     first = observed.to(torch.uint8).argmax(-1, keepdim=True)
     single = values.gather(-1, first).squeeze(-1)
     return Seasonal(single, values.sum(-1) / counts.clamp(min=1), counts > 0)
 
 
 def read_all(history: Tensor, positions: Tensor) -> Tensor:
-    """Reads every row of history [B, S, D] at the same positions [T, ...]: [B, T, D, ...]."""
+    """Read every row of history [B, S, D] at the same positions [T, ...]: [B, T, D, ...]."""
     values = history.index_select(1, positions.flatten())
     return values.view(history.shape[0], *positions.shape, history.shape[2]).movedim(-1, 2)
 
 
 def read_rows(history: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
-    """Reads rows [N] of history [B, S, D] at positions [N, S, K, multiples] of each: [N, S, D, K, multiples]."""
+    """Read rows [N] of history [B, S, D] at positions [N, S, K, multiples] of each: [N, S, D, K, multiples]."""
     return history[rows.view(-1, 1, 1, 1), positions].movedim(-1, 2)

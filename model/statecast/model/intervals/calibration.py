@@ -1,13 +1,13 @@
-"""Keeps intervals true: each quantile's distance from the median follows, online, how often outcomes lie beyond it.
+"""Keep intervals calibrated: each quantile's distance from the median adapts to how often outcomes lie beyond it.
 
-Adaptive conformal inference (Gibbs and Candès, 2021) in the form of quantile tracking (Angelopoulos, Candès and
-Tibshirani, 2023): after each outcome a quantile moves away from the median if the outcome lay beyond it, else a little
-towards it, in such steps that the long-run share is its level whatever the data do. Every session, checked step ahead
-and level adapts by itself, so the two sides of an interval do, too; further ahead, where outcomes are few, all levels
-also move together by the mean of what each one missed. What is judged is what was issued.
+This is adaptive conformal inference (Gibbs and Candès, 2021) in the form of quantile tracking (Angelopoulos, Candès and
+Tibshirani, 2023). After each outcome, a quantile moves away from the median if the outcome lay beyond it, otherwise a
+little towards it. With these step sizes, the long-run share of outcomes matches the level for any data. Every session,
+checked step ahead and level adapts separately, and so do the two sides of an interval. Further than one step ahead,
+outcomes are few, so all levels also move together, by their mean miss. Outcomes are compared with forecasts as issued.
 
-Misses are summed up and move quantiles once every BLOCK steps of a session, so that many observations at once need few
-steps one after the other, and any split of them still does the same.
+Misses are summed, and move quantiles once every BLOCK steps of a session. So many observations at once need few
+sequential steps, and any split of observations gives the same result.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,39 +22,39 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..state import Part, State
 
-# Forecasts that wait for their outcome, for each checked step ahead.
+# The most forecasts that wait for their outcomes, for each checked step ahead.
 WAITING = 8
-# One forecast in so many is checked, but for one step ahead, where all are: those in between would tell the same.
+# Every forecast one step ahead is checked. Further ahead, at most one in so many is, since neighbours differ little.
 LEAST_STRIDE = 4
-# Steps of a session from one move of its quantiles to the next.
+# Steps of a session between two moves of its quantiles.
 BLOCK = 4
-# So close to a quantile, in widths of the 80 % interval of a normal distribution, an outcome counts as partly beyond.
-# It keeps rounding from making a difference.
+# An outcome within a zone around a quantile counts as partly beyond it, so that rounding makes little difference. This
+# is the zone's width, in widths of the 80 % interval of a normal distribution.
 SOFTNESS = 0.05
-# How much of a miss further ahead than one step moves its own level. The mean of all levels' misses moves each of them
-# as well, the more the more seldom such forecasts are checked.
+# Further than one step ahead: how much a miss moves its own level, and how much the mean of all levels' misses moves
+# each level. The latter grows with the distance between checked forecasts.
 OWN_SHARE, COMMON_SHARE = 0.3, 1.2
-# Logarithms of the least and the largest factor; further ahead than one step, where it takes long to get back from too
-# large a one, not so large.
+# Logarithms of the smallest and the largest factor. Further than one step ahead, the largest factor is lower, because
+# recovery from too large a factor takes long there.
 LEAST_LOG_FACTOR, LARGEST_LOG_FACTOR, LARGEST_LATER = -3.0, 1.5, 1.1
-# A quantile no farther from the median, as a share of that, is not judged: the distance is rounding, or 0.
+# A quantile within this share of the median is not judged, since its distance from the median is rounding or 0.
 ROUNDING = 1e-12
-# Farther away, in units of the above, nothing differs.
+# Larger distances from the median, in widths of the zone, make no difference.
 FARTHEST = 1e30
 
 Issue = Callable[[Tensor, Tensor, Tensor], Tensor]
 LOG_FACTORS = "stretches"
-"""The name of that part of a state: it is in the digest of every model, so it stays as it is."""
+"""The name of a part of the state. It is in the digest of every model, so it must not change."""
 
 
 @dataclass(frozen=True)
 class Widening:
-    """How the intervals of B sessions have adapted so far.
+    """The adaptation of the intervals of B sessions.
 
     Attributes:
         log_factors: Logarithms of the factors of each quantile's distance from the median, float64 [B, D, checks, Q].
-        misses: Sums of misses since they last moved, of the same shape.
-        waiting: The forecasts that wait for their outcome, as issued, float64 [B, D, checks - 1, WAITING, Q].
+        misses: Sums of misses since the last move, of the same shape.
+        waiting: The forecasts that wait for their outcomes, as issued, float64 [B, D, checks - 1, WAITING, Q].
         step: How many observations each session has taken, int64 [B].
     """
 
@@ -65,11 +65,11 @@ class Widening:
 
     @staticmethod
     def of(state: State) -> "Widening":
-        """Reads it from the state of sessions."""
+        """Return the adaptation in the state of sessions."""
         return Widening(state[LOG_FACTORS], state["misses"], state["waiting"], state["step"])
 
     def parts(self) -> dict[str, Tensor]:
-        """Returns the parts of the state that hold it."""
+        """Return the parts of the state that hold the adaptation."""
         return {LOG_FACTORS: self.log_factors, "misses": self.misses, "waiting": self.waiting}
 
 
@@ -78,31 +78,31 @@ class Blocks:
     """The log_factors of B sessions before and after each of T observations.
 
     Attributes:
-        log_factors: float64 [B, N, D, checks, Q].
-        index: Which of them held after so many observations, int64 [B, T + 1].
+        log_factors: The log_factors of N blocks, float64 [B, N, D, checks, Q].
+        index: The block whose factors apply after 0 to T observations, int64 [B, T + 1].
     """
 
     log_factors: Tensor
     index: Tensor
 
     def at(self, rows: Tensor, steps: Tensor) -> Tensor:
-        """Those of sessions `rows` after `steps` observations, both int64 [M]: [M, D, checks, Q]."""
+        """Return the log_factors of sessions `rows` after `steps` observations, both int64 [M]: [M, D, checks, Q]."""
         return self.log_factors[rows, self.index[rows, steps]]
 
     def one_ahead(self) -> Tensor:
-        """Those of one step ahead before each observation, [B, T, D, Q]."""
+        """Return the log_factors of one step ahead before each observation, [B, T, D, Q]."""
         log_factors = self.log_factors[:, :, :, 0]
         return log_factors.gather(1, self.index[:, :-1, None, None].expand(-1, -1, *log_factors.shape[2:]))
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """What came of checking forecasts against T observations.
+    """The result of checking forecasts against T observations.
 
     Attributes:
-        standing: The forecast standing before each value, ascending, NaN if there was none, float64 [B, T, D, Q].
-        blocks: The log_factors meanwhile; None if intervals do not adapt, or are not checked now.
-        after: How intervals have adapted after each session's own observations; None likewise.
+        standing: The forecast before each value, ascending, NaN if there was none, float64 [B, T, D, Q].
+        blocks: The log_factors before and after each observation; None if intervals do not adapt.
+        after: The adaptation after each session's own observations; None if intervals do not adapt.
     """
 
     standing: Tensor
@@ -112,14 +112,14 @@ class Adapted:
 
 @dataclass(frozen=True)
 class _Made:
-    """M forecasts further ahead than one step, of sessions `rows` as they stood after `at` of T observations.
+    """M forecasts further than one step ahead, made by sessions after some of T observations.
 
     Attributes:
-        quantiles: As the model emits them, float64 [M, D, Q].
-        rows: int64 [M].
-        at: int64 [M].
-        checks: Which of the checked steps ahead each one is of, int64 [M].
-        slots: Where each one waits, int64 [M].
+        quantiles: The quantiles as the model emits them, float64 [M, D, Q].
+        rows: The positions of the sessions in the batch, int64 [M].
+        at: How many of the observations each session had taken, int64 [M].
+        checks: The position of each forecast's step among the checked steps ahead, int64 [M].
+        slots: The slot in which each forecast waits, int64 [M].
     """
 
     quantiles: Tensor
@@ -130,7 +130,7 @@ class _Made:
 
 
 class Calibrator(nn.Module):
-    """Stretches quantiles away from the median; nothing here is learned in training."""
+    """The online calibration: it moves quantiles away from the median or towards it. Nothing here is trained."""
 
     levels: Tensor
     sides: Tensor
@@ -157,7 +157,7 @@ class Calibrator(nn.Module):
         of_checks = _of_checks(config.adaptation_rate, checked, strides)
         for name, buffer in {**_of_levels(config.quantile_levels, self.middle), **of_checks}.items():
             self.register_buffer(name, buffer, persistent=False)
-        self.common = self.common * self.sides.abs()  # the median stays
+        self.common = self.common * self.sides.abs()  # the median does not move
         self.register_buffer("checked", checked, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
         self.register_buffer("places", _places(config), persistent=False)
@@ -172,12 +172,12 @@ class Calibrator(nn.Module):
             yield Part("waiting", (self.targets, self.later, WAITING, levels), "float64")
 
     def widen(self, quantiles: Tensor, log_factors: Tensor | None, steps: Tensor) -> Tensor:
-        """Applies log_factors to forecasts.
+        """Apply log_factors to forecasts.
 
         Args:
-            quantiles: As the model emits them, float64 [N, S, Q, D].
-            log_factors: float64 [N, D, checks, Q], or None.
-            steps: How many steps ahead they are, int64 [S].
+            quantiles: The quantiles as the model emits them, float64 [N, S, Q, D].
+            log_factors: The log_factors, float64 [N, D, checks, Q], or None.
+            steps: How many steps ahead the forecasts are, int64 [S].
 
         Returns:
             Ascending quantiles of the same shape.
@@ -188,23 +188,24 @@ class Calibrator(nn.Module):
         below = place.floor().long()
         above = (below + 1).clamp(max=self.later)
         by_check = log_factors.transpose(1, 2)
-        # [N, S, D, Q], each between its two neighbours among the checked steps.
+        # [N, S, D, Q], interpolated between the neighbouring checked steps.
         between = torch.lerp(by_check[:, below], by_check[:, above], (place - below).view(-1, 1, 1))
-        # Putting quantiles in order makes none worse (Chernozhukov et al., 2010).
+        # Sorting does not make quantiles worse (Chernozhukov et al., 2010).
         return self._widened(quantiles.transpose(2, 3), between).sort(-1).values.transpose(2, 3)
 
     def observe(
         self, before: Widening | None, standing: Tensor, values: Tensor, lengths: Tensor, issue: Issue
     ) -> Adapted:
-        """Checks forecasts against values.
+        """Check forecasts against values.
 
         Args:
-            before: How intervals have adapted so far; None if they do not.
-            standing: The forecast standing before each value as the model emits it, float64 [B, T, D, Q].
-            values: What comes, NaN where missing, float64 [B, T, D].
-            lengths: How many of them are each session's own, int64 [B].
-            issue: Makes forecasts as the model emits them, float64 [M, Q, D], of sessions [M] as they stood after some
-                of these observations [M], some steps ahead [M].
+            before: The adaptation so far; None if intervals do not adapt.
+            standing: The forecast before each value as the model emits it, float64 [B, T, D, Q].
+            values: The observations, NaN where missing, float64 [B, T, D].
+            lengths: How many of the observations are each session's own, int64 [B].
+            issue: A function that makes M forecasts as the model emits them, float64 [M, Q, D]. Its arguments are the
+                positions of sessions, the number of their observations before the forecast, and the steps ahead, all
+                int64 [M].
         """
         own = torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)
         standing = torch.where(own[..., None, None], standing, torch.nan)
@@ -225,15 +226,15 @@ class Calibrator(nn.Module):
         return Adapted(self._widened(standing, blocks.one_ahead()).sort(-1).values, blocks, after)
 
     def _hand_out(self, due: Tensor, before: Widening, own: Tensor, stands: Tensor) -> Tensor:
-        """Moves waiting forecasts whose outcome comes into `due`; returns those that go on waiting.
+        """Move waiting forecasts whose outcome has come into `due`; return those that still wait.
 
         Args:
-            due: [B, T, D, checks, Q].
-            before: How intervals have adapted so far.
-            own: Which observations are a session's own, bool [B, T].
-            stands: How many observations a session has taken with each one, int64 [B, T].
+            due: The forecasts to compare with each observation, float64 [B, T, D, checks, Q].
+            before: The adaptation so far.
+            own: Whether an observation is the session's own, bool [B, T].
+            stands: How many observations a session has taken, including each one, int64 [B, T].
         """
-        # Where the session stood when the value that brings it to `stands` was forecast.
+        # How many observations the session had taken when it issued the forecast of this observation.
         issued, strides = stands.unsqueeze(2) - self.checked[1:], self.strides[1:]
         came = (issued % strides == 0) & (issued > 0) & (issued <= before.step.view(-1, 1, 1)) & own.unsqueeze(2)
         rows, at, later = came.nonzero().unbind(1)
@@ -245,7 +246,7 @@ class Calibrator(nn.Module):
         return waiting
 
     def _make(self, due: Tensor, own: Tensor, stands: Tensor, issue: Issue) -> _Made | None:
-        """Makes the forecasts that are to be checked; returns those whose outcome is not here yet. As `_hand_out`."""
+        """Make the forecasts to check, put those with an outcome into `due`, and return the others; see `_hand_out`."""
         strides = self.strides[1:]
         rows, at, later = ((stands.unsqueeze(2) % strides == 0) & own.unsqueeze(2)).nonzero().unbind(1)
         if not len(rows):
@@ -259,7 +260,7 @@ class Calibrator(nn.Module):
         return _Made(*(each[~here] for each in (quantiles, rows, at + 1, later + 1, slots)))
 
     def _track(self, before: Widening, due: Tensor, values: Tensor, own: Tensor) -> tuple[Blocks, Tensor]:
-        """Moves quantiles block by block; also gives the sums of misses since then, [B, D, checks, Q]."""
+        """Move quantiles block by block; also return the sums of misses since the last move, [B, D, checks, Q]."""
         index, issued, due, values = self._laid_out(before.step, due, values)
         count = _blocks(own.shape[1])
         reach = self._reach(due, values).view(len(due), count, BLOCK, *due.shape[2:])
@@ -279,8 +280,8 @@ class Calibrator(nn.Module):
         return Blocks(log_factors, index), misses[rows, index[rows, own.sum(1)] - 1]
 
     def _track_one(self, before: Widening, due: Tensor, values: Tensor, own: Tensor) -> tuple[Blocks, Tensor]:
-        """The same for one observation, which may end a block."""
-        # All that was issued before has been stretched already, but what stood one step ahead.
+        """Do the same as `_track` for one observation, which may end a block."""
+        # Forecasts that waited have been widened already; the one for one step ahead has not.
         beyond = self._beyond(self._reach(due, values)[:, 0], before.log_factors * self.first)
         misses = before.misses + (beyond - self.tails).nan_to_num_(0.0)
         ends = (own & ((before.step + 1) % BLOCK == 0).unsqueeze(1)).view(-1, 1, 1, 1)
@@ -289,18 +290,18 @@ class Calibrator(nn.Module):
         return Blocks(torch.stack([before.log_factors, moved], dim=1), index), misses.masked_fill_(ends, 0.0)
 
     def _beyond(self, reach: Tensor, log_factors: Tensor) -> Tensor:
-        """How far outcomes count as beyond each quantile, 0 to 1, of the shape of `reach`."""
+        """Return how far outcomes count as beyond each quantile, 0 to 1, of the shape of `reach`."""
         return torch.addcmul(self.starts, reach, torch.exp(-log_factors)).clamp_(0, 1)
 
     def _moved(self, log_factors: Tensor, misses: Tensor, out: Tensor | None = None) -> Tensor:
-        """Where misses move log_factors, all [B, D, checks, Q]."""
+        """Return log_factors moved by misses, all [B, D, checks, Q]."""
         moved = torch.addcmul(log_factors, self.own, misses).addcmul_(self.common, misses.mean(-1, keepdim=True))
         return torch.clamp(moved, self.least, self.largest, out=out)
 
     def _reach(self, due: Tensor, values: Tensor) -> Tensor:
-        """How far outcomes lie from the median towards each quantile, in units of what counts as partly beyond it.
+        """Return how far outcomes lie from the median towards each quantile, in widths of the zone around it.
 
-        NaN if there is nothing to judge, [B, P, D, checks, Q].
+        The result is NaN if there is nothing to judge, [B, P, D, checks, Q].
         """
         middle = due[..., self.middle : self.middle + 1]
         towards, distances = (values[..., None, None] - middle) * self.sides, (due - middle) * self.sides
@@ -308,16 +309,16 @@ class Calibrator(nn.Module):
         return reach.clamp(-FARTHEST, FARTHEST)
 
     def _told_apart(self, quantiles: Tensor) -> Tensor:
-        """Puts quantiles [..., Q] on the median that only rounding tells from it; they are not judged."""
+        """Set quantiles [..., Q] that differ from the median only by rounding to the median; they are not judged."""
         middle = quantiles[..., self.middle : self.middle + 1]
         return torch.where((quantiles - middle).abs() > ROUNDING * middle.abs(), quantiles, middle)
 
     def _laid_out(self, step: Tensor, due: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Puts observations where they lie in their blocks, so that several sessions' blocks go together.
+        """Align observations with the blocks of their sessions, so that blocks of several sessions run together.
 
         Returns:
-            Which block's factors held after so many observations, int64 [B, T + 1]; which were those of each forecast
-            that is judged, 0 if it has been widened already, int64 [B, P, checks]; `due` [B, P, ...]; and `values`.
+            The block whose factors apply after 0 to T observations, int64 [B, T + 1]; the block of each judged
+            forecast, 0 if it has been widened already, int64 [B, P, checks]; `due` [B, P, ...]; and `values`.
         """
         steps, offset = values.shape[1], (step % BLOCK).unsqueeze(1)
         at = torch.arange(steps + 1, device=due.device)
@@ -331,18 +332,18 @@ class Calibrator(nn.Module):
         return index, issued[rows, places], due[rows, places], values
 
     def _widened(self, quantiles: Tensor, log_factors: Tensor) -> Tensor:
-        """Stretches quantiles [..., Q], which may put neighbours out of order."""
+        """Multiply the distances of quantiles [..., Q] from the median by their factors; order may be lost."""
         middle = quantiles[..., self.middle : self.middle + 1]
         return middle + (quantiles - middle) * log_factors.exp()
 
 
 def _of_levels(levels: Sequence[float], middle: int) -> dict[str, Tensor]:
-    """What differs from level to level, float64 [Q].
+    """Return the constants of each level, float64 [Q].
 
     Returns:
-        The levels; on which side of the median each one is, -1, 0 or 1; what share of outcomes should lie beyond it;
-        how often the widen in which they count as partly beyond fits between the median and it; and how far beyond
-        an outcome on the median counts, below 0.
+        The levels; their side of the median, -1, 0 or 1; and the share of outcomes that should lie beyond each one.
+        Also the distance from the median to the level in widths of the zone; and how far an outcome at the median
+        counts as beyond it, usually below 0.
     """
     tensor, normal = torch.tensor(levels, dtype=torch.float64), NormalDist()
     sides = torch.sign(torch.arange(len(levels), dtype=torch.float64) - middle)
@@ -353,11 +354,11 @@ def _of_levels(levels: Sequence[float], middle: int) -> dict[str, Tensor]:
 
 
 def _of_checks(rate: float, checked: Tensor, strides: Tensor) -> dict[str, Tensor]:
-    """What differs from one checked step ahead to another, float64 [checks, 1].
+    """Return the constants of each checked step ahead, float64 [checks, 1].
 
     Returns:
-        Whether it is the first one, 1 or 0; how much a miss moves its own level, and how much the mean of all levels'
-        misses moves each of them; and the least and the largest widen.
+        Whether it is one step ahead, 1 or 0; how much a miss moves its own level; how much the mean of all levels'
+        misses moves each level; and the smallest and the largest logarithm of a factor.
     """
     first = (checked == 1).double().unsqueeze(1)
     return {
@@ -370,12 +371,12 @@ def _of_checks(rate: float, checked: Tensor, strides: Tensor) -> dict[str, Tenso
 
 
 def _blocks(steps: int) -> int:
-    """In how many blocks so many steps lie at most, wherever they begin."""
+    """Return the largest number of blocks that so many steps can touch."""
     return (steps + 2 * BLOCK - 2) // BLOCK
 
 
 def _stride(ahead: int, lags: Sequence[int]) -> int:
-    """Steps from one forecast that is checked to the next: few wait, and every phase of a season has its turn."""
+    """Return the steps between two checked forecasts: enough that few wait, and that every phase of a season counts."""
     if ahead == 1:
         return 1
     least = max(LEAST_STRIDE, -(-ahead // WAITING))
@@ -383,7 +384,7 @@ def _stride(ahead: int, lags: Sequence[int]) -> int:
 
 
 def _places(config: ModelConfig) -> Tensor:
-    """Where each step ahead lies among the checked ones, on a logarithmic scale, float64 [horizon]."""
+    """Return the position of each step ahead among the checked ones, on a logarithmic scale, float64 [horizon]."""
     checked = torch.tensor(config.checked_steps or (1,), dtype=torch.float64)
     steps = torch.arange(1, config.horizon + 1, dtype=torch.float64)
     above = torch.searchsorted(checked, steps).clamp(max=len(checked) - 1)

@@ -1,4 +1,4 @@
-"""Where a value lies in the distribution that quantiles describe: the probability integral transform."""
+"""The probability integral transform: the position of a value in the distribution that quantiles describe."""
 
 from math import log
 
@@ -10,22 +10,24 @@ _MOST_WIDTHS = 1e3
 
 
 def share_below(quantiles: Tensor, values: Tensor, levels: Tensor, rounding: Tensor | None = None) -> Tensor:
-    """The probability of what is lower than a value, and half of that of the very value.
+    """Return the probability of values below a value, plus half the probability of the value itself.
 
-    Linear between quantiles; beyond the outermost, the density falls on as it does between the outermost two.
+    The distribution is linear between quantiles. Beyond the outermost ones, the tail's probability falls exponentially,
+    by the same factor as between the outermost two.
 
     Args:
-        quantiles: Ascending, float64 [..., Q].
-        values: float64 [...].
-        levels: Of the quantiles, two or more, float64 [Q].
-        rounding: How close to the median a value is as good as the median, float64 [...]; None for not at all.
+        quantiles: The quantiles, ascending, float64 [..., Q].
+        values: The values, float64 [...].
+        levels: The levels of the quantiles, two or more, float64 [Q].
+        rounding: The distance from the median within which a value counts as the median, float64 [...]; None for no
+            such distance.
 
     Returns:
-        float64 [...], 0 to 1; NaN where a quantile or the value is.
+        The probability, 0 to 1, float64 [...]; NaN where a quantile or the value is NaN.
     """
     value, lows = values.unsqueeze(-1), quantiles[..., :-1]
     past = (value - lows) / (quantiles[..., 1:] - lows).clamp(min=NARROWEST)
-    # Between the two quantiles that a value lies between; where it has not come so far yet, nothing.
+    # The level interpolated between the neighbouring quantiles, found as a maximum: gaps above the value give 0.
     inside = torch.addcmul(levels[:-1], levels.diff(), past.clamp(0, 1)).masked_fill(past <= 0, 0.0).amax(-1)
     lowest, low = levels[:2].tolist()
     high, highest = levels[-2:].tolist()
@@ -43,12 +45,15 @@ def share_below(quantiles: Tensor, values: Tensor, levels: Tensor, rounding: Ten
 
 
 def _halved(share: Tensor, equal: Tensor, levels: Tensor) -> Tensor:
-    """Where several quantiles are equal to the value, it has a probability of its own: half of that, and what is lower.
+    """Replace the probabilities of values that equal several quantiles, and so have a probability themselves.
 
     Args:
-        share: For all others, [...].
-        equal: Which quantiles are equal to the value, bool [..., Q].
-        levels: Of the quantiles, [Q].
+        share: The probability for all other values, [...].
+        equal: Whether each quantile is equal to the value, bool [..., Q].
+        levels: The levels of the quantiles, [Q].
+
+    Returns:
+        For such values, the probability of lower values plus half their own, [...]; for others `share`.
     """
     first = equal.to(torch.uint8).argmax(-1)
     last = first + equal.sum(-1) - 1

@@ -1,4 +1,4 @@
-"""Recurrent layers that run step by step for short stretches and fused for long ones."""
+"""Recurrent layers, which run step by step for short inputs and with fused kernels for long ones."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,7 +17,7 @@ GATES = {
 
 
 class RecurrentState(NamedTuple):
-    """What recurrent layers carry on: hidden [B, L, H] and, for an LSTM, cell [B, L, H]."""
+    """The state of recurrent layers: hidden [B, L, H] and, for an LSTM, cell [B, L, H]."""
 
     hidden: Tensor
     cell: Tensor | None
@@ -25,12 +25,12 @@ class RecurrentState(NamedTuple):
 
 @dataclass(frozen=True)
 class Gates:
-    """What the layers' gates were in one step of one sequence.
+    """The gates of the layers in one step of one sequence.
 
     Attributes:
         names: "input", "forget", "candidate", "output" of an LSTM; "reset", "update", "candidate" of a GRU; "candidate"
             of a tanh RNN, which has no gates.
-        values: How open each was, 0 to 1, and the candidates, -1 to 1, float32 [layers, gates, H].
+        values: The gates, 0 (closed) to 1 (open), and the candidates, -1 to 1, float32 [layers, gates, H].
         cell: The LSTM's cell state after the step, float32 [layers, H]; None if the cell has none.
         hidden: The hidden state after the step, float32 [layers, H].
     """
@@ -52,18 +52,18 @@ class RecurrentLayers(nn.Module):
         if kind == "lstm":
             with torch.no_grad():
                 for layer in range(layers):
-                    # An open forget gate lets gradients reach back from the start.
+                    # An open forget gate lets gradients reach far back from the beginning of training.
                     self._weight("bias_ih", layer)[hidden_size : 2 * hidden_size].fill_(1.0)
 
     def forward(self, inputs: Tensor, recurrent: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """Runs the layers.
+        """Run the layers.
 
         Args:
-            inputs: float32 [B, T, I], T >= 1.
-            recurrent: What the layers remember.
+            inputs: The inputs, float32 [B, T, I], T >= 1.
+            recurrent: The state before the first step.
 
         Returns:
-            The top layer's output [B, T, H] and what the layers remember after the last step.
+            The top layer's output [B, T, H] and the state after the last step.
         """
         if inputs.shape[1] >= FUSED_STEPS:
             return self._run_fused(inputs, recurrent)
@@ -96,11 +96,11 @@ class RecurrentLayers(nn.Module):
         return inputs, RecurrentState(torch.stack(hiddens, dim=1), stacked)
 
     def gates(self, inputs: Tensor, recurrent: RecurrentState) -> Gates:
-        """Runs some steps of one sequence and tells the gates of the last one.
+        """Run some steps of one sequence, and return the gates of the last step.
 
         Args:
-            inputs: float32 [1, T, I], T >= 1.
-            recurrent: What the layers remember before the first step, of one sequence.
+            inputs: The inputs, float32 [1, T, I], T >= 1.
+            recurrent: The state of the sequence before the first step.
         """
         if inputs.shape[1] > 1:
             _, recurrent = self(inputs[:, :-1], recurrent)
@@ -118,9 +118,9 @@ class RecurrentLayers(nn.Module):
     def _step(
         self, added: Tensor, hidden: Tensor, cell: Tensor | None, layer: int
     ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
-        """One step of one layer: its hidden state, its cell state and its gates, in the order of GATES.
+        """Run one step of one layer; return its hidden state, cell state and gates, in the order of GATES.
 
-        `added` is what the input adds, [B, 4 H], [B, 3 H] or [B, H].
+        `added` is the contribution of the input, [B, 4 H], [B, 3 H] or [B, H].
         """
         recurrent = torch.addmm(self._weight("bias_hh", layer), hidden, self._weight("weight_hh", layer).t())
         if cell is not None:
@@ -141,7 +141,7 @@ class RecurrentLayers(nn.Module):
 
 
 def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    # The sigmoid of the candidate's part is not used, but one call costs less than three.
+    # The sigmoid of the candidate's part is unused, but one call costs less than three.
     enter, keep, _, show = torch.sigmoid(gates).chunk(4, dim=1)
     candidate = torch.tanh(gates[:, 2 * cell.shape[1] : 3 * cell.shape[1]])
     cell = torch.addcmul(keep * cell, enter, candidate)
@@ -151,16 +151,16 @@ def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, tuple[Tenso
 def run_ragged(
     layers: RecurrentLayers, inputs: Tensor, recurrent: RecurrentState, lengths: Tensor
 ) -> tuple[Tensor, RecurrentState]:
-    """Runs each row for its own number of steps; rows leave as they finish.
+    """Run each row for its own number of steps; finished rows leave the batch.
 
     Args:
-        layers: What to run.
-        inputs: float32 [B, T, I]; row b's steps beyond lengths[b] are not looked at.
-        recurrent: What the layers remember of each row.
-        lengths: int64 [B], 0..T.
+        layers: The layers to run.
+        inputs: The inputs, float32 [B, T, I]; row b's steps beyond lengths[b] are ignored.
+        recurrent: The state of each row before its first step.
+        lengths: The number of steps of each row, 0 to T, int64 [B].
 
     Returns:
-        The output [B, T, H], 0 beyond a row's length, and the recurrent after each row's last step.
+        The output [B, T, H], 0 beyond a row's length, and the state after each row's last step.
     """
     output = inputs.new_zeros(*inputs.shape[:2], layers.hidden_size)
     hidden = recurrent.hidden.clone()

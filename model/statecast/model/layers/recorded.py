@@ -1,8 +1,8 @@
-"""Many small tensor operations as one call: recorded once, then run without Python in between.
+"""Record many small tensor operations once, then run them as one call without Python in between.
 
-Most of the time of a step is not computing but calling, some hundred times, and on a CPU each call lets go of Python's
-lock and has to take it again. On a CPU TorchScript's tracer records what a function of tensors does; it is deprecated
-in favour of `torch.compile`, which would need a C++ compiler where the service runs. On a GPU it is a CUDA graph.
+Most of a step's time goes to some hundred calls, not to computing. On a CPU, each call also releases Python's lock and
+takes it again. On a CPU, TorchScript's tracer records the operations. It is deprecated in favour of `torch.compile`,
+but that needs a C++ compiler where the service runs. On a GPU, a CUDA graph records them.
 """
 
 import logging
@@ -22,44 +22,46 @@ Recorded: TypeAlias = Callable[[Arguments], Results]
 
 log = logging.getLogger(__name__)
 
-_RECORDING = Lock()  # what is done about warnings is done to all threads
+_RECORDING = Lock()  # because filters of warnings affect all threads
 SEEN_BEFORE, MOST_SEEN = 3, 1000
 SMALLEST_GRAPH, LARGEST_GRAPH = 8, 65_536
-"""Rows of a CUDA graph; a larger batch is run without one."""
+"""The smallest and largest number of rows of a CUDA graph; a larger batch runs without a graph."""
 WARM_UPS = 3
 TOLERANCE = 1e-4
 
 
 class Recorder(Protocol):
-    """A way to record."""
+    """A way to record functions."""
 
     most: int
-    """How many functions it should be made to record."""
+    """The largest number of recordings."""
 
     def scope(self, arguments: Arguments) -> Hashable:
-        """What arguments must have in common with those that a recording was made for; None if they suit none."""
+        """Return the key of arguments that can share a recording; None if they cannot use a recording."""
 
     def record(self, function: Function, arguments: Arguments) -> Recorded:
-        """Does once and for all what the function does."""
+        """Record the function for arguments of the same scope."""
 
 
 class Captured:
-    """What functions do, by the key under which each is run; for any thread.
+    """Recordings of functions, by key; safe for any thread.
 
-    A function may branch on nothing but what its key tells, must not look at a value, and be of any size of batch, the
-    first dimension of all its arguments. A row of its results comes from the same row of its arguments, the first of
-    which has as many, or from rows that one of them names. What it uses beside them must not change. Recording takes
-    some tenths of a second and megabytes, so it is done for what comes again and again, and not for ever more keys.
+    A function may branch only on what its key determines, and must not read values of tensors. It must take batches of
+    any size; the batch is the first dimension of all arguments. A row of its results may depend on the same row of the
+    arguments, or on rows whose numbers are in an argument. Results have as many rows as the first argument. Everything
+    else that the function uses must stay constant.
+
+    Recording takes tenths of a second and some megabytes. So only repeated keys are recorded, up to a limit.
     """
 
     def __init__(self, recorder: Recorder | None = None) -> None:
-        """Record by other means than those of the device on which the first arguments are."""
+        """Set the recorder; None chooses one by the device of the first arguments."""
         self._recorder = recorder
         self._recorded: dict[Hashable, Recorded] = {}
         self._seen: Counter[Hashable] = Counter()
 
     def run(self, key: Hashable, function: Function, arguments: Arguments) -> Results:
-        """The function's results for arguments, some of which may be missing."""
+        """Return the function's results for arguments, some of which may be None."""
         recorder = self._recorder
         if recorder is None:
             on_gpu = any(each is not None and each.is_cuda for each in arguments)
@@ -82,27 +84,27 @@ class Captured:
         return self._seen[key] >= SEEN_BEFORE
 
     def _record(self, key: Hashable, recorder: Recorder, function: Function, arguments: Arguments) -> Recorded:
-        with _RECORDING:  # another thread may have had the same thought
+        with _RECORDING:  # another thread may be recording the same function
             if key not in self._recorded:
                 self._recorded[key] = _recorded_or_plain(recorder, function, arguments)
             return self._recorded[key]
 
 
 def _recorded_or_plain(recorder: Recorder, function: Function, arguments: Arguments) -> Recorded:
-    """Records the function; keeps to the function itself if that fails or gives other results."""
+    """Record the function; return the function itself if recording fails or gives other results."""
     try:
         recorded = recorder.record(function, arguments)
         if _agree(recorded(arguments), function(*arguments)):
             return recorded
         reason: object = "the recording gives other results"
-    except Exception as error:  # each version of torch refuses other things
+    except Exception as error:  # versions of torch differ in the functions that they refuse
         reason = error
     log.warning("the model runs slower, without a recording: %s", reason)
     return lambda arguments: function(*arguments)
 
 
 def _agree(first: Results, second: Results) -> bool:
-    """Compares results but for rounding, which grows with the largest value."""
+    """Return whether results agree except for rounding, which grows with the largest value."""
     return len(first) == len(second) and all(
         one.shape == other.shape
         and one.dtype == other.dtype
@@ -116,18 +118,18 @@ def _size(tensor: Tensor) -> float:
 
 
 class TorchScript:
-    """Records for batches of any size, by which arguments are missing."""
+    """A recorder of TorchScript traces for batches of any size; the scope is the set of missing arguments."""
 
     most = 24
 
     def scope(self, arguments: Arguments) -> Hashable:
-        """Which are missing; None if there is one without rows."""
+        """Return whether each argument is missing; None if an argument has no rows."""
         if any(each is not None and each.shape[0] == 0 for each in arguments):
             return None
         return tuple(each is None for each in arguments)
 
     def record(self, function: Function, arguments: Arguments) -> Recorded:
-        """Traces the function."""
+        """Trace the function with TorchScript."""
         missing = [each is None for each in arguments]
 
         def flat(*tensors: Tensor) -> Results:
@@ -135,9 +137,9 @@ class TorchScript:
             return function(*(None if is_missing else next(left) for is_missing in missing))
 
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-            # That it is deprecated, and that branches are recorded as they are taken.
+            # The warnings say that tracing is deprecated, and that only the branches taken are recorded.
             warnings.simplefilter("ignore")
-            # A dimension of 1 could be taken for one that is always 1.
+            # Doubled, because a batch of 1 could be recorded as a constant.
             examples = tuple(torch.cat([each, each]) for each in arguments if each is not None)
             traced: Any = torch.jit.trace(flat, examples, check_trace=False)  # type: ignore[no-untyped-call]
 
@@ -149,10 +151,10 @@ class TorchScript:
 
 
 class CudaGraphs:
-    """Records for one size of batch out of a few, powers of two: a batch is copied into the next larger one.
+    """A recorder of CUDA graphs for batch sizes that are powers of two; a batch is copied into the next larger size.
 
-    A graph repeats what was done in the same memory, which it shares with the others: so they run one after the other,
-    and their results are copied before the next one does. In the rows behind a batch is whatever was there before.
+    A graph repeats its operations in fixed memory, which all graphs share. So graphs run one after another, and results
+    are copied before the next graph runs. The rows after a batch hold remains of earlier batches.
     """
 
     most = 64
@@ -163,23 +165,23 @@ class CudaGraphs:
         self._has_failed = False
 
     def scope(self, arguments: Arguments) -> Hashable:
-        """The shapes of the memory of the graph's arguments; None if they are too large, or one has no rows."""
+        """Return the shapes of the graph's arguments; None if they are too large, or one has no rows."""
         rows = [each.shape[0] for each in arguments if each is not None]
         if self._has_failed or not min(rows) or max(rows) > LARGEST_GRAPH:
             return None
         return tuple(None if each is None else (_graph_rows(each), *each.shape[1:]) for each in arguments)
 
     def record(self, function: Function, arguments: Arguments) -> Recorded:
-        """Captures a graph, if that can be done."""
-        with torch.inference_mode(False), torch.no_grad():  # others write to it, in that mode or not
+        """Capture a graph; return the function itself if that fails."""
+        with torch.inference_mode(False), torch.no_grad():  # callers in either mode write to this memory
             own = [None if each is None else each.new_zeros(_graph_rows(each), *each.shape[1:]) for each in arguments]
             _fill(own, arguments)
             try:
                 with self._lock:
                     results, again = self.capture(lambda: function(*own))
-            except RuntimeError as error:  # a step is worth more than its speed
+            except RuntimeError as error:  # a slow answer is better than none
                 log.warning("the model runs without CUDA graphs: %s", error)
-                self._has_failed = True  # and it is not certain what another attempt would meet
+                self._has_failed = True  # the device's state is uncertain, so there is no second attempt
                 return lambda arguments: function(*arguments)
 
         def run(arguments: Arguments) -> Results:
@@ -192,7 +194,7 @@ class CudaGraphs:
         return run
 
     def capture(self, run: Callable[[], Results]) -> tuple[Results, Callable[[], None]]:
-        """What `run` gives, and how to let it be done again, into the same results."""
+        """Return the results of `run`, and a function that repeats it into the same results."""
         aside: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         current = torch.cuda.current_stream()
         aside.wait_stream(current)

@@ -1,1 +1,1 @@
-"""Trains the bundled model on synthetic series."""
+"""Train the bundled model on synthetic series."""

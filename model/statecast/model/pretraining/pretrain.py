@@ -1,8 +1,7 @@
-"""Trains `base` on synthetic series: python -m statecast.model.pretraining.pretrain.
+"""Train `base` on synthetic series: python -m statecast.model.pretraining.pretrain.
 
-Every batch holds new series, and every series is read once, from its first value on, the way that
-the service reads it. Gradients reach back over one chunk of it (truncated backpropagation
-through time); its state is carried on into the next.
+Every batch holds new series, and every series is read once from its first value, as in the service. Gradients reach
+back over one chunk (truncated backpropagation through time), and the state continues in the next chunk.
 """
 
 import argparse
@@ -42,18 +41,18 @@ BASE = ModelConfig(
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train.
+    """The settings of the training.
 
     Attributes:
-        seed: Of the weights and of the series.
-        batch: Series in a batch.
-        steps: Time steps of a series.
-        chunk: Time steps that gradients reach back.
-        origins: Forecast origins for each series in each chunk.
-        ahead: Steps ahead that are scored in each chunk, out of the horizon.
-        batches: How many batches of series.
-        learning_rate: At its highest.
-        threads: CPU threads; other numbers add up in another order and give slightly other weights.
+        seed: The seed of the weights and the series.
+        batch: The number of series in a batch.
+        steps: The number of time steps of a series.
+        chunk: How many time steps gradients reach back.
+        origins: Forecast origins of each series in each chunk.
+        ahead: How many of the horizon's steps each chunk scores.
+        batches: The number of batches.
+        learning_rate: The highest learning rate.
+        threads: CPU threads. Other numbers change the order of sums and give slightly different weights.
     """
 
     seed: int = 0
@@ -68,14 +67,14 @@ class Settings:
 
 
 def make_batch(rng: np.random.Generator, size: int, steps: int) -> tuple[Tensor, Tensor]:
-    """Makes series, float64 [size, steps, 1], and how far each ranges, float64 [size, 1]."""
+    """Make series, float64 [size, steps, 1], and their spreads, float64 [size, 1]."""
     made = [make_series(rng, steps) for _ in range(size)]
     values = torch.from_numpy(np.stack([one.values for one in made])).unsqueeze(2)
     return values, torch.tensor([[one.spread] for one in made], dtype=torch.float64)
 
 
 def train(forecaster: Forecaster, settings: Settings) -> None:
-    """Trains in place."""
+    """Train a forecaster in place."""
     optimizer = torch.optim.AdamW(forecaster.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     chunks = settings.steps // settings.chunk
     rng = np.random.default_rng(settings.seed)
@@ -94,7 +93,7 @@ def train(forecaster: Forecaster, settings: Settings) -> None:
 
 
 def _chunks(forecaster: Forecaster, settings: Settings, rng: np.random.Generator) -> Iterator[Tensor]:
-    """Reads one batch of series, and yields the loss of each chunk."""
+    """Read one batch of series, and yield the loss of each chunk."""
     horizon = forecaster.config.horizon
     values, spreads = make_batch(rng, settings.batch, settings.steps + horizon)
     state = forecaster.initial_state(settings.batch)
@@ -108,21 +107,21 @@ def _chunks(forecaster: Forecaster, settings: Settings, rng: np.random.Generator
         index = start + origins[:, None] + ahead - 1
         outcomes = values[rows[:, None], index]
         context = trace.context(rows, origins)
-        # In no larger units than the series ranges but for wild values: what follows upon one counts as much.
+        # Limited to the spread without extreme values, so that errors after an extreme value keep their weight.
         scales = local_scale(forecaster, context).minimum(spreads[rows])
         quantiles = forecaster.quantiles(context, ahead)
         yield scaled_pinball(quantiles, outcomes, scales, forecaster.config.quantile_levels)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, highest: float, progress: float, done: int) -> None:
-    """Warms up over 50 updates, then falls to 2 % along a cosine."""
+    """Set the learning rate: a warm-up of 50 updates, then a cosine decay to 2 %."""
     cosine = 0.51 + 0.49 * float(np.cos(np.pi * min(progress, 1.0)))
     for group in optimizer.param_groups:
         group["lr"] = highest * min(1.0, (done + 1) / 50) * cosine
 
 
 def main() -> None:
-    """Trains, validates and writes the model."""
+    """Train, validate and write the model."""
     parser = argparse.ArgumentParser(description="Train the bundled base model.")
     parser.add_argument("--out", type=Path, default=bundled_models() / "base" / "1")
     parser.add_argument("--batches", type=int, default=Settings.batches)

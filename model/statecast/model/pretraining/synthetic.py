@@ -1,4 +1,4 @@
-"""Synthetic series of many kinds, for training and validating a model of any series at all."""
+"""Synthetic series of many kinds, for training and validating a general model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Series = NDArray[np.float64]
 Rng = np.random.Generator
 
 USUAL_PERIODS = (4, 5, 7, 10, 12, 15, 20, 24, 30, 48, 52, 60, 96, 144, 168, 288, 336, 365)
-# Steps a day, for series that have a weekly pattern over a daily one.
+# Steps per day, for series with a daily and a weekly pattern.
 STEPS_A_DAY = (24, 24, 48, 48, 96, 144, 288)
 
 
@@ -20,9 +20,9 @@ class Made:
     """A synthetic series.
 
     Attributes:
-        values: NaN where missing, [T].
-        period: Its main period in steps, 1 if it has none.
-        spread: Its standard deviation but for wild values.
+        values: The values, NaN where missing, [T].
+        period: The main period in steps, 1 if there is none.
+        spread: The standard deviation before glitches are added.
     """
 
     values: Series
@@ -31,7 +31,7 @@ class Made:
 
 
 def make_series(rng: Rng, steps: int) -> Made:
-    """Makes one series of random kind, scale, offset and gaps."""
+    """Make one series of random kind, scale, offset and gaps."""
     made = _kind(rng)(rng, steps)
     values = made.values
     if rng.random() < 0.12:
@@ -61,7 +61,7 @@ def _kind(rng: Rng) -> Callable[[Rng, int], Made]:
 
 
 def _seasonal(rng: Rng, steps: int) -> Made:
-    """One to three seasons, a trend and noise, added or multiplied."""
+    """Make a series of one to three seasons, a trend and noise, added or multiplied."""
     period = _period(rng)
     shape = _season(rng, steps, period)
     for _ in range(rng.choice(3, p=(0.6, 0.3, 0.1))):
@@ -72,7 +72,7 @@ def _seasonal(rng: Rng, steps: int) -> Made:
 
 
 def _working_week(rng: Rng, steps: int) -> Made:
-    """A daily pattern that differs by the day of the week."""
+    """Make a series with a daily pattern that depends on the day of the week."""
     day = int(rng.choice(STEPS_A_DAY))
     shapes = [_template(rng, day) for _ in range(2)]
     factors = 1 + rng.normal(0, rng.uniform(0, 0.3), 7)
@@ -92,7 +92,7 @@ def _working_week(rng: Rng, steps: int) -> Made:
 
 
 def _walk(rng: Rng, steps: int) -> Made:
-    """A random walk, perhaps with drift, pulled back to a mean, or geometric."""
+    """Make a random walk, possibly with drift, pulled back to a mean, or geometric."""
     jumps = _innovations(rng, steps)
     if rng.random() < 0.5:
         return Made(np.cumsum(jumps + rng.normal(0, 0.1)), 1)
@@ -104,7 +104,7 @@ def _walk(rng: Rng, steps: int) -> Made:
 
 
 def _coloured(rng: Rng, steps: int) -> Made:
-    """Noise whose power falls with frequency, from white to smoother than a random walk."""
+    """Make noise whose power falls with frequency, from white noise to smoother than a random walk."""
     spectrum = np.fft.rfft(_innovations(rng, 2 * steps))
     frequency = np.maximum(np.fft.rfftfreq(2 * steps), 1 / (2 * steps))
     values = np.fft.irfft(spectrum * frequency ** -rng.uniform(0, 1.4))[:steps]
@@ -112,7 +112,7 @@ def _coloured(rng: Rng, steps: int) -> Made:
 
 
 def _autoregressive(rng: Rng, steps: int) -> Made:
-    """A noisy oscillator: a cycle whose phase and amplitude wander."""
+    """Make a noisy oscillation, whose phase and amplitude wander."""
     period, damping = 10.0 ** rng.uniform(0.5, 2.3), 1 - 10.0 ** rng.uniform(-3.5, -1)
     turn = damping * np.exp(2j * np.pi / period)
     jumps = _innovations(rng, steps)
@@ -124,7 +124,7 @@ def _autoregressive(rng: Rng, steps: int) -> Made:
 
 
 def _counts(rng: Rng, steps: int) -> Made:
-    """Counts, often zero, whose rate may have a season."""
+    """Make counts, often zero, whose rate may have a season."""
     period = _period(rng)
     rate = np.exp(rng.uniform(-2.5, 3) + rng.choice((0.0, 1.0)) * _season(rng, steps, period))
     if rng.random() < 0.5:
@@ -137,7 +137,7 @@ def _counts(rng: Rng, steps: int) -> Made:
 
 
 def _bursts(rng: Rng, steps: int) -> Made:
-    """A quiet level with bursts of uneven height, at random or every so many steps, as telemetry has them."""
+    """Make a quiet level with bursts of uneven height, at random or regular steps, as in telemetry."""
     period = int(rng.integers(2, 60))
     if rng.random() < 0.5:
         begins = np.arange(steps) % period == rng.integers(period)
@@ -150,7 +150,7 @@ def _bursts(rng: Rng, steps: int) -> Made:
 
 
 def _flat(rng: Rng, steps: int) -> Made:
-    """A constant, or a staircase of constants."""
+    """Make a constant series, or one of several constant levels."""
     if rng.random() < 0.5:
         return Made(np.full(steps, rng.normal(0, 5)), 1)
     return Made(np.round(_level_shifts(rng, steps) * 3) + rng.normal(0, 3), 1)
@@ -167,7 +167,7 @@ def _season(rng: Rng, steps: int, period: int) -> Series:
 
 
 def _template(rng: Rng, period: int) -> Series:
-    """One period of a random shape, of mean 0 and deviation 1."""
+    """Make one period of a random shape, with mean 0 and standard deviation 1."""
     phase = np.arange(period) / period
     kind = rng.integers(5)
     if kind == 0:
@@ -204,7 +204,7 @@ def _trend(rng: Rng, steps: int) -> Series:
 
 
 def _noise(rng: Rng, steps: int) -> Series:
-    """Noise from hardly any to as strong as the season, some of it with a memory."""
+    """Make noise, from almost none to as strong as the season, sometimes autocorrelated."""
     noise = _innovations(rng, steps)
     if rng.random() < 0.6:
         noise = _standard(_filtered(noise, rng.uniform(0.3, 0.99)))
@@ -213,7 +213,7 @@ def _noise(rng: Rng, steps: int) -> Series:
 
 
 def _innovations(rng: Rng, steps: int) -> Series:
-    """Independent noise: normal, heavy-tailed, skewed, or of changing strength."""
+    """Make independent noise: normal, heavy-tailed, skewed, or of changing strength."""
     kind = rng.integers(5)
     if kind == 0:
         return np.clip(rng.standard_t(rng.uniform(2, 6), steps), -50, 50)
@@ -235,7 +235,7 @@ def _combined(rng: Rng, shape: Series, trend: Series, noise: Series) -> Series:
 
 
 def _smooth_walk(rng: Rng, steps: int, strength: float) -> Series:
-    """A slow wander around 0."""
+    """Make a slow, smooth walk around 0."""
     knots = rng.integers(3, max(4, steps // 60))
     heights = rng.normal(0, strength, knots)
     return np.interp(np.linspace(0, knots - 1, steps), np.arange(knots), heights)
@@ -259,7 +259,7 @@ def _spiked(rng: Rng, values: Series) -> Series:
 
 
 def _with_glitches(rng: Rng, values: Series) -> Series:
-    """A few wild values, alone or in short runs, as broken sensors and wrong units bring them."""
+    """Add a few extreme values, alone or in short runs, as from broken sensors and wrong units."""
     values = values.copy()
     for start in rng.integers(0, len(values), rng.integers(1, 4)):
         height = _spread(values) * float(10.0 ** rng.uniform(1, 5)) * float(rng.choice((-1, 1)))
@@ -268,7 +268,7 @@ def _with_glitches(rng: Rng, values: Series) -> Series:
 
 
 def _with_holidays(rng: Rng, shape: Series, day: int) -> Series:
-    """Makes some days look like others."""
+    """Replace some days by other days."""
     days = shape[: len(shape) // day * day].reshape(-1, day).copy()
     for position in np.flatnonzero(rng.random(len(days)) < 0.03):
         days[position] = days[rng.integers(len(days))]
@@ -290,7 +290,7 @@ def _with_gaps(rng: Rng, values: Series) -> Series:
 
 
 def _filtered(noise: Series, memory: float) -> Series:
-    """y[t] = memory y[t - 1] + noise[t], by repeated doubling: y += memory ** k * shift(y, k)."""
+    """Return y[t] = memory y[t - 1] + noise[t], by repeated doubling: y += memory ** k * shift(y, k)."""
     values, shift, factor = noise.copy(), 1, memory
     while shift < len(values) and factor > 1e-12:
         values[shift:] = values[shift:] + factor * values[:-shift]

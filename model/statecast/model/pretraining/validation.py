@@ -1,4 +1,4 @@
-"""How a univariate model does on synthetic series that it was not trained on."""
+"""Validation of a univariate model on synthetic series that it was not trained on."""
 
 import numpy as np
 import torch
@@ -15,15 +15,15 @@ EARLY, LATE = (100, 500), (1036, 1536)
 
 
 def validate(forecaster: Forecaster, series: int = 200, steps: int = 1536) -> dict[str, float]:
-    """Forecasts held-out synthetic series, with naive forecasts beside.
+    """Forecast held-out synthetic series, and compare with naive forecasts.
 
-    Errors are relative to the mean absolute error of the last value, series by series; the
-    reported figure is the geometric mean over all series that have any error.
+    Errors are relative to the mean absolute error of the last value, series by series. Each figure is the geometric
+    mean over all series with errors.
 
     Args:
         forecaster: A model of one target.
-        series: How many series.
-        steps: How long each is.
+        series: The number of series.
+        steps: The length of each series.
 
     Returns:
         Figures by name.
@@ -49,7 +49,7 @@ def validate(forecaster: Forecaster, series: int = 200, steps: int = 1536) -> di
 
 
 def _scores(forecaster: Forecaster, values: Tensor, periods: list[int], origins: range) -> Scores:
-    """Mean errors of each series over all origins and steps ahead."""
+    """Return the mean errors of each series over all origins and steps ahead."""
     horizon, levels = forecaster.config.horizon, forecaster.config.quantile_levels
     trace = forecaster.advance(forecaster.initial_state(len(values)), values.unsqueeze(2))
     sums: dict[str, list[Tensor]] = {name: [] for name in ("median", "last", "seasonal", "pinball", "covered")}
@@ -69,14 +69,14 @@ def _scores(forecaster: Forecaster, values: Tensor, periods: list[int], origins:
 
 
 def _pinball(outcome: Tensor, quantiles: Tensor, levels: tuple[float, ...]) -> Tensor:
-    """The mean over all levels, [N, S]."""
+    """Return the mean pinball loss over all levels, [N, S]."""
     level = torch.tensor(levels, dtype=torch.float64)
     misses = outcome.unsqueeze(2) - quantiles
     return torch.maximum(level * misses, (level - 1) * misses).mean(2)
 
 
 def _seasonal_naive(values: Tensor, periods: list[int], origin: int, horizon: int) -> Tensor:
-    """The values one true period before; the last one if the period has not passed yet."""
+    """Return the values one true period before, or the last value if the period has not passed yet."""
     ahead = torch.arange(horizon)
     lags = torch.tensor([period if period < origin else 1 for period in periods]).unsqueeze(1)
     index = origin + ahead - (ahead // lags + 1) * lags
@@ -84,7 +84,7 @@ def _seasonal_naive(values: Tensor, periods: list[int], origin: int, horizon: in
 
 
 def _ratio(scores: Scores, name: str) -> float:
-    """The geometric mean of each series' ratio to the last value's error, where there is any."""
+    """Return the geometric mean of each series' ratio to the error of the last value, if both have errors."""
     error, last = scores[name], scores["last"]
     known = (error > 0) & (last > 0)
     return float(np.exp(np.log(error[known] / last[known]).mean()))

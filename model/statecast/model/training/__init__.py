@@ -1,1 +1,1 @@
-"""Trains a model on a panel and writes its folder."""
+"""Train a model on a panel and write its folder."""

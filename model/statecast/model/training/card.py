@@ -1,4 +1,4 @@
-"""What a trained model says about itself: metrics.json and a model card for people."""
+"""Descriptions of a trained model: metrics.json and a model card."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,31 +12,31 @@ from .module import Recipe
 from .train import Trained
 
 CARD_FILE = "README.md"
-# How the model that ships with the package is called where it stands beside others.
+# The name of the bundled model in tables of scores.
 BUNDLED_NAME = "bundled base"
 _CARD = """# {name} version {version}
 
-A streaming {cell} forecaster of {targets}, for Statecast. It forecasts up to {horizon} steps{frequency} ahead.
+A streaming {cell} forecaster of {targets} for Statecast. It forecasts up to {horizon} steps{frequency} ahead.
 
-## Trained on
+## Training data
 {series} series, {rows:,} rows{period}.
 {findings}
-## How
+## Training
 {layers} x {hidden_size} {cell}; lags {lags}; calendar: {calendar}; covariates: {covariates}; categories: {categories}.
-{updates} updates in {minutes:.1f} minutes, of which the weights after {best_update} are kept.
+{updates} updates in {minutes:.1f} minutes; the weights after update {best_update} are kept.
 Intervals {adapt}.
 
-## How well
+## Validation
 {validation}
-## Where it ends
-It knows what the series above are like; other series get forecasts, too, but nobody has looked at how good those are.
-Values that were never seen in training, new seasons, or a longer horizon than above need another training.
+## Limits
+The model was trained on the series above. It also forecasts other series, but those forecasts were not evaluated.
+Values unlike those in the training data, new seasons or a longer horizon need another training.
 """
 _COLUMNS = ("sql", "mase", "wql")
 
 
 def metrics_of(panel: Panel, recipe: Recipe, trained: Trained, report: Report | None, refitted: bool) -> dict[str, Any]:
-    """What goes into metrics.json."""
+    """Return the content of metrics.json."""
     training = {
         **asdict(recipe),
         "series": len(panel.series),
@@ -50,7 +50,7 @@ def metrics_of(panel: Panel, recipe: Recipe, trained: Trained, report: Report | 
 
 
 def card_of(config: ModelConfig, panel: Panel, trained: Trained, report: Report | None, period: str) -> str:
-    """The model card, in Markdown."""
+    """Return the model card in Markdown."""
     found = "".join(f"- {line}\n" for line in panel.findings.lines())
     return _CARD.format(
         name=config.name,
@@ -97,7 +97,7 @@ def _validation(report: Report | None) -> str:
 
 
 def verdict(report: Report) -> str:
-    """Says which other forecasters had an SQL as low as the model's or lower, and what to do; empty if none had."""
+    """Return advice that names other forecasters with an SQL no higher than the model's; empty if there are none."""
     model, *others = (row.scores for row in report.rows)
     better = [f"{each.name} ({each.sql:.3f})" for each in others if each.sql <= model.sql]
     if not better:

@@ -1,4 +1,4 @@
-"""Checkpoints of a training that is under way: safetensors files, which hold numbers and no code."""
+"""Checkpoints of a running training, as safetensors files, which cannot contain code."""
 
 import json
 import os
@@ -18,10 +18,10 @@ _STRUCTURE = "structure"
 
 
 class SafetensorsIO(CheckpointIO):
-    """Writes and reads Lightning's checkpoints as one safetensors file, with everything but tensors as JSON in it."""
+    """Lightning's checkpoints as safetensors files, with JSON for everything except tensors."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes a checkpoint; a reader finds the old file or the new one, whole."""
+        """Write a checkpoint, atomically."""
         tensors: dict[str, Tensor] = {}
         structure = json.dumps(_encoded(checkpoint, tensors))
         target = Path(path)
@@ -31,7 +31,7 @@ class SafetensorsIO(CheckpointIO):
         unfinished.replace(target)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads a checkpoint.
+        """Read a checkpoint.
 
         Raises:
             DataError: The file is damaged.
@@ -39,12 +39,12 @@ class SafetensorsIO(CheckpointIO):
         return load_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Deletes a checkpoint."""
+        """Delete a checkpoint."""
         Path(path).unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint.
+    """Read a checkpoint.
 
     Raises:
         DataError: The file is damaged.
@@ -61,7 +61,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def cache_folder() -> Path:
-    """Returns the folder of checkpoints of the user: $XDG_CACHE_HOME/statecast/training, by default in ~/.cache.
+    """Return the user's folder of checkpoints, $XDG_CACHE_HOME/statecast/training, by default in ~/.cache.
 
     Raises:
         DataError: The user has no home folder.
@@ -74,7 +74,7 @@ def cache_folder() -> Path:
 
 
 def _encoded(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Returns what JSON can hold: a list of a kind and its content for all that is not a plain value."""
+    """Return a value that JSON can hold: plain values unchanged, others as a list of type and content."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)

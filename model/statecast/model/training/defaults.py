@@ -1,4 +1,4 @@
-"""A model's configuration from the data it is to be trained on: horizon, lags, half-lives and calendar by frequency."""
+"""The default configuration of a model for its training data: horizon, lags, half-lives and calendar."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ MONTH_NS = YEAR_NS // 12
 MULTIPLES = 7
 WINDOW_PERIODS = 4
 LONG_SEASON, LONGEST_HORIZON = 96, 1000
-# What a configuration takes.
+# The longest half-life that a configuration allows.
 LONGEST_HALF_LIFE = 10_000.0
 ADAPTATION_RATE = 0.1
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user says of the model; None leaves it to the data.
+    """The user's choices for a model; None chooses by the data.
 
     Attributes:
         horizon: The longest forecast, in steps.
         lags: Candidate periods, in steps.
         cell: "lstm", "gru" or "rnn".
-        layers: How many recurrent layers.
+        layers: The number of recurrent layers.
         hidden_size: The size of each layer's hidden state.
         quantile_levels: Ascending, each between 0 and 1.
         calendar: Whether the model sees the calendar, if there is a frequency.
@@ -49,10 +49,10 @@ class Wishes:
 
 
 def configure(panel: Panel, name: str, version: str, wishes: Wishes) -> ModelConfig:
-    """Builds the configuration of a model for a panel.
+    """Build the configuration of a model for a panel.
 
     Raises:
-        ConfigError: Something that the user wishes is not possible.
+        ConfigError: A choice of the user is not possible.
         DataError: The series are too short for a model.
     """
     lags = season_lags(panel) if wishes.lags is None else tuple(sorted(set(wishes.lags)))
@@ -90,14 +90,14 @@ def configure(panel: Panel, name: str, version: str, wishes: Wishes) -> ModelCon
 
 
 def window_of(lags: Sequence[int]) -> int:
-    """How many recent steps a session keeps: some periods of the longest lag, as far as that stays small."""
+    """Return how many recent steps a session keeps: several periods of the longest lag, within a limit."""
     longest = max(lags, default=USUAL_SEASON)
     wanted = max(WINDOW_PERIODS * longest, MULTIPLES * min(lags, default=1))
     return max(longest, min(wanted, LONGEST_SEASON))
 
 
 def calendar_of(panel: Panel) -> tuple[str, ...]:
-    """The cycles of the calendar that have been seen often enough to be learned."""
+    """Return the cycles of the calendar that the data contain often enough to learn."""
     if not panel.frequency:
         return ()
     step = Frequency.parse(panel.frequency).usual_step_ns
@@ -110,14 +110,14 @@ def calendar_of(panel: Panel) -> tuple[str, ...]:
 
 
 def _saw_weekend(panel: Panel) -> bool:
-    """Whether both a weekend and working days have been seen."""
+    """Return whether the longest series has rows on both weekends and working days."""
     longest = max(panel.series, key=lambda series: series.rows)
     weekdays = (longest.times(panel.frequency) // DAY_NS + WEEKDAY_OF_1970) % 7
     return bool((weekdays >= SATURDAY).any() and (weekdays < SATURDAY).any())
 
 
 def categories_of(panel: Panel) -> tuple[Category, ...]:
-    """The static categories with all values that occur."""
+    """Return the static categories with all values that occur."""
     return tuple(
         Category(name, tuple(sorted({series.categories[at] for series in panel.series})))
         for at, name in enumerate(panel.categories)
@@ -125,12 +125,12 @@ def categories_of(panel: Panel) -> tuple[Category, ...]:
 
 
 def checked_steps(horizon: int) -> tuple[int, ...]:
-    """The steps ahead whose intervals adapt: the first, the last, and some between on a logarithmic scale."""
+    """Return the steps ahead whose intervals adapt: first, last, and some between on a logarithmic scale."""
     return tuple(sorted({1, horizon, *(4**power for power in range(1, 7) if 4**power <= horizon / 2)}))
 
 
 def _usual_horizon(panel: Panel, season: int) -> int:
-    """A season, or two of a short one; no more than a tenth of the longest series."""
+    """Return one season, or two if it is short, but at most a tenth of the longest series."""
     longest = max(series.rows for series in panel.series)
     wanted = season if season >= USUAL_SEASON else 2 * season
     if season <= 1:
@@ -139,13 +139,13 @@ def _usual_horizon(panel: Panel, season: int) -> int:
 
 
 def _half_lives(season: int) -> tuple[float, ...]:
-    """Of a short, a middle and a long mean; the last one's spread is the unit of everything."""
+    """Return half-lives of short, medium and long means; the last one also serves the normaliser."""
     season = int(np.clip(season, 6, LONGEST_HALF_LIFE / 2))
     middle = (season / 2,) if season <= LONG_SEASON else (float(LONG_SEASON) / 8, season / 2)
     return (2.0, *middle, 2.0 * season)
 
 
 def _error_half_lives(season: int) -> tuple[float, ...]:
-    """A season and many: the errors of one alone would say more of its days than of the forecasters."""
+    """Return half-lives of one season and of many, since errors in one season alone depend on its days."""
     short = float(np.clip(season, 12, LONGEST_HALF_LIFE / 2))
     return (short, float(np.clip(8 * season, 100, LONGEST_HALF_LIFE)))

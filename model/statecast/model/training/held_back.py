@@ -1,4 +1,4 @@
-"""Which rows of a panel are held back from training, to choose the weights on and to say how good they are."""
+"""Rows of a panel that are held back from training, to choose and score the weights."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,22 +15,22 @@ from ..evaluation.windows import Protocol
 
 VALIDATION_SHARE = 8
 VALIDATION_WINDOWS = 20
-# Of the values that as many steps of this series have on average.
+# A window needs this share of the values that so many steps of its series have on average.
 LEAST_OUTCOMES = 0.5
 EXAMPLES = 3
 
 
 @dataclass(frozen=True)
 class HeldBack:
-    """A panel parted into what to train on and what to validate on.
+    """A panel split into training and validation data.
 
     Attributes:
-        whole: All there is, with what was found while rows were held back.
-        learned: Every series up to its first cut-off; all of a series that is not validated.
-        validated: Whole series.
-        protocol: How many windows, how far ahead, and the season that scales the scores.
-        cutoffs: When each validated series is forecast; they lie as the protocol says unless its end is of no use.
-        planned: How many windows there would be if all had values.
+        whole: The whole panel, with findings of the split.
+        learned: The training data: every validated series up to its first cut-off, and all other series.
+        validated: The validated series, whole.
+        protocol: The number of windows, the horizon, and the season that scales the scores.
+        cutoffs: The cut-offs of each validated series. They follow the protocol unless the series' end lacks values.
+        planned: The number of windows if all had values.
     """
 
     whole: Panel
@@ -41,7 +41,7 @@ class HeldBack:
     planned: int
 
     def summary(self) -> str:
-        """Says on what the model is validated, and from how much it learns."""
+        """Return a line for the user about the windows of validation and the rows of training."""
         protocol, whole = self.protocol, self.whole
         fewer = "" if protocol.windows == self.planned else f" ({self.planned} were planned, the others have no values)"
         return (
@@ -52,18 +52,18 @@ class HeldBack:
 
 
 def hold_back(panel: Panel, horizon: int, rows: int | None = None, season: int = 1) -> HeldBack:
-    """Splits the last rows of every series that is long enough off, to validate on.
+    """Hold back the last rows of every series that is long enough, for validation.
 
-    Windows in which no target has values are passed over: as many before them are taken instead.
+    Windows in which no target has enough values are replaced by as many earlier windows.
 
     Args:
-        panel: All there is.
+        panel: The whole panel.
         horizon: How many steps ahead to forecast.
         rows: How many rows to hold back; None for the default.
         season: Steps in a season, for the scale of the scores.
 
     Raises:
-        DataError: No series is long enough, has values where they are needed, or varies before them.
+        DataError: No series is long enough, has the necessary values, or varies before the rows held back.
     """
     protocol = replace(_protocol(panel, horizon, rows), season=season)
     held = -(protocol.first_cutoff or 0)
@@ -120,14 +120,14 @@ def _protocol(panel: Panel, horizon: int, rows: int | None) -> Protocol:
 
 
 def _usable(series: Series, targets: int, protocol: Protocol) -> NDArray[np.int64]:
-    """The cut-offs after which there is something to score, ascending; those of the protocol are the last ones."""
+    """Return the cut-offs with enough outcomes to score, ascending: those of the protocol and earlier ones."""
     at_end = protocol.cutoffs(series.rows)
     held = series.rows - int(at_end[0])
     before = np.arange(int(at_end[0]) - protocol.stride, -1, -protocol.stride)[::-1]
     cutoffs = np.concatenate([before, at_end])
     windows = cutoffs[:, None] + np.arange(protocol.horizon)
     outcomes = np.isfinite(series.values[:, :targets])
-    # One target that ends early does not move the windows of the others.
+    # One good target suffices, so a target that ends early does not move the windows of the others.
     enough = outcomes[windows].mean(axis=1) >= LEAST_OUTCOMES * outcomes.mean(axis=0)
     good = (enough & outcomes[windows].any(axis=1)).any(axis=1)
     chosen: NDArray[np.int64] = cutoffs[good & (cutoffs >= held)]
@@ -135,7 +135,7 @@ def _usable(series: Series, targets: int, protocol: Protocol) -> NDArray[np.int6
 
 
 def _with_findings(panel: Panel, cutoffs: dict[str, NDArray[np.int64]], planned: Protocol, outcomes: Outcomes) -> Panel:
-    """Names the series of which a window was passed over, those left out, and targets without outcomes."""
+    """Add findings about series with moved windows, series left out, and targets without outcomes."""
     rows = {series.unique_id: series.rows for series in panel.series}
     blank = [bool(np.isnan(each).all()) for each in outcomes.values]
     found = {

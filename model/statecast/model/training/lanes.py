@@ -1,4 +1,4 @@
-"""Reads series the way that the service does: from some step on, chunk by chunk, several side by side."""
+"""Read several series in parallel, chunk by chunk from some step on, as the service does."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ WILD_SHARE = 0.005
 
 @dataclass(frozen=True)
 class Chunk:
-    """The next rows of B lanes, and what comes after them.
+    """The next rows of B lanes, followed by the rows of a horizon.
 
     Attributes:
         rows: Targets and covariates, NaN where missing or past the end, float64 [B, T + horizon, D + C].
         lengths: How many of the first T rows each lane takes, int64 [B].
-        times: The time of each row, int64 [B, T + horizon]; None if only position counts.
-        categories: int64 [B, S].
-        fresh: Whether a lane begins a series here, with a session that has seen nothing, bool [B].
-        scales: What an error is measured in, float64 [B, D].
+        times: The time of each row, int64 [B, T + horizon]; None if the model has no calendar.
+        categories: The categories by position among the model's values from 1, 0 if unknown, int64 [B, S].
+        fresh: Whether a lane begins a series here, with a new session, bool [B].
+        scales: The unit of errors, float64 [B, D].
     """
 
     rows: Tensor
@@ -37,7 +37,7 @@ class Chunk:
     scales: Tensor
 
     def to(self, device: torch.device) -> "Chunk":
-        """Moves it to a device."""
+        """Move the chunk to a device."""
         times = None if self.times is None else self.times.to(device)
         rows, lengths, categories = self.rows.to(device), self.lengths.to(device), self.categories.to(device)
         return Chunk(rows, lengths, times, categories, self.fresh.to(device), self.scales.to(device))
@@ -51,13 +51,13 @@ class _Lane:
 
 
 class Lanes:
-    """Endless chunks of a panel's series. Every pass begins each series once, in another order and at another step.
+    """Endless chunks of a panel's series. Every pass begins each series once, in random order and at a random step.
 
     Args:
-        panel: What to read.
-        config: The model that reads.
-        chunk: How many rows at a time.
-        seed: Of order and beginnings.
+        panel: The panel to read.
+        config: The model to train.
+        chunk: The number of rows of a chunk.
+        seed: The seed of order and starting steps.
     """
 
     def __init__(self, panel: Panel, config: ModelConfig, chunk: int, seed: int) -> None:
@@ -75,8 +75,8 @@ class Lanes:
         self._order: list[int] = []
 
     def __iter__(self) -> Iterator[Chunk]:
-        """The chunks; those of one iterator follow each other."""
-        # Not side by side, so that the beginnings of series do not all come at once.
+        """Yield consecutive chunks."""
+        # Lanes start anywhere in their series, so that they do not all begin new series at the same time.
         lanes = [self._begin(anywhere=True) for _ in range(self.lanes)]
         while True:
             yield self._read(lanes)
@@ -87,7 +87,7 @@ class Lanes:
             self._order = self._rng.permutation(len(self._series)).tolist()
         series = self._order.pop()
         rows = self._series[series].rows
-        # With fewer series than lanes, several read the same one, from different steps on.
+        # With fewer series than lanes, several lanes read the same series from different steps.
         last = rows - self._chunk if anywhere or len(self._series) < self.lanes else self._chunk
         return _Lane(series, int(self._rng.integers(0, max(1, min(last, rows - 1)))))
 
@@ -124,9 +124,9 @@ class Lanes:
 
 
 def scale_of(series: Series, config: ModelConfig) -> NDArray[np.float64]:
-    """What errors on a series are measured in: the mean error of the seasonal naive forecast, float64 [D].
+    """Return the unit of errors on a series, the mean error of the seasonal naive forecast, float64 [D].
 
-    So that series of different sizes count alike, as in the scaled scores of the evaluation.
+    It gives series of different sizes the same weight, as in the scaled scores of the evaluation.
     """
     values = series.values[:, : len(config.targets)]
     scales = []
@@ -135,13 +135,13 @@ def scale_of(series: Series, config: ModelConfig) -> NDArray[np.float64]:
         season = next((lag for lag in config.lags if lag < len(column)), 1)
         errors = np.abs(column[season:] - column[:-season])
         known = errors[np.isfinite(errors)]
-        # A series that repeats itself exactly, or nearly, would count for everything.
+        # Without a lower bound, a series that repeats itself almost exactly would dominate the loss.
         scales.append(max(float(known.mean()) if len(known) else 0.0, 0.05 * spread) or 1.0)
     return np.array(scales)
 
 
 def _spread(column: NDArray[np.float64]) -> float:
-    """How far a series ranges but for wild values."""
+    """Return the range of a series without extreme values."""
     seen = column[np.isfinite(column)]
     if not len(seen):
         return 0.0

@@ -1,4 +1,4 @@
-"""What Lightning trains: the forecaster under the very code that serves, with a loss at steps all along."""
+"""The Lightning module: it trains the forecaster with the code that serves, on forecasts from many steps."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,27 +16,27 @@ from .loss import scaled_pinball
 
 WARM_UP_UPDATES = 50
 FINAL_SHARE = 0.02
-# These steps ahead are always scored: what comes next is what most people ask for.
+# These steps ahead are always scored, since most users ask for the next steps.
 NEXT_STEPS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """The settings of a training.
 
     Attributes:
-        seed: Of weights, order and beginnings.
-        updates: How many updates of the weights at most.
-        learning_rate: At its highest.
-        weight_decay: Of AdamW.
+        seed: The seed of weights, order of series and starting steps.
+        updates: The largest number of weight updates.
+        learning_rate: The highest learning rate.
+        weight_decay: The weight decay of AdamW.
         dropout: Share of the head's hidden units that each update leaves out.
-        averaging: Decay of the moving average of the weights, which is what is kept.
-        chunk: Rows that gradients reach back.
+        averaging: Decay of the moving average of the weights, which becomes the model.
+        chunk: How many rows gradients reach back.
         origins: Forecast origins of each lane in each update.
-        ahead: Steps ahead that are scored in each update, out of the horizon.
+        ahead: How many of the horizon's steps each update scores.
         unknown_share: How often the future covariates of an origin, and the category of a lane, are hidden.
         validate_every: Updates between two validations.
-        patience: Validations without improvement after which to stop.
+        patience: Validations without improvement after which training stops.
     """
 
     seed: int = 0
@@ -54,7 +54,7 @@ class Recipe:
 
 
 class Carry:
-    """The lanes' sessions between two updates. A copy of the module begins without."""
+    """The sessions of the lanes between two updates; a copy of the module starts without sessions."""
 
     def __init__(self) -> None:
         self.state: State | None = None
@@ -64,7 +64,7 @@ class Carry:
 
 
 class TrainingModule(lightning.LightningModule):
-    """Trains a forecaster by truncated back-propagation through time; its sessions go on from update to update."""
+    """Training by truncated back-propagation through time; sessions continue from update to update."""
 
     def __init__(self, forecaster: Forecaster, recipe: Recipe) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class TrainingModule(lightning.LightningModule):
         self._rng = np.random.default_rng(recipe.seed)
 
     def training_step(self, chunk: Chunk, _: int) -> Tensor:
-        """Reads one chunk, forecasts from some of its steps, and scores what came."""
+        """Read one chunk, forecast from some of its steps, and return the loss."""
         forecaster, steps = self.forecaster, self.recipe.chunk
         categories = self._partly_unknown(chunk.categories)
         times = chunk.times
@@ -96,7 +96,7 @@ class TrainingModule(lightning.LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        """AdamW, warmed up, then down to 2 % along a cosine."""
+        """Return AdamW with a warm-up and a cosine decay of the learning rate to 2 %."""
         recipe = self.recipe
         optimizer = torch.optim.AdamW(self.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
 
@@ -108,7 +108,7 @@ class TrainingModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _sessions(self, fresh: Tensor) -> State:
-        """The lanes' sessions, those that begin a series as good as new."""
+        """Return the lanes' sessions, with initial states for lanes that begin a series."""
         initial = self.forecaster.initial_state(len(fresh))
         carried = self._carry.state
         if carried is None or carried.batch_size != len(fresh):
@@ -117,7 +117,7 @@ class TrainingModule(lightning.LightningModule):
         return State({name: torch.where(begin[name], part, carried[name]) for name, part in initial.items()})
 
     def _origins(self, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
-        """Lanes and how many of their rows stand before a forecast, int64 [N]; and the steps ahead, int64 [S]."""
+        """Return lanes and the number of their rows before a forecast, int64 [N]; and the steps ahead, int64 [S]."""
         horizon, device = self.forecaster.config.horizon, chunk.rows.device
         rows = torch.arange(len(chunk.lengths), device=device).repeat_interleave(self.recipe.origins)
         share = torch.from_numpy(self._rng.random(len(rows))).to(device)
@@ -130,13 +130,13 @@ class TrainingModule(lightning.LightningModule):
         return rows, origins, torch.tensor(sorted([*always, *chosen.tolist()]), device=device)
 
     def _partly_untold(self, covariates: Tensor) -> Tensor | None:
-        """Hides the future covariates of some origins, for callers may not know them either."""
+        """Hide the future covariates of some origins, since callers may not know them either."""
         if not covariates.shape[2]:
             return None
         hidden = torch.from_numpy(self._rng.random(len(covariates)) < self.recipe.unknown_share)
         return covariates.masked_fill(hidden.to(covariates.device).view(-1, 1, 1), torch.nan)
 
     def _partly_unknown(self, categories: Tensor) -> Tensor:
-        """Hides the categories of some lanes, for there will be new ones."""
+        """Hide the categories of some lanes, since new ones will occur."""
         hidden = torch.from_numpy(self._rng.random(categories.shape) < self.recipe.unknown_share)
         return categories.masked_fill(hidden.to(categories.device), 0)

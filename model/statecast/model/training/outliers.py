@@ -1,4 +1,4 @@
-"""Values of a broken sensor, found so that a model is neither trained nor judged on them."""
+"""Outliers, as from a broken sensor: find them, so that a model is neither trained nor scored on them."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 from ..data.findings import Finding, Findings
 from ..data.panel import Panel
 
-# How many times the range of all values before it a value lies beyond that range.
+# An outlier lies outside the range of all earlier values by more than this multiple of that range.
 RANGES_BEYOND = 3.0
-# Outliers no further apart than the gap, as shares of the rows, belong together. If together they are longer than
-# the longest, they are no fault: the series has become like that.
+# Both are shares of the rows. Outliers no further apart than GAP form a group. A group longer than LONGEST is not a
+# fault: the series itself has changed.
 LONGEST, GAP = 0.2, 0.02
 
 
 def without_outliers(panel: Panel) -> Panel:
-    """Replaces values of a target that lie far outside of anything before them by missing ones.
+    """Replace values of a target that lie far outside all earlier values by missing ones.
 
-    The first half of each series is taken as it is: it tells what is usual. So is what a series has become for good,
-    by growth or in one step. What was replaced is added to the findings.
+    The first half of each series stays unchanged, because it shows the usual range. Lasting changes also stay, whether
+    by growth or in one step. The replaced values are added to the findings.
     """
     series, count, worst, example = [], 0, 0.0, ""
     for each in panel.series:
@@ -45,11 +45,11 @@ def without_outliers(panel: Panel) -> Panel:
 
 
 def outliers(column: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The rows of the outliers of a series, float64 [T], NaN where missing."""
+    """Return the rows of the outliers in a column of values, float64 [T], NaN where missing."""
     rows = np.flatnonzero(np.isfinite(column))
     seen = column[rows]
     first = int(np.searchsorted(rows, (len(column) + 1) // 2))
-    if not first or seen[:first].min() == seen[:first].max():  # nothing tells what is usual
+    if not first or seen[:first].min() == seen[:first].max():  # the usual range is unknown
         return rows[:0]
     usual, past = np.ones(len(seen), bool), seen[:first]
     while True:
@@ -60,13 +60,13 @@ def outliers(column: NDArray[np.float64]) -> NDArray[np.int64]:
         usual[found[:begin]] = False
         if lasting is None:
             return rows[~usual]
-        # A fault within what it has become is still one.
+        # Look for outliers again after the change, since faults may occur there too.
         first = int(found[begin])
         past = np.concatenate([seen[:first][usual[:first]], np.quantile(seen[found[lasting]], [0.25, 0.75])])
 
 
 def _beyond(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.int64]:
-    """Which values lie far outside of a range, to which each that does not is added."""
+    """Return the positions of values far outside a range; each other value extends the range."""
     found = []
     for at, value in enumerate(values.tolist()):
         margin = RANGES_BEYOND * (high - low)
@@ -78,7 +78,7 @@ def _beyond(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.
 
 
 def _groups(rows: NDArray[np.int64], length: int) -> list[slice]:
-    """Parts rows into groups at gaps."""
+    """Split rows into groups at gaps."""
     ends = np.flatnonzero(np.diff(rows) > max(1, GAP * length)) + 1
     bounds = [0, *ends.tolist(), len(rows)]
     return [slice(begin, end) for begin, end in pairwise(bounds) if end > begin]

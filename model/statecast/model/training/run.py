@@ -1,4 +1,4 @@
-"""Makes a model folder out of a panel: configuration, training, validation, card."""
+"""Make a model folder from a panel: configuration, training, validation, card."""
 
 import os
 import shutil
@@ -31,13 +31,13 @@ BUNDLED = "base"
 
 @dataclass(frozen=True)
 class Made:
-    """A model that was trained.
+    """A trained model.
 
     Attributes:
-        folder: Where it lies: <models>/<name>/<version>.
-        config: What it is.
-        report: How it does on the rows held back.
-        verdict: Says which other forecasters did as well or better there; empty if none did.
+        folder: The model's folder, <models>/<name>/<version>.
+        config: The model's configuration.
+        report: The scores on the rows held back.
+        verdict: A sentence about other forecasters that were as good or better there; empty if none was.
     """
 
     folder: Path
@@ -58,23 +58,24 @@ def make_model(
     work_dir: Path | None = None,
     say: Say = print,
 ) -> Made:
-    """Trains a model and puts it where `statecast serve --models` finds it, as that name's next version.
+    """Train a model and write it to the folder of models, for `statecast serve --models`, as the name's next version.
 
     Args:
         panel: The data.
         name: The model's name.
         models: The folder of models.
-        wishes: What the user says of the model.
-        recipe: How to train.
-        validation_rows: How many of the last rows of each series to hold back; None for an eighth, at most 20 horizons.
-        refit: Whether to train once more on all rows, as long as did best without those held back.
-        work_dir: Where checkpoints lie until the training is done; None for the user's cache.
-        say: Told what is going on, a line at a time.
+        wishes: The user's choices.
+        recipe: The settings of the training.
+        validation_rows: How many of the last rows of each series to hold back. None holds back an eighth of the longest
+            series, but at most 20 horizons.
+        refit: Whether to train again on all rows, for as many updates as were best before.
+        work_dir: The folder of checkpoints during training; None for the user's cache.
+        say: Called with each line of progress.
 
     Raises:
-        ConfigError: The name or a wish is not possible.
-        DataError: The data are too short, or tell nothing of how well the model does.
-        Interrupted: Ctrl-C was pressed; the same call goes on.
+        ConfigError: The name or a choice is not possible.
+        DataError: The data are too short, or the model cannot be scored on them.
+        Interrupted: Ctrl-C was pressed; calling again resumes the training.
     """
     config = configure(panel, name, _next_version(models, name), wishes)
     season = config.lags[0] if config.lags else 1
@@ -100,13 +101,13 @@ def make_model(
 
 
 def _validate(forecaster: Forecaster, held: HeldBack) -> Report:
-    """The scores on the rows held back, those of the bundled model among them if it sees so far ahead."""
+    """Return the scores on the rows held back, including the bundled model's if its horizon is long enough."""
     done = evaluate_at(forecaster, held.validated, held.protocol, held.cutoffs)
     return compared(done, list(_bundled(held))).report
 
 
 def _bundled(held: HeldBack) -> Iterator[Forecasts]:
-    """What the bundled model says of each series and target, of which it sees nothing else."""
+    """Yield the forecasts of the bundled model, which sees each series and target separately."""
     base = find_model(BUNDLED, bundled_models())
     if held.protocol.horizon <= base.config.horizon:
         cutoffs = [each for each in held.cutoffs for _ in held.validated.targets]
@@ -115,7 +116,7 @@ def _bundled(held: HeldBack) -> Iterator[Forecasts]:
 
 
 def _clear(folders: Sequence[Path]) -> None:
-    """Deletes the checkpoints of trainings that are done."""
+    """Delete the checkpoints of finished trainings."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -128,7 +129,7 @@ def _next_version(models: Path, name: str) -> str:
 def _publish(
     folder: Path, config: ModelConfig, panel: Panel, recipe: Recipe, trained: Trained, report: Report, refitted: bool
 ) -> None:
-    """Writes the whole folder under a hidden name first: a server may be looking."""
+    """Write the folder under a hidden name and rename it, since a server may read at any time."""
     beside = folder.parent / f".{folder.name}.{os.getpid()}"
     metrics = metrics_of(panel, recipe, trained, report, refitted)
     try:
@@ -142,7 +143,7 @@ def _publish(
 
 
 def _period(panel: Panel) -> str:
-    """From when to when, if that is known."""
+    """Return the frequency and period of the data as text; empty if only position counts."""
     if not panel.frequency:
         return ""
     times = [series.times(panel.frequency) for series in panel.series]

@@ -1,11 +1,11 @@
-"""Trains a classifier on sequences of symbols.
+"""Train a classifier on sequences of symbols.
 
     batches = excerpts(["first text", "second text"], config)
     classifier = train_symbols(batches, config)
     save_model(classifier, Path("models") / config.name / config.version)
 
-Gradients reach back over one chunk of a sequence (truncated backpropagation through time); its state is carried on
-into the next, as the service carries it from request to request.
+Gradients reach back over one chunk of a sequence (truncated backpropagation through time). The state continues in the
+next chunk, as it continues from request to request in the service.
 """
 
 import time
@@ -30,11 +30,11 @@ STEPS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class SymbolBatch:
-    """Sequences to learn from, each from its first symbol on.
+    """Sequences to learn from; a session starts at the first symbol of each.
 
     Attributes:
         numbers: The numbers of their symbols, NaN where missing or past the end, float64 [B, T].
-        weights: How much it counts to foretell each of them, float32 [B, T]; all the same if None.
+        weights: The weight of each symbol's forecast in the loss, float32 [B, T]; None for equal weights.
     """
 
     numbers: Tensor
@@ -43,19 +43,19 @@ class SymbolBatch:
 
 @dataclass(frozen=True)
 class SymbolSettings:
-    """How to train.
+    """The settings of a training.
 
     Attributes:
-        seed: Of the weights.
-        updates: How many updates of the weights.
-        chunk: Time steps that gradients reach back.
-        learning_rate: At its highest.
-        weight_decay: Of AdamW.
-        largest_gradient: Norm beyond which a gradient is clipped.
-        longest_memory: Over how many steps to remember, for gates that are open accordingly from the start; 0 leaves
-            them as they are. A tanh RNN has no gates.
-        threads: CPU threads; more rarely help models this small, and give slightly other weights.
-        report_every: Updates from one line of progress to the next.
+        seed: The seed of the weights.
+        updates: The number of weight updates.
+        chunk: How many time steps gradients reach back.
+        learning_rate: The highest learning rate.
+        weight_decay: The weight decay of AdamW.
+        largest_gradient: The norm above which a gradient is clipped.
+        longest_memory: How many steps to remember: it sets the initial gates (`open_gates`). 0 leaves the gates
+            unchanged, and a tanh RNN has none.
+        threads: CPU threads. More rarely help models this small, and give slightly different weights.
+        report_every: Updates between two lines of progress.
     """
 
     seed: int = 0
@@ -72,18 +72,18 @@ class SymbolSettings:
 def excerpts(
     sequences: Sequence[Sequence[str]], config: ClassifierConfig, *, batch: int = 32, steps: int = 512, seed: int = 0
 ) -> Iterator[SymbolBatch]:
-    """Cuts excerpts out of sequences, at random and without end.
+    """Cut random excerpts out of sequences, endlessly.
 
     Args:
-        sequences: Sequences of symbols; a text is one of characters.
-        config: The model that shall learn from them.
-        batch: Excerpts in a batch.
-        steps: Their length, at most.
-        seed: Of where they are cut.
+        sequences: Sequences of symbols, such as texts, whose symbols are characters.
+        config: The model to train.
+        batch: The number of excerpts in a batch.
+        steps: The largest length of an excerpt.
+        seed: The seed of the excerpts' positions.
 
     Raises:
-        DataError: There is not a single symbol.
-        ObservationError: A symbol is none of the classes.
+        DataError: There are no symbols.
+        ObservationError: A symbol is not one of the classes.
     """
     numbers = [config.numbers(sequence) for sequence in sequences]
     lengths = np.array([len(each) for each in numbers])
@@ -111,13 +111,13 @@ def train_symbols(
     settings: SymbolSettings | None = None,
     report: Callable[[str], object] = print,
 ) -> Classifier:
-    """Trains a new classifier; the same batches and settings give the same one.
+    """Train a new classifier; equal batches and settings give an equal classifier.
 
     Args:
-        batches: What to learn from, in that order; no more are taken than there are updates to make.
-        config: What to train.
-        settings: How.
-        report: Takes each line of progress.
+        batches: The training data, in order; no more batches are read than necessary.
+        config: The configuration of the classifier.
+        settings: The settings of the training; None for the defaults.
+        report: Called with each line of progress.
 
     Returns:
         The classifier, in evaluation mode.
@@ -137,7 +137,7 @@ def train_symbols(
 
 
 def open_gates(layers: RecurrentLayers, longest_memory: int) -> None:
-    """Draws biases with which the gates remember over 1 to `longest_memory` steps.
+    """Draw random biases that make the gates remember for 1 to `longest_memory` steps.
 
     This is the "chrono initialisation" of Tallec and Ollivier, Can recurrent neural networks warp time? (ICLR 2018).
     """
@@ -148,7 +148,7 @@ def open_gates(layers: RecurrentLayers, longest_memory: int) -> None:
         for layer in range(layers.layers):
             keeping = torch.empty(size).uniform_(1, longest_memory - 1).log()
             added, recurrent = (getattr(layers.fused, f"{name}_l{layer}") for name in ("bias_ih", "bias_hh"))
-            # The second part of the biases is an LSTM's forget gate's, or a GRU's update gate's.
+            # The second part of the biases belongs to an LSTM's forget gate, or to a GRU's update gate.
             recurrent[: 2 * size] = 0
             added[size : 2 * size] = keeping
             if layers.kind == "lstm":
@@ -156,9 +156,9 @@ def open_gates(layers: RecurrentLayers, longest_memory: int) -> None:
 
 
 def bits_per_symbol(classifier: Classifier, sequences: Iterable[Sequence[str]]) -> float:
-    """How many bits it takes on average to tell the next symbol, given the classifier's forecasts one step ahead.
+    """Return the mean cross-entropy of the next symbol in bits, for forecasts one step ahead.
 
-    Every sequence is read from its first symbol on, by a session of its own.
+    Every sequence is read from its first symbol, in a separate session.
     """
     bits, symbols = 0.0, 0
     for sequence in sequences:
@@ -202,7 +202,7 @@ def _train(
 
 
 def _losses(classifier: Classifier, batches: Iterable[SymbolBatch], chunk: int) -> Iterator[Tensor]:
-    """Reads one batch after the other, and yields the loss of each chunk."""
+    """Read the batches one after another, and yield the loss of each chunk."""
     for batch in batches:
         targets, weights = _targets(batch, classifier.config.horizon)
         state = classifier.initial_state(len(batch.numbers))
@@ -210,7 +210,7 @@ def _losses(classifier: Classifier, batches: Iterable[SymbolBatch], chunk: int) 
         for start in range(0, values.shape[1], chunk):
             trace = classifier.advance(state, values[:, start : start + chunk])
             state = trace.state.detach()
-            # The forecast before a chunk is the last one of the chunk before, but for the very first.
+            # The forecast before a chunk was the last one of the chunk before it, except for the first chunk.
             first = 0 if start == 0 else 1
             due = slice(start + first, start + trace.outputs.shape[1])
             logits = classifier.logits(trace.outputs[:, first:])
@@ -218,7 +218,7 @@ def _losses(classifier: Classifier, batches: Iterable[SymbolBatch], chunk: int) 
 
 
 def _targets(batch: SymbolBatch, horizon: int) -> tuple[Tensor, Tensor]:
-    """What comes after 0 to T symbols, int64 [B, T + 1, horizon], and how much it counts, 0 if unknown, as float32."""
+    """Return the next symbols after 0 to T symbols, int64 [B, T + 1, horizon], and their weights, 0 if unknown."""
     numbers = batch.numbers
     weights = torch.ones_like(numbers, dtype=torch.float32) if batch.weights is None else batch.weights
     weights = torch.where(numbers.isnan(), 0.0, weights)
@@ -227,12 +227,12 @@ def _targets(batch: SymbolBatch, horizon: int) -> tuple[Tensor, Tensor]:
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The weighted mean, a scalar in nats; logits: [B, T, horizon, K]."""
+    """Return the weighted mean cross-entropy, a scalar in nats; logits: [B, T, horizon, K]."""
     losses = functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
     return (losses * weights.flatten()).sum() / weights.sum().clamp(min=1e-6)
 
 
 def _rate(done: int, updates: int) -> float:
-    """Warms up, then falls along a cosine."""
+    """Return the share of the highest learning rate: a warm-up, then a cosine decay."""
     cosine = LAST_RATE + (1 - LAST_RATE) * (1 + cos(pi * min(done / updates, 1.0))) / 2
     return min(1.0, (done + 1) / WARM_UP_UPDATES) * cosine

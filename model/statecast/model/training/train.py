@@ -1,4 +1,4 @@
-"""From a panel to a model folder: trains, chooses the weights on rows held back, and says how they do."""
+"""Train a forecaster on a panel, and choose its weights on rows held back."""
 
 import json
 import logging
@@ -38,21 +38,21 @@ from .lanes import Chunk, Lanes
 from .module import Recipe, TrainingModule
 
 SECONDS_A_LINE = 60.0
-# Long enough for the state to be what it is on an endless series, in the longest half-lives and lags.
+# Long enough for the state to settle, even with the longest half-lives and lags.
 VALIDATION_CONTEXT = 3000
 LAST, INTERRUPTED = "last", "interrupted"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training.
+    """The result of a training.
 
     Attributes:
-        forecaster: With the best weights.
-        best_update: After how many updates they stood.
-        updates: How many updates were made.
-        took_seconds: Of training, validations included; only this run's if it was resumed.
-        folder: Its checkpoints, which are of no more use.
+        forecaster: The forecaster with the best weights.
+        best_update: The number of updates before the best weights.
+        updates: The number of updates made.
+        took_seconds: The duration, including validations; without earlier runs if training was resumed.
+        folder: The folder of checkpoints, which are no longer needed.
     """
 
     forecaster: Forecaster
@@ -63,20 +63,20 @@ class Trained:
 
 
 class Interrupted(Exception):
-    """Training was stopped from the keyboard; the same call goes on where it was."""
+    """Training was stopped from the keyboard; the same call resumes it."""
 
 
 def train(
     panel: Panel, config: ModelConfig, recipe: Recipe, work: Path, *, validation: HeldBack | None = None
 ) -> Trained:
-    """Trains a model.
+    """Train a model.
 
     Args:
-        panel: What to learn from.
-        config: The model.
-        recipe: How to train.
-        work: A folder for checkpoints, each training's in one of its own: the same training goes on from them.
-        validation: On whose windows the best weights are chosen; None to take the last ones.
+        panel: The training data.
+        config: The configuration of the model.
+        recipe: The settings of the training.
+        work: The folder for checkpoints. Each training has a subfolder there, from which the same training resumes.
+        validation: The windows on which the best weights are chosen; None takes the last weights.
 
     Raises:
         Interrupted: Ctrl-C was pressed.
@@ -85,7 +85,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     torch.manual_seed(recipe.seed)
-    # Intervals are checked when the model serves, not while it learns.
+    # Intervals adapt only when the model serves, not during training.
     forecaster = Forecaster(replace(config, checked_steps=(), adaptation_rate=0.0))
     forecaster.head.dropout = recipe.dropout
     _scale_covariates(forecaster, panel)
@@ -102,10 +102,10 @@ def train(
     windows = DataLoader(_Once()) if validation else None
     try:
         with _own_sigint(), warnings.catch_warnings():
-            # It cannot know that one chunk is a whole batch, that reading it is cheap, and what the folder holds.
+            # Lightning's warnings about batches, slow reading and a non-empty folder do not apply here.
             warnings.filterwarnings("ignore", module=r"lightning\.")
             trainer.fit(module, lanes, windows, ckpt_path=_newest_checkpoint(folder), weights_only=True)
-    except SystemExit as stop:  # how Lightning ends on Ctrl-C, once its checkpoint is written
+    except SystemExit as stop:  # Lightning exits this way on Ctrl-C, after writing its checkpoint
         raise Interrupted(f"stopped after {trainer.global_step} updates") from stop
     saved = load_checkpoint(Path(best.best_model_path or folder / f"{LAST}.ckpt"))
     final = _forecaster(config, saved["state_dict"])
@@ -113,7 +113,7 @@ def train(
 
 
 def _forecaster(config: ModelConfig, weights: Mapping[str, Tensor]) -> Forecaster:
-    """The forecaster out of what Lightning wrote."""
+    """Return the forecaster with the weights of a Lightning checkpoint."""
     prefix = "forecaster."
     forecaster = Forecaster(config)
     forecaster.load_state_dict(
@@ -126,7 +126,7 @@ Judge = Callable[[Forecaster], float]
 
 
 def _judge(held: HeldBack) -> Judge:
-    """Says how good a forecaster is at the windows held back; lower is better."""
+    """Return a function that scores a forecaster on the windows held back; lower is better."""
     panel, cutoffs, horizon = held.validated, held.cutoffs, held.protocol.horizon
     outcomes = Outcomes.of(truths_of(panel, cutoffs), held.protocol)
 
@@ -138,27 +138,27 @@ def _judge(held: HeldBack) -> Judge:
 
 
 class _Validated(TrainingModule):
-    """Also forecasts the windows held back, all in one step."""
+    """A training module that also forecasts the windows held back, all in one validation step."""
 
     def __init__(self, forecaster: Forecaster, recipe: Recipe, judge: Judge | None) -> None:
         super().__init__(forecaster, recipe)
-        # A function, since the moving average copies the module, and must not copy the panel.
+        # A function, because the moving average copies the module but must not copy the panel.
         self._judge = judge
 
     def validation_step(self, _: Any, __: int) -> None:
-        """Logs the score."""
+        """Log the score."""
         if self._judge is not None:
             self.log("sql", self._judge(self.forecaster), prog_bar=True, batch_size=1)
 
 
 class _Lines(Callback):
-    """Tells how far the training is in a line a minute, for logs."""
+    """A callback that prints a line of progress each minute, for logs."""
 
     def __init__(self, updates: int) -> None:
         self._updates, self._told_at = updates, time.monotonic()
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        """Tell it if it is time."""
+        """Print the progress once a minute."""
         if time.monotonic() - self._told_at >= SECONDS_A_LINE:
             self._told_at = time.monotonic()
             score = trainer.callback_metrics.get("sql")
@@ -212,13 +212,13 @@ def _trainer(recipe: Recipe, work: Path, best: ModelCheckpoint, *, validates: bo
 
 
 def _validation_interval(recipe: Recipe) -> int:
-    """About as many updates as wished, but so that the last ones, which learn most finely, are validated, too."""
+    """Return about the wanted number of updates, chosen so that the last update is validated too."""
     return recipe.updates // max(1, round(recipe.updates / recipe.validate_every))
 
 
 @contextmanager
 def _own_sigint() -> Iterator[None]:
-    """Lightning ignores Ctrl-C ever after once it was pressed."""
+    """Restore the handler of Ctrl-C, since Lightning ignores Ctrl-C after the first one."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -228,25 +228,25 @@ def _own_sigint() -> Iterator[None]:
 
 
 def _newest_checkpoint(work: Path) -> Path | None:
-    """Where to go on, if anywhere: the process may have been killed long after it had gone on from an interruption."""
+    """Return the newest checkpoint; after a resumed run was killed, that is not the one of the interruption."""
     there = [path for name in (INTERRUPTED, LAST) if (path := work / f"{name}.ckpt").exists()]
     return max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def _fingerprint(panel: Panel, config: ModelConfig, recipe: Recipe) -> str:
-    """Returns a hexadecimal number that is the same for the same training only."""
+    """Return a hexadecimal hash that identifies a training."""
     content = sha256()
     for series in panel.series:
         content.update(f"{series.unique_id}\n{series.start_ns}\n{series.categories}".encode())
         content.update(np.ascontiguousarray(series.values).tobytes())
-    # Whichever version it is to become, the weights are the same.
+    # The weights do not depend on the version.
     described = {**config.to_dict(), "version": ""}
     content.update(json.dumps([described, asdict(recipe)], sort_keys=True).encode())
     return content.hexdigest()[:32]
 
 
 def _scale_covariates(forecaster: Forecaster, panel: Panel) -> None:
-    """The same value of a covariate is to mean the same everywhere, so its scale is that of all that was seen."""
+    """Set the scales of covariates from all series together, so that a value means the same in all of them."""
     if not panel.covariates:
         return
     values = np.concatenate([series.values[:, len(panel.targets) :] for series in panel.series])
