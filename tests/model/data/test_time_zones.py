@@ -94,6 +94,7 @@ def test_holes_in_local_days_are_missing_steps(read: Read) -> None:
     assert np.flatnonzero(np.isnan(panel.series[0].values[:, 0])).tolist() == [3, 7, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", ZONES)
 def test_hours_are_instants_however_they_are_written(read: Read, zone: str) -> None:
     hours = pd.date_range("2016-01-01", periods=24 * 400, freq="h", tz="UTC")
@@ -110,6 +111,7 @@ def advised_zone(error: DataError) -> str:
     return str(re.findall(r"--time-zone (\S+)", str(error))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", [zone for zone in ZONES if zone not in ("Asia/Kolkata", "Africa/Cairo")])
 @pytest.mark.parametrize("frequency", ["D", "W-MON", "MS", "B"])
 def test_local_midnights_in_utc_need_a_zone_which_the_error_names(read: Read, frequency: str, zone: str) -> None:

@@ -71,6 +71,7 @@ def test_noise_lies_inside_the_80_percent_interval_about_80_percent_of_the_time(
     assert ((pit < 0.01) | (pit > 0.99)).mean() < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*REGULAR, "noise"])
 def test_evaluation_counts_as_pit_does(name: str) -> None:
     values = REGULAR.get(name, PUMP + 1e-3 * np.random.default_rng(0).normal(size=STEPS))

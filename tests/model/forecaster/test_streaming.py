@@ -80,6 +80,7 @@ def still(level: float, noise: float) -> np.ndarray:
     return np.append(steps, level * (1 + 0.01 * np.arange(5)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", [1, 13])
 def test_a_series_that_hardly_moves_leaves_no_trace_of_its_splits(base: Forecaster, split: int) -> None:
     values = torch.from_numpy(np.stack([still(*each) for each in STILL.values()])).unsqueeze(2)

@@ -64,6 +64,7 @@ def close(left: torch.Tensor, right: torch.Tensor) -> bool:
     return torch.allclose(left, right, rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("recorder", [TorchScript, Repeated])
 @pytest.mark.parametrize("batches", [(1, 3, 1), (5, 1, 64), (64, 9, 8, 3)])
