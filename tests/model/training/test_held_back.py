@@ -55,7 +55,7 @@ def test_a_series_with_nothing_before_what_is_held_back_is_not_validated() -> No
     held = hold_back(panel_of(*waves(800, series=2), late), HORIZON)
     assert (len(held.learned.series), len(held.validated.series)) == (3, 2)
     assert found(held, "unvalidated") == [
-        "series too short for validation or with too few values, left out of it: 1 ('s2')"
+        "series left out of validation: too short for --validation-rows, or too few values: 1 ('s2')"
     ]
     assert held.summary() == ("validated on 8 windows of 12 steps in 2 of 3 series, learned from 2,200 of 2,400 rows")
     with pytest.raises(DataError, match="no series of 200 rows has values"):
@@ -118,3 +118,19 @@ def test_fewer_windows_are_better_than_none() -> None:
 def test_only_a_few_series_are_named() -> None:
     ends = [np.append(values[:690], np.full(110, np.nan)) for values in waves(800, series=5)]
     assert found(hold_back(panel_of(*ends), HORIZON))[0].endswith(": 5 ('s0', 's1', 's2', ...)")
+
+
+def test_outliers_are_missing_in_validation_and_stay_in_training() -> None:
+    values = wave()
+    values[[600, 750]] = 1e6
+    held = hold_back(panel_of(values), HORIZON)
+    assert np.flatnonzero(np.isnan(held.validated.series[0].values[:, 0])).tolist() == [600, 750]
+    assert held.learned.series[0].values[600] == held.whole.series[0].values[750] == 1e6
+    assert cutoffs(held)[0][-1] == 784
+    assert len(found(held, "outlier")) == 1
+
+
+def test_a_target_without_any_value_is_named() -> None:
+    panel = replace(panel_of(np.column_stack([wave(), np.full(800, np.nan)])), targets=("y", "empty"))
+    with pytest.raises(DataError, match="column 'empty' has no values at all; leave it out"):
+        hold_back(panel, HORIZON)

@@ -37,12 +37,42 @@ def test_what_a_series_has_become_is_no_fault(values: Values) -> None:
     assert outliers(values).tolist() == []
 
 
-@pytest.mark.parametrize("rows", [[2800], [1600, 1601, 2999], list(range(2625, 3000, 2))])
-@pytest.mark.parametrize("value", [1e6, -999.0])
-def test_what_goes_beyond_anything_before_is(rows: list[int], value: float) -> None:
+def random(kind: str, seed: int) -> Values:
+    """Draw demand as shops have it."""
+    rng = np.random.default_rng(seed)
+    if kind == "heavy":
+        return np.exp(1.5 * rng.normal(size=1000))
+    demand = rng.poisson(0.3, 700).astype(float)
+    demand[rng.choice(700, 8, replace=False)] = rng.poisson(25, 8)  # promotions
+    return demand
+
+
+@pytest.mark.parametrize("kind", ["heavy", "promotions"])
+def test_rare_events_are_no_fault(kind: str) -> None:
+    assert not any(len(outliers(random(kind, seed))) for seed in range(50))
+
+
+@pytest.mark.parametrize("begin", [0.55, 0.85, 0.95])
+def test_a_new_level_is_no_fault_however_late(begin: float) -> None:
+    values = 100 + 10 * (wave(2000) - 10)
+    values[int(begin * 2000) :] += 200
+    assert outliers(values).tolist() == []
+
+
+@pytest.mark.parametrize("rows", [[2800], [1600, 1601, 2999], list(range(2625, 3000, 2)), [700, 2800]])
+@pytest.mark.parametrize("value", [1e6, -9999.0])
+def test_what_goes_far_beyond_anything_usual_is(rows: list[int], value: float) -> None:
     values = wave(3000)
     values[rows] = value
     assert outliers(values).tolist() == rows
+
+
+@pytest.mark.parametrize("count", [40, 80, 150])
+def test_scattered_error_codes_are_no_new_level(count: int) -> None:
+    values = wave(4000)
+    rows = np.sort(np.random.default_rng(count).choice(np.arange(2000, 4000), count, replace=False))
+    values[rows] = -9999
+    assert outliers(values).tolist() == rows.tolist()
 
 
 def test_a_fault_is_told_from_a_new_level_before_or_after() -> None:
@@ -51,33 +81,27 @@ def test_a_fault_is_told_from_a_new_level_before_or_after() -> None:
     assert outliers(values).tolist() == [1700, 2900]
 
 
-def test_what_came_before_in_the_first_half_is_no_fault() -> None:
-    values = wave(3000)
-    values[[700, 2800]] = 1e6
-    assert outliers(values).tolist() == []
-
-
 def test_missing_values_do_not_count() -> None:
     values = wave(3000)
     values[100:2000] = np.nan
     values[2500] = 1e6
     assert outliers(values).tolist() == [2500]
-    values[:2000] = np.nan  # too few values are left to compare with
+    values[:2000] = np.nan  # nothing tells what is usual
     assert outliers(values).tolist() == []
 
 
 def test_the_panel_has_missing_values_instead() -> None:
     first, second = wave(), wave()
     first[[700, 720]], second[750] = 1e5, -3e6
-    panel = panel_of(first, wave(), second)
+    panel = panel_of(first, wave(), second, frequency="h")
     cleaned = without_outliers(panel)
     assert [np.flatnonzero(np.isnan(each.values[:, 0])).tolist() for each in cleaned.series] == [[700, 720], [], [750]]
     assert cleaned.findings.lines() == (
-        "values far outside the range of all earlier ones, as from a broken sensor; treated as missing: 3 "
-        "(y of 's2' is -3e+06 in row 751)",
+        "column 'y', values 30 times as far out as any before, as from a broken sensor; missing for validation: 3 "
+        "('s0', 2024-01-30T04:00:00: 100000)",
     )
     assert not np.isnan(panel.series[0].values).any()
-    assert not cleaned.findings.count("moved")
+    assert "'s0', row 701: 100000" in without_outliers(panel_of(first)).findings.lines()[0]
 
 
 def test_covariates_are_left_alone() -> None:

@@ -110,6 +110,7 @@ def test_refit_learns_from_all_rows(tmp_path: Path) -> None:
     made = make(tmp_path, refit=True, rows=60)
     training = json.loads((made.folder / "metrics.json").read_text())["training"]
     assert (training["refitted_on_all_rows"], training["rows"]) == (True, 900)
+    assert "trained once more on all rows" in (made.folder / "README.md").read_text()
     assert training["updates_made"] == training["best_update"]
     assert names(tmp_path) == {"m"}
 
@@ -157,8 +158,8 @@ def test_a_target_that_ends_early_takes_no_rows_from_the_others(tmp_path: Path) 
         (np.full(37, np.nan), "series without values near their end, validated on earlier rows: 3 ('s0', 's1', 's2')"),
         (
             np.tile([2e6, -3e6, 9.0], 13)[:37],
-            "values far outside the range of all earlier ones, as from a broken sensor; treated as missing: 75 "
-            "(y of 's0' is -3e+06 in row 265)",
+            "column 'y', values 30 times as far out as any before, as from a broken sensor; missing for validation: "
+            "75 ('s0', row 264: 2e+06)",
         ),
     ],
     ids=["blank", "spikes"],

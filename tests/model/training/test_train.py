@@ -200,10 +200,13 @@ def test_a_series_that_never_varies_can_be_trained_on(tmp_path: Path) -> None:
 
 def test_covariates_are_scaled_by_what_was_seen(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    prices = np.column_stack([rng.normal(size=300), rng.normal(200, 9, 300), np.full(300, 7.0), np.full(300, np.nan)])
+    ups = np.resize([190.0, 195.0, 200.0, 205.0, 210.0], 300)
+    prices = np.column_stack([rng.normal(size=300), ups, np.full(300, 7.0), np.full(300, np.nan)])
     config = replace(CONFIG, covariates=("price", "flat", "none"))
     panel = panel_of(prices, covariates=config.covariates)
-    made = train(panel, config, replace(QUICK, updates=2), tmp_path / "w")
-    known = made.forecaster.known
-    assert known.centres.tolist() == pytest.approx([prices[:, 1].mean(), 7.0, 0.0])
-    assert known.scales.tolist() == pytest.approx([prices[:, 1].std(), 1.0, 1.0])
+    expected = [[200.0, 7.0, 0.0], [float(ups.std()), 1.0, 1.0]]
+    for broken in (200.0, 9999.0):  # one value of a broken sensor makes no difference
+        prices[152, 1] = broken
+        known = train(panel, config, replace(QUICK, updates=2), tmp_path / str(broken)).forecaster.known
+        for scales, right in zip((known.centres, known.scales), expected, strict=True):
+            assert scales.tolist() == pytest.approx(right, rel=0.01)

@@ -1,5 +1,6 @@
 """Findings: irregularities in a file, and how they were handled."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # The kinds of findings, in the order of the report: each text names the irregularity and its treatment.
@@ -22,9 +23,9 @@ KINDS = {
     "all_missing": "series without any value of a target, dropped",
     "unobserved": "series without any value",
     "constant": "series with a constant value",
-    "outlier": "values far outside the range of all earlier ones, as from a broken sensor; treated as missing",
+    "outlier": "values 30 times as far out as any before, as from a broken sensor; missing for validation",
     "moved": "series without values near their end, validated on earlier rows",
-    "unvalidated": "series too short for validation or with too few values, left out of it",
+    "unvalidated": "series left out of validation: too short for --validation-rows, or too few values",
     "unscored": "targets without a value in the validation rows, not scored",
 }
 
@@ -62,6 +63,10 @@ class Findings:
         if kind not in KINDS:
             raise KeyError(kind)
         return sum(item.count for item in self.items if item.kind == kind and column in (None, item.column))
+
+    def extended(self, items: Iterable[Finding]) -> "Findings":
+        """Return these findings and others."""
+        return Findings((*self.items, *items))
 
     def lines(self) -> tuple[str, ...]:
         """Return one readable line for each finding."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import isclose
+from math import isclose, isfinite
 from typing import Any
 
 from ..config import ModelConfig
@@ -49,7 +49,9 @@ def metrics_of(panel: Panel, recipe: Recipe, trained: Trained, report: Report | 
     return {"training": training, "validation": report.to_dict() if report else None}
 
 
-def card_of(config: ModelConfig, panel: Panel, trained: Trained, report: Report | None, period: str) -> str:
+def card_of(
+    config: ModelConfig, panel: Panel, trained: Trained, report: Report | None, period: str, *, refitted: bool = False
+) -> str:
     """Return the model card in Markdown."""
     found = "".join(f"- {line}\n" for line in panel.findings.lines())
     return _CARD.format(
@@ -73,11 +75,11 @@ def card_of(config: ModelConfig, panel: Panel, trained: Trained, report: Report 
         minutes=trained.took_seconds / 60,
         best_update=trained.best_update,
         adapt="adapt online, session by session" if config.adaptation_rate else "stay as the model emits them",
-        validation=_validation(report),
+        validation=_validation(report, refitted),
     )
 
 
-def _validation(report: Report | None) -> str:
+def _validation(report: Report | None, refitted: bool) -> str:
     if report is None:
         return "Not validated: no rows were held back.\n"
     protocol = report.protocol
@@ -88,9 +90,11 @@ def _validation(report: Report | None) -> str:
         "|---|---|---|---|---|",
     ]
     for row in report.rows:
-        figures = " | ".join(f"{getattr(row.scores, name):.3f}" for name in _COLUMNS)
+        figures = " | ".join(_figure(getattr(row.scores, name)) for name in _COLUMNS)
         band = [f"{each.overall:.1%}" for each in row.scores.coverage if isclose(each.stated, 0.8)]
         lines.append(f"| {row.scores.name} | {figures} | {_listed(band)} |")
+    if refitted:
+        lines += ["", "After this validation, the model was trained once more on all rows: these are its weights."]
     if said := verdict(report):
         lines += ["", said]
     return "\n".join(lines) + "\n"
@@ -108,6 +112,10 @@ def verdict(report: Report) -> str:
         f"{model.name} (SQL {model.sql:.3f}) does not beat {' and '.join(better)} on the rows held back; {advice} on "
         "more rows or for more updates"
     )
+
+
+def _figure(score: float) -> str:
+    return f"{score:.3f}" if isfinite(score) else "-"
 
 
 def _listed(names: Sequence[str]) -> str:

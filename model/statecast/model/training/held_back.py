@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.findings import Finding, Findings
+from ..data.findings import Finding
 from ..data.panel import Panel, Series
 from ..errors import DataError
 from ..evaluation.rolling import Cutoffs, is_seen, truths_of
 from ..evaluation.scores import Outcomes
 from ..evaluation.windows import Protocol
+from .outliers import without_outliers
 
 VALIDATION_SHARE = 8
 VALIDATION_WINDOWS = 20
@@ -54,7 +55,8 @@ class HeldBack:
 def hold_back(panel: Panel, horizon: int, rows: int | None = None, season: int = 1) -> HeldBack:
     """Hold back the last rows of every series that is long enough, for validation.
 
-    Windows in which no target has enough values are replaced by as many earlier windows.
+    Windows in which no target has enough values are replaced by as many earlier windows. In what is validated,
+    outliers count as missing; training gets them as they are.
 
     Args:
         panel: The whole panel.
@@ -67,7 +69,8 @@ def hold_back(panel: Panel, horizon: int, rows: int | None = None, season: int =
     """
     protocol = replace(_protocol(panel, horizon, rows), season=season)
     held = -(protocol.first_cutoff or 0)
-    long = {series.unique_id: series for series in panel.series if series.rows >= 2 * held}
+    cleaned = without_outliers(panel)
+    long = {series.unique_id: series for series in cleaned.series if series.rows >= 2 * held}
     if not long:
         needs = f"{2 * held} rows, which {held} held back for a horizon of {horizon} steps need"
         raise DataError(f"no series has {needs}: half to train on, half to validate; choose fewer (--validation-rows)")
@@ -81,15 +84,26 @@ def hold_back(panel: Panel, horizon: int, rows: int | None = None, season: int =
     chosen = {name: each[-windows:] for name, each in usable.items() if len(each) >= windows}
     seen = {name: each for name, each in chosen.items() if is_seen(long[name], panel.targets, int(each[0]))}
     if not seen:
-        raise DataError(
-            f"no series of {2 * held} rows has values of every target before the {held} rows held back; choose "
-            "fewer (--validation-rows)"
-        )
-    return _parted(panel, seen, protocol, windows)
+        raise _nothing_seen(panel, held)
+    return _parted(panel, cleaned, seen, protocol, windows)
 
 
-def _parted(panel: Panel, seen: dict[str, NDArray[np.int64]], planned: Protocol, windows: int) -> HeldBack:
-    validated = tuple(series for series in panel.series if series.unique_id in seen)
+def _nothing_seen(panel: Panel, held: int) -> DataError:
+    """Return the error for a panel in which no series has values of every target early enough."""
+    for at, target in enumerate(panel.targets):
+        if not any(np.isfinite(series.values[:, at]).any() for series in panel.series):
+            return DataError(f"column {target!r} has no values at all; leave it out")
+    return DataError(
+        f"no series of {2 * held} rows has values of every target ({', '.join(panel.targets)}) before the {held} rows "
+        "held back; choose fewer (--validation-rows), or leave out a target that begins late"
+    )
+
+
+def _parted(
+    panel: Panel, cleaned: Panel, seen: dict[str, NDArray[np.int64]], planned: Protocol, windows: int
+) -> HeldBack:
+    """Part a panel; `cleaned` is the same without outliers."""
+    validated = tuple(series for series in cleaned.series if series.unique_id in seen)
     cutoffs = [seen[series.unique_id] for series in validated]
     protocol = replace(planned, windows=windows)
     outcomes = Outcomes.of(truths_of(replace(panel, series=validated), cutoffs), protocol)
@@ -98,7 +112,7 @@ def _parted(panel: Panel, seen: dict[str, NDArray[np.int64]], planned: Protocol,
             f"no series has two values one season ({protocol.season} steps) apart that differ before the rows held "
             "back, so nothing could tell a good model from a bad one; train on data that vary"
         )
-    panel = _with_findings(panel, seen, planned, outcomes)
+    panel = _with_findings(replace(panel, findings=cleaned.findings), seen, planned, outcomes)
     learned = tuple(
         series.until(int(seen[series.unique_id][0])) if series.unique_id in seen else series for series in panel.series
     )
@@ -144,7 +158,7 @@ def _with_findings(panel: Panel, cutoffs: dict[str, NDArray[np.int64]], planned:
         "unscored": [truth.name for truth, empty in zip(outcomes.truths, blank, strict=True) if empty],
     }
     items = [Finding(kind, len(names), example=_shown(names)) for kind, names in found.items() if names]
-    return replace(panel, findings=Findings((*panel.findings.items, *items)))
+    return replace(panel, findings=panel.findings.extended(items))
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -22,7 +22,6 @@ from .checkpoints import cache_folder
 from .defaults import Wishes, configure
 from .held_back import HeldBack, hold_back
 from .module import Recipe
-from .outliers import without_outliers
 from .train import Trained, train
 
 Say = Callable[[str], None]
@@ -79,7 +78,7 @@ def make_model(
     """
     config = configure(panel, name, _next_version(models, name), wishes)
     season = config.lags[0] if config.lags else 1
-    held = hold_back(without_outliers(panel), config.horizon, validation_rows, season)
+    held = hold_back(panel, config.horizon, validation_rows, season)
     for finding in held.whole.findings.items[len(panel.findings.items) :]:
         say(f"  {finding}")
     say(held.summary())
@@ -134,7 +133,8 @@ def _publish(
     metrics = metrics_of(panel, recipe, trained, report, refitted)
     try:
         save_model(trained.forecaster, beside, metrics)
-        (beside / CARD_FILE).write_text(card_of(config, panel, trained, report, _period(panel)), encoding="utf-8")
+        card = card_of(config, panel, trained, report, _period(panel), refitted=refitted)
+        (beside / CARD_FILE).write_text(card, encoding="utf-8")
         if (folder / CONFIG_FILE).exists():
             raise ConfigError(f"version: {folder} has been made meanwhile; the same call makes the next one")
         beside.rename(folder)

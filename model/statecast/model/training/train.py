@@ -34,7 +34,7 @@ from ..evaluation.scores import Outcomes, score
 from ..forecaster.forecaster import Forecaster
 from .checkpoints import SafetensorsIO, load_checkpoint
 from .held_back import HeldBack
-from .lanes import Chunk, Lanes
+from .lanes import WILD_SHARE, Chunk, Lanes
 from .module import Recipe, TrainingModule
 
 SECONDS_A_LINE = 60.0
@@ -252,6 +252,8 @@ def _scale_covariates(forecaster: Forecaster, panel: Panel) -> None:
     values = np.concatenate([series.values[:, len(panel.targets) :] for series in panel.series])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a column without any value
+        # One broken value must not make all others look alike.
+        values = np.clip(values, *np.nanquantile(values, [WILD_SHARE, 1 - WILD_SHARE], axis=0))
         centres, scales = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
     forecaster.known.centres.copy_(torch.from_numpy(np.nan_to_num(centres)))
     forecaster.known.scales.copy_(torch.from_numpy(np.where(scales > 0, scales, 1.0)))
