@@ -26,7 +26,7 @@ STARTING = {"server", "any_redis", "own_redis", "every_redis"}
 STARTERS = (
     "bench", "client/test_loops_and_processes", "client/test_recovery", "client/test_retries",
     "client/test_streams", "client/test_typing",
-    "examples", "fuzz", "mutants", "proto", "service/cli", "service/demo", "service/edge",
+    "examples", "fuzz", "mutants", "proto", "service/cli", "service/demo", "service/envoy", "service/transport",
     "service/store/test_embedded", "service/store/test_requirements", "service/test_",
     "test_packaging", "test_training_page", "testing", "torture",
 )  # fmt: skip

@@ -79,7 +79,7 @@ def test_commands_for_other_peoples_servers_need_no_torch() -> None:
     """The packages of `statecast[cli]` must suffice for `statecast health`."""
     code = """
 import sys
-for name in ("torch", "redis", "pandas", "matplotlib", "prometheus_client", "hiredis", "psutil"):
+for name in ("torch", "redis", "pandas", "matplotlib", "prometheus_client", "hiredis", "psutil", "pyvoy"):
     sys.modules[name] = None
 sys.argv = ["statecast", "health", "--target", "127.0.0.1:1", "--timeout-seconds", "0.2"]
 from statecast.service.__main__ import main

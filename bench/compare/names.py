@@ -1,6 +1,6 @@
 """Names of systems, modes and models in the findings."""
 
-OURS, WORKERS = "statecast", "statecast --workers 1"
+OURS, GRPCIO = "statecast", "statecast --transport grpc"
 ECHO, HANDWRITTEN, TRITON = "echo", "handwritten", "triton"
 
 PLAIN, USUAL = "bench", "usual"

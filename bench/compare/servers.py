@@ -40,13 +40,13 @@ class Serving:
 
 
 @contextmanager
-def serve(models: Path, default_model: str, workers: int = 0) -> Iterator[Serving]:
+def serve(models: Path, default_model: str, transport: str = "auto") -> Iterator[Serving]:
     """Run `statecast serve` with these models and an append-only file that is not rewritten, so that its growth counts.
 
     Raises:
         ServerFailed: If it does not start; the message is the server's.
     """
-    options = ("--models", str(models), "--default-model", default_model, "--workers", str(workers))
+    options = ("--models", str(models), "--default-model", default_model, "--transport", transport)
     server = LocalServer(*options, environment={"OMP_NUM_THREADS": "1"})
     started = time.perf_counter()
     try:

@@ -20,6 +20,7 @@ from .names import (
     COLD,
     ECHO,
     FRAMES,
+    GRPCIO,
     HANDWRITTEN,
     OBSERVE,
     OURS,
@@ -28,7 +29,6 @@ from .names import (
     TRITON,
     UNARY,
     USUAL,
-    WORKERS,
 )
 from .names import WARM as WARM_MODE
 from .peers import PeerFailed, Start, echo, environment, handwritten, triton
@@ -63,7 +63,7 @@ class Bench:
             HANDWRITTEN: lambda: self._peer(HANDWRITTEN, handwritten(interpreter)),
             TRITON: lambda: self._peer(TRITON, triton(interpreter)),
             OURS: self.ours,
-            "workers": self.with_a_worker,
+            "grpcio": self.over_grpcio,
             "sessions": self.many_sessions,
         }
 
@@ -95,12 +95,12 @@ class Bench:
             self._unary(pool, server, USUAL_CONCURRENCY, USUAL)
             self._frames(pool, server, USUAL)
 
-    def with_a_worker(self) -> None:
-        """Measure Statecast with one worker process, where gRPC is most of the work."""
+    def over_grpcio(self) -> None:
+        """Measure Statecast over grpcio, where gRPC is most of the work."""
         models = write_models(self._models, plain_config())
-        with serve(models, PLAIN, workers=1) as server, loading() as pool:
+        with serve(models, PLAIN, "grpc") as server, loading() as pool:
             self._started(server)
-            self._steps(pool, server, WORKERS)
+            self._steps(pool, server, GRPCIO)
 
     def many_sessions(self) -> None:
         """Measure a separate server with many sessions in Redis, and frames drawn from all of them."""

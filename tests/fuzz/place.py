@@ -60,10 +60,10 @@ class Place:
         return self._memory("VmHWM")
 
     def forget_peak(self) -> None:
-        Path(f"/proc/{self.server.process.pid}/clear_refs").write_text("5")
+        Path(f"/proc/{self.server.engine.pid}/clear_refs").write_text("5")
 
     def _memory(self, name: str) -> int:
-        status = Path(f"/proc/{self.server.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.server.engine.pid}/status").read_text()
         match = re.search(rf"{name}:\s+(\d+) kB", status)
         assert match is not None
         return int(match.group(1)) * 1024

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 
-import psutil
 import pytest
 from support import await_true
 
@@ -56,7 +55,7 @@ def bystanders(fuzzed: Place) -> Iterator[Bystanders]:
 
 def established(place: Place) -> int:
     """Return the number of connections to the server's port."""
-    connections = psutil.Process(place.server.process.pid).net_connections("tcp")
+    connections = place.server.engine.net_connections("tcp")
     return sum(each.status == "ESTABLISHED" and each.laddr.port == place.server.port for each in connections)
 
 

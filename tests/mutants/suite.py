@@ -12,7 +12,7 @@ STORE = ("tests/service/store/test_redis_store.py", "tests/service/store/test_re
 HISTORIES = "tests/service/engine/test_histories.py"
 """A test that catches nearly every bug, but slowly."""
 ENGINE = ("tests/service/engine", f"--ignore={HISTORIES}")
-EDGE = ("tests/service/edge",)
+TRANSPORT = ("tests/service/transport",)
 RPC = ("tests/service/rpc",)
 CLIENT = ("tests/client", "--ignore=tests/client/test_typing.py")
 BESIDE_THE_POINT = (
@@ -50,8 +50,8 @@ def stages(touched: Sequence[str]) -> list[list[str]]:
     """Return the stages to run for a bug in these files; the last stage is the rest of the tests."""
     if any(name.startswith("client/") for name in touched):
         first = [[*CLIENT], [*ENGINE, *STORE, *RPC]]
-    elif any("/edge/" in name for name in touched):
-        first = [[*EDGE, *RPC], [*CLIENT]]
+    elif any("/transport/" in name for name in touched):
+        first = [[*TRANSPORT, *RPC], [*CLIENT]]
     elif any("/store/" in name for name in touched):
         first = [[*STORE, *ENGINE], [HISTORIES, *RPC, *CLIENT]]
     else:

@@ -132,13 +132,13 @@ def test_settings_that_lose_data_are_told_while_it_runs(
     await_true(lambda: any("persists sessions again" in record.getMessage() for record in caplog.records))
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
-def test_workers_say_the_same(
-    own_redis: RedisProcess, models_folder: Path, workers: str, run_health: Callable[..., tuple[int, str]]
+@pytest.mark.parametrize("transport", ["grpc", "envoy"])
+def test_both_transports_say_the_same(
+    own_redis: RedisProcess, models_folder: Path, transport: str, run_health: Callable[..., tuple[int, str]]
 ) -> None:
     own_redis.set_user("server", "on", "nopass", "~*", "+@all")
     url = f"unix://server:x@{own_redis.socket}"
-    server = ServerProcess("--redis-url", url, "--models", str(models_folder), "--workers", workers)
+    server = ServerProcess("--redis-url", url, "--models", str(models_folder), "--transport", transport)
     seen = Seen(server.target)
     try:
         assert run_health(server.target, "--service", FORECASTS) == (0, "SERVING")

@@ -1,5 +1,6 @@
 """Years of data in zones all over the world, through client and server, beside the same data without a zone."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def client(any_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) ->
     folder: Path = tmp_path_factory.mktemp("zones")
     for frequency in STEPS:
         save_model(forecaster(frequency), folder / frequency.lower() / "1")
-    server = ServerThread(Settings(redis_url=any_redis.url, models=folder, namespace="zones"))
+    server = ServerThread(Settings(redis_url=any_redis.url, models=folder, namespace=uuid.uuid4().hex))
     with Client(server.target, timeout_seconds=60) as client:
         yield client
     server.stop()

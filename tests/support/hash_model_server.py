@@ -18,6 +18,8 @@ from torch import Tensor
 
 from statecast.model import State
 from statecast.service.cli.main import setting_options
+from statecast.service.envoy import launcher
+from statecast.service.envoy.inside import Inside
 from statecast.service.models.registry import Model, Registry
 from statecast.service.server import run
 from statecast.service.settings import Settings
@@ -54,13 +56,20 @@ def load_models(folder: Path | None, default: str, device: torch.device, *, requ
     return Registry([Model(chain), Model(tiny_model())], "chain")
 
 
+app = Inside(load_models)
+"""The same server inside Envoy."""
+
+
 @click.command()
 @setting_options
 def main(**options: Any) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     settings = Settings(**options)
     logging.basicConfig(level=settings.log_level.upper(), stream=sys.stderr)
-    asyncio.run(run(settings, load_models))
+    if settings.transport == "envoy":
+        asyncio.run(launcher.run(settings, "support.hash_model_server:app"))
+    else:
+        asyncio.run(run(settings, load_models))
 
 
 if __name__ == "__main__":

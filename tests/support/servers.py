@@ -1,6 +1,7 @@
 """Statecast servers in a thread or in a process."""
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Mapping, Sequence
@@ -59,12 +60,6 @@ class ServerThread:
             self._ready.set()
 
 
-def workers(process_id: int) -> list[psutil.Process]:
-    """Return the worker processes of the server with this process id."""
-    children = psutil.Process(process_id).children()
-    return [child for child in children if "statecast.service.edge.front" in child.cmdline()]
-
-
 SERVE = ("statecast.service", "serve")
 
 
@@ -103,6 +98,17 @@ class ServerProcess(LocalServer):
         if not self._metrics_port:
             self.wait_until_serving()
         return self._metrics_port
+
+    @property
+    def engine(self) -> psutil.Process:
+        """The process with the engine: Envoy, or the server's own."""
+        own = psutil.Process(self.process.pid)
+        return next((child for child in own.children() if child.name() == "envoy"), own)
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to the server's own process and to Envoy."""
+        for pid in {self.engine.pid, self.process.pid}:
+            os.kill(pid, number)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop the server and return its exit status; data and log stay."""

@@ -1,6 +1,6 @@
 """Two servers on one private Redis; each can be killed and restarted on its port.
 
-One server serves gRPC in the engine process, the other in worker processes.
+One server speaks gRPC by grpcio, the other by Envoy.
 """
 
 import os
@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from support import short_folder
+from support import WAIT_SECONDS, short_folder
 from support.hash_model_server import HELD_SUFFIX, HOLD_VARIABLE
 from support.redis_process import RedisProcess, redis_binaries
-from support.servers import ServerProcess, workers
+from support.servers import ServerProcess
 
-WORKERS = (0, 2)
-"""Worker processes of each server."""
-SERVERS = len(WORKERS)
+TRANSPORTS = ("grpc", "envoy")
+SERVERS = len(TRANSPORTS)
 MODULE = ("support.hash_model_server",)
 TESTS = Path(__file__).parents[1]
 
@@ -56,12 +55,15 @@ class Stage:
         self.servers[number] = self._start(number, self.ports[number])
         assert self.servers[number].port == self.ports[number]
 
-    def kill_workers(self) -> int:
-        """Send SIGKILL to all worker processes, and return their number."""
-        found = [worker for server in self.servers for worker in workers(server.process.pid)]
-        for worker in found:
-            worker.kill()
-        return len(found)
+    def kill_envoy(self) -> int:
+        """Send SIGKILL to Envoy alone, wait for the end of its server, and restart that; return its exit status."""
+        number = TRANSPORTS.index("envoy")
+        server = self.servers[number]
+        server.engine.kill()
+        status = server.process.wait(WAIT_SECONDS)
+        self.servers[number] = self._start(number, self.ports[number])
+        assert self.servers[number].port == self.ports[number]
+        return status
 
     def hold_file(self, number: int) -> Path:
         """Return the file that makes the server's next batch wait between load and commit."""
@@ -72,7 +74,7 @@ class Stage:
         return self.folder / f"hold-{number}{HELD_SUFFIX}"
 
     def signal_server(self, number: int, signal_number: signal.Signals) -> None:
-        os.kill(self.servers[number].process.pid, signal_number)
+        self.servers[number].signal_all(signal_number)
 
     def counter(self, number: int, name: str) -> float:
         """Return a counter of the server's metrics; its name is "conflicts" for statecast_conflicts_total."""
@@ -94,7 +96,7 @@ class Stage:
     def _start(self, number: int, port: int = 0) -> ServerProcess:
         path = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
         environment = {"PYTHONPATH": path, HOLD_VARIABLE: str(self.hold_file(number))}
-        options = (*self._options, "--workers", str(WORKERS[number]))
+        options = (*self._options, "--transport", TRANSPORTS[number])
         return ServerProcess(*options, port=port, module=MODULE, environment=environment)
 
 

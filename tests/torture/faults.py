@@ -31,7 +31,7 @@ FAULTS = [
     Fault("requests-dropped", partial(network.requests_dropped, load=USUAL), 3000, 200),
     Fault("connections-cut", partial(network.connections_cut, load=USUAL), 300, 20),
     Fault("servers-killed", partial(processes.servers_killed, load=USUAL), 20, 2),
-    Fault("workers-killed", partial(processes.workers_killed, load=USUAL), 20, 3),
+    Fault("envoy-killed", partial(processes.envoy_killed, load=USUAL), 20, 3),
     Fault("servers-stopped", partial(processes.servers_stopped, load=CROWDED), 50, 3),
     Fault("redis-killed-always", partial(processes.redis_killed, load=USUAL, appendfsync="always"), 10, 2),
     Fault("redis-killed-everysec", partial(processes.redis_killed, load=USUAL, appendfsync="everysec"), 10, 2),

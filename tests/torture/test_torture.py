@@ -19,7 +19,7 @@ FEW = Load(chains=30, tinies=10)
         (60, partial(network.requests_dropped, load=FEW)),
         (5, partial(network.connections_cut, load=FEW)),
         (1, partial(processes.servers_killed, load=FEW)),
-        (2, partial(processes.workers_killed, load=FEW)),
+        (2, partial(processes.envoy_killed, load=FEW)),
         (1, partial(processes.redis_killed, load=FEW, appendfsync="always")),
         (3, partial(processes.scripts_flushed, load=FEW)),
         (1, partial(processes.redis_full, load=FEW)),

@@ -9,6 +9,8 @@ def main() -> None:
         from statecast.service.cli import main as cli
 
         cli.main()
+    except KeyboardInterrupt:  # while modules are imported; later, the commands handle it
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("statecast"):
             raise

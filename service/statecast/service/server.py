@@ -5,20 +5,17 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import redis
 import torch
 
 from statecast.service import gc_tuning, signals
-from statecast.service.edge.fronts import Fronts
-from statecast.service.edge.inside import inside
-from statecast.service.edge.transport import Place, Transport
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.plan import Planner
 from statecast.service.engine.scheduler import BatchLimits, Scheduler
@@ -41,12 +38,20 @@ from statecast.service.store.embedded import EmbeddedRedis
 from statecast.service.store.monitor import Monitor
 from statecast.service.store.redis_store import Store
 from statecast.service.store.requirements import require
+from statecast.service.transport.grpcio import GrpcioTransport
+from statecast.service.transport.place import Place
+from statecast.service.transport.standard import Standard
+from statecast.v1 import forecast_service_pb2, model_service_pb2
 from statecast.v1.forecast_service_pb2_grpc import add_ForecastServiceServicer_to_server
 from statecast.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 
 log = logging.getLogger(__name__)
 
 ENGINE_STOP_SECONDS = 10.0
+SERVICES = (
+    forecast_service_pb2.DESCRIPTOR.services_by_name["ForecastService"].full_name,
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
 
 
 class LoadModels(Protocol):
@@ -54,6 +59,25 @@ class LoadModels(Protocol):
 
     def __call__(self, folder: Path | None, default: str, device: torch.device, *, require_all: bool) -> Registry:
         """Load every model, or unless `require_all` as many as can be loaded."""
+
+
+class Transport(Protocol):
+    """Carries calls to the methods."""
+
+    async def start(self) -> int:
+        """Start answering calls; return the port."""
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Accept no more calls, and let those in flight finish within the grace period."""
+
+
+MakeTransport = Callable[[Settings, Mapping[str, Method]], Transport]
+
+
+def grpcio(settings: Settings, methods: Mapping[str, Method]) -> Transport:
+    """Return a gRPC server in this process."""
+    place = Place(settings.host, settings.port)
+    return GrpcioTransport(place, methods, settings.max_message_mib * 1024 * 1024)
 
 
 async def run(settings: Settings, load_models: LoadModels = load_registry) -> None:
@@ -65,16 +89,16 @@ async def run(settings: Settings, load_models: LoadModels = load_registry) -> No
     """
     stop = asyncio.Event()
 
-    with _signals(stop):
+    with signals.stopping(stop):
         async with serving(settings, load_models) as running:
             gc_tuning.look_seldom()
             waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), running.engine]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             waits[0].cancel()
             engine_stopped = running.engine.done()
-            await _drain(running, settings)
+            await running.drain(settings)
             if engine_stopped:
-                raise EngineStopped("the engine has stopped unexpectedly") from running.engine.exception()
+                running.raise_engine_stopped()
     log.info("stopped")
 
 
@@ -84,13 +108,30 @@ class Running:
 
     port: int
     metrics_port: int
-    edge: Transport | Fronts
+    metrics: Metrics
+    standard: Standard
+    transport: Transport
     streams: Streams
     engine: "asyncio.Future[None]"
 
+    def raise_engine_stopped(self) -> NoReturn:
+        """Raise the error for an engine that ended by itself."""
+        raise EngineStopped("the engine has stopped unexpectedly") from self.engine.exception()
+
+    async def drain(self, settings: Settings) -> None:
+        """Report NOT_SERVING, give load balancers a moment, then let the calls in flight finish."""
+        log.info("shutting down")
+        self.standard.leave()
+        await asyncio.sleep(settings.drain_seconds)
+        self.streams.leave()
+        self.standard.end()
+        await self.transport.stop(settings.grace_seconds)
+
 
 @asynccontextmanager
-async def serving(settings: Settings, load_models: LoadModels = load_registry) -> AsyncIterator[Running]:
+async def serving(
+    settings: Settings, load_models: LoadModels = load_registry, make_transport: MakeTransport = grpcio
+) -> AsyncIterator[Running]:
     """Start a server, and stop its parts in reverse order at the end, or if the start fails half-way."""
     started = time.perf_counter()
     async with AsyncExitStack() as stack:
@@ -116,21 +157,20 @@ async def serving(settings: Settings, load_models: LoadModels = load_registry) -
         engine = asyncio.ensure_future(_all(engine_threads.start()))
         stack.push_async_callback(_stop_engine, scheduler, engine)
         streams = Streams(engine_client, settings.max_streams)
-        edge = _edge(
-            settings,
-            _methods(ForecastService(engine_client, streams, kept.catalog), ModelService(registry), metrics, accounts),
-        )
-        stack.push_async_callback(edge.stop, 0.0)
-        await edge.start()
-        stack.push_async_callback(_end, _look_after(kept, settings, metrics, edge))
-        log.info(
-            "serving gRPC on %s:%d, metrics on %s:%d", settings.host, edge.port, settings.metrics_host, metrics_port
-        )
+        standard = Standard(SERVICES)
+        forecasts, models = ForecastService(engine_client, streams, kept.catalog), ModelService(registry)
+        methods = {**_methods(forecasts, models, metrics, accounts), **standard.methods}
+        transport = make_transport(settings, methods)
+        stack.push_async_callback(transport.stop, 0.0)
+        stack.callback(standard.end)
+        port = await transport.start()
+        stack.push_async_callback(_end, _look_after(kept, settings, metrics, standard))
+        log.info("serving gRPC on %s:%d, metrics on %s:%d", settings.host, port, settings.metrics_host, metrics_port)
         log.info("models: %s; ready in %.1f s", ", ".join(map(str, registry)), time.perf_counter() - started)
         if settings.port_file:
             stack.callback(settings.port_file.unlink, missing_ok=True)
-            _write_ports(settings.port_file, edge.port, metrics_port)
-        yield Running(edge.port, metrics_port, edge, streams, engine)
+            _write_ports(settings.port_file, port, metrics_port)
+        yield Running(port, metrics_port, metrics, standard, transport, streams, engine)
 
 
 def _write_ports(path: Path, port: int, metrics_port: int) -> None:
@@ -141,15 +181,6 @@ def _write_ports(path: Path, port: int, metrics_port: int) -> None:
         unfinished.replace(path)
     except OSError as error:
         raise StartupError(f"port-file {path} cannot be written: {error.strerror}") from error
-
-
-async def _drain(running: Running, settings: Settings) -> None:
-    """Report NOT_SERVING, give load balancers a moment, then let the calls in flight finish."""
-    log.info("shutting down")
-    await running.edge.leave()
-    await asyncio.sleep(settings.drain_seconds)
-    running.streams.leave()
-    await running.edge.stop(settings.grace_seconds)
 
 
 def _device(settings: Settings) -> torch.device:
@@ -206,10 +237,12 @@ def _stores(settings: Settings) -> Iterator[_Kept]:
             embedded.stop()
 
 
-def _look_after(kept: _Kept, settings: Settings, metrics: Metrics, edge: Transport | Fronts) -> "asyncio.Task[None]":
+def _look_after(kept: _Kept, settings: Settings, metrics: Metrics, standard: Standard) -> "asyncio.Task[None]":
     """Start the task that monitors Redis."""
     allow_volatile = settings.allow_volatile_redis
-    monitor = Monitor(kept.client, kept.url, settings.namespace, metrics, edge.set_ready, allow_volatile=allow_volatile)
+    monitor = Monitor(
+        kept.client, kept.url, settings.namespace, metrics, standard.set_ready, allow_volatile=allow_volatile
+    )
     loop = asyncio.get_running_loop()
 
     def look_now() -> None:
@@ -263,31 +296,3 @@ def _methods(
     add_ForecastServiceServicer_to_server(forecasts, methods)  # type: ignore[arg-type]  # it takes them as servers do
     add_ModelServiceServicer_to_server(models, methods)  # type: ignore[arg-type]
     return methods.by_path
-
-
-def _edge(settings: Settings, methods: Mapping[str, Method]) -> Transport | Fronts:
-    place = Place(settings.host, settings.port, settings.max_message_mib * 1024 * 1024)
-    return Fronts(place, methods, settings.workers) if settings.workers else inside(place, methods)
-
-
-@contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
-    """Set `stop` at the first stop signal; a second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-
-    def received(number: int) -> None:
-        if stop.is_set():
-            log.error("second signal: ending at once; an embedded Redis stays until the next start")
-            os._exit(128 + number)
-        stop.set()
-
-    numbers = signals.heeded()
-    for number in numbers:
-        loop.add_signal_handler(number, received, number)
-    if signals.was_asked():
-        stop.set()
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

@@ -22,7 +22,20 @@ class Settings:
 
     host: str = _option("127.0.0.1", "gRPC listen address; 0.0.0.0 for all interfaces.")
     port: int = _option(50051, "gRPC port; 0 for a free one.", min=0, max=65535)
-    workers: int = _option(0, "Separate gRPC worker processes; 0 serves gRPC in the engine process.", min=0, max=256)
+    transport: str = _option(
+        "auto",
+        "What speaks gRPC: Envoy, or grpcio, which costs more per call; auto is envoy where it can be used.",
+        choices=("auto", "envoy", "grpc"),
+    )
+    envoy_threads: int = _option(1, "Envoy's threads for connections.", min=1, max=64)
+    envoy_config: Path | None = _option(
+        None, "File to start Envoy with, YAML or JSON, instead of what --print-envoy-config prints."
+    )
+    max_connections: int = _option(10_000, "Most connections at once (Envoy only).", min=1)
+    max_concurrent_calls: int = _option(20_000, "Most calls at once on one connection (Envoy only).", min=1)
+    max_connection_age_seconds: float = _option(
+        0.0, "Age at which a connection is asked to reconnect; 0 for none (Envoy only).", min=0.0
+    )
     port_file: Path | None = _option(None, "File with the ports as JSON, present while the server serves.")
     metrics_host: str = _option("127.0.0.1", "Metrics listen address; 0.0.0.0 for all interfaces.")
     metrics_port: int = _option(

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+import psutil
+
 from statecast.service.store.embedded import EmbeddedRedis
 
 START_SECONDS = 120.0
@@ -162,8 +164,11 @@ class LocalServer:
             The id that the process had.
         """
         process = self._started()
+        envoys = _envoys_of(process.pid)
         process.send_signal(signal.SIGKILL)
         process.wait(STOP_SECONDS)
+        # Envoy ends with the process that started it, but not in the same instant. Redis stays.
+        psutil.wait_procs(envoys, STOP_SECONDS)
         return process.pid
 
     def stop(self) -> int:
@@ -206,6 +211,13 @@ class LocalServer:
                 env=environment,
                 start_new_session=True,
             )
+
+
+def _envoys_of(pid: int) -> list[psutil.Process]:
+    try:
+        return [child for child in psutil.Process(pid).children() if child.name() == "envoy"]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _short() -> str | None:

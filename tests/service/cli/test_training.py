@@ -277,6 +277,7 @@ def test_the_variables_of_serve_are_what_they_were(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("statecast.service.server.run", stop)
     environment = {
         "STATECAST_NAMESPACE": "mine",
+        "STATECAST_TRANSPORT": "grpc",
         "STATECAST_PORT": "7",
         "STATECAST_SERVE_PORT": "tcp://10.0.0.1:50051",  # Kubernetes sets this for a Service of that name
         "STATECAST_VERSION": "0.1.0",

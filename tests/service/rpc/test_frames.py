@@ -1,16 +1,28 @@
 """Frames: requests are answered separately, and none overtakes an earlier one of its session."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
+from support.redis_process import RedisProcess
+from support.servers import ServerThread
 from support.wire import OPEN, observations
 
 from statecast.service.engine.scheduler import Ticket
 from statecast.service.errors import Overloaded, ServiceError
 from statecast.service.rpc.engine_client import EngineClient
+from statecast.service.settings import Settings
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 from statecast.v1.reasons import Reason
+
+
+@pytest.fixture(scope="session")
+def server(any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerThread]:
+    """A server in this process, whose code a test can change."""
+    server = ServerThread(Settings(redis_url=any_redis.url, models=models_folder, namespace="shared"))
+    yield server
+    server.stop()
 
 
 def test_nothing_overtakes_what_was_turned_away(

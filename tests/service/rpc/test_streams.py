@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import psutil
 import pytest
 from google.rpc import code_pb2
 from support import WAIT_SECONDS, await_true
@@ -107,7 +106,7 @@ def test_a_slow_reader_holds_up_its_own_stream_and_nothing_else(
 
         call: Any = stub.ForecastStream(frames())
         first = next(call)
-        process = psutil.Process(server.process.pid)
+        process = server.engine
         before = process.memory_info().rss
 
         def has_stopped_reading(seen: list[int]) -> bool:

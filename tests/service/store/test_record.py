@@ -80,6 +80,18 @@ def test_a_flipped_bit_is_noticed(case: tuple[str, Snapshot, list[Entry], bytes]
         decode(name, bytes(damaged))
 
 
+def test_every_flipped_bit_of_an_entry_is_noticed() -> None:
+    snapshot = Snapshot("m", "1", bytes(32), 1, b"state", Version(3, 7), None, 1000)
+    begin = encode_snapshot("s", snapshot, new_stamp(snapshot.version))
+    mark = RequestMark(b"id", bytes(8))
+    entry = encode_entry("s", Entry(np.array([[1.5], [np.nan]]), 5, mark, Version(5, 9)), new_stamp(Version(5, 9)))
+    for bit in range(8 * len(entry)):
+        damaged = bytearray(entry)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(DamagedRecord):
+            decode("s", begin + bytes(damaged))
+
+
 @given(records(), st.data())
 def test_a_cut_inside_a_part_is_noticed(case: tuple[str, Snapshot, list[Entry], bytes], draw: st.DataObject) -> None:
     name, snapshot, entries, data = case

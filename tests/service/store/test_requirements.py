@@ -81,7 +81,7 @@ def test_a_command_that_is_not_allowed_is_named(own_redis: RedisProcess, with_ru
 
 
 def test_several_are_named_together(own_redis: RedisProcess, with_rule: str) -> None:
-    own_redis.set_user("server", "-append", "-evalsha", "-script|load")
+    own_redis.set_user("server", "-append", "-evalsha", "-script")
     assert "run SCRIPT|LOAD, EVALSHA, APPEND;" in refused(with_rule)
 
 

@@ -2,11 +2,11 @@
 
 import asyncio
 import dataclasses
+import json
 import logging
 import math
 import os
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -18,8 +18,11 @@ from statecast.service import signals
 from statecast.service.cli.config_file import config_option
 from statecast.service.cli.data_options import read_data, series_options
 from statecast.service.cli.training import evaluate, train
-from statecast.service.errors import StartupError
+from statecast.service.errors import EngineStopped, StartupError
+from statecast.service.log import configure_logging
 from statecast.service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 PREFIX = "STATECAST_"
 LONGEST_SECONDS = 1e6
@@ -111,28 +114,45 @@ def main() -> None:
 @main.command()
 @config_option(what="settings", envvar=PREFIX + "CONFIG")
 @setting_options
-def serve(**options: Any) -> None:
+@click.option("--print-envoy-config", is_flag=True, help="Print the configuration of Envoy and exit.")
+def serve(*, print_envoy_config: bool, **options: Any) -> None:
     """Serve forecasts over gRPC until SIGTERM or Ctrl-C.
 
     Without --redis-url, an embedded Redis stores the sessions; nothing else is needed.
     """
     signals.end_when_asked()
+    settings = Settings(**options)
+    configure_logging(settings.log_level)
+    try:
+        if print_envoy_config:
+            click.echo(_envoy_config(settings))
+        else:
+            asyncio.run(_serving(settings))
+    except (StartupError, EngineStopped) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _serving(settings: Settings) -> Coroutine[Any, Any, None]:
+    """Return the server over the transport that is asked for, or that can be used."""
+    from statecast.service.envoy import launcher
+
+    reason = "--transport grpc" if settings.transport == "grpc" else launcher.why_not()
+    if reason and settings.transport == "envoy":
+        raise StartupError(f"transport envoy cannot be used: {reason}")
+    if not reason:
+        return launcher.run(settings)
+    log.info("gRPC is spoken by grpcio, not by Envoy: %s", reason)
     from statecast.service.server import run  # imports torch, which would slow down --help
 
-    settings = Settings(**options)
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    # gRPC logs a traceback for each call that the transport ended early, such as one with a message too large.
-    logging.getLogger("grpc._cython.cygrpc").addFilter(
-        lambda record: not str(record.msg).startswith("ExecuteBatchError")
-    )
-    try:
-        asyncio.run(run(settings))
-    except StartupError as error:
-        raise click.ClickException(str(error)) from error
+    return run(settings)
+
+
+def _envoy_config(settings: Settings) -> str:
+    from statecast.service.envoy import launcher
+
+    if reason := launcher.why_not():
+        raise StartupError(f"there is no configuration of Envoy: {reason}")
+    return json.dumps(launcher.own_configuration(settings, Path("admin.sock")), indent=2)
 
 
 @main.command()

@@ -18,7 +18,7 @@ from statecast.v1.forecast_service_pb2 import ForecastRequest
 
 
 class Context(Protocol):
-    """A call as its method sees it, from gRPC directly or from a worker over a link."""
+    """A call as its method sees it, over any transport."""
 
     def peer(self) -> str:
         """Return the address of the caller's connection."""
@@ -67,7 +67,7 @@ class Methods:
             is_stream = bool(handler.request_streaming)
             inner = handler.stream_stream if is_stream else handler.unary_unary
             labels = "bidi_stream" if is_stream else "unary", service, name
-            decode = _decoder(handler.request_deserializer)
+            decode = decoder(handler.request_deserializer)
             self.by_path[f"/{service}/{name}"] = Method(is_stream, decode, self._measured(inner, labels))
 
     def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
@@ -91,11 +91,7 @@ class Methods:
             code = grpc.StatusCode.CANCELLED  # unless the call ends otherwise
             try:
                 if isinstance(request, DecodeError):
-                    raise InvalidRequest(
-                        "request",
-                        "cannot be decoded as this method's request; generate your client from the server's .proto "
-                        "files",
-                    )
+                    raise undecodable()
                 response = _encode(await inner(request, context))
                 code = grpc.StatusCode.OK
                 self._account(labels[-1], request, start, None)
@@ -142,7 +138,14 @@ def _encode(response: Message | bytes | None) -> bytes:
     return b"" if response is None else response.SerializeToString()
 
 
-def _decoder(inner: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+def undecodable() -> InvalidRequest:
+    """Return the error for bytes that are not the method's request."""
+    return InvalidRequest(
+        "request", "cannot be decoded as this method's request; generate your client from the server's .proto files"
+    )
+
+
+def decoder(inner: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """Return a decoder that returns a DecodeError, so that it is answered like any other bad request."""
 
     def decode(data: bytes) -> Any:

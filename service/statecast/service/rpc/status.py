@@ -29,6 +29,7 @@ from statecast.v1 import forecast_pb2
 log = logging.getLogger(__name__)
 
 DOMAIN = "statecast"
+DETAILS_KEY = "grpc-status-details-bin"
 LONGEST_MESSAGE = 1000
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 """Status codes by their number in a google.rpc.Status."""

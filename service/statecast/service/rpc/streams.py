@@ -10,7 +10,7 @@ from statecast.service.errors import InvalidRequest, Overloaded, Unavailable
 from statecast.service.rpc import encoding
 from statecast.service.rpc.engine_client import Call, EngineClient
 from statecast.service.rpc.frames import Frame, check_size
-from statecast.service.rpc.methods import StreamContext
+from statecast.service.rpc.methods import StreamContext, undecodable
 from statecast.v1.reasons import Reason
 
 MAX_REQUESTS_UNDER_WAY = 2048
@@ -103,11 +103,7 @@ class _Stream:
         try:
             while (message := await self._context.read()) is not grpc.aio.EOF:
                 if isinstance(message, DecodeError):
-                    raise InvalidRequest(
-                        "request",
-                        "cannot be decoded as this method's request; generate your client from the server's .proto "
-                        "files",
-                    )
+                    raise undecodable()
                 check_size(len(message.requests))
                 if message.ByteSize() > MAX_FRAME_BYTES:
                     raise InvalidRequest(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from enum import Enum
 
 import redis
@@ -40,7 +40,7 @@ class Monitor:
         url: str,
         namespace: str,
         metrics: Metrics,
-        tell_ready: Callable[[bool], Awaitable[None]],
+        tell_ready: Callable[[bool], None],
         *,
         allow_volatile: bool,
     ) -> None:
@@ -67,7 +67,7 @@ class Monitor:
                 pass
             self._wanted.clear()
             try:
-                await self._judge(await asyncio.to_thread(self._probe))
+                self._judge(await asyncio.to_thread(self._probe))
             except Exception:  # a bug; the next probe may succeed
                 log.exception("Redis could not be probed")
 
@@ -100,7 +100,7 @@ class Monitor:
         self._problem = problem
         self._metrics.redis_volatile.set(bool(problem))
 
-    async def _judge(self, found: _Found) -> None:
+    def _judge(self, found: _Found) -> None:
         now = time.monotonic()
         if found is _Found.GOOD:
             self._good, self._failing_since = self._good + 1, None
@@ -108,14 +108,14 @@ class Monitor:
             self._good, self._failing_since = 0, self._failing_since or now
         is_late = self._failing_since is not None and now - self._failing_since >= PATIENCE_SECONDS
         if self._is_ready and (found is _Found.REFUSED or is_late):
-            await self._show(False)
+            self._show(False)
         elif not self._is_ready and self._good >= GOOD_PROBES:
-            await self._show(True)
+            self._show(True)
 
-    async def _show(self, is_ready: bool) -> None:
+    def _show(self, is_ready: bool) -> None:
         self._is_ready = is_ready
         if is_ready:
             log.info("Redis can be used again: the services report SERVING")
         else:
             log.error("Redis cannot be used: the services report NOT_SERVING, but still answer")
-        await self._tell_ready(is_ready)
+        self._tell_ready(is_ready)

@@ -1,4 +1,4 @@
-"""Health and reflection, with and without gRPC workers."""
+"""Health and reflection, over both transports."""
 
 import asyncio
 import signal
@@ -18,19 +18,38 @@ from support import WAIT_SECONDS
 from support.redis_process import RedisProcess
 from support.servers import ServerProcess
 
-from statecast.service.edge.standard import Health
+from statecast.service.transport.standard import Health
 
 SERVICES = ("", "statecast.v1.ForecastService", "statecast.v1.ModelService")
 
 
-@pytest.fixture(params=["0", "1"], ids=["alone", "with a worker"])
+@pytest.fixture(params=["grpc", "envoy"])
 def server(request: pytest.FixtureRequest, any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerProcess]:
     """A server whose grace period is longer than any test waits."""
-    arguments = ("--redis-url", any_redis.url, "--models", str(models_folder), "--workers", request.param)
+    arguments = ("--redis-url", any_redis.url, "--models", str(models_folder), "--transport", request.param)
     server = ServerProcess(*arguments, "--grace-seconds", str(3 * WAIT_SECONDS))
     yield server
     assert server.stop() == 0
     assert "Traceback" not in server.log
+
+
+class Reader:
+    """The stream of a caller that watches a service, and keeps what comes."""
+
+    def __init__(self, service: str, told: list[int]) -> None:
+        self._request, self._told = HealthCheckRequest(service=service), told
+
+    def peer(self) -> str:
+        return "peer"
+
+    def time_remaining(self) -> float | None:
+        return None
+
+    async def read(self) -> HealthCheckRequest:
+        return self._request
+
+    async def write(self, message: bytes) -> None:
+        self._told.append(HealthCheckResponse.FromString(message).status)
 
 
 @pytest.fixture
@@ -59,39 +78,31 @@ def test_whoever_watches_its_health_hears_that_it_leaves_and_does_not_hold_it_up
 async def test_whoever_is_being_told_while_it_leaves_hears_of_that_as_well() -> None:
     health, told = Health(()), list[int]()
 
-    class SlowReader:
-        async def write(self, message: HealthCheckResponse) -> None:
-            told.append(message.status)
+    class SlowReader(Reader):
+        async def write(self, message: bytes) -> None:
+            await super().write(message)
             await asyncio.sleep(0)
             health.tell(is_up=False, has_ended=True)
 
-        async def abort(self, *_: object) -> None:
-            """The end."""
-
-    reader: Any = SlowReader()
-    await health.Watch(HealthCheckRequest(), reader)
+    await health.watch(None, SlowReader("", told))
     assert told == [HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING]
 
 
 async def test_the_services_follow_redis_and_the_server_does_not() -> None:
     health, told = Health(SERVICES), list[int]()
+    reader = Reader(SERVICES[1], told)
+    watch = asyncio.ensure_future(health.watch(None, reader))
 
-    class Reader:
-        async def write(self, message: HealthCheckResponse) -> None:
-            told.append(message.status)
+    async def serves(service: str) -> bool:
+        answer = await health.check(HealthCheckRequest(service=service), reader)
+        assert isinstance(answer, bytes)
+        return bool(HealthCheckResponse.FromString(answer).status == HealthCheckResponse.SERVING)
 
-        async def abort(self, *_: object) -> None:
-            """The end."""
-
-    reader: Any = Reader()
-    watch = asyncio.ensure_future(health.Watch(HealthCheckRequest(service=SERVICES[1]), reader))
     for is_ready in (False, False, True):
         await asyncio.sleep(0.01)
         health.tell(is_ready=is_ready)
-        up = await health.Check(HealthCheckRequest(), reader)
-        assert up.status == HealthCheckResponse.SERVING
-        ready = await health.Check(HealthCheckRequest(service=SERVICES[2]), reader)
-        assert (ready.status == HealthCheckResponse.SERVING) == is_ready
+        assert await serves("")
+        assert await serves(SERVICES[2]) == is_ready
     await asyncio.sleep(0.01)
     health.tell(is_up=False, has_ended=True)
     await watch

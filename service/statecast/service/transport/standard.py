@@ -4,23 +4,27 @@ Their streams end when the server stops; otherwise the server and its callers wo
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
 
+import grpc
 import grpc.aio
 from google.protobuf import descriptor_pool, text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
+from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+from statecast.service.rpc.methods import Context, Method, StreamContext, decoder, undecodable
+from statecast.service.rpc.status import to_status
 
 HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 
-class Health(health_pb2_grpc.HealthServicer):
+class Health:
     """grpc.health.v1.Health: the empty name reports liveness, a service name reports readiness."""
 
     def __init__(self, services: Iterable[str]) -> None:
@@ -36,31 +40,37 @@ class Health(health_pb2_grpc.HealthServicer):
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:
+    async def check(self, request: Any, _: Context) -> bytes | status_pb2.Status:
         """Return the status of a service."""
+        if isinstance(request, DecodeError):
+            return to_status(undecodable())
         if request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service; the empty name checks the server")
-        return HealthCheckResponse(status=self._status(request.service))
+            return _status(grpc.StatusCode.NOT_FOUND, "no such service; the empty name checks the server")
+        return self._answer(request.service)
 
-    async def Watch(self, request: HealthCheckRequest, context: Context) -> None:
+    async def watch(self, _: None, context: StreamContext) -> bytes | status_pb2.Status:
         """Send the status of a service, and again whenever it changes."""
-        told: int | None = None
+        request = await context.read()
+        if not isinstance(request, HealthCheckRequest):
+            return to_status(undecodable())
+        told: bytes | None = None
         while not self._has_ended or told is None:
-            changed, now = self._changed, self._status(request.service)
+            changed, now = self._changed, self._answer(request.service)
             if now != told:
-                await context.write(HealthCheckResponse(status=now))
+                await context.write(now)
                 told = now
             else:
                 await changed.wait()
-        if told != (now := self._status(request.service)):
-            await context.write(HealthCheckResponse(status=now))
-        await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+        if told != (now := self._answer(request.service)):
+            await context.write(now)
+        return _status(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
-    def _status(self, service: str) -> Any:
+    def _answer(self, service: str) -> bytes:
         if service not in self._services:
-            return HealthCheckResponse.SERVICE_UNKNOWN
+            return HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN).SerializeToString()
         serves = self._is_up and (self._is_ready or not service)
-        return HealthCheckResponse.SERVING if serves else HealthCheckResponse.NOT_SERVING
+        status = HealthCheckResponse.SERVING if serves else HealthCheckResponse.NOT_SERVING
+        return HealthCheckResponse(status=status).SerializeToString()
 
 
 class Reflection(reflection.aio.ReflectionServicer):
@@ -70,26 +80,27 @@ class Reflection(reflection.aio.ReflectionServicer):
         super().__init__(services)
         self._ended = ended
 
-    # An asynchronous generator, as in the library; its type stubs are wrong.
-    async def ServerReflectionInfo(  # type: ignore[override]
-        self, request_iterator: AsyncIterator[Any], context: Context
-    ) -> AsyncIterator[Any]:
+    async def answer(self, _: None, context: StreamContext) -> bytes | status_pb2.Status:
         """Answer requests until the caller ends the stream or the server stops."""
-        answers: Any = super().ServerReflectionInfo(self._until_the_end(request_iterator), context)
+        # An asynchronous generator, as in the library; its type stubs are wrong.
+        answers: Any = self.ServerReflectionInfo(self._requests(context), context)
         async for answer in answers:
-            yield answer
+            await context.write(answer.SerializeToString())
+        return b""
 
-    async def _until_the_end(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def _requests(self, context: StreamContext) -> AsyncIterator[Any]:
         ended = asyncio.ensure_future(self._ended.wait())
         waiting = {ended}
         try:
             while True:
-                message = asyncio.ensure_future(_next(messages))
+                message = asyncio.ensure_future(context.read())
                 waiting.add(message)
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                if not message.done() or message.result() is None:
+                if not message.done() or message.result() is grpc.aio.EOF:
                     return
                 waiting.remove(message)
+                if isinstance(message.result(), DecodeError):
+                    return
                 yield message.result()
         finally:
             for each in waiting:
@@ -99,22 +110,22 @@ class Reflection(reflection.aio.ReflectionServicer):
 class Standard:
     """Health and reflection for these services."""
 
-    def __init__(self, services: Iterable[str], server: grpc.aio.Server) -> None:
+    def __init__(self, services: Iterable[str]) -> None:
+        services = tuple(services)
         self._health, self._ended = Health(services), asyncio.Event()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         _describe_v1()
         offers = Reflection((*services, HEALTH_SERVICE, REFLECTION_V1, reflection.SERVICE_NAME), self._ended)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(offers, server)  # type: ignore[no-untyped-call]
-        method = grpc.stream_stream_rpc_method_handler(
-            offers.ServerReflectionInfo,
-            reflection_pb2.ServerReflectionRequest.FromString,
-            reflection_pb2.ServerReflectionResponse.SerializeToString,
-        )
-        handler = grpc.method_handlers_generic_handler(REFLECTION_V1, {"ServerReflectionInfo": method})
-        server.add_generic_rpc_handlers((handler,))
+        asked = decoder(HealthCheckRequest.FromString)
+        reflect = Method(True, decoder(reflection_pb2.ServerReflectionRequest.FromString), offers.answer)
+        self.methods: Mapping[str, Method] = {
+            f"/{HEALTH_SERVICE}/Check": Method(False, asked, self._health.check),
+            f"/{HEALTH_SERVICE}/Watch": Method(True, asked, self._health.watch),
+            f"/{REFLECTION_V1}/ServerReflectionInfo": reflect,
+            f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": reflect,
+        }
 
     def set_ready(self, is_ready: bool) -> None:
-        """Set the readiness that health reports."""
+        """Set the readiness that health reports; calls are answered in any case."""
         self._health.tell(is_ready=is_ready)
 
     def leave(self) -> None:
@@ -127,14 +138,13 @@ class Standard:
         self._ended.set()
 
 
+def _status(code: grpc.StatusCode, message: str) -> status_pb2.Status:
+    return status_pb2.Status(code=code.value[0], message=message)
+
+
 def _describe_v1() -> None:
     """Register a description of v1, derived from the library's v1alpha, so that reflection can describe itself."""
     file = FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     text = text_format.MessageToString(file).replace("v1alpha", "v1")
     descriptor_pool.Default().Add(text_format.Parse(text, FileDescriptorProto()))
-
-
-async def _next(messages: AsyncIterator[Any]) -> Any:
-    """Return the next message, or None at the end."""
-    return await anext(messages, None)

@@ -1,0 +1,122 @@
+"""The configuration that Envoy is started with."""
+
+from pathlib import Path
+from typing import Any
+
+from statecast.service.settings import Settings
+
+APP = "statecast.service.envoy.inside:app"
+MIB = 1024 * 1024
+KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS = 20, 10
+"""Envoy pings its clients, to notice those that have vanished. It answers every ping of theirs."""
+HEADER_KIB, HEADERS = 64, 100
+STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES = 256 * 1024, 4 * MIB
+BUFFER_BYTES = 1 * MIB
+"""Bytes of a stream or connection that wait for a slow reader before its call is paused."""
+RESET_STREAMS = 10_000
+"""Streams on a connection before it counts as an attack that half of them were reset at once."""
+LISTENER = "grpc"
+
+
+def configuration(settings: Settings, admin: Path, app: str = APP) -> dict[str, Any]:
+    """Return Envoy's bootstrap configuration, as JSON has it.
+
+    Args:
+        settings: The server's settings.
+        admin: Path of the unix socket of Envoy's admin interface.
+        app: The server, as module:name.
+    """
+    return {
+        "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
+        "static_resources": {"listeners": [_listener(settings, app)]},
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "static",
+                    # A connection of so many streams, of which half were reset within a second, is cut off.
+                    "static_layer": {"overload.premature_reset_total_stream_count": RESET_STREAMS},
+                }
+            ]
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors"
+                        ".downstream_connections.v3.DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": settings.max_connections,
+                    },
+                }
+            ]
+        },
+    }
+
+
+def _listener(settings: Settings, app: str) -> dict[str, Any]:
+    manager = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+    return {
+        "name": LISTENER,
+        "address": {"socket_address": {"address": settings.host, "port_value": settings.port}},
+        "enable_reuse_port": False,  # else a second server could take the port by mistake
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": {"@type": manager, **_connections(settings, app)},
+                    }
+                ]
+            }
+        ],
+    }
+
+
+def _connections(settings: Settings, app: str) -> dict[str, Any]:
+    age = settings.max_connection_age_seconds
+    return {
+        "stat_prefix": LISTENER,
+        "codec_type": "AUTO",  # HTTP/1.1 for gRPC-Web
+        "route_config": {"virtual_hosts": [{"name": LISTENER, "domains": ["*"]}]},
+        "http_filters": [_filter("grpc_web", "grpc_web.v3.GrpcWeb"), _python(app)],
+        "http2_protocol_options": {
+            "max_concurrent_streams": settings.max_concurrent_calls,
+            "initial_stream_window_size": STREAM_WINDOW_BYTES,
+            "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
+            "connection_keepalive": {
+                "interval": f"{KEEPALIVE_SECONDS}s",
+                "timeout": f"{KEEPALIVE_TIMEOUT_SECONDS}s",
+            },
+        },
+        "common_http_protocol_options": {
+            "idle_timeout": "0s",
+            "max_headers_count": HEADERS,
+            **({"max_connection_duration": f"{age:g}s"} if age else {}),
+        },
+        "max_request_headers_kb": HEADER_KIB,
+        # A stream may be silent for as long as its client likes; deadlines are the call's own.
+        "stream_idle_timeout": "0s",
+        "request_headers_timeout": "10s",
+        "generate_request_id": False,
+        "use_remote_address": False,
+        "server_header_transformation": "PASS_THROUGH",
+        "normalize_path": False,
+        "drain_timeout": "1s",
+    }
+
+
+def _filter(name: str, kind: str) -> dict[str, Any]:
+    full = f"type.googleapis.com/envoy.extensions.filters.http.{kind}"
+    return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": full}}
+
+
+def _python(app: str) -> dict[str, Any]:
+    """Return the filter that hands requests to this program, as pyvoy configures it."""
+    from pyvoy import PyvoyServer  # only where this transport is used
+
+    config = PyvoyServer(app, lifespan=True, loop="uvloop", worker_threads=1).get_envoy_config()
+    (listener,) = config["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][-1]["typed_config"]
+    python: dict[str, Any] = manager["http_filters"][-1]
+    return python

