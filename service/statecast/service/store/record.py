@@ -1,4 +1,4 @@
-"""Encodes a session's record in Redis: a snapshot, then one entry for each commit since.
+"""Encodes a session's record in Redis: a snapshot, then one entry for each request that has appended since.
 
     record   = snapshot entry*
     snapshot = header names categories state recent lineage options stamp
