@@ -39,7 +39,8 @@ def why_not() -> str:
         if importlib.util.find_spec(package) is None:
             return "pyvoy is not installed, which the extra server brings on Linux and on macOS with arm64"
     if not _libpython():
-        return "this Python has no shared libpython, which Debian has in the package libpython3-dev"
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return f"this Python has no shared libpython; Debian has it in the package libpython{version}"
     return ""
 
 
@@ -185,8 +186,10 @@ def _libpython() -> str:
     """Return the path of the shared library of this Python; empty if there is none."""
     import find_libpython
 
+    # Some candidates are names alone: a file of that name in the current folder is anybody's.
     found = (Path(path) for path in find_libpython.candidate_paths())
-    return next((str(path) for path in found if path.name.startswith("libpython") and path.exists()), "")
+    fitting = (path for path in found if path.is_absolute() and path.name.startswith("libpython"))
+    return next((str(path) for path in fitting if path.exists()), "")
 
 
 def _short() -> str | None:
