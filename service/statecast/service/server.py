@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
+import psutil
 import redis
 import torch
 
@@ -133,7 +134,6 @@ async def serving(
     settings: Settings, load_models: LoadModels = load_registry, make_transport: MakeTransport = grpcio
 ) -> AsyncIterator[Running]:
     """Start a server, and stop its parts in reverse order at the end, or if the start fails half-way."""
-    started = time.perf_counter()
     async with AsyncExitStack() as stack:
         device = _device(settings)
         registry = load_models(settings.models, settings.default_model, device, require_all=settings.require_all_models)
@@ -166,7 +166,8 @@ async def serving(
         port = await transport.start()
         stack.push_async_callback(_end, _look_after(kept, settings, metrics, standard))
         log.info("serving gRPC on %s:%d, metrics on %s:%d", settings.host, port, settings.metrics_host, metrics_port)
-        log.info("models: %s; ready in %.1f s", ", ".join(map(str, registry)), time.perf_counter() - started)
+        seconds = time.time() - psutil.Process().create_time()
+        log.info("models: %s; ready in %.1f s", ", ".join(map(str, registry)), seconds)
         if settings.port_file:
             stack.callback(settings.port_file.unlink, missing_ok=True)
             _write_ports(settings.port_file, port, metrics_port)
