@@ -84,7 +84,7 @@ def _join(pieces: NDArray[np.float32]) -> int:
 
 
 @dataclass(frozen=True)
-class ChainContext:
+class HashContext:
     """N sessions at some step: hashes and steps int64 [N], last values float64 [N, H], oldest first."""
 
     hashes: Tensor
@@ -93,7 +93,7 @@ class ChainContext:
 
 
 @dataclass(frozen=True)
-class ChainTrace:
+class HashTrace:
     """The result of advancing B sessions by up to T values each."""
 
     state: State
@@ -103,19 +103,19 @@ class ChainTrace:
     _hashes: Tensor
     _history: Tensor
 
-    def context(self, rows: Tensor, steps: Tensor) -> ChainContext:
+    def context(self, rows: Tensor, steps: Tensor) -> HashContext:
         """Return the sessions as they were after some of their new observations."""
         if bool(((steps < 0) | (steps > self.lengths[rows])).any()):
             raise ObservationError("steps: beyond the observations of this trace")
         windows = self._history.unfold(1, HORIZON, 1)
-        return ChainContext(self._hashes[rows, steps], self._steps[rows] + steps, windows[rows, steps])
+        return HashContext(self._hashes[rows, steps], self._steps[rows] + steps, windows[rows, steps])
 
     def gates(self, row: int, step: int) -> Gates:
         """Raise ObservationError: this model has no gates."""
         raise ObservationError("a chain has no gates")
 
 
-class ChainModel:
+class HashModel:
     """A model that takes whole numbers up to LARGEST_VALUE; see `statecast.model.StreamingModel`."""
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class ChainModel:
     def initial_state(self, batch_size: int) -> State:
         return self.layout.initial(batch_size, self.device)
 
-    def advance(self, state: State, values: Tensor, lengths: Tensor | None = None, **_: Tensor | None) -> ChainTrace:
+    def advance(self, state: State, values: Tensor, lengths: Tensor | None = None, **_: Tensor | None) -> HashTrace:
         self.layout.check(state)
         batch, time = values.shape[:2]
         lengths = torch.full((batch,), time) if lengths is None else lengths
@@ -152,7 +152,7 @@ class ChainModel:
             "step": state["step"] + lengths,
             "window": history.unfold(1, HORIZON, 1)[every, lengths].clone(),
         }
-        return ChainTrace(State(after), lengths, torch.full_like(values, torch.nan), state["step"], hashes, history)
+        return HashTrace(State(after), lengths, torch.full_like(values, torch.nan), state["step"], hashes, history)
 
     def forecast(self, context: Any, horizon: int, future: Future | None = None) -> Tensor:
         if not 1 <= horizon <= HORIZON:

@@ -23,7 +23,7 @@ from statecast.service.envoy.inside import Inside
 from statecast.service.models.registry import Model, Registry
 from statecast.service.server import run
 from statecast.service.settings import Settings
-from support.hash_model import ChainModel, ChainTrace
+from support.hash_model import HashModel, HashTrace
 from support.models import tiny_model
 
 HOLD_VARIABLE = "TORTURE_HOLD"
@@ -31,7 +31,7 @@ HELD_SUFFIX = ".held"
 LONGEST_HOLD_SECONDS = 60.0
 
 
-class HeldChainModel(ChainModel):
+class HeldHashModel(HashModel):
     """A chain model whose batches stop while a file exists."""
 
     def __init__(self, hold: Path) -> None:
@@ -39,7 +39,7 @@ class HeldChainModel(ChainModel):
         self._hold = hold
         self._held = hold.with_name(hold.name + HELD_SUFFIX)
 
-    def advance(self, state: State, values: Tensor, lengths: Tensor | None = None, **_: Tensor | None) -> ChainTrace:
+    def advance(self, state: State, values: Tensor, lengths: Tensor | None = None, **_: Tensor | None) -> HashTrace:
         trace = super().advance(state, values, lengths)
         if values.shape[1] and self._hold.exists():
             self._hold.rename(self._held)
@@ -52,7 +52,7 @@ class HeldChainModel(ChainModel):
 def load_models(folder: Path | None, default: str, device: torch.device, *, require_all: bool) -> Registry:
     """Return a registry of the chain model, which is the default, and the tiny LSTM."""
     hold = os.environ.get(HOLD_VARIABLE)
-    chain = HeldChainModel(Path(hold)) if hold else ChainModel()
+    chain = HeldHashModel(Path(hold)) if hold else HashModel()
     return Registry([Model(chain), Model(tiny_model())], "chain")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.hash_model import HORIZON, LARGEST_VALUE, ChainModel, Told, chain_after, read, told_after
+from support.hash_model import HORIZON, LARGEST_VALUE, HashModel, Told, chain_after, read, told_after
 
 from statecast.model import State, StreamingModel
 
@@ -26,7 +26,7 @@ def rows(values: list[int]) -> torch.Tensor:
 
 @given(VALUES, st.lists(st.integers(0, 80), max_size=5))
 def test_it_tells_what_it_took_however_that_was_cut(values: list[int], cuts: list[int]) -> None:
-    model = ChainModel()
+    model = HashModel()
     state = model.initial_state(1)
     bounds = [0, *sorted(min(cut, len(values)) for cut in cuts), len(values)]
     for start, end in pairwise(bounds):
@@ -36,7 +36,7 @@ def test_it_tells_what_it_took_however_that_was_cut(values: list[int], cuts: lis
 
 @given(st.lists(VALUES, min_size=1, max_size=4))
 def test_sessions_of_a_batch_are_apart_and_every_state_between_can_be_told(sessions: list[list[int]]) -> None:
-    model = ChainModel()
+    model = HashModel()
     lengths = torch.tensor([len(values) for values in sessions])
     padded = torch.full((len(sessions), int(lengths.max()), 1), torch.nan, dtype=torch.float64)
     for row, values in enumerate(sessions):
@@ -55,7 +55,7 @@ def test_the_hash_depends_on_every_value_and_on_their_order() -> None:
 
 
 def test_half_a_forecast_or_a_wrong_count_is_not_read() -> None:
-    model = ChainModel()
+    model = HashModel()
     trace = model.advance(model.initial_state(1), rows([5, 6]))
     values = model.forecast(trace.context(torch.tensor([0]), torch.tensor([2])), HORIZON)[0].numpy()
     with pytest.raises(ValueError, match="not a whole forecast"):

@@ -165,7 +165,8 @@ async def serving(
         stack.callback(standard.end)
         port = await transport.start()
         stack.push_async_callback(_end, _look_after(kept, settings, metrics, standard))
-        log.info("serving gRPC on %s:%d, metrics on %s:%d", settings.host, port, settings.metrics_host, metrics_port)
+        places = Place(settings.host, port), Place(settings.metrics_host, metrics_port)
+        log.info("serving gRPC on %s, metrics on %s", *places)
         seconds = time.time() - psutil.Process().create_time()
         log.info("models: %s; ready in %.1f s", ", ".join(map(str, registry)), seconds)
         if settings.port_file:

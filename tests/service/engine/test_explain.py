@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.engines import MakeEngine, assert_close, one
-from support.hash_model import ChainModel
+from support.hash_model import HashModel
 from support.models import symbol_model
 from support.rich_model import BEGIN, HOUR, history
 
@@ -83,7 +83,7 @@ def test_explaining_changes_nothing(make_engine: MakeEngine) -> None:
 
 
 def test_a_model_that_cannot_explain_itself_answers_without(make_engine: MakeEngine) -> None:
-    engine = make_engine(registry=Registry([Model(ChainModel())], "chain"))
+    engine = make_engine(registry=Registry([Model(HashModel())], "chain"))
     outcome = one(engine, Request("a", Opening(), np.arange(3.0), explain=True, horizon=1))
     assert outcome.gates is None
     assert outcome.forecast is not None

@@ -47,10 +47,26 @@ def test_limits_come_from_the_settings() -> None:
 
 def test_the_admin_interface_is_a_private_socket_in_ones_own_configuration_too(tmp_path: Path) -> None:
     own = tmp_path / "envoy.yaml"
-    own.write_text("admin: {address: {socket_address: {address: 0.0.0.0, port_value: 9901}}}\nstats_config: {}\n")
+    printed = launcher.own_configuration(Settings(), Path("admin.sock"))
+    printed["admin"] = {"address": {"socket_address": {"address": "0.0.0.0", "port_value": 9901}}}
+    own.write_text(json.dumps({**printed, "stats_config": {}}))
     config = launcher.own_configuration(Settings(envoy_config=own), Path("/x/admin.sock"))
     assert config["admin"]["address"] == {"pipe": {"path": "/x/admin.sock", "mode": 0o600}}
     assert config["stats_config"] == {}
+
+
+@pytest.mark.parametrize("change", ["no listener", "other name", "no filter"])
+def test_a_configuration_that_does_not_load_the_server_is_refused(tmp_path: Path, change: str) -> None:
+    own, printed = tmp_path / "envoy.json", launcher.own_configuration(Settings(), Path("admin.sock"))
+    if change == "no listener":
+        del printed["static_resources"]
+    elif change == "other name":
+        printed["static_resources"]["listeners"][0]["name"] = "http"
+    else:
+        manager(printed)["http_filters"].pop()
+    own.write_text(json.dumps(printed))
+    with pytest.raises(StartupError, match="has no listener 'grpc' with the filter 'pyvoy'"):
+        launcher.own_configuration(Settings(envoy_config=own), Path("admin.sock"))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`statecast serve` with Envoy: one process to the operator, and nothing left behind however it ends."""
 
+import json
 import os
 import signal
 import socket
@@ -7,11 +8,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from prometheus_client.parser import text_string_to_metric_families
 from support import WAIT_SECONDS, await_true
 from support.redis_process import RedisProcess
@@ -48,14 +54,18 @@ def test_a_signal_ends_both_processes_cleanly(server: ServerProcess, number: sig
 
 def test_killed_it_takes_envoy_along(server: ServerProcess) -> None:
     envoy = server.engine
+    config = json.loads(envoy.cmdline()[envoy.cmdline().index("--config-yaml") + 1])
+    folder = Path(config["admin"]["address"]["pipe"]["path"]).parent
+    assert folder.exists()
     os.kill(server.process.pid, signal.SIGKILL)
     await_true(lambda: gone(envoy))
+    assert not folder.exists()
 
 
 def test_envoy_killed_it_ends_with_an_error(server: ServerProcess) -> None:
     server.engine.kill()
     assert server.process.wait(WAIT_SECONDS) == 1
-    assert "Envoy has ended with status -9" in server.log
+    assert "Envoy has ended with status -9; it was killed, perhaps for want of memory; start again" in server.log
 
 
 def test_sigterm_to_envoy_itself_ends_all(server: ServerProcess) -> None:
@@ -104,6 +114,26 @@ def test_its_statistics_stand_among_the_metrics(server: ServerProcess, session_i
     }
     assert prefixes["grpc"] >= 3
     assert "grpc_server_handled" in families
+
+
+def test_many_calls_that_expire_leave_the_others_of_their_connection_alone(server: ServerProcess) -> None:
+    with grpc.insecure_channel(server.target) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        other = health.Watch(HealthCheckRequest())
+        assert next(other).status == HealthCheckResponse.SERVING
+        calls = [health.Watch(HealthCheckRequest(), timeout=1.0) for _ in range(1500)]
+        codes = Counter(call.code() for call in calls)
+        assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED: 1500}
+        assert other.is_active()
+        assert health.Check(HealthCheckRequest()).status == HealthCheckResponse.SERVING
+        other.cancel()
+
+
+def test_a_name_is_a_host(any_redis: RedisProcess) -> None:
+    server = ServerProcess("--transport", "envoy", "--redis-url", any_redis.url, "--host", "localhost")
+    with Client(server.target) as client:
+        assert client.models()
+    assert server.stop() == 0
 
 
 def test_its_configuration_can_be_printed() -> None:

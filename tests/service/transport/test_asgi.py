@@ -136,12 +136,39 @@ async def test_a_call_that_breaks_the_protocol_is_refused(
     assert (caller.body, caller.code) == (b"", code)
 
 
-@pytest.mark.parametrize("others", [{"method": "GET"}, {"headers": [(b"content-type", b"text/html")]}, {"headers": []}])
+TE = (b"te", b"trailers")
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"method": "GET"},
+        {"method": "HEAD"},
+        {"headers": [(b"content-type", b"text/html"), TE]},
+        {"headers": [(b"content-type", b"application/grpc+json"), TE]},
+        {"headers": [(b"content-type", b"application/grpcfoo"), TE]},
+        {"headers": [(b"content-type", b"application/grpc")]},  # the status could not be sent
+        {"headers": []},
+    ],
+)
 async def test_what_is_no_grpc_is_told_what_this_is(others: dict[str, Any]) -> None:
     caller = Caller(echo)
     await caller.call(part(b""), **others)
     assert caller.sent[0]["status"] == 415
-    assert b"speaks gRPC" in caller.body
+    assert (b"speaks gRPC" in caller.body) == (others.get("method") != "HEAD")
+
+
+@pytest.mark.parametrize("kind", [b"application/grpc+proto", b"Application/GRPC; charset=utf-8"])
+async def test_a_content_type_has_variants(kind: bytes) -> None:
+    caller = Caller(echo)
+    await caller.call(part(framed(b"hi")), headers=[(b"content-type", kind), TE])
+    assert caller.code is grpc.StatusCode.OK
+
+
+async def test_a_long_path_is_not_sent_back_whole() -> None:
+    caller = Caller(echo)
+    await caller.call(part(framed(b"")), path="/" + "x" * 20_000)
+    assert len(caller.trailers[b"grpc-message"]) < 200
 
 
 async def test_a_caller_that_goes_cancels_its_call() -> None:

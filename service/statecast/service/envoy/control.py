@@ -1,7 +1,7 @@
 """The connection between the process that an operator sees and Envoy, with the server inside it: lines of JSON.
 
-The operator's process sends the settings, then STOP. The server answers FAILED if it cannot start. The end of the
-connection tells each side that the other has gone.
+The operator's process sends the settings, then STOP. The server answers LOADED, and FAILED if it cannot start. When the
+connection ends, each side knows that the other has gone.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from statecast.service.settings import Settings
 VARIABLE = "STATECAST_CONTROL_FD"
 """Environment variable with the file descriptor that the server inside Envoy talks over."""
 STOP = "stop"
+LOADED = "loaded"
 FAILED = "failed"
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,8 @@ class Inside:
         self._transport: AsgiTransport | None = None
         self._task: asyncio.Task[None] | None = None
         self._can_listen = asyncio.Event()
+        self._is_quitting = False
+        self._folder = Path()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer a call, or start and stop the server."""
@@ -49,7 +52,7 @@ class Inside:
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        if not self._task.done():  # a signal has reached Envoy itself
+        if not self._is_quitting:  # a signal has reached Envoy itself
             log.warning("Envoy was stopped; calls in flight are cut off")
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -62,7 +65,9 @@ class Inside:
         if hello is None:
             return
         settings, admin = control.from_json(hello["settings"]), Admin(Path(hello["admin"]))
+        self._folder = Path(hello["admin"]).parent
         configure_logging(settings.log_level)
+        await link.send({control.LOADED: True})
         try:
             async with serving(settings, self._load_models, self._maker(admin)) as running:
                 gc_tuning.look_seldom()
@@ -76,6 +81,7 @@ class Inside:
             await link.send({control.FAILED: str(error), "started": True})
         else:
             log.info("stopped")
+        self._is_quitting = True
         await admin.quit()
 
     async def _until_stopped(self, link: Control, running: Running, settings: Settings) -> None:
@@ -87,6 +93,7 @@ class Inside:
             running.raise_engine_stopped()
         elif message.result() is None:
             log.error("the process that started this server was killed")
+            shutil.rmtree(self._folder, ignore_errors=True)
             os.kill(os.getpid(), signal.SIGKILL)  # as if this process had been
         else:
             await running.drain(settings)

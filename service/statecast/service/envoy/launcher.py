@@ -5,6 +5,7 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import IO, Any
 
 from statecast.service import signals
 from statecast.service.envoy import control
-from statecast.service.envoy.configuration import APP, configuration
+from statecast.service.envoy.configuration import APP, LISTENER, configuration
 from statecast.service.envoy.control import Control
 from statecast.service.errors import EngineStopped, StartupError
 from statecast.service.settings import Settings
@@ -24,6 +25,8 @@ from statecast.service.transport.place import Place, check_free
 
 log = logging.getLogger(__name__)
 
+LOAD_SECONDS = 60.0
+"""Time for Envoy to load the server's module."""
 ENGINE_SECONDS = 15.0
 """At shutdown, time for the engine and Redis beyond the grace period, before Envoy is killed."""
 MARK = "ENVOY|"
@@ -54,6 +57,8 @@ async def run(settings: Settings, app: str = APP) -> None:
     check_free(Place(settings.host, settings.port))
     stop = asyncio.Event()
     with ExitStack() as stack:
+        if settings.port_file is not None:
+            stack.callback(settings.port_file.unlink, missing_ok=True)  # if Envoy dies, it stays behind
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="statecast-envoy-", dir=_short())))
         envoy = _Envoy(settings, folder / "admin.sock", app)
         stack.callback(envoy.end)
@@ -66,7 +71,14 @@ async def _attend(envoy: "_Envoy", settings: Settings, stop: asyncio.Event) -> N
     await link.send({"settings": control.to_json(settings), "admin": str(envoy.admin)})
     stopped, told = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(link.receive())
     ended = asyncio.ensure_future(asyncio.to_thread(envoy.process.wait))
-    await asyncio.wait([stopped, told, ended], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([stopped, told, ended], return_when=asyncio.FIRST_COMPLETED, timeout=LOAD_SECONDS)
+    if told.done() and told.result() == {control.LOADED: True}:
+        told = asyncio.ensure_future(link.receive())
+        await asyncio.wait([stopped, told, ended], return_when=asyncio.FIRST_COMPLETED)
+    elif not ended.done():  # Envoy has not loaded the server, so nobody would hear of a stop
+        envoy.kill()
+        if not stop.is_set():
+            raise StartupError("Envoy did not load the server; its listener must be as --print-envoy-config prints it")
     asked = stop.is_set()
     if asked:
         await link.send({control.STOP: True})
@@ -82,7 +94,17 @@ async def _attend(envoy: "_Envoy", settings: Settings, stop: asyncio.Event) -> N
     if message is not None:
         raise (EngineStopped if message.get("started") else StartupError)(message[control.FAILED])
     if status or not asked:
-        raise EngineStopped(f"Envoy has ended with status {status}; its last message: {envoy.last_message or 'none'}")
+        raise EngineStopped(_why_ended(status, envoy.last_message, settings))
+
+
+def _why_ended(status: int, last_message: str, settings: Settings) -> str:
+    if settings.envoy_config is not None:
+        hint = f"compare {settings.envoy_config} with --print-envoy-config, and start again"
+    elif status == -9:
+        hint = "it was killed, perhaps for want of memory; start again"
+    else:
+        hint = "start again, or choose --transport grpc"
+    return f"Envoy has ended with status {status}{f' ({last_message})' if last_message else ''}; {hint}"
 
 
 class _Envoy:
@@ -110,6 +132,7 @@ class _Envoy:
     def kill(self) -> None:
         """End it at once; an embedded Redis stays until the next start."""
         self.process.kill()
+        shutil.rmtree(self.admin.parent, ignore_errors=True)
 
     def end(self) -> None:
         """Make sure that it has ended, and its log is passed on."""
@@ -169,7 +192,19 @@ def own_configuration(settings: Settings, admin: Path, app: str = APP) -> dict[s
         raise StartupError(f"envoy-config {settings.envoy_config} cannot be read: {error}") from error
     if not isinstance(own, dict):
         raise StartupError(f"envoy-config {settings.envoy_config} is not a configuration; see --print-envoy-config")
+    _check_listener(settings.envoy_config, own)
     return {**own, "admin": config["admin"]}
+
+
+def _check_listener(path: Path, own: dict[str, Any]) -> None:
+    """Check that a configuration has the listener, and in it the filter that loads the server."""
+    listeners = (own.get("static_resources") or {}).get("listeners") or []
+    found = [each for each in listeners if isinstance(each, dict) and each.get("name") == LISTENER]
+    if not found or '"pyvoy"' not in json.dumps(found):
+        raise StartupError(
+            f"envoy-config {path} has no listener {LISTENER!r} with the filter 'pyvoy', which loads the server; "
+            "take both from --print-envoy-config"
+        )
 
 
 def _environment() -> dict[str, str]:

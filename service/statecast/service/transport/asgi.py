@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 from google.rpc import status_pb2
 
+from statecast.service.errors import quoted
 from statecast.service.rpc.methods import Method
 from statecast.service.rpc.status import DETAILS_KEY, to_status
 from statecast.service.transport.framing import (
@@ -27,6 +28,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Event]]
 Send: TypeAlias = Callable[[Event], Awaitable[None]]
 
 CONTENT_TYPE = b"application/grpc"
+CONTENT_TYPES = (CONTENT_TYPE, b"application/grpc+proto")
 _HEADERS = [(b"content-type", CONTENT_TYPE), (b"grpc-accept-encoding", b"identity, gzip")]
 _START = {"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True}
 _END = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -38,7 +40,7 @@ _NOT_GRPC = {
 }
 _NOT_GRPC_BODY = {
     "type": "http.response.body",
-    "body": b"This port speaks gRPC: POST with content-type application/grpc or application/grpc-web.\n",
+    "body": b"This port speaks gRPC: POST with content-type application/grpc and te: trailers, or gRPC-Web.\n",
     "more_body": False,
 }
 _CUT_SECONDS = 1.0
@@ -95,9 +97,10 @@ class AsgiTransport:
     async def serve(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one call."""
         headers = dict(scope["headers"])
-        if scope["method"] != "POST" or not headers.get(b"content-type", b"").startswith(CONTENT_TYPE):
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if scope["method"] != "POST" or kind not in CONTENT_TYPES or headers.get(b"te") != b"trailers":
             await send(dict(_NOT_GRPC))
-            await send(_NOT_GRPC_BODY)
+            await send(_END if scope["method"] == "HEAD" else _NOT_GRPC_BODY)
             return
         try:
             call = self._call(scope, headers, receive, send)
@@ -116,7 +119,7 @@ class AsgiTransport:
     def _call(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> "_Call":
         method = self._methods.get(scope["path"])
         if method is None:
-            raise FramingError(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {scope['path']}")
+            raise FramingError(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {quoted(scope['path'])}")
         messages = Messages(headers.get(b"grpc-encoding", b""), self._max_message_bytes)
         timeout = headers.get(b"grpc-timeout")
         seconds = None if timeout is None else timeout_seconds(timeout)

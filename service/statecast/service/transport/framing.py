@@ -36,7 +36,7 @@ class Messages:
 
     def __init__(self, encoding: bytes, max_bytes: int) -> None:
         if encoding not in (b"", b"identity", b"gzip"):
-            name = encoding.decode("ascii", "replace")
+            name = encoding[:20].decode("ascii", "replace")
             raise FramingError(
                 grpc.StatusCode.UNIMPLEMENTED, f"grpc-encoding {name!r} is not supported; use identity or gzip"
             )
