@@ -165,7 +165,7 @@ def _until_calm(target: str, usual_seconds: float) -> float:
 
 
 def _overload(server: LocalServer, peak: float, factor: int, size: int, seconds: float, usual: float) -> str:
-    target, process = server.target, psutil.Process(server.process_id)
+    target, process = server.target, psutil.Process(server.engine_process_id)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         load = pool.submit(open_loop, target, factor * peak, size, seconds)
         most = 0
@@ -204,7 +204,7 @@ def main(seconds: float, size: int) -> None:
         peak = max(rates.values())
         print(f"requests of {VALUES_A_REQUEST} observations and {HORIZON} steps ahead, {SESSIONS} sessions")
         print(f"alone: {1e3 * usual:.1f} ms; closed loop, answers/s: {rates}; peak {peak:.0f}/s")
-        memory = psutil.Process(server.process_id).memory_info().rss
+        memory = psutil.Process(server.engine_process_id).memory_info().rss
         print(f"server's memory before: {memory / 2**20:.0f} MiB; requests a call: {size}\n")
         print(
             "| load | sent/s | in time/s | of peak | their p50 / p99 ms | turned away/s | their p50 / p99 ms "

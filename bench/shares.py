@@ -91,7 +91,7 @@ def main(seconds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="statecast-shares-") as name:
         folder = Path(name)
         models = write_models(folder / "models", plain_config())
-        with serve(models, PLAIN) as server, loading() as pool:
+        with serve(models, PLAIN, "grpc") as server, loading() as pool:  # in a process that py-spy can read
             for mode, load in modes(server.target).items():
                 pace = Pace(WARM_SECONDS, START_SECONDS + seconds)
                 measured = pool.submit(loads.run, load, pace, server.watched)

@@ -102,8 +102,7 @@ class ServerProcess(LocalServer):
     @property
     def engine(self) -> psutil.Process:
         """The process with the engine: Envoy, or the server's own."""
-        own = psutil.Process(self.process.pid)
-        return next((child for child in own.children() if child.name() == "envoy"), own)
+        return psutil.Process(self.engine_process_id)
 
     def signal_all(self, number: signal.Signals) -> None:
         """Send a signal to the server's own process and to Envoy."""

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import psutil
 import pytest
 from support import await_true
 
 from statecast.client import Client
+from statecast.service.envoy import launcher
 from statecast.testing import LocalServer, ServerFailed
 
 
@@ -25,6 +27,7 @@ def test_it_continues_after_a_kill_on_the_same_ports() -> None:
             assert server.start() > 0
             assert (server.port, server.metrics_port) == ports
             assert server.process_id != first
+            assert psutil.Process(server.engine_process_id).name() == "envoy" or launcher.why_not()
             assert session.observe([20.2]).version.step == 3
         assert b"grpc_server_handled_total" in urlopen(server.metrics_url).read()
         assert "serving gRPC" in server.log

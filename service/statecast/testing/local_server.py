@@ -107,6 +107,15 @@ class LocalServer:
         return self._started().pid
 
     @property
+    def engine_process_id(self) -> int:
+        """The id of the process that computes: Envoy with the engine inside it, or the server's own.
+
+        Raises:
+            ServerFailed: The server was never started.
+        """
+        return next((each.pid for each in _envoys_of(self.process_id)), self.process_id)
+
+    @property
     def log(self) -> str:
         """Everything the server has logged since its last start."""
         return self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
