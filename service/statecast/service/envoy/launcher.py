@@ -77,8 +77,12 @@ async def _attend(envoy: "_Envoy", settings: Settings, stop: asyncio.Event) -> N
         await asyncio.wait([stopped, told, ended], return_when=asyncio.FIRST_COMPLETED)
     elif not ended.done():  # Envoy has not loaded the server, so nobody would hear of a stop
         envoy.kill()
+        await ended
+        link.close()
         if not stop.is_set():
             raise StartupError("Envoy did not load the server; its listener must be as --print-envoy-config prints it")
+        log.info("stopped")
+        return
     asked = stop.is_set()
     if asked:
         await link.send({control.STOP: True})
