@@ -15,12 +15,11 @@ from typing import Protocol
 
 import psutil
 
+from statecast.service.envoy.launcher import short_folder
 from statecast.service.store.embedded import EmbeddedRedis
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
-SHORT_FOLDERS = "/tmp"
-"""A Redis listens on a unix socket in the folder, whose path may have 107 bytes."""
 
 
 class ServerFailed(Exception):
@@ -60,7 +59,9 @@ class LocalServer:
 
     def __init__(self, *options: str, port: int = 0, environment: Mapping[str, str] | None = None) -> None:
         self._options, self._environment = options, dict(environment or {})
-        self._temporary = tempfile.TemporaryDirectory(prefix="statecast-", dir=_short(), ignore_cleanup_errors=True)
+        self._temporary = tempfile.TemporaryDirectory(
+            prefix="statecast-", dir=short_folder(), ignore_cleanup_errors=True
+        )
         self._folder = Path(self._temporary.name)
         self._log, self._ports = self._folder / "server.log", self._folder / "ports.json"
         self._process: Process | None = None
@@ -227,11 +228,6 @@ def _envoys_of(pid: int) -> list[psutil.Process]:
         return [child for child in psutil.Process(pid).children() if child.name() == "envoy"]
     except psutil.NoSuchProcess:
         return []
-
-
-def _short() -> str | None:
-    """Returns a folder with a short path, if there is one."""
-    return SHORT_FOLDERS if os.access(SHORT_FOLDERS, os.W_OK) else None
 
 
 @contextmanager

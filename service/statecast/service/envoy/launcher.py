@@ -31,7 +31,6 @@ ENGINE_SECONDS = 15.0
 """At shutdown, time for the engine and Redis beyond the grace period, before Envoy is killed."""
 MARK = "ENVOY|"
 """Begins the lines of Envoy's own log."""
-LEVELS = {"warning": "warning", "error": "error", "critical": "critical", "info": "info"}
 SHORT_FOLDERS = "/tmp"
 """The path of a unix socket has at most 107 bytes."""
 
@@ -59,7 +58,7 @@ async def run(settings: Settings, app: str = APP) -> None:
     with ExitStack() as stack:
         if settings.port_file is not None:
             stack.callback(settings.port_file.unlink, missing_ok=True)  # if Envoy dies, it stays behind
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="statecast-envoy-", dir=_short())))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="statecast-envoy-", dir=short_folder())))
         envoy = _Envoy(settings, folder / "admin.sock", app)
         stack.callback(envoy.end)
         stack.enter_context(signals.stopping(stop, envoy.kill))
@@ -231,6 +230,6 @@ def _libpython() -> str:
     return next((str(path) for path in fitting if path.exists()), "")
 
 
-def _short() -> str | None:
+def short_folder() -> str | None:
     """Return a folder with a short path, if there is one."""
     return SHORT_FOLDERS if os.access(SHORT_FOLDERS, os.W_OK) else None

@@ -99,7 +99,7 @@ class AsgiTransport:
         headers = dict(scope["headers"])
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if scope["method"] != "POST" or kind not in CONTENT_TYPES or headers.get(b"te") != b"trailers":
-            await send(dict(_NOT_GRPC))
+            await send(_NOT_GRPC)
             await send(_END if scope["method"] == "HEAD" else _NOT_GRPC_BODY)
             return
         try:
