@@ -41,7 +41,7 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Told:
-    """The surprise scores of a series, as quantiles of a standard normal distribution; 0 where there is none.
+    """The surprise scores of a series, as quantiles of a standard normal distribution; 0 without one.
 
     Attributes:
         short: Each value's place in the forecast of the step before it, [rows].

@@ -44,7 +44,7 @@ class Peer:
         method: "/service/method".
         messages: The message that each session repeats.
         first: The message that each session sends first; empty if it does not differ.
-        stream: The streaming method; empty if there is none.
+        stream: The streaming method; empty without one.
     """
 
     name: str

@@ -30,7 +30,7 @@ class SessionCore:
         session_id: Id of the session.
         opening: Options for opening it; None if it must exist.
         replay_buffer: Its last acknowledged observations, in case the server loses them.
-        version: The newest version received from the server; None if there is none.
+        version: The newest version received from the server; None without one.
         is_open: True once a request has succeeded; from then on the session must exist.
         was_opened_here: True if it was opened with `opening`; only then can it be recreated.
         unsettled: Requests of unknown outcome, by id: the version last seen when each was first sent.

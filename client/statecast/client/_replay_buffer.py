@@ -36,7 +36,7 @@ class ReplayBuffer:
 
     @property
     def first(self) -> Version | None:
-        """The oldest version since which the buffer holds everything; None if there is none."""
+        """The oldest version since which the buffer holds everything; None without one."""
         return self._first
 
     def note(

@@ -32,7 +32,7 @@ class _Task(Generic[S]):
         step: Number of the current step; answers to earlier steps are ignored.
         due: Time to wake it without an answer, on the clock of time.monotonic.
         late: Its answer at that time: an error, or None after a pause.
-        key: Key of the request that waits for its answer; None if there is none.
+        key: Key of the request that waits for its answer; None without one.
         is_done: True once the result is known.
         result: The result, or the error.
     """

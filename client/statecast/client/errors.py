@@ -42,7 +42,7 @@ class StatecastError(Exception):
 
     Attributes:
         message: Description of the problem.
-        reason: Reason as a code, such as "SESSION_NOT_FOUND"; empty if there is none.
+        reason: Reason as a code, such as "SESSION_NOT_FOUND"; empty without one.
         request_id: Idempotency key of the failed request; empty if it had none.
         values_taken: Number of the call's values that were appended before the failure, if it was sent in parts.
         retry_after_seconds: Time after which the server asks to retry; None if it does not ask.

@@ -19,7 +19,7 @@ _MICROSECOND_NS = 1000
 
 
 def recognised_unit(column: Any) -> str | None:
-    """Return the unit in which every number of a column is a time from 2001 to 2033; None if there is none.
+    """Return the unit in which every number of a column is a time from 2001 to 2033; None without one.
 
     Args:
         column: Texts, whole numbers or floating ones, without a missing value.

@@ -143,7 +143,7 @@ def check(times: NDArray[np.int64], fits: NDArray[np.bool_], frequency: Frequenc
 
 
 def _zone_of(times: NDArray[np.int64], frequency: Frequency, written: Written) -> str:
-    """Return a zone where the times are midnights; empty if there is none or the times are not instants."""
+    """Return a zone where the times are midnights; empty without one or the times are not instants."""
     if written.is_zoned and written.offset_ns is None:
         return ""
     instants = np.unique(times - (written.offset_ns or 0))

@@ -27,7 +27,7 @@ def seasonal_naive(
     Quantiles are those of a normal distribution around it, as in statsforecast's SeasonalNaive. Its deviation is the
     root mean square of the last seasonal differences, times the square root of the number of seasons ahead. If the
     value one season before is missing, an earlier season replaces it and counts as further ahead. If a step has no
-    value in any season, the last observed value replaces it, or 0 if there is none.
+    value in any season, the last observed value replaces it, or 0 without one.
 
     Args:
         truths: The series.
@@ -166,7 +166,7 @@ def _spread(past: NDArray[np.float64], season: int, context_steps: int) -> float
 
 
 def _carried_forward(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Replace missing values by the last value before them, or by 0 if there is none."""
+    """Replace missing values by the last value before them, or by 0 without one."""
     seen = ~np.isnan(values)
     latest = np.maximum.accumulate(np.where(seen, np.arange(len(values)), -1))
     return np.where(latest >= 0, values[latest], 0.0)

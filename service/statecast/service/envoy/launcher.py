@@ -221,7 +221,7 @@ def _environment() -> dict[str, str]:
 
 
 def _libpython() -> str:
-    """Return the path of the shared library of this Python; empty if there is none."""
+    """Return the path of the shared library of this Python; empty without one."""
     import find_libpython
 
     # Some candidates are names alone: a file of that name in the current folder is anybody's.
