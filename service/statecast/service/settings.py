@@ -36,6 +36,9 @@ class Settings:
     max_connection_age_seconds: float = _option(
         0.0, "Age at which a connection is asked to reconnect; 0 for none (Envoy only).", min=0.0
     )
+    web_origins: str = _option(
+        "", "Origins of web pages that may call by gRPC-Web, separated by commas; * for any (Envoy only)."
+    )
     port_file: Path | None = _option(None, "File with the ports as JSON, present while the server serves.")
     metrics_host: str = _option("127.0.0.1", "Metrics listen address; 0.0.0.0 for all interfaces.")
     metrics_port: int = _option(

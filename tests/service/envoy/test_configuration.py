@@ -22,7 +22,9 @@ def manager(config: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(max_connection_age_seconds=60.0, host="::1", port=0)])
+@pytest.mark.parametrize(
+    "settings", [Settings(), Settings(max_connection_age_seconds=60.0, host="::1", port=0, web_origins="*")]
+)
 def test_envoy_takes_it(tmp_path: Path, settings: Settings) -> None:
     config = configuration(settings, tmp_path / "admin.sock", "statecast.service.envoy.nothing:app")
     python = manager(config)["http_filters"].pop()
@@ -43,6 +45,20 @@ def test_limits_come_from_the_settings() -> None:
     assert "max_connection_duration" not in manager(config)["common_http_protocol_options"]
     aged = manager(configuration(Settings(max_connection_age_seconds=1.5), Path("a")))
     assert aged["common_http_protocol_options"]["max_connection_duration"] == "1.5s"
+
+
+def test_pages_of_other_origins_may_call_only_if_they_are_named() -> None:
+    assert "cors" not in json.dumps(configuration(Settings(), Path("a")))
+    config = configuration(Settings(web_origins="https://a.example, http://localhost:8080"), Path("a"))
+    (host,) = manager(config)["route_config"]["virtual_hosts"]
+    (policy,) = host["typed_per_filter_config"].values()
+    assert policy["allow_origin_string_match"] == [{"exact": "https://a.example"}, {"exact": "http://localhost:8080"}]
+
+
+@pytest.mark.parametrize("origins", ["a.example", "https://a.example/page", "https://a.example,", "https://*.example"])
+def test_what_is_no_origin_is_refused(origins: str) -> None:
+    with pytest.raises(StartupError, match=r"^web-origins: .* is not an origin such as"):
+        configuration(Settings(web_origins=origins), Path("a"))
 
 
 def test_the_admin_interface_is_a_private_socket_in_ones_own_configuration_too(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from google.rpc import status_pb2
 from statecast.service.errors import NotFound
 from statecast.service.rpc.methods import Method
 from statecast.service.rpc.status import STATUS_CODES, to_status
+from statecast.service.transport import asgi
 from statecast.service.transport.asgi import AsgiTransport
 from statecast.service.transport.framing import framed
 from statecast.v1.reasons import Reason
@@ -35,7 +36,7 @@ class Caller:
         self.has_gone = False
         self.left: list[str] = []
         methods = {"/a.B/C": Method(is_stream, lambda data: data, answer)}
-        self.transport = AsgiTransport(methods, most, self._listen, self._leave)
+        self.transport = AsgiTransport(methods, most, 4 * most, self._listen, self._leave)
 
     async def _listen(self) -> int:
         return 1234
@@ -308,3 +309,73 @@ async def test_a_bug_is_answered_and_logged(caplog: pytest.LogCaptureFixture) ->
     await caller.call(part(framed(b"")))
     assert caller.code is grpc.StatusCode.INTERNAL
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_one_caller_cannot_fill_the_memory_with_parts_of_messages() -> None:
+    calls = [Caller(echo) for _ in range(6)]  # a message has 1,000 bytes at most, and 4,000 of all may be arriving
+    for call in calls:
+        call.transport = calls[0].transport
+    half, rest = framed(b"x" * 900)[:800], framed(b"x" * 900)[800:]
+    waiting = [asyncio.ensure_future(call.call(part(half, more=True))) for call in calls[:4]]
+    await asyncio.sleep(0.01)
+    *_, refused, later = calls
+    await refused.call(part(half, more=True))
+    assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert b"are still arriving" in refused.trailers[b"grpc-message"]
+    for call in calls[:4]:
+        call.events.put_nowait(part(rest))
+    await asyncio.wait(waiting)
+    await later.call(part(half, more=True), part(rest))
+    assert {call.code for call in calls} - {refused.code} == {grpc.StatusCode.OK}
+
+
+async def test_what_has_arrived_counts_until_its_message_is_read() -> None:
+    async def read_all(_: Any, context: Any) -> bytes:
+        while await context.read() is not grpc.aio.EOF:
+            pass
+        return b""
+
+    caller = Caller(read_all, is_stream=True)
+    message = framed(b"x" * 900)
+    parts = [part(each, more=True) for _ in range(20) for each in (message[:500], message[500:])]
+    await caller.call(*parts, part(b""))  # 18,100 bytes in all, and 4,000 at once may be arriving
+    assert caller.code == grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_message_that_does_not_come_ends_its_call(monkeypatch: pytest.MonkeyPatch, is_stream: bool) -> None:
+    monkeypatch.setattr(asgi, "MESSAGE_SECONDS", 0.2)
+    monkeypatch.setattr(asgi, "_LOOK_SECONDS", 0.01)
+
+    async def read(_: Any, context: Any) -> bytes:
+        return bytes(await context.read())
+
+    caller = Caller(read if is_stream else echo, is_stream=is_stream)
+    await caller.transport.start()
+    call = asyncio.ensure_future(caller.call())
+    for byte in framed(b"slow")[:-1]:  # each in good time
+        caller.events.put_nowait(part(bytes([byte]), more=True))
+        await asyncio.sleep(0.05)
+    await asyncio.wait_for(call, 1)
+    assert caller.code == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "bytes of a message have come" in caller.trailers[b"grpc-message"].decode()
+    await caller.transport.stop(0)
+
+
+async def test_a_silent_stream_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asgi, "MESSAGE_SECONDS", 0.02)
+    monkeypatch.setattr(asgi, "_LOOK_SECONDS", 0.01)
+
+    async def read_two(_: Any, context: Any) -> bytes:
+        await context.read()
+        await context.read()
+        return b""
+
+    caller = Caller(read_two, is_stream=True)
+    await caller.transport.start()
+    call = asyncio.ensure_future(caller.call(part(framed(b"one"), more=True)))
+    await asyncio.sleep(0.1)
+    caller.events.put_nowait(part(framed(b"two")))
+    await asyncio.wait_for(call, 1)
+    assert caller.code == grpc.StatusCode.OK
+    await caller.transport.stop(0)

@@ -1,8 +1,10 @@
 """The configuration that Envoy is started with."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+from statecast.service.errors import StartupError
 from statecast.service.settings import Settings
 from statecast.service.transport.place import Place, resolve
 
@@ -17,6 +19,11 @@ BUFFER_BYTES = 1 * MIB
 RESET_STREAMS = 10_000
 """Streams on a connection before it counts as an attack that half of them were reset at once."""
 LISTENER = "grpc"
+WEB_REQUEST_HEADERS = ("content-type", "x-grpc-web", "x-user-agent", "grpc-timeout", "authorization")
+WEB_RESPONSE_HEADERS = ("grpc-status", "grpc-message", "grpc-status-details-bin")
+WEB_SECONDS = 600
+"""How long a browser may remember that a page of another origin may call."""
+_ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]-]+")
 
 
 def configuration(settings: Settings, admin: Path, app: str = APP) -> dict[str, Any]:
@@ -89,8 +96,12 @@ def _connections(settings: Settings, app: str) -> dict[str, Any]:
     return {
         "stat_prefix": LISTENER,
         "codec_type": "AUTO",  # HTTP/1.1 for gRPC-Web
-        "route_config": {"virtual_hosts": [{"name": LISTENER, "domains": ["*"]}]},
-        "http_filters": [_filter("grpc_web", "grpc_web.v3.GrpcWeb"), _python(app)],
+        "route_config": {"virtual_hosts": [{"name": LISTENER, "domains": ["*"], **_origins(settings)}]},
+        "http_filters": [
+            *([_filter("cors", "cors.v3.Cors")] if settings.web_origins else []),
+            _filter("grpc_web", "grpc_web.v3.GrpcWeb"),
+            _python(app),
+        ],
         "http2_protocol_options": {
             "max_concurrent_streams": settings.max_concurrent_calls,
             "initial_stream_window_size": STREAM_WINDOW_BYTES,
@@ -117,9 +128,34 @@ def _connections(settings: Settings, app: str) -> dict[str, Any]:
     }
 
 
-def _filter(name: str, kind: str) -> dict[str, Any]:
+def _origins(settings: Settings) -> dict[str, Any]:
+    """Return what a virtual host needs for pages of the allowed origins."""
+    origins = [each.strip() for each in settings.web_origins.split(",")] if settings.web_origins else []
+    for each in origins:
+        if each != "*" and not _ORIGIN.fullmatch(each):
+            raise StartupError(
+                f"web-origins: {each!r} is not an origin such as https://app.example.org or http://localhost:8080; a "
+                "path does not belong to it"
+            )
+    if not origins:
+        return {}
+    policy = {
+        "allow_origin_string_match": [{"exact": each} for each in origins],
+        "allow_methods": "POST",
+        "allow_headers": ",".join(WEB_REQUEST_HEADERS),
+        "expose_headers": ",".join(WEB_RESPONSE_HEADERS),
+        "max_age": str(WEB_SECONDS),
+    }
+    cors = _filter("cors", "cors.v3.CorsPolicy", **policy)
+    return {
+        "routes": [{"match": {"prefix": "/"}, "non_forwarding_action": {}}],  # the filter asks for a route
+        "typed_per_filter_config": {cors["name"]: cors["typed_config"]},
+    }
+
+
+def _filter(name: str, kind: str, **fields: Any) -> dict[str, Any]:
     full = f"type.googleapis.com/envoy.extensions.filters.http.{kind}"
-    return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": full}}
+    return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": full, **fields}}
 
 
 def _python(app: str) -> dict[str, Any]:

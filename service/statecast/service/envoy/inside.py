@@ -12,6 +12,7 @@ from typing import Any
 from statecast.service import gc_tuning
 from statecast.service.envoy import control
 from statecast.service.envoy.admin import Admin
+from statecast.service.envoy.configuration import MIB
 from statecast.service.envoy.control import Control
 from statecast.service.errors import StartupError
 from statecast.service.log import configure_logging
@@ -104,8 +105,8 @@ class Inside:
             return await admin.port()
 
         def make(settings: Settings, methods: Mapping[str, Method]) -> Transport:
-            most = settings.max_message_mib * 1024 * 1024
-            self._transport = AsgiTransport(methods, most, listen, admin.drain)
+            message, queue = settings.max_message_mib * MIB, settings.queue_mib * MIB
+            self._transport = AsgiTransport(methods, message, max(queue, 2 * message), listen, admin.drain)
             return self._transport
 
         return make

@@ -1,6 +1,7 @@
 """Calls as an ASGI server hands them over: HTTP/2 streams become calls of the methods."""
 
 import asyncio
+import math
 import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -14,6 +15,7 @@ from google.rpc import status_pb2
 from statecast.service.errors import quoted
 from statecast.service.rpc.methods import Method
 from statecast.service.rpc.status import DETAILS_KEY, to_status
+from statecast.service.transport.arriving import Arriving
 from statecast.service.transport.framing import (
     FramingError,
     Messages,
@@ -45,6 +47,9 @@ _NOT_GRPC_BODY = {
 }
 _CUT_SECONDS = 1.0
 """Time for calls that are cut off to tell their callers."""
+MESSAGE_SECONDS = 60.0
+"""Longest wait for the rest of a message, or for the only message of a call."""
+_LOOK_SECONDS = 5.0
 
 
 class AsgiTransport:
@@ -54,6 +59,7 @@ class AsgiTransport:
         self,
         methods: Mapping[str, Method],
         max_message_bytes: int,
+        max_arriving_bytes: int,
         listen: Callable[[], Awaitable[int]],
         leave: Callable[[], Awaitable[None]],
     ) -> None:
@@ -62,23 +68,29 @@ class AsgiTransport:
         Args:
             methods: The methods by path.
             max_message_bytes: The largest accepted message.
+            max_arriving_bytes: Limit for all messages that have arrived in part.
             listen: Waits until the ASGI server listens and returns its port.
             leave: Makes the ASGI server tell its clients to connect elsewhere.
         """
         self._methods = methods
         self._max_message_bytes = max_message_bytes
+        self._arriving = Arriving(max_arriving_bytes)
         self._listen, self._leave = listen, leave
         self._calls: set[_Call] = set()
         self._is_idle = asyncio.Event()
         self._is_leaving = False
+        self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
         """Wait until calls come in; return the port."""
+        self._looking = asyncio.ensure_future(self._end_slow_calls())
         return await self._listen()
 
     async def stop(self, grace_seconds: float) -> None:
         """Send callers elsewhere, and let the calls in flight finish within the grace period."""
         deadline = time.monotonic() + grace_seconds
+        if self._looking is not None:
+            self._looking.cancel()
         if not self._is_leaving:
             self._is_leaving = True
             await self._leave()
@@ -93,6 +105,13 @@ class AsgiTransport:
             self._is_idle.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._is_idle.wait(), left)
+
+    async def _end_slow_calls(self) -> None:
+        """End the calls whose messages do not come."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for call in tuple(self._calls):
+                call.end_if_slow()
 
     async def serve(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one call."""
@@ -123,7 +142,7 @@ class AsgiTransport:
         messages = Messages(headers.get(b"grpc-encoding", b""), self._max_message_bytes)
         timeout = headers.get(b"grpc-timeout")
         seconds = None if timeout is None else timeout_seconds(timeout)
-        return _Call(scope["client"], seconds, receive, send, messages, method)
+        return _Call(scope["client"], seconds, receive, send, messages, self._arriving, method)
 
 
 class _Call:
@@ -136,13 +155,16 @@ class _Call:
         receive: Receive,
         send: Send,
         messages: Messages,
+        arriving: Arriving,
         method: Method,
     ) -> None:
         self._client = client
         self._receive, self._send = receive, send
-        self._messages, self._method = messages, method
+        self._messages, self._arriving, self._method = messages, arriving, method
+        self._accounted = 0
+        self._waited, self._waits_since = 0.0, math.inf  # seconds for this message so far; inf: does not wait
         self._task = asyncio.current_task()
-        self._arriving: asyncio.Future[Event] | None = None
+        self._next_event: asyncio.Future[Event] | None = None
         self._has_body, self._has_started = True, False
         self._is_over = self._has_gone = False
         self._ended: status_pb2.Status | None = None
@@ -172,7 +194,7 @@ class _Call:
             if self._ended is None:
                 raise
             answered = self._ended
-        except Exception as error:  # a bug; the caller still needs an answer
+        except Exception as error:  # too much is arriving, or a bug; the caller still needs an answer
             answered = to_status(error)
         self._is_over = True
         with suppress(OSError):  # the caller has gone before its answer
@@ -205,16 +227,22 @@ class _Call:
         await self._send(_OK)
 
     async def read(self) -> Any:
-        """Return the next message, decoded by `Method.decode`, or grpc.aio.EOF."""
+        """Return the next message, decoded by `Method.decode`, or grpc.aio.EOF.
+
+        Raises:
+            Overloaded: if too much is arriving.
+        """
         try:
             while (message := self._messages.next()) is None:
                 if not self._has_body:
                     self._messages.check_end()
                     return grpc.aio.EOF
-                self._messages.feed((await self._event())["body"])
+                await self._feed()
         except FramingError as error:
             self.end(error.status)
             raise asyncio.CancelledError from error
+        self._account()
+        self._waited = 0.0
         return self._method.decode(message)
 
     async def write(self, message: bytes) -> None:
@@ -231,9 +259,19 @@ class _Call:
             self._ended = status
             self._cancel()
 
+    def end_if_slow(self) -> None:
+        """End the call if its message, or the rest of it, has not come for a long time."""
+        if self._waiting_seconds() > MESSAGE_SECONDS:
+            what = f"{self._messages.nbytes} bytes of a message have come, and the rest has not within"
+            self.end(make_status(grpc.StatusCode.DEADLINE_EXCEEDED, f"{what} {MESSAGE_SECONDS:g} s"))
+
+    def _waiting_seconds(self) -> float:
+        return self._waited + max(0.0, time.monotonic() - self._waits_since)
+
     def close(self) -> None:
-        """Forget the timer."""
+        """Forget the timer, and what has arrived."""
         self._is_over = True
+        self._arriving.change(self.peer(), -self._accounted)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -243,20 +281,34 @@ class _Call:
         while self._has_body:
             if message is not None:
                 self._messages.check_end()
-            self._messages.feed((await self._event())["body"])
+            await self._feed()
             message = self._messages.next() if message is None else message
         self._messages.check_end()
         if message is None:
             raise FramingError(grpc.StatusCode.INTERNAL, "the body holds no message")
+        self._account()
         return message
+
+    async def _feed(self) -> None:
+        """Wait for the next part of the body."""
+        self._account()
+        self._messages.feed((await self._event())["body"])
+
+    def _account(self) -> None:
+        nbytes = self._messages.nbytes - self._accounted
+        if nbytes:
+            self._arriving.change(self.peer(), nbytes)
+            self._accounted += nbytes
 
     async def _event(self) -> Event:
         """Return the next part of the body. A reader that is cancelled loses none."""
-        arriving = self._arriving or self._expect()
-        event = await asyncio.shield(arriving)
+        if self._messages.nbytes or not self._method.is_stream:
+            self._waits_since = time.monotonic()
+        event = await asyncio.shield(self._next_event or self._expect())
+        self._waited, self._waits_since = self._waiting_seconds(), math.inf
         if event["type"] == "http.disconnect":
             raise asyncio.CancelledError
-        self._arriving = None
+        self._next_event = None
         self._has_body = event["more_body"]
         if self._method.is_stream:
             self._expect()  # so that a caller that leaves is noticed, whether or not more is read
@@ -265,12 +317,12 @@ class _Call:
     def _expect(self) -> "asyncio.Future[Event]":
         """Ask for the next event, which may be that the caller has gone."""
         # Without any body it is not a future, but something else to wait for.
-        self._arriving = asyncio.ensure_future(self._receive())
-        self._arriving.add_done_callback(self._arrived)
-        return self._arriving
+        self._next_event = asyncio.ensure_future(self._receive())
+        self._next_event.add_done_callback(self._arrived)
+        return self._next_event
 
-    def _arrived(self, arriving: "asyncio.Future[Event]") -> None:
-        has_gone = not arriving.cancelled() and arriving.result()["type"] == "http.disconnect"
+    def _arrived(self, event: "asyncio.Future[Event]") -> None:
+        has_gone = not event.cancelled() and event.result()["type"] == "http.disconnect"
         if has_gone:
             self._leave()
 

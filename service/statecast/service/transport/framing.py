@@ -44,6 +44,11 @@ class Messages:
         self._max_bytes = max_bytes
         self._buffer = bytearray()
 
+    @property
+    def nbytes(self) -> int:
+        """Size of what has arrived and is not taken out yet."""
+        return len(self._buffer)
+
     def feed(self, chunk: bytes) -> None:
         """Add the next chunk."""
         self._buffer += chunk
