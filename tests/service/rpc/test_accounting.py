@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support import await_true
 from support.redis_process import RedisProcess
-from support.servers import ServerThread
+from support.servers import ServerProcess, ServerThread
 from support.wire import OPEN, observations
 
 from statecast.service.rpc.accounting import Kind, outcomes
@@ -38,7 +38,7 @@ def request(session_id: str = "a", *values: float, horizon: int = 0, **others: A
 class Seen:
     """A separate server and its counters."""
 
-    def __init__(self, server: ServerThread) -> None:
+    def __init__(self, server: ServerThread | ServerProcess) -> None:
         self.server = server
         self.channel = grpc.insecure_channel(server.target)
         self.forecasts, self.models = ForecastServiceStub(self.channel), ModelServiceStub(self.channel)
@@ -62,10 +62,16 @@ class Seen:
 
 
 @pytest.fixture
-def seen(own_redis: RedisProcess, models_folder: Path) -> Iterator[Seen]:
-    server = ServerThread(
-        Settings(redis_url=own_redis.url, models=models_folder, redis_timeout_seconds=0.5, default_model="tiny")
-    )
+def seen(request: pytest.FixtureRequest, own_redis: RedisProcess, models_folder: Path) -> Iterator[Seen]:
+    """Start a server, over grpcio unless a test asks for Envoy; then its patience with Redis is longer."""
+    server: ServerThread | ServerProcess
+    if getattr(request, "param", "grpc") == "grpc":
+        server = ServerThread(
+            Settings(redis_url=own_redis.url, models=models_folder, redis_timeout_seconds=0.5, default_model="tiny")
+        )
+    else:
+        arguments = ("--models", str(models_folder), "--default-model", "tiny", "--redis-timeout-seconds", "20")
+        server = ServerProcess("--transport", "envoy", "--redis-url", own_redis.url, *arguments)
     seen = Seen(server)
     yield seen
     seen.channel.close()
@@ -173,6 +179,7 @@ def test_a_total_outage_of_redis_shows(
     assert seen.counts() == {("observe", "UNAVAILABLE", "STORE_UNREACHABLE"): 6}
 
 
+@pytest.mark.parametrize("seen", ["grpc", "envoy"], indirect=True)
 @pytest.mark.parametrize("kind", ["unary", "frame", "stream"])
 async def test_those_whose_caller_has_gone_are_cancelled(seen: Seen, own_redis: RedisProcess, kind: str) -> None:
     own_redis.pause()
@@ -190,6 +197,6 @@ async def test_those_whose_caller_has_gone_are_cancelled(seen: Seen, own_redis: 
         for call in calls:
             call.cancel()
         await asyncio.sleep(0.2)
-    own_redis.resume()
-    await asyncio.to_thread(await_true, lambda: sum(seen.counts().values()) == 3)
+        await asyncio.to_thread(await_true, lambda: sum(seen.counts().values()) == 3)
     assert seen.counts() == {("observe", "CANCELLED", ""): 3}
+    own_redis.resume()

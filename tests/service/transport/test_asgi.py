@@ -172,7 +172,8 @@ async def test_a_long_path_is_not_sent_back_whole() -> None:
     assert len(caller.trailers[b"grpc-message"]) < 200
 
 
-async def test_a_caller_that_goes_cancels_its_call() -> None:
+async def test_a_caller_that_goes_cancels_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asgi, "_LOOK_SECONDS", 0.01)
     cancelled = asyncio.Event()
 
     async def answer(*_: object) -> bytes:
@@ -183,13 +184,17 @@ async def test_a_caller_that_goes_cancels_its_call() -> None:
         return b""
 
     caller = Caller(answer)
-    call = asyncio.ensure_future(caller.call(part(framed(b"a"))))
-    await asyncio.sleep(0.01)
+    await caller.transport.start()
+    # Whoever asks once more after the end of a body gets an empty part at once.
+    call = asyncio.ensure_future(caller.call(part(framed(b"a")), part(b""), part(b"")))
+    await asyncio.sleep(0.1)
     assert not call.done()
+    assert caller.events.empty()
     caller.events.put_nowait(DISCONNECT)
     await asyncio.wait_for(call, 5)
     assert cancelled.is_set()
     assert not caller.sent
+    await caller.transport.stop(0)
 
 
 async def test_a_stream_whose_caller_goes_ends_although_nobody_reads() -> None:

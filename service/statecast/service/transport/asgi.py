@@ -49,7 +49,8 @@ _CUT_SECONDS = 1.0
 """Time for calls that are cut off to tell their callers."""
 MESSAGE_SECONDS = 60.0
 """Longest wait for the rest of a message, or for the only message of a call."""
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 0.5
+"""How often calls are looked at; a call whose caller may have gone at twice its age, since each look costs."""
 
 
 class AsgiTransport:
@@ -83,7 +84,7 @@ class AsgiTransport:
 
     async def start(self) -> int:
         """Wait until calls come in; return the port."""
-        self._looking = asyncio.ensure_future(self._end_slow_calls())
+        self._looking = asyncio.ensure_future(self._look_after_calls())
         return await self._listen()
 
     async def stop(self, grace_seconds: float) -> None:
@@ -106,12 +107,12 @@ class AsgiTransport:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._is_idle.wait(), left)
 
-    async def _end_slow_calls(self) -> None:
-        """End the calls whose messages do not come."""
+    async def _look_after_calls(self) -> None:
+        """End the calls whose messages do not come, and those whose callers have gone."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             for call in tuple(self._calls):
-                call.end_if_slow()
+                call.look()
 
     async def serve(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one call."""
@@ -164,7 +165,10 @@ class _Call:
         self._accounted = 0
         self._waited, self._waits_since = 0.0, math.inf  # seconds for this message so far; inf: does not wait
         self._task = asyncio.current_task()
-        self._next_event: asyncio.Future[Event] | None = None
+        self._event: asyncio.Future[Event] | None = None
+        self._has_event: asyncio.Future[None] | None = None
+        self._began = time.monotonic()
+        self._look_at = self._began + _LOOK_SECONDS
         self._has_body, self._has_started = True, False
         self._is_over = self._has_gone = False
         self._ended: status_pb2.Status | None = None
@@ -204,12 +208,11 @@ class _Call:
                 await self._finish(answered)
 
     async def _unary(self) -> bytes | status_pb2.Status:
-        event = await self._event()
-        message = None if self._has_body else self._messages.only(event["body"])
+        body = await self._part()
+        message = None if self._has_body else self._messages.only(body)
         if message is None:
-            self._messages.feed(event["body"])
+            self._messages.feed(body)
             message = await self._whole_message()
-        self._expect()  # the caller may leave before the answer
         return await self._method.answer(self._method.decode(message), self)
 
     async def _stream(self) -> bytes | status_pb2.Status:
@@ -259,8 +262,13 @@ class _Call:
             self._ended = status
             self._cancel()
 
-    def end_if_slow(self) -> None:
-        """End the call if its message, or the rest of it, has not come for a long time."""
+    def look(self) -> None:
+        """End the call if the rest of a message has not come for a long time, or its caller has gone."""
+        now = time.monotonic()
+        if not self._has_body and now >= self._look_at:
+            # Once the body has ended, the next event comes at once; it tells whether the caller is still there.
+            self._look_at = now + (now - self._began)
+            self._expect()
         if self._waiting_seconds() > MESSAGE_SECONDS:
             what = f"{self._messages.nbytes} bytes of a message have come, and the rest has not within"
             self.end(make_status(grpc.StatusCode.DEADLINE_EXCEEDED, f"{what} {MESSAGE_SECONDS:g} s"))
@@ -292,7 +300,7 @@ class _Call:
     async def _feed(self) -> None:
         """Wait for the next part of the body."""
         self._account()
-        self._messages.feed((await self._event())["body"])
+        self._messages.feed(await self._part())
 
     def _account(self) -> None:
         nbytes = self._messages.nbytes - self._accounted
@@ -300,31 +308,39 @@ class _Call:
             self._arriving.change(self.peer(), nbytes)
             self._accounted += nbytes
 
-    async def _event(self) -> Event:
+    async def _part(self) -> bytes:
         """Return the next part of the body. A reader that is cancelled loses none."""
-        if self._messages.nbytes or not self._method.is_stream:
-            self._waits_since = time.monotonic()
-        event = await asyncio.shield(self._next_event or self._expect())
-        self._waited, self._waits_since = self._waiting_seconds(), math.inf
+        arriving = self._event or self._expect()
+        if not arriving.done():
+            if self._messages.nbytes or not self._method.is_stream:
+                self._waits_since = time.monotonic()
+            # The event itself must not be cancelled: the ASGI server sets its result.
+            self._has_event = asyncio.get_running_loop().create_future()
+            await self._has_event
+            self._waited, self._waits_since = self._waiting_seconds(), math.inf
+        event = arriving.result()
         if event["type"] == "http.disconnect":
             raise asyncio.CancelledError
-        self._next_event = None
+        self._event = None
         self._has_body = event["more_body"]
-        if self._method.is_stream:
+        if self._has_body and self._method.is_stream:
             self._expect()  # so that a caller that leaves is noticed, whether or not more is read
-        return event
+        body: bytes = event["body"]
+        return body
 
     def _expect(self) -> "asyncio.Future[Event]":
         """Ask for the next event, which may be that the caller has gone."""
         # Without any body it is not a future, but something else to wait for.
-        self._next_event = asyncio.ensure_future(self._receive())
-        self._next_event.add_done_callback(self._arrived)
-        return self._next_event
+        self._event = asyncio.ensure_future(self._receive())
+        self._event.add_done_callback(self._arrived)
+        return self._event
 
-    def _arrived(self, event: "asyncio.Future[Event]") -> None:
-        has_gone = not event.cancelled() and event.result()["type"] == "http.disconnect"
+    def _arrived(self, arriving: "asyncio.Future[Event]") -> None:
+        has_gone = not arriving.cancelled() and arriving.result()["type"] == "http.disconnect"
         if has_gone:
             self._leave()
+        elif self._has_event is not None and not self._has_event.done():
+            self._has_event.set_result(None)
 
     def _leave(self) -> None:
         """Cancel the call: its caller has gone."""
