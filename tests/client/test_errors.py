@@ -41,6 +41,9 @@ def test_every_code_that_the_server_gives_is_known() -> None:
         service_errors.NotFound("no such session", Reason.SESSION_NOT_FOUND),
         service_errors.PreconditionFailed("late", Reason.TIME_ORDER),
         service_errors.Overloaded("full", Reason.QUEUE_FULL, 0.25),
+        service_errors.Overloaded("enough", Reason.QUOTA_EXCEEDED),
+        service_errors.Unauthenticated("who?", Reason.CREDENTIAL_EXPIRED),
+        service_errors.PermissionDenied("readers do not write"),
         service_errors.Unavailable("gone", Reason.DRAINING, 1.5),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from statecast.client import InvalidArgument
-from statecast.client._operations import check_target
+from statecast.client._target import check_target
 
 
 @pytest.mark.parametrize("target", ["http://localhost:50051", "GRPC://localhost:50051", "localhost:99999", None, 5])

@@ -12,8 +12,8 @@ from support.hash_model import HORIZON, read, told_after
 
 from statecast.client import Client
 from statecast.client._messages import to_forecast
+from statecast.service.session_key import DEFAULT_TENANT
 from statecast.service.settings import Settings
-from statecast.service.store.redis_store import TENANT
 from statecast.v1 import forecast_pb2, forecast_service_pb2
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 from torture.cluster import Setting, Stage, staged
@@ -89,7 +89,7 @@ def _write(stage: Stage, dice: random.Random) -> Iterator[_Written]:
     with Client(stage.targets[0]) as client, stage.redis.client as redis:
         for number in range(SESSIONS):
             session = client.session(f"damaged-{number}", "chain")
-            key = f"{Settings().namespace}:{TENANT}:{session.id}"
+            key = f"{Settings().namespace}:{DEFAULT_TENANT}:{session.id}"
             values: list[int] = []
             records: list[Any] = []
             for _ in range(dice.randint(2, 40)):

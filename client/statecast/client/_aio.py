@@ -16,8 +16,11 @@ from . import _calls, _operations
 from ._aio_stream import AsyncStream, in_order
 from ._ask import Ask, Values
 from ._async_calls import AsyncCalls, AsyncSession
-from ._calls import Method, Operation, Pause
+from ._bearer import AsyncBearer, AsyncToken
+from ._calls import Method, Operation, Patience, Pause
+from ._connection import resolve_connection, resolve_credential
 from ._core import SessionCore
+from ._tls import FilePath, Tls
 from ._turns import SessionLock, Turn
 from .errors import Cancelled, StatecastError
 from .types import Forecast, Receipt
@@ -38,14 +41,34 @@ class AsyncClient(AsyncCalls):
     """
 
     def __init__(
-        self, target: str, *, timeout_seconds: float = 10.0, credentials: grpc.ChannelCredentials | None = None
+        self,
+        target: str,
+        *,
+        timeout_seconds: float = 10.0,
+        tls: Tls = None,
+        ca: FilePath | None = None,
+        cert: FilePath | None = None,
+        key: FilePath | None = None,
+        server_name: str | None = None,
+        api_key: str | None = None,
+        token: AsyncToken | None = None,
     ) -> None:
         """Create the client. It connects when it is first used.
 
         Args:
             target: "host:port", or any other gRPC name such as "dns:///statecast:50051".
             timeout_seconds: Time for each request, unless its call sets another.
-            credentials: TLS credentials from `grpc.ssl_channel_credentials`; None for an unencrypted connection.
+            tls: As for `Client`, and so are `ca`, `cert`, `key`, `server_name` and `api_key`.
+            ca: PEM file with the certificates to trust.
+            cert: PEM file with the client's certificates.
+            key: PEM file with the private key of `cert`.
+            server_name: Name to expect in the server's certificate.
+            api_key: API key to send with every call.
+            token: Function, plain or asynchronous, that returns a token to send instead. It is called before the first
+                call, and again when the server says that the token has expired.
+
+        Raises:
+            InvalidArgument: As for `Client`.
         """
         self._timeout_seconds = _operations.check_timeout(timeout_seconds)
         self._closed = False
@@ -53,7 +76,11 @@ class AsyncClient(AsyncCalls):
         self._locks: WeakValueDictionary[str, SessionLock] = WeakValueDictionary()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process_id = os.getpid()
-        self._target, self._credentials = _operations.check_target(target), credentials
+        api_key, credential = resolve_credential(api_key, token, may_wait=True)
+        self._bearer = AsyncBearer(api_key, token)
+        self._connection = resolve_connection(
+            target, tls=tls, ca=ca, cert=cert, key=key, server_name=server_name, credential=credential
+        )
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[Method, Any] = {}
         self._stream: AsyncStream | None = None
@@ -132,14 +159,11 @@ class AsyncClient(AsyncCalls):
             raise StatecastError("this AsyncClient is in use on another event loop; make one for each loop")
         self._loop, self._channel, self._stream, self._methods = loop, None, None, {}
         self._locks = WeakValueDictionary()
+        self._bearer.enter_loop()
 
     def _connect(self) -> grpc.aio.Channel:
         if self._channel is None:  # not made by the constructor, which may run before the loop does
-            options = list(_calls.CHANNEL_OPTIONS)
-            if self._credentials is None:
-                self._channel = grpc.aio.insecure_channel(self._target, options)
-            else:
-                self._channel = grpc.aio.secure_channel(self._target, self._credentials, options)
+            self._channel = self._connection.open_async()
         return self._channel
 
     def _method(self, method: Method) -> Any:
@@ -156,11 +180,23 @@ class AsyncClient(AsyncCalls):
     async def _send(self, action: _calls.Send) -> Any:
         """Call a method. Forecasts requested at the same time travel together on one stream."""
         if action.method is not _calls.FORECAST:
-            return await self._method(action.method)(action.message, timeout=action.timeout_seconds)
+            return await self._send_alone(action)
         if self._stream is None:
-            self._stream = AsyncStream(lambda: self._method(_calls.FORECAST_STREAM)())
+            self._stream = AsyncStream(
+                lambda metadata: self._method(_calls.FORECAST_STREAM)(metadata=metadata), self._bearer
+            )
         request = cast("forecast_service_pb2.ForecastRequest", action.message)
         return await self._stream.ask(request, action.timeout_seconds)
+
+    async def _send_alone(self, action: _calls.Send) -> Any:
+        patience = Patience(action.timeout_seconds)  # to ask for a token takes time, too
+        metadata = await self._bearer.metadata(action.timeout_seconds)
+        try:
+            return await self._method(action.method)(
+                action.message, timeout=patience.remaining_seconds, metadata=metadata
+            )
+        except grpc.RpcError as error:
+            raise self._bearer.failure(error, metadata) from error
 
     async def _run_alone(
         self, operation: Operation[T], sessions: Iterable["AsyncSession"], timeout_seconds: float
@@ -194,7 +230,7 @@ class AsyncClient(AsyncCalls):
                     raise Cancelled("the client was closed") from error  # closing the channel cancels its calls
                 except grpc.aio.UsageError as error:
                     raise Cancelled("the client was closed") from error
-                except (grpc.RpcError, StatecastError) as error:
+                except StatecastError as error:
                     action = operation.throw(error)
                 else:
                     action = operation.send(response)

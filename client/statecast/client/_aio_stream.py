@@ -7,15 +7,17 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import suppress
+from copy import copy
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import grpc
 import grpc.aio
 
+from ._bearer import AsyncBearer, Metadata
 from ._core import Request, Response
 from ._outbox import Key, Outbox
-from .errors import Cancelled, DeadlineExceeded, ServerError, StatecastError, Unavailable, from_rpc_error
+from .errors import Cancelled, DeadlineExceeded, ServerError, StatecastError, Unavailable
 
 R = TypeVar("R")
 WINDOW = 256
@@ -34,8 +36,8 @@ class _Waiting(NamedTuple):
 class AsyncStream:
     """A stream that is opened when there is something to send, and opened again after it has broken."""
 
-    def __init__(self, open_call: Callable[[], Any]) -> None:
-        self._open_call = open_call
+    def __init__(self, open_call: Callable[[Metadata], Any], bearer: AsyncBearer) -> None:
+        self._open_call, self._bearer = open_call, bearer
         self._outbox = Outbox()
         self._has_requests = asyncio.Event()
         self._waiting: dict[Key, _Waiting] = {}
@@ -96,14 +98,16 @@ class AsyncStream:
         """Read until the stream ends for any reason, then fail all requests that still wait."""
         make_error: Callable[[], StatecastError] = partial(Unavailable, "the server has ended the stream")
         call: Any = None
+        metadata: Metadata = ()
         writer: asyncio.Task[None] | None = None
         try:
-            call = self._open_call()
+            metadata = await self._bearer.metadata()
+            call = self._open_call(metadata)
             writer = asyncio.ensure_future(self._write(call))
             while (frame := await call.read()) is not grpc.aio.EOF:
                 self._outbox.take(frame)
-        except grpc.RpcError as error:
-            make_error = partial(from_rpc_error, error)
+        except (grpc.RpcError, StatecastError) as error:
+            make_error = partial(copy, self._bearer.failure(error, metadata))
         except asyncio.CancelledError:
             make_error = partial(Cancelled, "the client is closed")
             raise

@@ -14,7 +14,7 @@ from . import _messages
 from ._calls import FORECAST, FORECAST_MANY, Operation, Patience, Send, exchange
 from ._core import Request, Response, SessionCore
 from ._recovery import restore
-from .errors import StatecastError, VersionMismatch, from_rpc_error, from_status
+from .errors import StatecastError, Unauthenticated, VersionMismatch, from_rpc_error, from_status
 
 MAX_REQUESTS_A_FRAME = 512
 MAX_NUMBERS_A_FRAME = 500_000
@@ -175,7 +175,7 @@ def forecast_many(items: Sequence[Item], timeout_seconds: float) -> Operation[No
         failed = [(line, error) for line in waiting if line.parts and (error := line.parts[0][0].error)]
         if failed:
             try:
-                yield patience.pause_after(max(failed, key=_wanted_pause)[1])
+                yield patience.pause_after(max(failed, key=_weight)[1])
             except StatecastError:
                 for line, error in failed:
                     line.refuse(error)
@@ -198,7 +198,7 @@ def _send_frame(frame: Sequence[_Line], timeout_seconds: float) -> Operation[Non
     message = forecast_service_pb2.ForecastManyRequest(requests=[line.parts[0][1] for line in frame])
     try:
         answer = yield Send(FORECAST_MANY, message, timeout_seconds)
-    except grpc.RpcError as error:
+    except (grpc.RpcError, StatecastError) as error:
         for line in frame:
             line.take(from_rpc_error(error))
         return
@@ -206,8 +206,10 @@ def _send_frame(frame: Sequence[_Line], timeout_seconds: float) -> Operation[Non
         line.take(from_status(result.status) if result.HasField("status") else result.response)
 
 
-def _wanted_pause(failed: tuple[_Line, StatecastError]) -> float:
-    return failed[1].retry_after_seconds or 0.0
+def _weight(failed: tuple[_Line, StatecastError]) -> tuple[bool, float]:
+    """Return the weight of an error for when to go on: a refused token counts most, and then the longest pause."""
+    _, error = failed
+    return isinstance(error, Unauthenticated), error.retry_after_seconds or 0.0
 
 
 def _frames(lines: Iterable[_Line]) -> Iterator[list[_Line]]:

@@ -16,7 +16,14 @@ from google.protobuf.message import Message
 
 from statecast.v1 import forecast_service_pb2, model_service_pb2
 
-from .errors import NotFound, PreconditionFailed, StatecastError, VersionMismatch, from_rpc_error
+from .errors import (
+    NotFound,
+    PreconditionFailed,
+    StatecastError,
+    Unauthenticated,
+    VersionMismatch,
+    from_rpc_error,
+)
 
 T = TypeVar("T")
 FIRST_PAUSE_SECONDS = 0.05
@@ -87,6 +94,7 @@ class Patience:
     def __init__(self, timeout_seconds: float) -> None:
         self._end = time.monotonic() + timeout_seconds
         self._next_pause_seconds = FIRST_PAUSE_SECONDS
+        self._has_asked_again = False
         self.outcome_unknown = False
 
     @property
@@ -107,9 +115,12 @@ class Patience:
         """
         seconds = max(self._next_pause_seconds * random.uniform(0.5, 1), error.retry_after_seconds or 0)
         self.outcome_unknown |= error.outcome_unknown
-        if not error.may_succeed_again or seconds >= self.remaining_seconds:
+        is_refused = isinstance(error, Unauthenticated)  # one other token is tried, not a third
+        is_last = not error.may_succeed_again or (is_refused and self._has_asked_again)
+        if is_last or seconds >= self.remaining_seconds:
             error.outcome_unknown = self.outcome_unknown  # an earlier attempt counts too
             raise error
+        self._has_asked_again |= is_refused
         self._next_pause_seconds = min(2 * self._next_pause_seconds, LONGEST_PAUSE_SECONDS)
         return Pause(seconds)
 

@@ -2,21 +2,23 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import grpc
 
+from ._bearer import Metadata, SyncBearer
 from ._outbox import Key, Outbox, Settle
-from .errors import StatecastError, Unavailable, from_rpc_error
+from .errors import StatecastError, Unavailable
 
 
 class FrameStream:
     """A stream that is opened when there is something to send, and opened again after it has broken. Thread-safe."""
 
-    def __init__(self, method: Any) -> None:
-        self._method = method
+    def __init__(self, method: Any, bearer: SyncBearer) -> None:
+        self._method, self._bearer = method, bearer
         self._outbox = Outbox()
         self._changed = threading.Condition()
         self._call: Any = None
@@ -26,9 +28,12 @@ class FrameStream:
         with self._changed:
             key = self._outbox.put(request, timeout_seconds, settle)
             if self._call is None:
-                call = _Call()
                 try:
-                    call.inner = self._method(self._frames(call))
+                    call = _Call(self._bearer.metadata())
+                    call.inner = self._method(self._frames(call), metadata=call.metadata)
+                except StatecastError as error:  # there is no token
+                    self._outbox.fail(partial(copy, error))
+                    return key
                 except ValueError:  # raised by gRPC if the channel was closed
                     self._outbox.fail(partial(StatecastError, "the client is closed"))
                     return key
@@ -65,7 +70,7 @@ class FrameStream:
                 with self._changed:
                     self._outbox.take(frame)
         except grpc.RpcError as error:
-            make_error = partial(from_rpc_error, error)
+            make_error = partial(copy, self._bearer.failure(error, call.metadata))
         finally:
             with self._changed:
                 call.is_over, self._call = True, None
@@ -77,5 +82,6 @@ class FrameStream:
 class _Call:
     """One stream RPC."""
 
+    metadata: Metadata
     inner: Any = None
     is_over: bool = False

@@ -1,7 +1,6 @@
 """The part that both clients share: from arguments to operations, and from outcomes to results."""
 
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,28 +27,6 @@ Told: TypeAlias = tuple[SessionCore, Observations]
 
 LONGEST_TIMEOUT_SECONDS = 1e6
 PAGE_SIZE = 500
-USUAL_PORT = 50051
-# Targets that name their resolver; gRPC checks them.
-_NAMED = re.compile(r"(unix|unix-abstract|dns|xds|ipv4|ipv6|vsock|google-c2p|passthrough):", re.IGNORECASE)
-
-
-def check_target(target: str) -> str:
-    """Return the target; refuse a web address, and a target without a host or a valid port."""
-    scheme, separator, _ = _messages.text("target", target).partition("://")
-    if separator and scheme.lower() in ("http", "https", "grpc", "grpcs", "tcp"):
-        raise invalid("target", f"{target!r} is not host:port; leave out {scheme}://")
-    if _NAMED.match(target):
-        return target
-    if re.fullmatch(r":?[0-9]*", target):
-        raise invalid("target", f"{target!r} names no host; write 'localhost:{target.strip(':') or USUAL_PORT}', say")
-    # An IPv6 address contains colons, so brackets must separate it from the port.
-    host, separator, port = target.rpartition(":")
-    if not separator or not port or target.endswith("]") or (":" in host and not host.endswith("]")):
-        whole = f"[{target}]" if target.count(":") > 1 and "[" not in target else target.removesuffix(":")
-        raise invalid("target", f"{target!r} names no port; write '{whole}:{USUAL_PORT}', or the server's own port")
-    if not port.isdecimal() or not 0 < int(port) <= 65_535:
-        raise invalid("target", f"{target!r}: there is no port {port!r}; write '{host}:{USUAL_PORT}', say")
-    return target
 
 
 def check_timeout(timeout_seconds: float) -> float:

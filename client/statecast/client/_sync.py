@@ -14,11 +14,14 @@ import grpc
 
 from . import _calls, _operations
 from ._ask import Ask, Values
-from ._calls import Method, Operation, Pause
+from ._bearer import SyncBearer, Token
+from ._calls import Method, Operation, Patience, Pause, Send
+from ._connection import resolve_connection, resolve_credential
 from ._core import SessionCore
 from ._frame_stream import FrameStream
 from ._sync_calls import Calls, Session
 from ._sync_stream import Driver
+from ._tls import FilePath, Tls
 from .errors import Cancelled, StatecastError
 from .types import Forecast, Receipt
 
@@ -37,14 +40,38 @@ class Client(Calls):
     """
 
     def __init__(
-        self, target: str, *, timeout_seconds: float = 10.0, credentials: grpc.ChannelCredentials | None = None
+        self,
+        target: str,
+        *,
+        timeout_seconds: float = 10.0,
+        tls: Tls = None,
+        ca: FilePath | None = None,
+        cert: FilePath | None = None,
+        key: FilePath | None = None,
+        server_name: str | None = None,
+        api_key: str | None = None,
+        token: Token | None = None,
     ) -> None:
         """Create the client. It connects when it is first used.
 
         Args:
             target: "host:port", or any other gRPC name such as "dns:///statecast:50051".
             timeout_seconds: Time for each request, unless its call sets another.
-            credentials: TLS credentials from `grpc.ssl_channel_credentials`; None for an unencrypted connection.
+            tls: True for an encrypted connection, or grpc.ChannelCredentials to use instead of `ca`, `cert` and `key`.
+                False for an unencrypted one. None for an encrypted one if there is a `ca` or `cert`.
+            ca: PEM file with the certificates to trust. None for that of the variable STATECAST_CA, unless `tls` is
+                False; without one, gRPC's own list.
+            cert: PEM file with the client's certificates, for mutual TLS; needs `key`.
+            key: PEM file with the private key of `cert`, without a password.
+            server_name: Name to expect in the server's certificate, if the target has another.
+            api_key: API key to send with every call. None for that of the variable STATECAST_API_KEY, unless there is a
+                `token`.
+            token: Function that returns a token to send instead. It is called before the first call, and again when the
+                server says that the token has expired.
+
+        Raises:
+            InvalidArgument: An argument is wrong, a file cannot be used, or the credential would be sent unencrypted to
+                another machine.
         """
         self._timeout_seconds = _operations.check_timeout(timeout_seconds)
         self._closed = False
@@ -52,11 +79,11 @@ class Client(Calls):
         self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._making_locks = threading.Lock()
         self._process_id = os.getpid()
-        target, options = _operations.check_target(target), list(_calls.CHANNEL_OPTIONS)
-        if credentials is None:
-            self._channel = grpc.insecure_channel(target, options)
-        else:
-            self._channel = grpc.secure_channel(target, credentials, options)
+        api_key, credential = resolve_credential(api_key, token, may_wait=False)
+        self._bearer = SyncBearer(api_key, token)
+        self._channel = resolve_connection(
+            target, tls=tls, ca=ca, cert=cert, key=key, server_name=server_name, credential=credential
+        ).open()
         self._methods: dict[Method, Any] = {
             method: self._channel.unary_unary(
                 method.path,
@@ -103,7 +130,7 @@ class Client(Calls):
         if self._closed:
             raise StatecastError("the client is closed")
         _operations.check_process(self._process_id)
-        driver: Driver[Session] = Driver(FrameStream(self._stream_method), lambda session: session.id)
+        driver: Driver[Session] = Driver(FrameStream(self._stream_method, self._bearer), lambda session: session.id)
         return driver.run(work())
 
     def close(self) -> None:
@@ -141,6 +168,14 @@ class Client(Calls):
                 stack.callback(locks[session_id].release)
             return self._run(operation)
 
+    def _send(self, action: Send) -> Any:
+        patience = Patience(action.timeout_seconds)  # to ask for a token takes time, too
+        metadata = self._bearer.metadata()
+        try:
+            return self._methods[action.method](action.message, timeout=patience.remaining_seconds, metadata=metadata)
+        except grpc.RpcError as error:
+            raise self._bearer.failure(error, metadata) from error
+
     def _run(self, operation: Operation[T]) -> T:
         """Run an operation."""
         if self._closed:
@@ -154,8 +189,8 @@ class Client(Calls):
                     action = next(operation)
                     continue
                 try:
-                    response = self._methods[action.method](action.message, timeout=action.timeout_seconds)
-                except grpc.RpcError as error:
+                    response = self._send(action)
+                except StatecastError as error:
                     action = operation.throw(Cancelled("the client was closed") if self._closed else error)
                 except ValueError as error:  # raised by gRPC if the channel was closed meanwhile
                     raise Cancelled("the client was closed") from error

@@ -8,12 +8,12 @@ StatecastError
 ├── RequestOutdated     the session has taken too many requests since to recognise a repeated one
 ├── SessionRegressed    the server has lost acknowledged observations; `current` is the session's version now
 ├── PreconditionFailed  the session's record, model or time forbids the request
-├── ResourceExhausted   the server has no room, or the message is too large
+├── ResourceExhausted   the server has no room, a quota is used up, or the message is too large
 ├── Unavailable         the server cannot be reached, is shutting down, or has lost its Redis
 ├── DeadlineExceeded    no answer in time
 ├── Cancelled           the call was cut off
-├── Unauthenticated     the server does not know the caller
-├── PermissionDenied    the caller may not do this
+├── Unauthenticated     the credential is missing, invalid or expired; `reason` says which
+├── PermissionDenied    the credential's role does not allow this
 ├── ServerError         any other error, such as a defect of the server
 └── SomeFailed          some requests of a call about many sessions failed; `results` holds every outcome
 
@@ -111,7 +111,7 @@ class PreconditionFailed(StatecastError):
 
 
 class ResourceExhausted(StatecastError):
-    """The server has no room, or the message is too large."""
+    """The server has no room, the caller's tenant has used up a quota, or the message is too large."""
 
 
 class Unavailable(StatecastError):
@@ -143,11 +143,28 @@ class Cancelled(StatecastError):
 
 
 class Unauthenticated(StatecastError):
-    """The server does not know the caller."""
+    """The server does not know the caller: the credential is missing, invalid or expired; `reason` says which.
+
+    Attributes:
+        has_another_token: True if the credential has expired, and the client asks its `token` function for another
+            before the next attempt.
+    """
+
+    has_another_token = False
+
+    @property
+    def may_succeed_again(self) -> bool:
+        """True if the next attempt carries another token."""
+        return self.has_another_token
 
 
 class PermissionDenied(StatecastError):
-    """The caller may not do this."""
+    """The caller's role does not allow this."""
+
+    @property
+    def may_succeed_again(self) -> bool:
+        """Always false."""
+        return False
 
 
 class ServerError(StatecastError):

@@ -10,7 +10,9 @@ ServiceError
 │   └── SessionRegressed    it has lost observations that it had acknowledged
 ├── PreconditionFailed  the session's record, model or time forbids the request
 ├── StoreRefuses        Redis refuses what the server needs
-├── Overloaded          no room; try again later (a RetryableError)
+├── Unauthenticated     the caller's credential is missing, wrong or expired
+├── PermissionDenied    the caller's role does not allow the request
+├── Overloaded          no room, or a limit of the tenant; try again later (a RetryableError)
 ├── DeadlinePassed      the deadline passed before the request was carried out
 └── Unavailable         not possible now, or the outcome is unknown; try again (a RetryableError)
 StartupError            the server cannot start
@@ -42,6 +44,7 @@ RETRY_AFTER_SECONDS: Mapping[Reason, float] = {
     Reason.MODEL_LOADING: 1.0,
     Reason.MODEL_UNAVAILABLE: 60.0,
     Reason.DRAINING: 0.1,
+    Reason.QUOTA_EXCEEDED: 1.0,
 }
 """Delay before a retry, unless the error sets another."""
 
@@ -102,6 +105,22 @@ class PreconditionFailed(ServiceError):
 
 class StoreRefuses(ServiceError):
     """Redis refuses what the server needs until its configuration changes."""
+
+
+class Unauthenticated(ServiceError):
+    """The caller's credential is missing, wrong or expired."""
+
+
+class PermissionDenied(ServiceError):
+    """The caller's role does not allow the request."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Reason.ROLE_TOO_LOW)
+
+
+def read_only(what: str) -> PermissionDenied:
+    """Return the error for a caller who may look only, and asks for `what`."""
+    return PermissionDenied(f"this credential's role is read, which may not {what}; ask for one whose role is write")
 
 
 class RetryableError(ServiceError):

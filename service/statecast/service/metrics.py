@@ -5,12 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-
-from statecast.service.errors import StartupError
 
 SECONDS = tuple(
     float(f"{digit}e{power}") for power in range(-4, 2) for digit in (1, 1.5, 2, 3, 5, 7)
@@ -68,6 +66,8 @@ class Metrics:
         self.cache_misses = counter("statecast_cache_misses", "Sessions of a batch that were read from Redis.")
         what = "1 if Redis may lose sessions, because it evicts keys or keeps no append-only file."
         self.redis_volatile = gauge("statecast_redis_volatile", what)
+        what = "Time at which the server's TLS certificate expires, in seconds since 1970; 0 without TLS."
+        self.certificate_expiry = gauge("statecast_tls_certificate_expiry_seconds", what)
         self.cached_sessions = gauge("statecast_cached_sessions", "Sessions whose state is cached.")
         self._queue_requests = gauge("statecast_queue_requests", "Requests that wait for a batch.")
         what = "A loaded model; always 1."
@@ -98,25 +98,3 @@ def timed(histogram: Histogram) -> Iterator[None]:
         yield
     finally:
         histogram.observe(time.perf_counter() - start)
-
-
-def expose(metrics: Metrics, host: str, port: int) -> tuple[int, Callable[[], None]]:
-    """Serve /metrics; return the port and a function that stops the server.
-
-    Raises:
-        StartupError: if the server cannot listen there.
-    """
-    try:
-        server, thread = start_http_server(port, host, metrics.registry)
-    except OSError as error:
-        raise StartupError(
-            f"cannot serve metrics on {host}:{port}: {error.strerror or error}; choose another --metrics-port or "
-            "--metrics-host"
-        ) from error
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return server.server_port, stop

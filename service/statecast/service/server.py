@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -17,13 +18,17 @@ import redis
 import torch
 
 from statecast.service import gc_tuning, signals
+from statecast.service.access.certificates import Certificates, CertificateWatch
+from statecast.service.access.gate import Gate
+from statecast.service.access.opening import Access, certificates, warn_if_exposed
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.plan import Planner
 from statecast.service.engine.scheduler import BatchLimits, Scheduler
 from statecast.service.engine.session_cache import SessionCache
 from statecast.service.engine.threads import EngineThreads
 from statecast.service.errors import EngineStopped, StartupError
-from statecast.service.metrics import Metrics, expose
+from statecast.service.metrics import Metrics
+from statecast.service.metrics_endpoint import MetricsEndpoint
 from statecast.service.models.registry import Registry, load_registry
 from statecast.service.models.watcher import Watcher
 from statecast.service.rpc.accounting import Accounts
@@ -49,6 +54,8 @@ from statecast.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_serv
 log = logging.getLogger(__name__)
 
 ENGINE_STOP_SECONDS = 10.0
+READ_SECONDS = 5.0
+"""Longest wait of a reader of the metrics for the event loop, which checks its credential."""
 SERVICES = (
     forecast_service_pb2.DESCRIPTOR.services_by_name["ForecastService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
@@ -68,17 +75,20 @@ class Transport(Protocol):
     async def start(self) -> int:
         """Start answering calls; return the port."""
 
+    def renew(self, certificates: Certificates) -> None:
+        """Show these certificates to new connections."""
+
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more calls, and let those in flight finish within the grace period."""
 
 
-MakeTransport = Callable[[Settings, Mapping[str, Method]], Transport]
+MakeTransport = Callable[[Settings, Mapping[str, Method], Certificates | None], Transport]
 
 
-def grpcio(settings: Settings, methods: Mapping[str, Method]) -> Transport:
+def grpcio(settings: Settings, methods: Mapping[str, Method], certificates: Certificates | None) -> Transport:
     """Return a gRPC server in this process."""
     place = Place(settings.host, settings.port)
-    return GrpcioTransport(place, methods, settings.max_message_mib * 1024 * 1024)
+    return GrpcioTransport(place, methods, settings.max_message_mib * 1024 * 1024, certificates)
 
 
 async def run(settings: Settings, load_models: LoadModels = load_registry) -> None:
@@ -135,14 +145,22 @@ async def serving(
 ) -> AsyncIterator[Running]:
     """Start a server, and stop its parts in reverse order at the end, or if the start fails half-way."""
     async with AsyncExitStack() as stack:
+        found, access = certificates(settings), Access(settings)
+        warn_if_exposed(settings, access.gate)
+        await access.load()
         device = _device(settings)
         registry = load_models(settings.models, settings.default_model, device, require_all=settings.require_all_models)
         metrics = Metrics()
         metrics.show_broken_models(registry.broken)
         for model in registry:
             metrics.add_model(model.config.name, model.config.version, model.digest)
-        metrics_port, stop_metrics = expose(metrics, settings.metrics_host, settings.metrics_port)
-        stack.callback(stop_metrics)
+        standard, is_listening = Standard(SERVICES, access.gate), threading.Event()
+        endpoint = MetricsEndpoint(
+            metrics.registry, settings.metrics_host, settings.metrics_port, found,
+            _readers(access.gate), lambda: is_listening.is_set() and standard.is_ready,
+        )  # fmt: skip
+        endpoint.start()
+        stack.callback(endpoint.stop)
         if settings.models and settings.models_poll_seconds:
             watcher = Watcher(settings.models, registry, metrics, device, settings.models_poll_seconds)
             watcher.start()
@@ -156,23 +174,45 @@ async def serving(
         engine_threads = EngineThreads(scheduler, engines, metrics, engine_client.deliver)
         engine = asyncio.ensure_future(_all(engine_threads.start()))
         stack.push_async_callback(_stop_engine, scheduler, engine)
-        streams = Streams(engine_client, settings.max_streams)
-        standard = Standard(SERVICES)
+        streams = Streams(engine_client, settings.max_streams, access.gate)
         forecasts, models = ForecastService(engine_client, streams, kept.catalog), ModelService(registry)
-        methods = {**_methods(forecasts, models, metrics, accounts), **standard.methods}
-        transport = make_transport(settings, methods)
+        services = Methods(metrics, accounts, access.gate)
+        add_ForecastServiceServicer_to_server(forecasts, services)  # type: ignore[arg-type]  # it takes them as servers do
+        add_ModelServiceServicer_to_server(models, services)  # type: ignore[arg-type]
+        transport = make_transport(settings, {**services.by_path, **standard.methods}, found)
         stack.push_async_callback(transport.stop, 0.0)
         stack.callback(standard.end)
         port = await transport.start()
+        is_listening.set()
         stack.push_async_callback(_end, _look_after(kept, settings, metrics, standard))
-        places = Place(settings.host, port), Place(settings.metrics_host, metrics_port)
+        stack.push_async_callback(_end, asyncio.ensure_future(access.look_after(streams.look)))
+        if found and settings.tls_cert and settings.tls_key:
+
+            def renew(changed: Certificates) -> None:
+                transport.renew(changed)
+                endpoint.renew(changed)
+
+            paths = settings.tls_cert, settings.tls_key, settings.tls_client_ca
+            watch = CertificateWatch(*paths, found, renew, metrics.certificate_expiry.set)
+            stack.push_async_callback(_end, asyncio.ensure_future(watch.run()))
+        places = Place(settings.host, port), Place(settings.metrics_host, endpoint.port)
         log.info("serving gRPC on %s, metrics on %s", *places)
         seconds = time.time() - psutil.Process().create_time()
         log.info("models: %s; ready in %.1f s", ", ".join(map(str, registry)), seconds)
         if settings.port_file:
             stack.callback(settings.port_file.unlink, missing_ok=True)
-            _write_ports(settings.port_file, port, metrics_port)
-        yield Running(port, metrics_port, metrics, standard, transport, streams, engine)
+            _write_ports(settings.port_file, port, endpoint.port)
+        yield Running(port, endpoint.port, metrics, standard, transport, streams, engine)
+
+
+def _readers(gate: Gate) -> Callable[[str | None], bool]:
+    """Return whether a header `authorization` lets its sender read the metrics, for use in any thread."""
+    loop = asyncio.get_running_loop()
+
+    async def may_read(authorization: str | None) -> bool:
+        return gate.may_read(authorization)
+
+    return lambda authorization: asyncio.run_coroutine_threadsafe(may_read(authorization), loop).result(READ_SECONDS)
 
 
 def _write_ports(path: Path, port: int, metrics_port: int) -> None:
@@ -289,12 +329,3 @@ async def _stop_engine(scheduler: Scheduler, engine: "asyncio.Future[None]") -> 
     done, _ = await asyncio.wait([engine], timeout=ENGINE_STOP_SECONDS)
     if not done:
         log.error("the engine did not stop within %g s", ENGINE_STOP_SECONDS)
-
-
-def _methods(
-    forecasts: ForecastService, models: ModelService, metrics: Metrics, accounts: Accounts
-) -> Mapping[str, Method]:
-    methods = Methods(metrics, accounts)
-    add_ForecastServiceServicer_to_server(forecasts, methods)  # type: ignore[arg-type]  # it takes them as servers do
-    add_ModelServiceServicer_to_server(models, methods)  # type: ignore[arg-type]
-    return methods.by_path

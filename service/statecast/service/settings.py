@@ -39,6 +39,26 @@ class Settings:
     web_origins: str = _option(
         "", "Origins of web pages that may call by gRPC-Web, separated by commas; * for any (Envoy only)."
     )
+    tls_cert: Path | None = _option(None, "PEM file with the server's certificate, then those that vouch for it.")
+    tls_key: Path | None = _option(None, "PEM file with the private key of that certificate.")
+    tls_client_ca: Path | None = _option(
+        None, "PEM file with the authorities whose certificates callers must show (mutual TLS)."
+    )
+    tls_subjects: Path | None = _option(
+        None, "TOML file with the tenant and role of each subject of such a certificate."
+    )
+    api_keys: Path | None = _option(None, "File of API keys, as statecast keys create makes it.")
+    jwt_keys: str = _option("", "JWKS with the keys that sign tokens (JWT): a file or an https URL.")
+    jwt_issuer: str = _option("", "Issuer (iss) that tokens must have.")
+    jwt_audience: str = _option("", "Audience (aud) that tokens must have.")
+    jwt_tenant_claim: str = _option("tenant", "Claim with the caller's tenant; dots lead into nested claims.")
+    jwt_role_claim: str = _option("role", "Claim with the caller's role (read, write, admin), or a list that holds it.")
+    max_wrong_credentials: int = _option(
+        20, "Wrong credentials per minute from one address, before it may try no others; 0 for no limit.", min=0
+    )
+    insecure: bool = _option(
+        False, "Do not warn of an address beyond this machine without TLS and authentication: the network is private."
+    )
     port_file: Path | None = _option(None, "File with the ports as JSON, present while the server serves.")
     metrics_host: str = _option("127.0.0.1", "Metrics listen address; 0.0.0.0 for all interfaces.")
     metrics_port: int = _option(

@@ -2,14 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import grpc
 import numpy as np
 import pandas as pd
 
 from statecast.client import AsyncClient, Client, Forecast, Observations, Receipt, StatecastError, Version
 
 client = Client("localhost:50051", timeout_seconds=10)
+Client("forecasts:443", tls=True, api_key="sck_...")
+Client("forecasts:443", tls=grpc.ssl_channel_credentials(), token=lambda: "...")
+Client(
+    "forecasts:443", ca="ca.pem", cert=Path("client.pem"), key=Path("client-key.pem"), server_name="forecasts.example"
+)
 session = client.session("meter-3", model="base", time_to_live=30 * 86_400)
 named = client.session("meter-4", time_to_live=timedelta(days=1), time_zone="Europe/Berlin", max_ahead=0)
 zoned = client.session("meter-5", time_zone=ZoneInfo("Europe/Berlin"), categories={"region": "north"})
@@ -51,7 +58,14 @@ for own, result in client.stream(((session, value) for value in values), horizon
     print(own.id, outcome)
 
 
+async def token() -> str:
+    """Return a token."""
+    return "..."
+
+
 async def main() -> None:
+    AsyncClient("localhost:50051", token=token)
+    AsyncClient("localhost:50051", token=lambda: "...")
     async with AsyncClient("localhost:50051") as aclient:
         asession = aclient.session("pod-1", time_zone="+05:30")
         taken: Receipt = await asession.observe([20.4, None, 20.3])

@@ -13,3 +13,7 @@ session.forecast("24")  # mistake
 session.step([1.0], horizon=None)  # mistake
 client.observe_many([(session, "hello")])  # mistake
 client.session("a", time_to_live="1d")  # mistake
+Client("localhost:50051", api_key=b"sck_...")  # mistake
+Client("localhost:50051", token="sck_...")  # mistake
+Client("localhost:50051", token=lambda: None)  # mistake
+Client("localhost:50051", tls="yes")  # mistake

@@ -64,6 +64,17 @@ def test_a_browser_gets_errors_with_their_details(server: ServerProcess, session
     assert found["grpc-status-details-bin"]
 
 
+@pytest.mark.parametrize("path", ["/%ff", "/a%20b", "/%"])
+def test_a_path_that_cannot_be_decoded_does_not_reach_python(server: ServerProcess, path: str) -> None:
+    lines = len(server.log)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection.request("POST", path, b"", {"content-type": "application/grpc", "te": "trailers"})
+    answer = connection.getresponse()
+    assert answer.status in (400, 403)
+    connection.close()
+    assert len(server.log) == lines
+
+
 def test_what_is_no_grpc_is_told_so(server: ServerProcess) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     connection.request("GET", "/")

@@ -8,6 +8,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
+from statecast.service.access.gate import Gate
 from statecast.service.errors import NotFound
 from statecast.service.metrics import Metrics
 from statecast.service.rpc.accounting import Accounts
@@ -24,7 +25,7 @@ class Seen:
 
     def __init__(self, answer: Any) -> None:
         self.metrics = Metrics()
-        methods = Methods(self.metrics, Accounts(self.metrics))
+        methods = Methods(self.metrics, Accounts(self.metrics), Gate())
         handler: Any = grpc.unary_unary_rpc_method_handler(answer, pb.GetSessionRequest.FromString)
         methods.add_registered_method_handlers(SERVICE, {"GetSession": handler})
         self.method: Method = methods.by_path[f"/{SERVICE}/GetSession"]

@@ -161,6 +161,7 @@ def test_sessions_are_listed_as_they_stand(stub: ForecastServiceStub, session_id
         (pb.ListSessionsRequest(page_size=1001), "page_size"),
         (pb.ListSessionsRequest(page_token="x"), "page_token"),
         (pb.ListSessionsRequest(page_token="9" * 30), "page_token"),
+        (pb.ListSessionsRequest(page_token=str(2**64)), "page_token"),
         (pb.ListSessionsRequest(prefix="x" * 257), "prefix"),
     ],
 )

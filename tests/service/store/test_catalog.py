@@ -37,7 +37,7 @@ async def listed(catalog: Catalog, prefix: str = "", size: int = 100) -> list[Su
     """Return the sessions of all pages."""
     found, cursor = [], 0
     while True:
-        page = await catalog.page(Listing(prefix, cursor, size))
+        page = await catalog.page(Listing("default", prefix, cursor, size))
         found += page.sessions
         if not page.next_page_token:
             return found

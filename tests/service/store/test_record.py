@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from statecast.service.session_key import session_key
 from statecast.service.store.record import (
     FORMATS,
     DamagedRecord,
@@ -108,6 +109,15 @@ def test_the_record_of_another_session_is_noticed(case: tuple[str, Snapshot, lis
     name, _, _, data = case
     with pytest.raises(DamagedRecord):
         decode(name + "x", data)
+
+
+def test_the_record_of_another_tenants_session_of_that_name_is_noticed() -> None:
+    snapshot = Snapshot("m", "1", bytes(32), 1, b"", Version(0, 0), None, 1000)
+    for tenant, other in (("default", "acme"), ("acme", "default"), ("acme", "acme-2")):
+        data = encode_snapshot(session_key(tenant, "s"), snapshot, bytes(16))
+        assert decode(session_key(tenant, "s"), data).snapshot == snapshot
+        with pytest.raises(DamagedRecord):
+            decode(session_key(other, "s"), data)
 
 
 @given(records())

@@ -5,6 +5,7 @@ import redis
 from support.redis_process import RedisProcess
 
 from statecast.service.errors import Overloaded, StoreRefuses, Unavailable
+from statecast.service.session_key import id_of, session_key, tenant_of
 from statecast.service.store.connection import connect
 from statecast.service.store.redis_store import Commit, Operation, Store, Verdict
 from statecast.v1.reasons import Reason
@@ -110,14 +111,24 @@ def test_an_expired_session_takes_nothing_but_a_new_one_in_its_place(
 
 def test_scan_finds_every_session_with_the_prefix(store: Store, every_redis: RedisProcess, namespace: str) -> None:
     names = [f"[a]*-{number}" for number in range(50)]
-    for name in (*names, "[a]other", "ax-1"):
+    for name in (*names, "[a]other", "ax-1", session_key("acme", "[a]*-1"), session_key("acme", "x")):
         put(store, name, STAMPS[1])
     every_redis.client.rpush(f"{namespace}:default:[a]*-list", "x")
-    found, cursor = store.scan("[a]*-", 0, 7)
+    found, cursor = store.scan("default", "[a]*-", 0, 7)
     while cursor:
-        some, cursor = store.scan("[a]*-", cursor, 7)
+        some, cursor = store.scan("default", "[a]*-", cursor, 7)
         found += some
     assert sorted(set(found)) == sorted(names)
+
+
+def test_tenants_have_sessions_of_their_own(store: Store, every_redis: RedisProcess, namespace: str) -> None:
+    ours, theirs = "s", session_key("acme", "s")
+    for key, stamp in ((ours, STAMPS[1]), (theirs, STAMPS[2])):
+        put(store, key, stamp)
+    assert load(store, ours, theirs) == [b"snapshot" + STAMPS[1], b"snapshot" + STAMPS[2]]
+    assert every_redis.client.exists(f"{namespace}:acme:s") == 1
+    assert store.scan("acme", "", 0, 100_000) == ([theirs], 0)
+    assert (id_of(theirs), tenant_of(theirs), tenant_of(ours)) == ("s", "acme", "default")
 
 
 def test_a_foreign_key_is_left_alone(store: Store, every_redis: RedisProcess, namespace: str) -> None:

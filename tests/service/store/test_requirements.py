@@ -63,8 +63,8 @@ def with_rule(own_redis: RedisProcess) -> str:
 
 def test_the_rule_is_enough(with_rule: str) -> None:
     check(with_rule)
-    session_ids, _ = Store(connect(with_rule, 1.0), "statecast").scan("", 0, 10)
-    assert session_ids == []
+    keys, _ = Store(connect(with_rule, 1.0), "statecast").scan("default", "", 0, 10)
+    assert keys == []
 
 
 def test_the_rule_is_the_one_that_is_documented() -> None:

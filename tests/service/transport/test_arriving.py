@@ -10,7 +10,7 @@ from statecast.v1.reasons import Reason
 def test_a_caller_alone_gets_four_fifths() -> None:
     arriving = Arriving(1000)
     arriving.change("a", 800)
-    with pytest.raises(Overloaded, match="are still arriving") as caught:
+    with pytest.raises(Overloaded, match="open calls hold") as caught:
         arriving.change("a", 1)
     assert caught.value.reason is Reason.QUEUE_FULL
     assert caught.value.retry_after_seconds

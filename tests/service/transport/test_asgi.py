@@ -36,7 +36,7 @@ class Caller:
         self.has_gone = False
         self.left: list[str] = []
         methods = {"/a.B/C": Method(is_stream, lambda data: data, answer)}
-        self.transport = AsgiTransport(methods, most, 4 * most, self._listen, self._leave)
+        self.transport = AsgiTransport(methods, most, 4 * most, self._listen, self._leave, lambda _: None)
 
     async def _listen(self) -> int:
         return 1234
@@ -316,7 +316,8 @@ async def test_a_bug_is_answered_and_logged(caplog: pytest.LogCaptureFixture) ->
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_one_caller_cannot_fill_the_memory_with_parts_of_messages() -> None:
+async def test_one_caller_cannot_fill_the_memory_with_parts_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asgi, "CALL_BYTES", -sum(len(name) + len(value) for name, value in HEADERS))
     calls = [Caller(echo) for _ in range(6)]  # a message has 1,000 bytes at most, and 4,000 of all may be arriving
     for call in calls:
         call.transport = calls[0].transport
@@ -326,12 +327,55 @@ async def test_one_caller_cannot_fill_the_memory_with_parts_of_messages() -> Non
     *_, refused, later = calls
     await refused.call(part(half, more=True))
     assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert b"are still arriving" in refused.trailers[b"grpc-message"]
+    assert b"on this connection" in refused.trailers[b"grpc-message"]
     for call in calls[:4]:
         call.events.put_nowait(part(rest))
     await asyncio.wait(waiting)
     await later.call(part(half, more=True), part(rest))
-    assert {call.code for call in calls} - {refused.code} == {grpc.StatusCode.OK}
+    assert [call.code.name for call in calls] == ["OK"] * 4 + ["RESOURCE_EXHAUSTED", "OK"]
+
+
+async def test_one_caller_cannot_fill_the_memory_with_the_headers_of_calls() -> None:
+    first = Caller(forever, most=100_000)  # 400,000 bytes of all calls
+    headers = [*HEADERS, (b"x-large", b"x" * 50_000)]
+    open_calls = [asyncio.ensure_future(first.call(part(framed(b"")), headers=headers)) for _ in range(6)]
+    await asyncio.sleep(0.01)
+    refused, later = Caller(forever), Caller(echo)
+    refused.transport = later.transport = first.transport
+    await refused.call(part(framed(b"")), headers=headers)
+    assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    for call in open_calls:
+        call.cancel()
+    await asyncio.wait(open_calls)
+    later.transport._methods = {"/a.B/C": Method(False, lambda data: data, echo)}
+    await later.call(part(framed(b"")), headers=headers)
+    assert later.code is grpc.StatusCode.OK
+
+
+async def test_a_message_whose_call_ends_while_it_is_sent_leaves_no_trace(caplog: pytest.LogCaptureFixture) -> None:
+    sent = asyncio.get_running_loop().create_future()
+
+    async def answer(_: object, context: Any) -> bytes:
+        await context.write(b"x")
+        return b""
+
+    caller = Caller(answer, is_stream=True)
+    started = asyncio.Event()
+
+    def send(event: Any) -> Any:
+        if event["type"] == "http.response.body":
+            started.set()
+            return sent
+        return asyncio.sleep(0)
+
+    caller._send = send  # type: ignore[method-assign]
+    call = asyncio.ensure_future(caller.call(part(b"")))
+    await started.wait()
+    call.cancel()
+    await asyncio.wait([call])
+    sent.set_exception(OSError())  # as the ASGI server does; it must be possible
+    await asyncio.sleep(0)
+    assert not caplog.records
 
 
 async def test_what_has_arrived_counts_until_its_message_is_read() -> None:

@@ -18,6 +18,7 @@ from support import WAIT_SECONDS
 from support.redis_process import RedisProcess
 from support.servers import ServerProcess
 
+from statecast.service.access.principal import ANYBODY
 from statecast.service.transport.standard import Health
 
 SERVICES = ("", "statecast.v1.ForecastService", "statecast.v1.ModelService")
@@ -36,6 +37,8 @@ def server(request: pytest.FixtureRequest, any_redis: RedisProcess, models_folde
 class Reader:
     """The stream of a caller that watches a service, and keeps what comes."""
 
+    principal = ANYBODY
+
     def __init__(self, service: str, told: list[int]) -> None:
         self._request, self._told = HealthCheckRequest(service=service), told
 
@@ -43,6 +46,12 @@ class Reader:
         return "peer"
 
     def time_remaining(self) -> float | None:
+        return None
+
+    def authorization(self) -> str | None:
+        return None
+
+    def subject(self) -> str | None:
         return None
 
     async def read(self) -> HealthCheckRequest:

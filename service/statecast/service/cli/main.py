@@ -1,4 +1,4 @@
-"""The command line: statecast serve | train | evaluate | demo | health."""
+"""The command line: statecast serve | train | evaluate | demo | health | keys."""
 
 import asyncio
 import dataclasses
@@ -15,8 +15,10 @@ import click
 from click.core import ParameterSource
 
 from statecast.service import signals
+from statecast.service.cli.client_options import client_options, refused
 from statecast.service.cli.config_file import config_option
 from statecast.service.cli.data_options import read_data, series_options
+from statecast.service.cli.keys import keys
 from statecast.service.cli.training import evaluate, train
 from statecast.service.errors import EngineStopped, StartupError
 from statecast.service.log import configure_logging
@@ -226,17 +228,25 @@ def _check_source(has_data: bool) -> None:
     default="",
     help="Check that this service is ready, such as statecast.v1.ForecastService; by default that the server is up.",
 )
-def health(target: str, timeout_seconds: float, service: str) -> None:
+@client_options
+def health(target: str, timeout_seconds: float, service: str, **options: Any) -> None:
     """Check the health of a server: exit status 0 if it is serving, else 1 and the reason.
 
-    A server that is up is also ready, unless its Redis cannot be used.
+    A server that is up is also ready, unless its Redis cannot be used. The check needs no API key, also where other
+    calls do.
     """
+    from statecast.client import InvalidArgument
     from statecast.service.cli.health import ask
 
-    if (answer := ask(target, timeout_seconds, service)) != "SERVING":
+    try:
+        answer = ask(target, timeout_seconds, service, **options)
+    except InvalidArgument as error:
+        raise refused(error) from error
+    if answer != "SERVING":
         raise click.ClickException(answer)
     click.echo(answer)
 
 
+main.add_command(keys)
 main.add_command(train)
 main.add_command(evaluate)

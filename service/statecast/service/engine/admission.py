@@ -58,6 +58,11 @@ class Caller:
     cost: int = 0
 
 
+def may_take(own: int, room: int) -> bool:
+    """Return whether a caller that holds `own` may take more of the room that is left."""
+    return room > 0 and own < SHARE * room
+
+
 class Admission:
     """Accounts of what is queued, by caller. Not thread-safe."""
 
@@ -83,7 +88,7 @@ class Admission:
         room, room_bytes = self._max_requests - self.requests, self._max_bytes - self.nbytes
         own, own_bytes = (caller.requests, caller.nbytes) if caller else (0, 0)
         # A caller's first request may be of any size if there is room at all.
-        if room <= 0 or own >= SHARE * room or room_bytes <= 0 or own_bytes > SHARE * room_bytes:
+        if not (may_take(own, room) and may_take(own_bytes, room_bytes)):
             raise self._turned_away(
                 f"the queue is full: {self.requests} requests of {self.nbytes / 2**20:.1f} MiB are waiting, {own} of "
                 "them on this connection"

@@ -79,7 +79,7 @@ def advance(jobs: list[Job], cache: SessionCache) -> dict[str, Advanced]:
         state = trace.state
     pit = pits[0] if len(pits) == 1 else np.concatenate(pits, axis=1)
     return {
-        job.session_id: Advanced(
+        job.key: Advanced(
             model, state, index, pit[index, job.loaded.replayed_steps : job.steps], made[index], gates[index]
         )
         for index, job in enumerate(jobs)

@@ -91,7 +91,7 @@ class Engine:
         for _ in range(MAX_ATTEMPTS):
             done = self._attempt(pending)
             results |= done
-            pending = {session_id: pending[session_id] for session_id in pending if session_id not in done}
+            pending = {key: pending[key] for key in pending if key not in done}
             if not pending:
                 break
             self._metrics.conflicts.inc(len(pending))
@@ -108,57 +108,54 @@ class Engine:
         except (Unavailable, StoreRefuses) as error:
             self._store_is_lost = True
             return _fail(batch, error)
-        plans = {
-            session_id: self._planner.plan(session.standing, batch[session_id], session.gone)
-            for session_id, session in loaded.items()
-        }
-        for session_id in _too_long(loaded, plans):
-            results[session_id] = [_turned_away()] * len(batch[session_id])
-            del plans[session_id]
+        plans = {key: self._planner.plan(session.standing, batch[key], session.gone) for key, session in loaded.items()}
+        for key in _too_long(loaded, plans):
+            results[key] = [_turned_away()] * len(batch[key])
+            del plans[key]
         with timed(self._metrics.advance_seconds):
             advanced, failed = self._advance(loaded, plans, batch)
-        for session_id in failed:
-            del plans[session_id]
+        for key in failed:
+            del plans[key]
         writes = self._writes(loaded, plans, advanced)
         with timed(self._metrics.commit_seconds):
             verdicts = self._commit(writes)
-        written = [session_id for session_id in writes if verdicts[session_id] is Verdict.DONE]
+        written = [key for key in writes if verdicts[key] is Verdict.DONE]
         try:
             self._keep(written, writes, plans, advanced)
         except Exception:  # their commit has succeeded, so their requests must, too
             log.exception("the states of %d sessions could not be cached", len(written))
             self._drop(written)
         self._count(written, plans, advanced)
-        for session_id, verdict in verdicts.items():
+        for key, verdict in verdicts.items():
             if verdict is not Verdict.CONFLICT:
-                results[session_id] = _results(plans[session_id], batch[session_id], advanced.get(session_id), verdict)
+                results[key] = _results(plans[key], batch[key], advanced.get(key), verdict)
         return results | failed
 
     def _load(self, batch: Requests) -> tuple[dict[str, Loaded], Results]:
         """Return each session from the cache or from Redis, and the results of those that cannot be loaded."""
-        loaded = {session_id: session for session_id in batch if (session := self._cache.get(session_id))}
-        cold = [session_id for session_id in batch if session_id not in loaded]
+        loaded = {key: session for key in batch if (session := self._cache.get(key))}
+        cold = [key for key in batch if key not in loaded]
         self._metrics.cache_hits.inc(len(loaded))
         self._metrics.cache_misses.inc(len(cold))
         results: Results = {}
-        for session_id, stored in zip(cold, self._store.load(cold) if cold else [], strict=True):
+        for key, stored in zip(cold, self._store.load(cold) if cold else [], strict=True):
             try:
-                loaded[session_id] = load(session_id, stored, self._registry)
+                loaded[key] = load(key, stored, self._registry)
             except (PreconditionFailed, Unavailable) as error:
-                results[session_id] = self._unreadable(session_id, stored, batch[session_id], error)
+                results[key] = self._unreadable(key, stored, batch[key], error)
         return loaded, results
 
     def _unreadable(
-        self, session_id: str, stored: Stored | None, requests: Sequence[Request], error: ServiceError
+        self, key: str, stored: Stored | None, requests: Sequence[Request], error: ServiceError
     ) -> list[Result]:
         """Return the results of a session whose record cannot be used; closing it, which comes alone, still works."""
         if stored is None or not requests[0].close:
             return [error] * len(requests)
-        record = read(session_id, stored.data)
+        record = read(key, stored.data)
         version, if_version = record.newest.version if record else None, requests[0].if_version
         if if_version not in (None, version):
             return [elsewhere(version, if_version) if version and if_version else error]
-        verdict = self._commit({session_id: close_unusable(session_id, stored.data, record)})[session_id]
+        verdict = self._commit({key: close_unusable(key, stored.data, record)})[key]
         if verdict is Verdict.DONE:
             return [Outcome(version)]
         return [verdict if isinstance(verdict, ServiceError) else _contended()]
@@ -168,9 +165,9 @@ class Engine:
     ) -> tuple[dict[str, Advanced], Results]:
         """Return the new states and forecasts of the sessions that need them, and the results of those that failed."""
         jobs = [
-            Job(session_id, plan.standing.model, _source(loaded[session_id], plan), plan, batch[session_id])
-            for session_id, plan in plans.items()
-            if plan.standing and needs_state(plan, batch[session_id])
+            Job(key, plan.standing.model, _source(loaded[key], plan), plan, batch[key])
+            for key, plan in plans.items()
+            if plan.standing and needs_state(plan, batch[key])
         ]
         advanced: dict[str, Advanced] = {}
         failed: Results = {}
@@ -179,7 +176,7 @@ class Engine:
                 advanced |= advance(together, self._cache)
             except Exception as error:
                 log.exception("a batch of %d sessions could not be computed", len(together))
-                failed |= _fail({job.session_id: batch[job.session_id] for job in together}, error)
+                failed |= _fail({job.key: batch[job.key] for job in together}, error)
         return advanced, failed
 
     def _writes(
@@ -187,13 +184,10 @@ class Engine:
     ) -> dict[str, Write]:
         """Return the commit of each session."""
         every = self._snapshot_every
-        due = [session_id for session_id in advanced if is_snapshot_due(loaded[session_id], plans[session_id], every)]
-        states = dict(zip(due, pack([advanced[session_id] for session_id in due]), strict=True))
+        due = [key for key in advanced if is_snapshot_due(loaded[key], plans[key], every)]
+        states = dict(zip(due, pack([advanced[key] for key in due]), strict=True))
         nonce = os.urandom(NONCE_BYTES)  # a session is in a batch only once
-        return {
-            session_id: write(session_id, loaded[session_id], plan, states.get(session_id), nonce)
-            for session_id, plan in plans.items()
-        }
+        return {key: write(key, loaded[key], plan, states.get(key), nonce) for key, plan in plans.items()}
 
     def _commit(self, writes: dict[str, Write]) -> dict[str, Verdict | ServiceError]:
         """Return the verdict on each session's commit; sessions with nothing to compare are done."""
@@ -203,8 +197,8 @@ class Engine:
             verdicts |= self._store.commit(commits)
         except (Unavailable, StoreRefuses) as error:
             self._store_is_lost = True
-            verdicts |= {commit.session_id: error for commit in commits}
-            self._drop(commit.session_id for commit in commits)
+            verdicts |= {commit.key: error for commit in commits}
+            self._drop(commit.key for commit in commits)
         return verdicts
 
     def _keep(
@@ -212,29 +206,29 @@ class Engine:
     ) -> None:
         """Cache the committed states, all of one computation at once."""
         together: dict[int, dict[str, Loaded]] = {}
-        for session_id in written:
-            plan, computed = plans[session_id], advanced.get(session_id)
+        for key in written:
+            plan, computed = plans[key], advanced.get(key)
             if plan.closed:
-                self._cache.drop(session_id)
+                self._cache.drop(key)
             elif computed and plan.standing:
-                done = writes[session_id]
+                done = writes[key]
                 kept = Loaded(plan.standing, done.stamp, done.steps_since_snapshot)
-                together.setdefault(id(computed.states), {})[session_id] = kept
+                together.setdefault(id(computed.states), {})[key] = kept
         for sessions in together.values():
             first = advanced[next(iter(sessions))]
-            rows = [advanced[session_id].index for session_id in sessions]
+            rows = [advanced[key].index for key in sessions]
             all_in_order = rows == list(range(first.states.batch_size))
             self._cache.keep(first.model, sessions, first.states if all_in_order else first.states.select(rows))
 
     def _count(self, written: list[str], plans: dict[str, Plan], advanced: dict[str, Advanced]) -> None:
         try:
-            self._counters.count([(plans[session_id], advanced.get(session_id)) for session_id in written])
+            self._counters.count([(plans[key], advanced.get(key)) for key in written])
         except Exception:  # their commit has succeeded, so their requests must, too
             log.exception("a batch of %d sessions could not be counted", len(written))
 
-    def _drop(self, session_ids: Iterable[str]) -> None:
-        for session_id in session_ids:
-            self._cache.drop(session_id)
+    def _drop(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._cache.drop(key)
 
 
 def _source(loaded: Loaded, plan: Plan) -> Loaded:
@@ -246,11 +240,11 @@ def _too_long(loaded: Mapping[str, Loaded], plans: Mapping[str, Plan]) -> list[s
     """Return the sessions whose steps no longer fit into the batch."""
     room = MAX_STEPS_A_BATCH
     beyond = []
-    for session_id, plan in plans.items():
+    for key, plan in plans.items():
         if room <= 0 and plan.steps:
-            beyond.append(session_id)
+            beyond.append(key)
         else:
-            room -= plan.steps + loaded[session_id].replayed_steps
+            room -= plan.steps + loaded[key].replayed_steps
     return beyond
 
 
@@ -313,4 +307,4 @@ def _own_steps(answer: Answer) -> slice | NDArray[np.int64]:
 
 
 def _fail(batch: Requests, error: Exception) -> Results:
-    return {session_id: [error] * len(requests) for session_id, requests in batch.items()}
+    return {key: [error] * len(requests) for key, requests in batch.items()}

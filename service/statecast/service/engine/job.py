@@ -38,7 +38,7 @@ class Wanted:
 class Job:
     """A session that needs its state: to take steps, to forecast, or both."""
 
-    session_id: str
+    key: str
     model: Model
     loaded: Loaded
     plan: Plan

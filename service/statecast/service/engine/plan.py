@@ -27,6 +27,7 @@ from statecast.service.errors import (
     SessionRegressed,
     VersionMismatch,
     quoted,
+    read_only,
 )
 from statecast.service.models.registry import Registry
 from statecast.service.store.record import REMEMBERED_REQUESTS, Entry, RequestMark
@@ -160,6 +161,8 @@ class Planner:
         if standing is None:
             if opening is None or has_seen(request):
                 raise _not_found(plan, request)
+            if not request.may_open:
+                raise read_only(f"open session {quoted(request.session_id)}, which does not exist")
             model = self._registry.get(opening.model, opening.model_version)
             check_categories(model, opening)
             ttl_ms = opening.ttl_ms or self._default_ttl_ms

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from statecast.model import UTC, Gates, Zone
 from statecast.service.engine.standing import Seed, Standing
+from statecast.service.session_key import DEFAULT_TENANT, session_key
 from statecast.service.version import Version
 
 NOTHING: NDArray[np.float64] = np.empty(0)
@@ -61,6 +62,9 @@ class Request:
         covariates: Covariates of the observed steps; may be empty.
         future_covariates: Covariates of the steps to forecast; may be empty.
         last_seen: The newest version that the caller has seen.
+        tenant: The caller's tenant, to whom the session belongs.
+        may_open: False if the caller may use no session but one that exists.
+        key: Key of the session.
         deadline: When the caller stops waiting, by time.monotonic.
         cost: Estimated cost; 1 is one time step.
         nbytes: Estimated memory of the request and its answer.
@@ -84,11 +88,15 @@ class Request:
     close: bool = False
     copy: bool = False
     fork: Fork | None = None
+    tenant: str = DEFAULT_TENANT
+    may_open: bool = True
 
+    key: str = field(init=False)
     cost: int = field(init=False)
     nbytes: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.key = session_key(self.tenant, self.session_id)
         numbers = self.values.size + self.covariates.size + self.times.size
         self.cost = cost(numbers, self.horizon, explain=self.explain)
         levels = len(self.quantile_levels) or USUAL_LEVELS

@@ -112,11 +112,11 @@ class Scheduler:
                     self._tell()
                     return position, error
                 self._books.enter(ticket.caller, request, self._given)
-                line = self._lines.get(request.session_id)
+                line = self._lines.get(request.key)
                 if line is None:
-                    line = self._lines[request.session_id] = deque()
-                    if request.session_id not in self._busy:
-                        self._give_turn(request.session_id, ticket.caller)
+                    line = self._lines[request.key] = deque()
+                    if request.key not in self._busy:
+                        self._give_turn(request.key, ticket.caller)
                 line.append(ticket)
             self._tell()
         return len(tickets), None
@@ -154,10 +154,10 @@ class Scheduler:
     def done(self, batch: Batch) -> None:
         """Allow the sessions of `batch` into other batches again."""
         with self._changed:
-            for session_id in batch.sessions:
-                self._busy.discard(session_id)
-                if session_id in self._lines:
-                    self._give_turn(session_id, self._lines[session_id][0].caller)
+            for key in batch.sessions:
+                self._busy.discard(key)
+                if key in self._lines:
+                    self._give_turn(key, self._lines[key][0].caller)
             if batch.is_full:  # batches in progress at once share the time
                 self._books.pace.note((time.monotonic() - batch.taken_at) / self._under_way, batch.cost)
             self._under_way -= 1
@@ -188,9 +188,9 @@ class Scheduler:
         if self._ready >= self._limits.sessions or self._closed:
             self._filled.notify_all()
 
-    def _give_turn(self, session_id: str, name: str) -> None:
+    def _give_turn(self, key: str, name: str) -> None:
         caller = self._books.callers[name]
-        caller.ready.append(session_id)
+        caller.ready.append(key)
         self._ready += 1
         if len(caller.ready) == 1:
             caller.given = max(caller.given, self._given)
@@ -203,23 +203,23 @@ class Scheduler:
             given, _, name = heapq.heappop(self._turns)
             caller = self._books.callers[name]
             self._given = given
-            session_id = caller.ready.popleft()
+            key = caller.ready.popleft()
             self._ready -= 1
-            taken = self._take_from(session_id, most - batch.cost, batch.late, batch.taken_at)
+            taken = self._take_from(key, most - batch.cost, batch.late, batch.taken_at)
             cost = taken[0].request.cost if len(taken) == 1 else sum(ticket.request.cost for ticket in taken)
             batch.cost += cost
             caller.given = given + cost
             if caller.ready:
                 heapq.heappush(self._turns, (caller.given, next(self._ties), name))
             if taken:
-                batch.sessions[session_id] = taken
-                self._busy.add(session_id)
+                batch.sessions[key] = taken
+                self._busy.add(key)
         batch.is_full = bool(self._turns and batch.sessions)
         return batch
 
-    def _take_from(self, session_id: str, room: int, late: list[Ticket], now: float) -> list[Ticket]:
+    def _take_from(self, key: str, room: int, late: list[Ticket], now: float) -> list[Ticket]:
         """Take as many of the session's next requests as fit, at least one; some go alone."""
-        line = self._lines[session_id]
+        line = self._lines[key]
         taken: list[Ticket] = []
         while line and not (taken and (room <= 0 or taken[-1].request.goes_alone or line[0].request.goes_alone)):
             ticket = line.popleft()
@@ -231,5 +231,5 @@ class Scheduler:
                 taken.append(ticket)
                 room -= request.cost
         if not line:
-            del self._lines[session_id]
+            del self._lines[key]
         return taken

@@ -64,19 +64,19 @@ class SessionCache:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def get(self, session_id: str) -> Loaded | None:
+    def get(self, key: str) -> Loaded | None:
         """Return the session, if it is cached, and pin it until `let_go`."""
         with self._lock:
-            session = self._sessions.get(session_id)
+            session = self._sessions.get(key)
             if session is not None:
-                self._sessions.move_to_end(session_id)
-                self._in_batches.add(session_id)
+                self._sessions.move_to_end(key)
+                self._in_batches.add(key)
             return session
 
-    def let_go(self, session_ids: Iterable[str]) -> None:
+    def let_go(self, keys: Iterable[str]) -> None:
         """Unpin sessions at the end of their batch."""
         with self._lock:
-            self._in_batches.difference_update(session_ids)
+            self._in_batches.difference_update(keys)
 
     def read(self, model: Model, rows: list[int]) -> State:
         """Return the states of the model's sessions in `rows`."""
@@ -88,8 +88,8 @@ class SessionCache:
         with self._lock:
             pool = self._pool(model)
             # Drop them while their rows are written: a failure must not leave an old state under a new stamp.
-            for session_id in sessions:
-                self.drop(session_id)
+            for key in sessions:
+                self.drop(key)
             rows: list[int] = []
             try:
                 rows.extend(pool.claim() for _ in sessions)
@@ -103,14 +103,14 @@ class SessionCache:
             self._sessions.update(sessions)
             excess = len(self._sessions) - self._capacity
             if excess > 0:
-                idle = (session_id for session_id in self._sessions if session_id not in self._in_batches)
-                for session_id in list(islice(idle, excess)):
-                    self.drop(session_id)
+                idle = (key for key in self._sessions if key not in self._in_batches)
+                for key in list(islice(idle, excess)):
+                    self.drop(key)
 
-    def drop(self, session_id: str) -> None:
+    def drop(self, key: str) -> None:
         """Forget a session, if it is cached."""
         with self._lock:
-            session = self._sessions.pop(session_id, None)
+            session = self._sessions.pop(key, None)
             if session and session.standing and session.row is not None:
                 self._pool(session.standing.model).release(session.row)
 

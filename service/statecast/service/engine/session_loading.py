@@ -10,6 +10,7 @@ from statecast.service.engine.clock import times_up_to
 from statecast.service.engine.standing import Standing
 from statecast.service.errors import PreconditionFailed, quoted
 from statecast.service.models.registry import Model, Registry
+from statecast.service.session_key import id_of
 from statecast.service.store.record import DamagedRecord, Entry, Record, Snapshot, decode, has_expired
 from statecast.service.store.redis_store import Stored
 from statecast.service.version import Version, chain
@@ -46,7 +47,7 @@ class Loaded:
         return 0 if self.replay is None else len(self.replay)
 
 
-def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
+def load(key: str, stored: Stored | None, registry: Registry) -> Loaded:
     """Load a session from its record, if there is one.
 
     Raises:
@@ -56,21 +57,21 @@ def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
     if stored is None:
         return Loaded()
     try:
-        record = decode(session_id, stored.data)
+        record = decode(key, stored.data)
         if reason := _why_gone(record.snapshot, stored.remaining_ms):
             return Loaded(gone=Gone(reason, record.newest.version), stamp=record.stamp)
-        model = _model(session_id, record.snapshot, registry)
+        model = _model(key, record.snapshot, registry)
         _check(record, model)
         zone = Zone.parse(record.snapshot.time_zone)
     except TimeZoneError as error:
         raise PreconditionFailed(
-            f"the record of session {quoted(session_id)}: {error}; this server's time zone data may be too old, so "
+            f"the record of session {quoted(id_of(key))}: {error}; this server's time zone data may be too old, so "
             "update it or install the package tzdata",
             Reason.RECORD_DAMAGED,
         ) from error
     except DamagedRecord as error:
         raise PreconditionFailed(
-            f"the record of session {quoted(session_id)} is damaged: {error}; close the session, open it again and "
+            f"the record of session {quoted(id_of(key))} is damaged: {error}; close the session, open it again and "
             "send its history again",
             Reason.RECORD_DAMAGED,
         ) from error
@@ -97,10 +98,10 @@ def load(session_id: str, stored: Stored | None, registry: Registry) -> Loaded:
     )
 
 
-def read(session_id: str, data: bytes) -> Record | None:
+def read(key: str, data: bytes) -> Record | None:
     """Decode the record, whatever its model; None if it is damaged."""
     try:
-        return decode(session_id, data)
+        return decode(key, data)
     except DamagedRecord:
         return None
 
@@ -111,14 +112,14 @@ def _why_gone(snapshot: Snapshot, remaining_ms: int) -> Reason | None:
     return Reason.SESSION_EXPIRED if has_expired(snapshot, remaining_ms) else None
 
 
-def _model(session_id: str, snapshot: Snapshot, registry: Registry) -> Model:
+def _model(key: str, snapshot: Snapshot, registry: Registry) -> Model:
     model = registry.find(snapshot.model, snapshot.model_version)
     if model is None:
         registry.check_coming(snapshot.model, snapshot.model_version)
     if model is None or model.digest_bytes != snapshot.model_digest:
         state = "is not loaded" if model is None else "has other weights now"
         raise PreconditionFailed(
-            f"session {quoted(session_id)} was written by model {snapshot.model} version {snapshot.model_version}, "
+            f"session {quoted(id_of(key))} was written by model {snapshot.model} version {snapshot.model_version}, "
             f"which {state}; bring that model back, or close the session and open it again",
             Reason.MODEL_CHANGED,
         )

@@ -55,18 +55,14 @@ class EngineThreads:
         for tickets in batch.sessions.values():
             for ticket in tickets:
                 self._metrics.queue_seconds.observe(batch.taken_at - ticket.queued_at)
-        requests = {
-            session_id: [ticket.request for ticket in tickets] for session_id, tickets in batch.sessions.items()
-        }
+        requests = {key: [ticket.request for ticket in tickets] for key, tickets in batch.sessions.items()}
         try:
             results: Results = engine.run(requests) if requests else {}
         except Exception as error:
             log.exception("a batch of %d sessions failed", len(requests))
-            results = {session_id: [error] * len(tickets) for session_id, tickets in batch.sessions.items()}
+            results = {key: [error] * len(tickets) for key, tickets in batch.sessions.items()}
         delivery: Delivery = [
-            pair
-            for session_id, tickets in batch.sessions.items()
-            for pair in zip(tickets, results[session_id], strict=True)
+            pair for key, tickets in batch.sessions.items() for pair in zip(tickets, results[key], strict=True)
         ]
         is_lost = requests and engine.store_is_lost
         return delivery + self._late(batch) + (self._stranded() if is_lost else [])

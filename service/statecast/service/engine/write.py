@@ -40,35 +40,35 @@ def is_snapshot_due(loaded: Loaded, plan: Plan, snapshot_every: int) -> bool:
     return plan.opened or is_far or loaded.replayed_steps >= MOST_REPLAYED
 
 
-def write(session_id: str, loaded: Loaded, plan: Plan, state: bytes | None, nonce: bytes) -> Write:
+def write(key: str, loaded: Loaded, plan: Plan, state: bytes | None, nonce: bytes) -> Write:
     """Build the session's commit.
 
     Args:
-        session_id: The session's id.
+        key: Key of the session.
         loaded: The session before the batch.
         plan: The decisions of the batch.
         state: The session's packed state, if a snapshot is due.
         nonce: Random bytes that no other commit to the session has.
     """
     if plan.closed and loaded.standing:
-        return Write(_close(session_id, loaded.stamp, loaded.standing), b"", 0)
+        return Write(_close(key, loaded.stamp, loaded.standing), b"", 0)
     if plan.standing is None or not (plan.entries or plan.opened):
-        return _compare(session_id, loaded)
+        return _compare(key, loaded)
     if state is not None:
-        return _replace(session_id, loaded, plan.standing, state, nonce)
-    return _append(session_id, loaded, plan, plan.standing.ttl_ms, nonce)
+        return _replace(key, loaded, plan.standing, state, nonce)
+    return _append(key, loaded, plan, plan.standing.ttl_ms, nonce)
 
 
-def close_unusable(session_id: str, data: bytes, record: Record | None) -> Write:
+def close_unusable(key: str, data: bytes, record: Record | None) -> Write:
     """Close a session whose record cannot be used or decoded, if the record has not changed."""
     stamp = data[-STAMP_BYTES:]
     at = (record.newest.version, record.snapshot.ttl_ms) if record else (START, LONGEST_TRACE_MS)
     tombstone = _tombstone(*at)
-    return Write(_replace_by_tombstone(session_id, stamp, tombstone, expires=record is not None), b"", 0)
+    return Write(_replace_by_tombstone(key, stamp, tombstone, expires=record is not None), b"", 0)
 
 
-def _close(session_id: str, stamp: bytes, standing: Standing) -> Commit:
-    return _replace_by_tombstone(session_id, stamp, _tombstone(standing.version, standing.ttl_ms), expires=True)
+def _close(key: str, stamp: bytes, standing: Standing) -> Commit:
+    return _replace_by_tombstone(key, stamp, _tombstone(standing.version, standing.ttl_ms), expires=True)
 
 
 def _tombstone(version: Version, ttl_ms: int) -> Snapshot:
@@ -76,21 +76,21 @@ def _tombstone(version: Version, ttl_ms: int) -> Snapshot:
     return Snapshot("", "", bytes(32), 0, b"", version, None, ttl_ms, closed=True)
 
 
-def _replace_by_tombstone(session_id: str, stamp: bytes, tombstone: Snapshot, *, expires: bool) -> Commit:
-    payload = encode_snapshot(session_id, tombstone, new_stamp(tombstone.version))
+def _replace_by_tombstone(key: str, stamp: bytes, tombstone: Snapshot, *, expires: bool) -> Commit:
+    payload = encode_snapshot(key, tombstone, new_stamp(tombstone.version))
     lifetime_ms = tombstone_ms(tombstone.ttl_ms)
-    return Commit(session_id, Operation.CLOSE, stamp, payload, lifetime_ms, lifetime_ms if expires else 0)
+    return Commit(key, Operation.CLOSE, stamp, payload, lifetime_ms, lifetime_ms if expires else 0)
 
 
-def _compare(session_id: str, loaded: Loaded) -> Write:
+def _compare(key: str, loaded: Loaded) -> Write:
     """Change nothing; a cached session must still be the newest, one just read from Redis is."""
     commit = None
     if loaded.row is not None and loaded.standing:
-        commit = Commit(session_id, Operation.CHECK, loaded.stamp, tombstone_ms=tombstone_ms(loaded.standing.ttl_ms))
+        commit = Commit(key, Operation.CHECK, loaded.stamp, tombstone_ms=tombstone_ms(loaded.standing.ttl_ms))
     return Write(commit, loaded.stamp, loaded.steps_since_snapshot)
 
 
-def _replace(session_id: str, loaded: Loaded, standing: Standing, state: bytes, nonce: bytes) -> Write:
+def _replace(key: str, loaded: Loaded, standing: Standing, state: bytes, nonce: bytes) -> Write:
     model = standing.model
     snapshot = Snapshot(
         model.config.name,
@@ -109,17 +109,17 @@ def _replace(session_id: str, loaded: Loaded, standing: Standing, state: bytes, 
         max_ahead_ms=standing.max_ahead_ms,
     )
     stamp = stamp_of(nonce, standing.version)
-    payload = encode_snapshot(session_id, snapshot, stamp)
+    payload = encode_snapshot(key, snapshot, stamp)
     tombstone = tombstone_ms(standing.ttl_ms)
     # The replaced record may be a tombstone, which must not block the commit.
     own_tombstone = tombstone if loaded.standing else 0
-    commit = Commit(session_id, Operation.REPLACE, loaded.stamp, payload, standing.ttl_ms + tombstone, own_tombstone)
+    commit = Commit(key, Operation.REPLACE, loaded.stamp, payload, standing.ttl_ms + tombstone, own_tombstone)
     return Write(commit, stamp, 0)
 
 
-def _append(session_id: str, loaded: Loaded, plan: Plan, ttl_ms: int, nonce: bytes) -> Write:
+def _append(key: str, loaded: Loaded, plan: Plan, ttl_ms: int, nonce: bytes) -> Write:
     """Build an append; its entries may share a nonce, since only a record's last stamp is compared."""
-    payload = b"".join([encode_entry(session_id, entry, stamp_of(nonce, entry.version)) for entry in plan.entries])
+    payload = b"".join([encode_entry(key, entry, stamp_of(nonce, entry.version)) for entry in plan.entries])
     tombstone = tombstone_ms(ttl_ms)
-    commit = Commit(session_id, Operation.APPEND, loaded.stamp, payload, ttl_ms + tombstone, tombstone)
+    commit = Commit(key, Operation.APPEND, loaded.stamp, payload, ttl_ms + tombstone, tombstone)
     return Write(commit, payload[-STAMP_BYTES:], loaded.steps_since_snapshot + plan.steps)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from statecast.service.envoy.secrets import NODE, transport_socket
 from statecast.service.errors import StartupError
 from statecast.service.settings import Settings
 from statecast.service.transport.place import Place, resolve
@@ -12,10 +13,14 @@ APP = "statecast.service.envoy.inside:app"
 MIB = 1024 * 1024
 KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS = 20, 10
 """Envoy pings its clients, to notice those that have vanished. It answers every ping of theirs."""
-HEADER_KIB, HEADERS = 64, 100
+HEADER_KIB, HEADERS = 24, 100
 STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES = 256 * 1024, 4 * MIB
-BUFFER_BYTES = 1 * MIB
+BUFFER_BYTES = 256 * 1024
 """Bytes of a stream or connection that wait for a slow reader before its call is paused."""
+REQUESTS_A_TURN = 8
+"""Requests of one connection that are taken before others have their turn."""
+PATH = "^/[!-$&-~]*$"
+"""Paths that are passed on: without what cannot be decoded. No method's path has a percent sign."""
 RESET_STREAMS = 10_000
 """Streams on a connection before it counts as an attack that half of them were reset at once."""
 LISTENER = "grpc"
@@ -23,6 +28,19 @@ WEB_REQUEST_HEADERS = ("content-type", "x-grpc-web", "x-user-agent", "grpc-timeo
 WEB_RESPONSE_HEADERS = ("grpc-status", "grpc-message", "grpc-status-details-bin")
 WEB_SECONDS = 600
 """How long a browser may remember that a page of another origin may call."""
+_FORWARDS_CERTIFICATES = {
+    "forward_client_cert_details": "SANITIZE_SET",
+    "set_current_client_cert_details": {"cert": True},
+}
+_ALLOWS_PATHS = {
+    "action": "ALLOW",
+    "policies": {
+        "paths": {
+            "permissions": [{"url_path": {"path": {"safe_regex": {"regex": PATH}}}}],
+            "principals": [{"any": True}],
+        }
+    },
+}
 _ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]-]+")
 
 
@@ -36,13 +54,15 @@ def configuration(settings: Settings, admin: Path, app: str = APP) -> dict[str, 
     """
     return {
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
-        "static_resources": {"listeners": [_listener(settings, app)]},
+        **({"node": NODE} if settings.tls_cert else {}),
+        "static_resources": {"listeners": [_listener(settings, admin.parent, app)]},
         "layered_runtime": {
             "layers": [
                 {
                     "name": "static",
                     "static_layer": {
                         # A connection of so many streams, of which half were reset within a second, is cut off.
+                        "http.max_requests_per_io_cycle": REQUESTS_A_TURN,
                         "overload.premature_reset_total_stream_count": RESET_STREAMS,
                         # The other codec cuts it off after 1,000 resets and 33 a second, as of calls that expire.
                         "envoy.reloadable_features.http2_use_oghttp2": True,
@@ -65,7 +85,7 @@ def configuration(settings: Settings, admin: Path, app: str = APP) -> dict[str, 
     }
 
 
-def _listener(settings: Settings, app: str) -> dict[str, Any]:
+def _listener(settings: Settings, folder: Path, app: str) -> dict[str, Any]:
     manager = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
     return {
         "name": LISTENER,
@@ -74,15 +94,20 @@ def _listener(settings: Settings, app: str) -> dict[str, Any]:
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "filter_chains": [
             {
+                **({"transport_socket": _tls(settings, folder)} if settings.tls_cert else {}),
                 "filters": [
                     {
                         "name": "envoy.filters.network.http_connection_manager",
                         "typed_config": {"@type": manager, **_connections(settings, app)},
                     }
-                ]
+                ],
             }
         ],
     }
+
+
+def _tls(settings: Settings, folder: Path) -> dict[str, Any]:
+    return transport_socket(folder, asks_clients=settings.tls_client_ca is not None)
 
 
 def _ip(settings: Settings) -> str:
@@ -99,6 +124,7 @@ def _connections(settings: Settings, app: str) -> dict[str, Any]:
         "route_config": {"virtual_hosts": [{"name": LISTENER, "domains": ["*"], **_origins(settings)}]},
         "http_filters": [
             *([_filter("cors", "cors.v3.Cors")] if settings.web_origins else []),
+            _filter("rbac", "rbac.v3.RBAC", rules=_ALLOWS_PATHS),
             _filter("grpc_web", "grpc_web.v3.GrpcWeb"),
             _python(app),
         ],
@@ -122,6 +148,7 @@ def _connections(settings: Settings, app: str) -> dict[str, Any]:
         "request_headers_timeout": "10s",
         "generate_request_id": False,
         "use_remote_address": False,
+        **(_FORWARDS_CERTIFICATES if settings.tls_client_ca else {}),
         "server_header_transformation": "PASS_THROUGH",
         "normalize_path": False,
         "drain_timeout": "1s",

@@ -6,19 +6,22 @@ import os
 import shutil
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from statecast.service import gc_tuning
+from statecast.service.access.certificates import Certificates
 from statecast.service.envoy import control
 from statecast.service.envoy.admin import Admin
 from statecast.service.envoy.configuration import MIB
 from statecast.service.envoy.control import Control
+from statecast.service.envoy.secrets import write_secrets
 from statecast.service.errors import StartupError
 from statecast.service.log import configure_logging
 from statecast.service.models.registry import load_registry
 from statecast.service.rpc.methods import Method
-from statecast.service.server import LoadModels, Running, Transport, serving
+from statecast.service.server import LoadModels, MakeTransport, Running, Transport, serving
 from statecast.service.settings import Settings
 from statecast.service.transport.asgi import AsgiTransport, Receive, Send
 
@@ -99,14 +102,16 @@ class Inside:
         else:
             await running.drain(settings)
 
-    def _maker(self, admin: Admin) -> Callable[[Settings, Mapping[str, Method]], Transport]:
+    def _maker(self, admin: Admin) -> MakeTransport:
         async def listen() -> int:
             self._can_listen.set()
             return await admin.port()
 
-        def make(settings: Settings, methods: Mapping[str, Method]) -> Transport:
+        def make(settings: Settings, methods: Mapping[str, Method], _: Certificates | None) -> Transport:
             message, queue = settings.max_message_mib * MIB, settings.queue_mib * MIB
-            self._transport = AsgiTransport(methods, message, max(queue, 2 * message), listen, admin.drain)
+            most = max(queue, 2 * message)
+            renew = partial(write_secrets, self._folder)
+            self._transport = AsgiTransport(methods, message, most, listen, admin.drain, renew)
             return self._transport
 
         return make

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from statecast.service import signals
+from statecast.service.access.opening import certificates
 from statecast.service.envoy import control
 from statecast.service.envoy.configuration import APP, LISTENER, configuration
 from statecast.service.envoy.control import Control
+from statecast.service.envoy.secrets import write_secrets
 from statecast.service.errors import EngineStopped, StartupError
 from statecast.service.settings import Settings
 from statecast.service.transport.place import Place, check_free
@@ -59,6 +61,8 @@ async def run(settings: Settings, app: str = APP) -> None:
         if settings.port_file is not None:
             stack.callback(settings.port_file.unlink, missing_ok=True)  # if Envoy dies, it stays behind
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="statecast-envoy-", dir=short_folder())))
+        if found := certificates(settings):
+            write_secrets(folder, found)
         envoy = _Envoy(settings, folder / "admin.sock", app)
         stack.callback(envoy.end)
         stack.enter_context(signals.stopping(stop, envoy.kill))

@@ -56,8 +56,12 @@ _CODES = {
         Reason.TIME_AHEAD, Reason.STORE_REFUSES,
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
-        Reason.QUEUE_FULL, Reason.STREAMS_FULL, Reason.FRAME_FULL, Reason.STORE_FULL
+        Reason.QUEUE_FULL, Reason.STREAMS_FULL, Reason.FRAME_FULL, Reason.STORE_FULL, Reason.QUOTA_EXCEEDED
     ),
+    grpc.StatusCode.UNAUTHENTICATED: (
+        Reason.CREDENTIAL_MISSING, Reason.CREDENTIAL_INVALID, Reason.CREDENTIAL_EXPIRED
+    ),
+    grpc.StatusCode.PERMISSION_DENIED: (Reason.ROLE_TOO_LOW,),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.DEADLINE_PASSED,),
     grpc.StatusCode.UNAVAILABLE: (
         Reason.STORE_UNAVAILABLE, Reason.STORE_UNREACHABLE, Reason.CONTENDED, Reason.DRAINING, Reason.MODEL_LOADING,

@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from statecast.service.access.principal import Principal, Role
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.scheduler import Scheduler, Ticket
 from statecast.service.engine.threads import Delivery
-from statecast.service.errors import Overloaded, ServiceError
+from statecast.service.errors import Overloaded, ServiceError, read_only
 from statecast.service.metrics import Metrics
 from statecast.service.rpc.accounting import Accounts
 from statecast.service.rpc.methods import Context
@@ -19,19 +20,34 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The caller of a request, which is a connection, and its deadline by time.monotonic."""
+    """The caller of a request: its connection, its deadline by time.monotonic, and who it is."""
 
     caller: str
     deadline: float | None
+    principal: Principal
 
     @staticmethod
     def of(context: Context) -> "Call":
         """Return the caller and deadline of a gRPC call."""
-        return Call(context.peer(), None).within(context.time_remaining())
+        return Call(context.peer(), None, context.principal).within(context.time_remaining())
 
     def within(self, seconds: float | None) -> "Call":
         """Return the call with its deadline at most so many seconds away."""
-        return self if seconds is None else Call(self.caller, self.until(seconds))
+        return self if seconds is None else Call(self.caller, self.until(seconds), self.principal)
+
+    @property
+    def may_write(self) -> bool:
+        """True if the caller may open, fork and close sessions, and append observations."""
+        return self.principal.role >= Role.WRITE
+
+    def require_write(self, what: str) -> None:
+        """Check that the caller may write.
+
+        Raises:
+            PermissionDenied: if it may not; the message says that it may not `what`.
+        """
+        if not self.may_write:
+            raise read_only(what)
 
     def until(self, seconds: float | None) -> float | None:
         """Return the deadline of a request that must be answered within so many seconds."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from statecast.service.engine.request import NOTHING, Request, cost
 from statecast.service.errors import InvalidRequest
+from statecast.service.rpc.engine_client import Call
 from statecast.service.rpc.fields import (
     to_nanoseconds,
     to_numbers,
@@ -20,12 +21,15 @@ MAX_QUANTILE_LEVELS = 128
 LONGEST_TIMEOUT_SECONDS = 86_400 * 365
 
 
-def to_request(message: ForecastRequest, deadline: float | None = None) -> Request:
-    """Return the request of a Forecast call, to be answered until `deadline` by time.monotonic.
+def to_request(message: ForecastRequest, call: Call) -> Request:
+    """Return the request of a Forecast call, or of one in a frame.
 
     Raises:
         InvalidRequest: if a field is invalid.
+        PermissionDenied: if the caller may not append observations.
     """
+    if message.observations.values:
+        call.require_write("append observations")
     observations, levels, future = message.observations, message.quantile_levels, message.future_covariates
     has = message.HasField
     return Request(
@@ -47,7 +51,9 @@ def to_request(message: ForecastRequest, deadline: float | None = None) -> Reque
         request_id=to_request_id(message.request_id),
         if_version=to_version(message.if_version) if has("if_version") else None,
         last_seen=to_version(message.last_seen) if has("last_seen") else None,
-        deadline=deadline,
+        deadline=call.until(to_timeout(message)),
+        tenant=call.principal.tenant,
+        may_open=call.may_write,
     )
 
 

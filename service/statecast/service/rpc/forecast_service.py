@@ -28,7 +28,7 @@ class ForecastService(ForecastServiceServicer):
     async def Forecast(self, request: pb.ForecastRequest, context: Context) -> bytes:  # type: ignore[override]
         call = Call.of(context).within(forecast_requests.to_timeout(request))
         self._engine_client.check(call, forecast_requests.cost_of(request))
-        asked = forecast_requests.to_request(request, call.deadline)
+        asked = forecast_requests.to_request(request, call)
         return encoding.response(asked, await self._engine_client.ask(asked, call))
 
     async def ForecastMany(self, request: pb.ForecastManyRequest, context: Context) -> bytes:  # type: ignore[override]
@@ -61,27 +61,31 @@ class ForecastService(ForecastServiceServicer):
     ) -> None:
         await self._streams.serve(context)
 
-    async def OpenSession(self, request: pb.OpenSessionRequest, context: Context) -> pb.OpenSessionResponse:
+    async def OpenSession(self, request: pb.OpenSessionRequest, context: Context) -> pb.OpenSessionResponse:  # type: ignore[override]
         session_id = to_session_id(request.session_id)
         opening = sessions.to_opening(request.options, "options")
-        outcome = await self._engine_client.ask(Request(session_id, opening), Call.of(context))
+        call = Call.of(context)
+        asked = Request(session_id, opening, tenant=call.principal.tenant, may_open=call.may_write)
+        outcome = await self._engine_client.ask(asked, call)
         return pb.OpenSessionResponse(session=sessions.from_outcome(session_id, outcome), opened=outcome.opened)
 
-    async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:
+    async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:  # type: ignore[override]
         session_id = to_session_id(request.session_id)
-        outcome = await self._engine_client.ask(Request(session_id), Call.of(context))
+        call = Call.of(context)
+        outcome = await self._engine_client.ask(Request(session_id, tenant=call.principal.tenant), call)
         return pb.GetSessionResponse(session=sessions.from_outcome(session_id, outcome))
 
-    async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:
-        listing = sessions.to_listing(request)
+    async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:  # type: ignore[override]
+        listing = sessions.to_listing(request, context.principal.tenant)
         page = await self._catalog.page(listing)
         return pb.ListSessionsResponse(
             sessions=map(sessions.from_summary, page.sessions), next_page_token=page.next_page_token
         )
 
-    async def ForkSession(self, request: pb.ForkSessionRequest, context: Context) -> pb.ForkSessionResponse:
-        source, target = sessions.to_fork(request)
+    async def ForkSession(self, request: pb.ForkSessionRequest, context: Context) -> pb.ForkSessionResponse:  # type: ignore[override]
         call = Call.of(context)
+        call.require_write("fork sessions")
+        source, target = sessions.to_fork(request, call.principal.tenant)
         outcome = await self._earlier_fork(target, call)
         if outcome is None:
             copied = await self._engine_client.ask(source, call)
@@ -91,8 +95,10 @@ class ForecastService(ForecastServiceServicer):
             session=sessions.from_outcome(target.session_id, outcome), replayed=outcome.replayed
         )
 
-    async def CloseSession(self, request: pb.CloseSessionRequest, context: Context) -> pb.CloseSessionResponse:
-        outcome = await self._engine_client.ask(sessions.to_closing(request), Call.of(context))
+    async def CloseSession(self, request: pb.CloseSessionRequest, context: Context) -> pb.CloseSessionResponse:  # type: ignore[override]
+        call = Call.of(context)
+        call.require_write("close sessions")
+        outcome = await self._engine_client.ask(sessions.to_closing(request, call.principal.tenant), call)
         return pb.CloseSessionResponse(version=from_version(outcome.version))
 
     async def _earlier_fork(self, target: Request, call: Call) -> Outcome | None:

@@ -13,12 +13,12 @@ from statecast.service.engine.scheduler import Ticket
 from statecast.service.errors import InvalidRequest, Overloaded
 from statecast.service.rpc import encoding, forecast_requests
 from statecast.service.rpc.accounting import Kind, kind_of
+from statecast.service.rpc.crowded import MAX_REQUESTS_A_FRAME
 from statecast.service.rpc.engine_client import Call, EngineClient
 from statecast.service.rpc.status import to_status
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.reasons import Reason
 
-MAX_REQUESTS_A_FRAME = 4096
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Approximate limit for all answers to one frame together."""
 
@@ -89,7 +89,7 @@ class Frame:
             try:
                 if not self._tickets:  # refusing a frame should be cheaper than queueing it
                     self._engine_client.check(self._call, forecast_requests.cost_of(message))
-                request = forecast_requests.to_request(message, self._call.until(forecast_requests.to_timeout(message)))
+                request = forecast_requests.to_request(message, self._call)
                 self._claim_room(request)
             except Exception as error:  # one broken request must not fail the whole frame
                 refusal = self._refusal(error)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import grpc
@@ -10,18 +11,24 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 from prometheus_client import Counter
 
-from statecast.service.errors import InvalidRequest
+from statecast.service.access.gate import Credentials, Gate
+from statecast.service.access.principal import Principal
+from statecast.service.errors import InvalidRequest, ServiceError
 from statecast.service.metrics import Metrics
 from statecast.service.rpc.accounting import BY_METHOD, Accounts, Kind, kind_of
-from statecast.service.rpc.status import STATUS_CODES, to_status
+from statecast.service.rpc.crowded import MAX_REQUESTS_A_FRAME, has_more_fields
+from statecast.service.rpc.status import STATUS_CODES, code_of, to_status
 from statecast.v1.forecast_service_pb2 import ForecastRequest
 
+FRAMES = ("ForecastMany", "ForecastStream")
+"""The methods whose messages carry many requests."""
 
-class Context(Protocol):
+
+class Context(Credentials, Protocol):
     """A call as its method sees it, over any transport."""
 
-    def peer(self) -> str:
-        """Return the address of the caller's connection."""
+    principal: Principal
+    """The caller, once the method has admitted the call."""
 
     def time_remaining(self) -> float | None:
         """Return the seconds until the deadline; None without one."""
@@ -46,19 +53,31 @@ class Method:
         decode: Decodes a request's bytes to its message, or to a DecodeError if they are invalid.
         answer: Takes the decoded request and the Context, for a stream None and the StreamContext. Returns the
             response's bytes, empty at the end of a stream, or the status of a failed call.
+        admit: Takes the Context before the request is read, sets its principal, and returns the status of a call that
+            is refused; None admits everybody.
     """
 
     is_stream: bool
     decode: Callable[[bytes], Any]
     answer: Callable[[Any, Any], Awaitable[bytes | status_pb2.Status]]
+    admit: Callable[[Any], status_pb2.Status | None] | None = None
+
+
+class CrowdedMessage(DecodeError):
+    """A message has more parts than it may have: more than `most`."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
 
 
 class Methods:
     """Collects methods: the generated code adds services to it as to a gRPC server."""
 
-    def __init__(self, metrics: Metrics, accounts: Accounts) -> None:
+    def __init__(self, metrics: Metrics, accounts: Accounts, gate: Gate) -> None:
         self._metrics = metrics
         self._accounts = accounts
+        self._gate = gate
         self.by_path: dict[str, Method] = {}
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
@@ -67,53 +86,76 @@ class Methods:
             is_stream = bool(handler.request_streaming)
             inner = handler.stream_stream if is_stream else handler.unary_unary
             labels = "bidi_stream" if is_stream else "unary", service, name
-            decode = decoder(handler.request_deserializer)
-            self.by_path[f"/{service}/{name}"] = Method(is_stream, decode, self._measured(inner, labels))
+            decode = decoder(handler.request_deserializer, MAX_REQUESTS_A_FRAME if name in FRAMES else None)
+            method = _Measured(inner, labels, self._metrics, self._accounts, self._gate)
+            self.by_path[f"/{service}/{name}"] = Method(is_stream, decode, method.answer, method.admit)
 
     def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
         """Ignore the methods: add_registered_method_handlers has already added them."""
 
-    def _measured(
-        self, inner: Callable[..., Awaitable[Any]], labels: tuple[str, str, str]
-    ) -> Callable[[Any, Context], Awaitable[bytes | status_pb2.Status]]:
-        started, seconds = self._metrics.rpc_started.labels(*labels), self._metrics.rpc_seconds.labels(*labels)
-        handled: dict[grpc.StatusCode, Counter] = {}
 
-        def count(code: grpc.StatusCode, since: float) -> None:
-            seconds.observe(time.perf_counter() - since)
-            if code not in handled:
-                handled[code] = self._metrics.rpc_handled.labels(*labels, code.name)
-            handled[code].inc()
+class _Measured:
+    """One method of a service: admits its calls, measures them and turns their errors into statuses."""
 
-        async def answer(request: Any, context: Context) -> bytes | status_pb2.Status:
-            started.inc()
-            start = time.perf_counter()
-            code = grpc.StatusCode.CANCELLED  # unless the call ends otherwise
-            try:
-                if isinstance(request, DecodeError):
-                    raise undecodable()
-                response = _encode(await inner(request, context))
-                code = grpc.StatusCode.OK
-                self._account(labels[-1], request, start, None)
-            except Exception as error:
-                status = to_status(error)
-                code = STATUS_CODES[status.code]
-                self._account(labels[-1], request, start, error)
-                return status
-            except BaseException:  # cancelled: the caller has gone
-                if kind := _kind(labels[-1], request):
-                    self._accounts.cancelled(kind, start)
-                raise
-            else:
-                return response
-            finally:
-                count(code, start)
+    def __init__(
+        self,
+        inner: Callable[..., Awaitable[Any]],
+        labels: tuple[str, str, str],
+        metrics: Metrics,
+        accounts: Accounts,
+        gate: Gate,
+    ) -> None:
+        self._inner, self._name, self._accounts, self._gate = inner, labels[-1], accounts, gate
+        self._started, self._seconds = metrics.rpc_started.labels(*labels), metrics.rpc_seconds.labels(*labels)
+        self._handled: dict[grpc.StatusCode, Counter] = {}
+        self._counter_of = partial(metrics.rpc_handled.labels, *labels)
 
-        return answer
+    def admit(self, context: Context) -> status_pb2.Status | None:
+        """Set the call's principal, or return the status of a call that is refused."""
+        start = time.perf_counter()
+        try:
+            context.principal = self._gate.admit(context)
+        except ServiceError as error:
+            self._started.inc()
+            self._accounts.failed(BY_METHOD.get(self._name, Kind.UNKNOWN), start, error)
+            self._count(code_of(error), start)
+            return to_status(error)
+        return None
 
-    def _account(self, method: str, request: Any, start: float, error: Exception | None) -> None:
+    async def answer(self, request: Any, context: Context) -> bytes | status_pb2.Status:
+        """Answer a call."""
+        self._started.inc()
+        start = time.perf_counter()
+        code = grpc.StatusCode.CANCELLED  # unless the call ends otherwise
+        try:
+            if isinstance(request, DecodeError):
+                raise undecodable(request)
+            response = _encode(await self._inner(request, context))
+            code = grpc.StatusCode.OK
+            self._account(request, start, None)
+        except Exception as error:
+            status = to_status(error)
+            code = STATUS_CODES[status.code]
+            self._account(request, start, error)
+            return status
+        except BaseException:  # cancelled: the caller has gone
+            if kind := _kind(self._name, request):
+                self._accounts.cancelled(kind, start)
+            raise
+        else:
+            return response
+        finally:
+            self._count(code, start)
+
+    def _count(self, code: grpc.StatusCode, since: float) -> None:
+        self._seconds.observe(time.perf_counter() - since)
+        if code not in self._handled:
+            self._handled[code] = self._counter_of(code.name)
+        self._handled[code].inc()
+
+    def _account(self, request: Any, start: float, error: Exception | None) -> None:
         """Count the call as one request, unless it carries many: a frame counts each of its own."""
-        kind = _kind(method, request)
+        kind = _kind(self._name, request)
         if kind is None:
             # The requests of a frame that cannot be decoded are unknown.
             if isinstance(error, InvalidRequest):
@@ -138,17 +180,24 @@ def _encode(response: Message | bytes | None) -> bytes:
     return b"" if response is None else response.SerializeToString()
 
 
-def undecodable() -> InvalidRequest:
+def undecodable(error: DecodeError) -> InvalidRequest:
     """Return the error for bytes that are not the method's request."""
+    if isinstance(error, CrowdedMessage):
+        return InvalidRequest("request", f"has more than {error.most} requests; send them in several frames")
     return InvalidRequest(
         "request", "cannot be decoded as this method's request; generate your client from the server's .proto files"
     )
 
 
-def decoder(inner: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Return a decoder that returns a DecodeError, so that it is answered like any other bad request."""
+def decoder(inner: Callable[[bytes], Any], most: int | None = None) -> Callable[[bytes], Any]:
+    """Return a decoder that returns a DecodeError, so that it is answered like any other bad request.
+
+    A large message with more than `most` fields is not decoded.
+    """
 
     def decode(data: bytes) -> Any:
+        if most is not None and has_more_fields(data, most):
+            return CrowdedMessage(most)
         try:
             return inner(data)
         except DecodeError as error:

@@ -13,11 +13,11 @@ class ModelService(ModelServiceServicer):
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # type: ignore[override]
         models = [_to_message(model) for model in self._registry]
         return pb.ListModelsResponse(models=models, default_model=self._registry.default)
 
-    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
+    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:  # type: ignore[override]
         name = to_model_name(request.name, "name")
         version = to_model_name(request.version, "version")
         return pb.GetModelResponse(model=_to_message(self._registry.get(name, version)))

@@ -56,14 +56,14 @@ _remembered = lru_cache(maxsize=4096)(_opening)
 """Cached, since every request may carry the options of its session."""
 
 
-def to_closing(message: forecast_service_pb2.CloseSessionRequest) -> Request:
-    """Return the request of a CloseSession call."""
+def to_closing(message: forecast_service_pb2.CloseSessionRequest, tenant: str) -> Request:
+    """Return the request of a CloseSession call of a tenant."""
     if_version = to_version(message.if_version) if message.HasField("if_version") else None
-    return Request(to_session_id(message.session_id), if_version=if_version, close=True)
+    return Request(to_session_id(message.session_id), if_version=if_version, close=True, tenant=tenant)
 
 
-def to_fork(message: forecast_service_pb2.ForkSessionRequest) -> tuple[Request, Request]:
-    """Return the two requests of a ForkSession call: to the source, and to the new session."""
+def to_fork(message: forecast_service_pb2.ForkSessionRequest, tenant: str) -> tuple[Request, Request]:
+    """Return the two requests of a tenant's ForkSession call: to the source, and to the new session."""
     source_id = to_session_id(message.source_session_id, "source_session_id")
     if_version = to_version(message.if_version) if message.HasField("if_version") else None
     ttl_ms = to_ttl_ms(message.time_to_live, "time_to_live") if message.HasField("time_to_live") else None
@@ -71,20 +71,22 @@ def to_fork(message: forecast_service_pb2.ForkSessionRequest) -> tuple[Request, 
         to_session_id(message.session_id),
         request_id=to_request_id(message.request_id),
         fork=Fork(source_id, ttl_ms=ttl_ms),
+        tenant=tenant,
     )
     last_seen = to_version(message.last_seen) if message.HasField("last_seen") else None
-    return Request(source_id, if_version=if_version, last_seen=last_seen, copy=True), target
+    return Request(source_id, if_version=if_version, last_seen=last_seen, copy=True, tenant=tenant), target
 
 
-def to_listing(message: forecast_service_pb2.ListSessionsRequest) -> Listing:
-    """Return the page that a ListSessions call asks for."""
+def to_listing(message: forecast_service_pb2.ListSessionsRequest, tenant: str) -> Listing:
+    """Return the page that a ListSessions call of a tenant asks for."""
     if message.page_size > LARGEST_PAGE:
         raise InvalidRequest("page_size", f"{message.page_size} is more than {LARGEST_PAGE}")
     token = message.page_token
-    if token and not (len(token) <= len(str(MAX_CURSOR)) and token.isascii() and token.isdigit()):
+    is_number = len(token) <= len(str(MAX_CURSOR)) and token.isascii() and token.isdigit()
+    if token and not (is_number and int(token) <= MAX_CURSOR):
         raise InvalidRequest("page_token", "not the next_page_token of an earlier page")
     check_length(message.prefix, MAX_SESSION_ID_CHARACTERS, "prefix")
-    return Listing(message.prefix, int(token or "0"), message.page_size or USUAL_PAGE)
+    return Listing(tenant, message.prefix, int(token or "0"), message.page_size or USUAL_PAGE)
 
 
 def from_outcome(session_id: str, outcome: Outcome) -> forecast_pb2.Session:

@@ -1,12 +1,15 @@
 """ForecastStream: frames of requests in, frames of results out, both bounded."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from statecast.service.errors import InvalidRequest, Overloaded, Unavailable
+from statecast.service.access.gate import Gate
+from statecast.service.access.principal import Principal
+from statecast.service.engine.admission import may_take
+from statecast.service.errors import InvalidRequest, Overloaded, ServiceError, Unavailable
 from statecast.service.rpc import encoding
 from statecast.service.rpc.engine_client import Call, EngineClient
 from statecast.service.rpc.frames import Frame, check_size
@@ -23,19 +26,27 @@ MAX_RESULT_BYTES_A_FRAME = 1024 * 1024
 
 
 class Streams:
-    """All open streams, at most `limit`; a shutdown ends them."""
+    """All open streams, at most `limit`; a shutdown ends them, and the end of their caller's credential."""
 
-    def __init__(self, engine_client: EngineClient, limit: int) -> None:
+    def __init__(self, engine_client: EngineClient, limit: int, gate: Gate) -> None:
         self._engine_client = engine_client
         self._limit = limit
+        self._gate = gate
         self._open: set[_Stream] = set()
+        self._open_by_caller: Counter[str] = Counter()
         self._leaving = False
 
     def leave(self) -> None:
         """Read no more requests; each stream ends with a retryable error once it has answered those it has read."""
         self._leaving = True
         for stream in self._open:
-            stream.leave()
+            stream.leave(_leaving())
+
+    def look(self) -> None:
+        """End the streams whose callers may not go on, as `leave` does."""
+        for stream in self._open:
+            if refusal := self._gate.refusal(stream.principal):
+                stream.leave(refusal)
 
     async def serve(self, context: StreamContext) -> None:
         """Serve one stream to its end.
@@ -45,20 +56,26 @@ class Streams:
         """
         if self._leaving:
             raise _leaving()
-        if len(self._open) >= self._limit:
+        caller = context.peer()
+        own = self._open_by_caller[caller]
+        if not may_take(own, self._limit - len(self._open)):
             raise Overloaded(
-                f"{self._limit} streams are already open; use one stream for many sessions, close one, or call another "
-                "replica",
+                f"{len(self._open)} streams are open, {own} of them on this connection; use one stream for many "
+                "sessions, close one, or call another replica",
                 Reason.STREAMS_FULL,
             )
         stream = _Stream(self._engine_client, context)
         self._open.add(stream)
+        self._open_by_caller[caller] += 1
         try:
             await stream.serve()
         finally:
             self._open.discard(stream)
-        if stream.was_sent_away:
-            raise _leaving()
+            self._open_by_caller[caller] -= 1
+            if not self._open_by_caller[caller]:
+                del self._open_by_caller[caller]
+        if stream.sent_away:
+            raise stream.sent_away
 
 
 class _Stream:
@@ -74,11 +91,16 @@ class _Stream:
         self._has_results, self._has_room = asyncio.Event(), asyncio.Event()
         self._is_reading, self._is_over = True, False
         self._reader = asyncio.ensure_future(self._read())
-        self.was_sent_away = False
+        self.sent_away: ServiceError | None = None
 
-    def leave(self) -> None:
-        """Stop reading."""
-        self.was_sent_away = True
+    @property
+    def principal(self) -> Principal:
+        """The caller."""
+        return self._call.principal
+
+    def leave(self, error: ServiceError) -> None:
+        """Stop reading; `error` tells the caller why."""
+        self.sent_away = self.sent_away or error
         self._reader.cancel()
 
     async def serve(self) -> None:
@@ -103,7 +125,7 @@ class _Stream:
         try:
             while (message := await self._context.read()) is not grpc.aio.EOF:
                 if isinstance(message, DecodeError):
-                    raise undecodable()
+                    raise undecodable(message)
                 check_size(len(message.requests))
                 if message.ByteSize() > MAX_FRAME_BYTES:
                     raise InvalidRequest(

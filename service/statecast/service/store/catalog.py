@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from statecast.service.errors import Overloaded
+from statecast.service.session_key import DEFAULT_TENANT, id_of
 from statecast.service.store.record import DamagedRecord, Record, decode, has_expired
 from statecast.service.store.redis_store import Store
 from statecast.v1.reasons import Reason
@@ -15,8 +16,9 @@ MAX_WAITING = 16
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A query for the sessions whose id begins with `prefix`, from `cursor` on (0: the beginning)."""
+    """A query for a tenant's sessions whose id begins with `prefix`, from `cursor` on (0: the beginning)."""
 
+    tenant: str = DEFAULT_TENANT
     prefix: str = ""
     cursor: int = 0
     size: int = 100
@@ -66,18 +68,18 @@ class Catalog:
         self._thread.shutdown(cancel_futures=True)
 
     def _read(self, listing: Listing) -> Page:
-        session_ids, cursor = self._store.scan(listing.prefix, listing.cursor, listing.size)
+        keys, cursor = self._store.scan(listing.tenant, listing.prefix, listing.cursor, listing.size)
         sessions: list[Summary] = []
-        for start in range(0, len(session_ids), RECORDS_AT_ONCE):
-            some = session_ids[start : start + RECORDS_AT_ONCE]
-            for session_id, stored in zip(some, self._store.load(some), strict=True):
+        for start in range(0, len(keys), RECORDS_AT_ONCE):
+            some = keys[start : start + RECORDS_AT_ONCE]
+            for key, stored in zip(some, self._store.load(some), strict=True):
                 if stored is None:
                     continue
                 try:
-                    record = decode(session_id, stored.data)
+                    record = decode(key, stored.data)
                 except DamagedRecord:
-                    sessions.append(Summary(session_id, None))
+                    sessions.append(Summary(id_of(key), None))
                     continue
                 if not record.snapshot.closed and not has_expired(record.snapshot, stored.remaining_ms):
-                    sessions.append(Summary(session_id, record))
+                    sessions.append(Summary(id_of(key), record))
         return Page(sessions, str(cursor) if cursor else "")

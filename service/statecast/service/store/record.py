@@ -138,7 +138,7 @@ def has_expired(snapshot: Snapshot, remaining_ms: int) -> bool:
     return 0 <= remaining_ms <= tombstone_ms(snapshot.ttl_ms)
 
 
-def encode_snapshot(session_id: str, snapshot: Snapshot, stamp: bytes) -> bytes:
+def encode_snapshot(key: str, snapshot: Snapshot, stamp: bytes) -> bytes:
     """Encode a record that consists of `snapshot` alone."""
     names = f"{snapshot.model}\0{snapshot.model_version}".encode()
     categories = b"".join(_encode_text(name) + _encode_text(value) for name, value in snapshot.categories.items())
@@ -157,10 +157,10 @@ def encode_snapshot(session_id: str, snapshot: Snapshot, stamp: bytes) -> bytes:
         )  # fmt: skip
 
     body = length + names + categories + snapshot.state + recent + lineage + options + stamp
-    return header(_checksum(session_id, header(0), body)) + body
+    return header(_checksum(key, header(0), body)) + body
 
 
-def encode_entry(session_id: str, entry: Entry, stamp: bytes) -> bytes:
+def encode_entry(key: str, entry: Entry, stamp: bytes) -> bytes:
     """Encode the bytes that one more commit appends to a record."""
     mark, time, flags = b"", b"", 0
     if entry.mark:
@@ -169,22 +169,22 @@ def encode_entry(session_id: str, entry: Entry, stamp: bytes) -> bytes:
         time, flags = _TIME.pack(entry.last_time), _TIMED
     body = time + mark + entry.rows.astype("<f8", copy=False).tobytes() + stamp
     size, id_bytes = _ENTRY.size + len(body), len(entry.mark.request_id) if entry.mark else 0
-    checksum = _checksum(session_id, _ENTRY.pack(size, 0, len(entry.rows), id_bytes, flags), body)
+    checksum = _checksum(key, _ENTRY.pack(size, 0, len(entry.rows), id_bytes, flags), body)
     return _ENTRY.pack(size, checksum, len(entry.rows), id_bytes, flags) + body
 
 
-def decode(session_id: str, data: bytes) -> Record:
-    """Decode the record of `session_id` from `data`.
+def decode(key: str, data: bytes) -> Record:
+    """Decode the record of `key` from `data`.
 
     Raises:
         DamagedRecord: if the bytes are truncated, changed, of another session or of an unknown format.
     """
     try:
-        snapshot, at = _decode_snapshot(session_id, data)
+        snapshot, at = _decode_snapshot(key, data)
         entries = []
         step = snapshot.version.step
         while at < len(data):
-            entry, at = _decode_entry(session_id, data, at, snapshot.width, step)
+            entry, at = _decode_entry(key, data, at, snapshot.width, step)
             step = entry.version.step
             entries.append(entry)
     except (struct.error, ValueError, IndexError) as error:
@@ -192,7 +192,7 @@ def decode(session_id: str, data: bytes) -> Record:
     return Record(snapshot, tuple(entries), data[-STAMP_BYTES:])
 
 
-def _decode_snapshot(session_id: str, data: bytes) -> tuple[Snapshot, int]:
+def _decode_snapshot(key: str, data: bytes) -> tuple[Snapshot, int]:
     fields = _SNAPSHOT.unpack_from(data)
     magic, format_, flags, width = fields[:4]
     checksum, digest, step, last_time, ttl_ms = fields[9:]
@@ -206,7 +206,7 @@ def _decode_snapshot(session_id: str, data: bytes) -> tuple[Snapshot, int]:
     categories_at, state_at, recent_at, lineage_at, options_at = accumulate(fields[5:9], initial=names_at + fields[4])
     end = options_at + options_length + STAMP_BYTES
     header = _SNAPSHOT.pack(*fields[:9], 0, *fields[10:])
-    if end > len(data) or _checksum(session_id, header, data[body_at:end]) != checksum:
+    if end > len(data) or _checksum(key, header, data[body_at:end]) != checksum:
         raise DamagedRecord("the snapshot's checksum does not hold")
     model, model_version = data[names_at:categories_at].decode().split("\0")
     snapshot = Snapshot(
@@ -220,11 +220,11 @@ def _decode_snapshot(session_id: str, data: bytes) -> tuple[Snapshot, int]:
     return snapshot, end
 
 
-def _decode_entry(session_id: str, data: bytes, at: int, width: int, step: int) -> tuple[Entry, int]:
+def _decode_entry(key: str, data: bytes, at: int, width: int, step: int) -> tuple[Entry, int]:
     size, checksum, steps, id_len, flags = _ENTRY.unpack_from(data, at)
     end = at + size
     header = _ENTRY.pack(size, 0, steps, id_len, flags)
-    if end > len(data) or _checksum(session_id, header, data[at + _ENTRY.size : end]) != checksum:
+    if end > len(data) or _checksum(key, header, data[at + _ENTRY.size : end]) != checksum:
         raise DamagedRecord("an entry's checksum does not hold")
     at += _ENTRY.size
     last_time = None
@@ -299,5 +299,5 @@ def _tag(data: bytes, end: int) -> int:
     return int.from_bytes(data[end - 8 : end], "little")
 
 
-def _checksum(session_id: str, header: bytes, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(header, zlib.crc32(session_id.encode())))
+def _checksum(key: str, header: bytes, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(header, zlib.crc32(key.encode())))

@@ -18,6 +18,7 @@ from redis.exceptions import (
 )
 
 from statecast.service.errors import Overloaded, ServiceError, StartupError, StoreRefuses, Unavailable
+from statecast.service.session_key import id_of, session_key, tenant_of
 from statecast.v1.reasons import Reason
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,6 @@ LOAD_SCRIPT, COMMIT_SCRIPT = (
     resources.files(__package__).joinpath(name).read_text() for name in ("load.lua", "commit.lua")
 )
 NOT_RENEWED = 2
-TENANT = "default"
 REFUSALS = (NoPermissionError, AskError, ClusterCrossSlotError)
 """Errors that last until Redis' configuration changes: no permission, or a node of a cluster."""
 _NOT_CARRIED_OUT = (*REFUSALS, AuthenticationError, ReadOnlyError)
@@ -59,7 +59,7 @@ class Commit:
     if the session has expired: its key has no longer than `tombstone_ms` to live (0: it cannot expire).
     """
 
-    session_id: str
+    key: str
     operation: Operation
     expected: bytes
     payload: bytes = b""
@@ -77,8 +77,8 @@ class Stored(NamedTuple):
 class Store:
     """The records of all sessions. Not thread-safe."""
 
-    def __init__(self, client: redis.Redis, namespace: str, tenant: str = TENANT) -> None:
-        """Use keys that begin with `namespace` and `tenant`.
+    def __init__(self, client: redis.Redis, namespace: str) -> None:
+        """Use keys of Redis that begin with `namespace`, followed by the tenant and the session's id.
 
         Raises:
             StartupError: if the namespace contains a colon, so that two sessions could share a key.
@@ -88,24 +88,24 @@ class Store:
         self._redis = client
         self._lost = False
         self._on_refusal: Callable[[], None] = lambda: None
-        self._prefix = f"{namespace}:{tenant}:"
+        self._namespace = namespace
         self._load, self._commit = client.register_script(LOAD_SCRIPT), client.register_script(COMMIT_SCRIPT)
 
     def tell_of_refusals(self, on_refusal: Callable[[], None]) -> None:
         """Call `on_refusal`, from any thread, when Redis refuses what the server needs."""
         self._on_refusal = on_refusal
 
-    def load(self, session_ids: Sequence[str]) -> list[Stored | None]:
+    def load(self, session_keys: Sequence[str]) -> list[Stored | None]:
         """Return each session's record, or None if it has none.
 
         Raises:
             Unavailable: if Redis does not answer.
             StoreRefuses: if Redis refuses.
         """
-        if not session_ids:
+        if not session_keys:
             return []
         try:
-            replies = cast("list[Any]", self._load(keys=self._keys(session_ids)))
+            replies = cast("list[Any]", self._load(keys=self._keys(session_keys)))
         except redis.RedisError as error:
             self._note(error)
             raise _not_asked(error) from error
@@ -132,7 +132,7 @@ class Store:
             arguments += (
                 commit.operation.value, commit.expected, commit.payload, commit.lifetime_ms, commit.tombstone_ms
             )  # fmt: skip
-        keys = self._keys(commit.session_id for commit in commits)
+        keys = self._keys(commit.key for commit in commits)
         try:
             replies = cast("list[int | bytes]", self._commit(keys=keys, args=arguments))
         except redis.RedisError as error:
@@ -144,18 +144,21 @@ class Store:
         if any(isinstance(reply, bytes) and b"READONLY" in reply for reply in replies):
             # After a failover the old primary still answers here; a new connection resolves the address again.
             self._redis.connection_pool.disconnect(inuse_connections=False)
-        verdicts = {commit.session_id: _verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
+        verdicts = {commit.key: _verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
         if any(isinstance(verdict, StoreRefuses) for verdict in verdicts.values()):
             self._on_refusal()
         return verdicts
 
-    def scan(self, prefix: str, cursor: int, count: int) -> tuple[list[str], int]:
-        """Return about `count` ids that begin with `prefix`, and the next cursor, 0 after the last one.
+    def scan(self, tenant: str, prefix: str, cursor: int, count: int) -> tuple[list[str], int]:
+        """Return about `count` keys of a tenant's sessions whose ids begin with `prefix`, and the next cursor.
+
+        The cursor is 0 after the last session.
 
         Raises:
             Unavailable: if Redis does not answer.
         """
-        pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", self._prefix + prefix) + "*"
+        start = f"{self._namespace}:{tenant}:"
+        pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", start + prefix) + "*"
         try:
             after, keys = cast("tuple[int, list[bytes]]", self._redis.scan(cursor, pattern, count, _type="string"))
         except redis.RedisError as error:
@@ -163,7 +166,7 @@ class Store:
             raise _not_asked(error) from error
         self._note(None)
         names = dict.fromkeys(key.decode(errors="replace") for key in keys)  # a page may name a key twice
-        return [name.removeprefix(self._prefix) for name in names], after
+        return [session_key(tenant, name.removeprefix(start)) for name in names], after
 
     def close(self) -> None:
         """Close the connections."""
@@ -179,8 +182,8 @@ class Store:
             log.info("Redis is back")
         self._lost = error is not None
 
-    def _keys(self, session_ids: Iterable[str]) -> list[str]:
-        return [self._prefix + session_id for session_id in session_ids]
+    def _keys(self, session_keys: Iterable[str]) -> list[str]:
+        return [f"{self._namespace}:{tenant_of(key)}:{id_of(key)}" for key in session_keys]
 
 
 def _verdict(reply: int | bytes) -> Verdict | ServiceError:

@@ -8,6 +8,7 @@ import redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError, ResponseError
 
 from statecast.service.errors import ServiceError, StartupError
+from statecast.service.session_key import session_key
 from statecast.service.store.connection import redact, why_unusable
 from statecast.service.store.redis_store import Commit, Operation, Store, Verdict
 
@@ -129,12 +130,13 @@ def _check_permissions(client: redis.Redis, url: str, namespace: str) -> None:
 
 def _check_scripts(client: redis.Redis, url: str, namespace: str) -> None:
     """Commit, load and delete a record, as the engine does."""
-    store = Store(client, namespace, tenant="")
+    store = Store(client, namespace)
     name = f"probe:{os.urandom(8).hex()}"
+    key = session_key("", name)  # no tenant's name is empty
     stamp = os.urandom(16)
     try:
-        done = store.commit([Commit(name, Operation.REPLACE, b"", stamp, PROBE_MS)])[name]
-        loaded = store.load([name])[0]
+        done = store.commit([Commit(key, Operation.REPLACE, b"", stamp, PROBE_MS)])[key]
+        loaded = store.load([key])[0]
         client.delete(f"{namespace}::{name}")
     except ServiceError as error:
         raise StartupError(f"Redis at {redact(url)} cannot keep sessions: {error}") from error

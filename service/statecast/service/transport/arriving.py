@@ -1,4 +1,4 @@
-"""A limit to the memory of requests that are still arriving."""
+"""A limit to the memory of open calls: their headers, and messages that have arrived in part."""
 
 from statecast.service.engine.admission import SHARE
 from statecast.service.errors import Overloaded
@@ -6,7 +6,7 @@ from statecast.v1.reasons import Reason
 
 
 class Arriving:
-    """Bytes of messages that have arrived in part. As in the queue, each caller has a share. Not thread-safe."""
+    """Bytes that open calls hold, by caller. As in the queue, each caller has a share. Not thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -22,8 +22,8 @@ class Arriving:
         own = self._by_caller.get(caller, 0)
         if nbytes > 0 and own + nbytes > SHARE * (self._max_bytes - self._total - nbytes):
             raise Overloaded(
-                f"requests of {self._total / 2**20:.1f} MiB are still arriving, {own / 2**20:.1f} MiB of them on this "
-                "connection; nothing was appended. Send the same request again later, or fewer large ones at once.",
+                f"open calls hold {self._total / 2**20:.1f} MiB, {own / 2**20:.1f} MiB of them on this connection; "
+                "nothing was appended. Send the same request again later, and fewer or smaller ones at once.",
                 Reason.QUEUE_FULL,
             )
         self._total += nbytes

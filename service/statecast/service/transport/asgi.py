@@ -12,10 +12,13 @@ import grpc
 import grpc.aio
 from google.rpc import status_pb2
 
-from statecast.service.errors import quoted
+from statecast.service.access.certificates import Certificates
+from statecast.service.access.principal import ANYBODY
+from statecast.service.errors import Overloaded, quoted
 from statecast.service.rpc.methods import Method
 from statecast.service.rpc.status import DETAILS_KEY, to_status
 from statecast.service.transport.arriving import Arriving
+from statecast.service.transport.forwarded import FORWARDED, subject_in
 from statecast.service.transport.framing import (
     FramingError,
     Messages,
@@ -47,6 +50,8 @@ _NOT_GRPC_BODY = {
 }
 _CUT_SECONDS = 1.0
 """Time for calls that are cut off to tell their callers."""
+CALL_BYTES = 2048
+"""Memory that an open call is counted with, beside its headers."""
 MESSAGE_SECONDS = 60.0
 """Longest wait for the rest of a message, or for the only message of a call."""
 _LOOK_SECONDS = 0.5
@@ -63,6 +68,7 @@ class AsgiTransport:
         max_arriving_bytes: int,
         listen: Callable[[], Awaitable[int]],
         leave: Callable[[], Awaitable[None]],
+        renew: Callable[[Certificates], None],
     ) -> None:
         """Answer nothing yet.
 
@@ -72,11 +78,13 @@ class AsgiTransport:
             max_arriving_bytes: Limit for all messages that have arrived in part.
             listen: Waits until the ASGI server listens and returns its port.
             leave: Makes the ASGI server tell its clients to connect elsewhere.
+            renew: Makes the ASGI server show other certificates to new connections.
         """
         self._methods = methods
         self._max_message_bytes = max_message_bytes
         self._arriving = Arriving(max_arriving_bytes)
         self._listen, self._leave = listen, leave
+        self.renew = renew
         self._calls: set[_Call] = set()
         self._is_idle = asyncio.Event()
         self._is_leaving = False
@@ -124,9 +132,11 @@ class AsgiTransport:
             return
         try:
             call = self._call(scope, headers, receive, send)
-        except FramingError as error:
-            await _refuse(send, error.status, has_started=False)
+        except (FramingError, Overloaded) as error:
+            status = error.status if isinstance(error, FramingError) else to_status(error)
+            await _refuse(send, status, has_started=False)
             return
+        del scope, headers  # a call may last
         self._calls.add(call)
         try:
             await call.answer()
@@ -143,7 +153,7 @@ class AsgiTransport:
         messages = Messages(headers.get(b"grpc-encoding", b""), self._max_message_bytes)
         timeout = headers.get(b"grpc-timeout")
         seconds = None if timeout is None else timeout_seconds(timeout)
-        return _Call(scope["client"], seconds, receive, send, messages, self._arriving, method)
+        return _Call(scope["client"], headers, seconds, receive, send, messages, self._arriving, method)
 
 
 class _Call:
@@ -152,6 +162,7 @@ class _Call:
     def __init__(
         self,
         client: tuple[str, int] | None,
+        headers: Mapping[bytes, bytes],
         timeout_seconds: float | None,
         receive: Receive,
         send: Send,
@@ -159,9 +170,12 @@ class _Call:
         arriving: Arriving,
         method: Method,
     ) -> None:
-        self._client = client
+        self.principal = ANYBODY
+        self._client, self._headers = client, headers
         self._receive, self._send = receive, send
         self._messages, self._arriving, self._method = messages, arriving, method
+        self._kept = CALL_BYTES + sum(len(name) + len(value) for name, value in headers.items())
+        arriving.change(self.peer(), self._kept)
         self._accounted = 0
         self._waited, self._waits_since = 0.0, math.inf  # seconds for this message so far; inf: does not wait
         self._task = asyncio.current_task()
@@ -182,12 +196,27 @@ class _Call:
         """Return the address of the caller's connection."""
         return "{}:{}".format(*self._client) if self._client else "unix:"
 
+    def authorization(self) -> str | None:
+        """Return the header `authorization`; None without one."""
+        value = self._headers.get(b"authorization")
+        return None if value is None else value.decode("latin-1")
+
+    def subject(self) -> str | None:
+        """Return the subject of the caller's certificate; None without one."""
+        return subject_in(self._headers.get(FORWARDED, b""))
+
     def time_remaining(self) -> float | None:
         """Return the seconds until the deadline; None without one."""
         return None if self._until is None else max(0.0, self._until - time.monotonic())
 
     async def answer(self) -> None:
         """Answer the call, unless its caller goes first."""
+        refusal = self._method.admit(self) if self._method.admit else None
+        self._headers = {}
+        if refusal:
+            self._is_over = True
+            await _refuse(self._send, refusal, has_started=False)
+            return
         try:
             answered = await (self._stream() if self._method.is_stream else self._unary())
         except FramingError as error:
@@ -250,8 +279,12 @@ class _Call:
 
     async def write(self, message: bytes) -> None:
         """Send a message; return once there is room for it."""
+        sent = asyncio.ensure_future(
+            self._send({"type": "http.response.body", "body": framed(message), "more_body": True})
+        )
+        sent.add_done_callback(_forget)
         try:
-            await self._send({"type": "http.response.body", "body": framed(message), "more_body": True})
+            await asyncio.shield(sent)  # the ASGI server sets its result, even if this call is cancelled
         except OSError as error:
             self._leave()
             raise asyncio.CancelledError from error
@@ -279,7 +312,7 @@ class _Call:
     def close(self) -> None:
         """Forget the timer, and what has arrived."""
         self._is_over = True
-        self._arriving.change(self.peer(), -self._accounted)
+        self._arriving.change(self.peer(), -self._accounted - self._kept)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -355,6 +388,12 @@ class _Call:
 
     def _expire(self) -> None:
         self.end(make_status(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed"))
+
+
+def _forget(sent: "asyncio.Future[None]") -> None:
+    """Take note of the error of a message that nobody waits for any more."""
+    if not sent.cancelled():
+        sent.exception()
 
 
 async def _refuse(send: Send, status: status_pb2.Status, *, has_started: bool) -> None:

@@ -10,6 +10,8 @@ from google.rpc import status_pb2
 PREFIX_BYTES = 5
 """A flag for compression, and the length of the message as four bytes."""
 GZIP = zlib.MAX_WBITS | 16
+FEW_BYTES, MOST_INFLATED = 1024 * 1024, 100
+"""A message may inflate to so many bytes in any case, and else to so many times its size."""
 _TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
@@ -101,6 +103,12 @@ class Messages:
             raise FramingError(grpc.StatusCode.INTERNAL, f"a message is not valid gzip: {error}") from error
         if len(inflated) > self._max_bytes:
             raise self._too_large(len(inflated))
+        if len(inflated) > max(FEW_BYTES, MOST_INFLATED * len(message)):
+            raise FramingError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"a message of {len(message)} bytes inflates to {len(inflated)}, more than {MOST_INFLATED} times; send "
+                "it uncompressed",
+            )
         if not inflater.eof:
             raise FramingError(grpc.StatusCode.INTERNAL, "a message is not valid gzip: it is cut off")
         return inflated

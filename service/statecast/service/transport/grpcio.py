@@ -7,6 +7,8 @@ import grpc
 import grpc.aio
 from google.rpc import status_pb2
 
+from statecast.service.access.certificates import Certificates, subject_of
+from statecast.service.access.principal import ANYBODY
 from statecast.service.rpc.methods import Method
 from statecast.service.rpc.status import DETAILS_KEY, STATUS_CODES
 from statecast.service.transport.place import Place, cannot_listen, resolve
@@ -18,8 +20,14 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class GrpcioTransport:
     """A gRPC server with these methods, by path. Create it in the event loop that runs it."""
 
-    def __init__(self, place: Place, methods: Mapping[str, Method], max_message_bytes: int) -> None:
-        """Listen, but answer nothing yet.
+    def __init__(
+        self,
+        place: Place,
+        methods: Mapping[str, Method],
+        max_message_bytes: int,
+        certificates: Certificates | None = None,
+    ) -> None:
+        """Listen, but answer nothing yet; with certificates, speak TLS.
 
         Raises:
             StartupError: if the server cannot listen there.
@@ -45,9 +53,21 @@ class GrpcioTransport:
         )
         self._server.add_generic_rpc_handlers((_Handlers({path: _handler(each) for path, each in methods.items()}),))
         try:
-            self._port = self._server.add_insecure_port(str(place))
+            if certificates is None:
+                self._port = self._server.add_insecure_port(str(place))
+            else:
+                self._port = self._server.add_secure_port(str(place), self._credentials(certificates))
         except RuntimeError as error:
             raise cannot_listen(place) from error
+
+    def renew(self, certificates: Certificates) -> None:
+        """Show these certificates to new connections."""
+        self._certificates = _configuration(certificates)
+
+    def _credentials(self, certificates: Certificates) -> grpc.ServerCredentials:
+        self.renew(certificates)
+        asks_clients = certificates.client_ca is not None
+        return grpc.dynamic_ssl_server_credentials(self._certificates, lambda: self._certificates, asks_clients)
 
     async def start(self) -> int:
         """Start answering calls; return the port."""
@@ -59,6 +79,11 @@ class GrpcioTransport:
         await self._server.stop(grace_seconds)
 
 
+def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
+    pair = [(certificates.key, certificates.chain)]
+    return grpc.ssl_server_certificate_configuration(pair, certificates.client_ca)
+
+
 class _Handlers(grpc.GenericRpcHandler):
     def __init__(self, by_path: Mapping[str, Handler]) -> None:
         self._by_path = by_path
@@ -67,9 +92,42 @@ class _Handlers(grpc.GenericRpcHandler):
         return self._by_path.get(handler_call_details.method)
 
 
+class _Call:
+    """One call; implements rpc.methods.StreamContext."""
+
+    def __init__(self, context: Context) -> None:
+        self.principal = ANYBODY
+        self._context = context
+        self.read, self.write = context.read, context.write
+
+    def peer(self) -> str:
+        """Return the address of the caller's connection."""
+        return self._context.peer()
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the deadline; None without one."""
+        return self._context.time_remaining()
+
+    def authorization(self) -> str | None:
+        """Return the header `authorization`; None without one."""
+        found = (value for key, value in self._context.invocation_metadata() or () if key == "authorization")
+        return next((value if isinstance(value, str) else value.decode("latin-1") for value in found), None)
+
+    def subject(self) -> str | None:
+        """Return the subject of the caller's certificate; None without one."""
+        certificates = self._context.auth_context().get("x509_pem_cert", ())
+        return next(map(subject_of, certificates), None)
+
+
 def _handler(method: Method) -> Handler:
+    async def admitted(context: Context) -> _Call:
+        call = _Call(context)
+        if method.admit is not None and (refusal := method.admit(call)):
+            await _refuse(context, refusal)
+        return call
+
     async def call(request: Any, context: Context) -> bytes | None:
-        answer = method.answer(request, context)
+        answer = method.answer(request, await admitted(context))
         del request  # an aborted call keeps this frame alive until the next garbage collection
         answered = await answer
         if isinstance(answered, status_pb2.Status):
@@ -77,7 +135,7 @@ def _handler(method: Method) -> Handler:
         return answered
 
     async def stream(_: object, context: Context) -> None:
-        answered = await method.answer(None, context)
+        answered = await method.answer(None, await admitted(context))
         if isinstance(answered, status_pb2.Status):
             await _refuse(context, answered)
 

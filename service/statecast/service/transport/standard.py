@@ -17,6 +17,8 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from statecast.service.access.gate import Gate
+from statecast.service.errors import ServiceError
 from statecast.service.rpc.methods import Context, Method, StreamContext, decoder, undecodable
 from statecast.service.rpc.status import to_status
 
@@ -40,10 +42,15 @@ class Health:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
+    @property
+    def is_ready(self) -> bool:
+        """True if the services serve."""
+        return self._is_up and self._is_ready
+
     async def check(self, request: Any, _: Context) -> bytes | status_pb2.Status:
         """Return the status of a service."""
         if isinstance(request, DecodeError):
-            return to_status(undecodable())
+            return to_status(undecodable(request))
         if request.service not in self._services:
             return _status(grpc.StatusCode.NOT_FOUND, "no such service; the empty name checks the server")
         return self._answer(request.service)
@@ -52,7 +59,7 @@ class Health:
         """Send the status of a service, and again whenever it changes."""
         request = await context.read()
         if not isinstance(request, HealthCheckRequest):
-            return to_status(undecodable())
+            return to_status(undecodable(DecodeError()))
         told: bytes | None = None
         while not self._has_ended or told is None:
             changed, now = self._changed, self._answer(request.service)
@@ -68,7 +75,7 @@ class Health:
     def _answer(self, service: str) -> bytes:
         if service not in self._services:
             return HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN).SerializeToString()
-        serves = self._is_up and (self._is_ready or not service)
+        serves = self._is_up and (self.is_ready or not service)
         status = HealthCheckResponse.SERVING if serves else HealthCheckResponse.NOT_SERVING
         return HealthCheckResponse(status=status).SerializeToString()
 
@@ -108,21 +115,35 @@ class Reflection(reflection.aio.ReflectionServicer):
 
 
 class Standard:
-    """Health and reflection for these services."""
+    """Health, for everybody, and reflection for these services, for callers that the gate admits."""
 
-    def __init__(self, services: Iterable[str]) -> None:
+    def __init__(self, services: Iterable[str], gate: Gate) -> None:
         services = tuple(services)
         self._health, self._ended = Health(services), asyncio.Event()
         _describe_v1()
         offers = Reflection((*services, HEALTH_SERVICE, REFLECTION_V1, reflection.SERVICE_NAME), self._ended)
         asked = decoder(HealthCheckRequest.FromString)
-        reflect = Method(True, decoder(reflection_pb2.ServerReflectionRequest.FromString), offers.answer)
+        decode = decoder(reflection_pb2.ServerReflectionRequest.FromString)
+
+        def admit(context: Context) -> status_pb2.Status | None:
+            try:
+                context.principal = gate.admit(context)
+            except ServiceError as error:
+                return to_status(error)
+            return None
+
+        reflect = Method(True, decode, offers.answer, admit)
         self.methods: Mapping[str, Method] = {
             f"/{HEALTH_SERVICE}/Check": Method(False, asked, self._health.check),
             f"/{HEALTH_SERVICE}/Watch": Method(True, asked, self._health.watch),
             f"/{REFLECTION_V1}/ServerReflectionInfo": reflect,
             f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": reflect,
         }
+
+    @property
+    def is_ready(self) -> bool:
+        """True if the server is up and its Redis can be used."""
+        return self._health.is_ready
 
     def set_ready(self, is_ready: bool) -> None:
         """Set the readiness that health reports; calls are answered in any case."""

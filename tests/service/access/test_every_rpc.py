@@ -1,0 +1,314 @@
+"""Every method, with every credential, over both transports."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pool
+from google.rpc import status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+from support import await_true
+from support.redis_process import RedisProcess
+from support.servers import ServerProcess, ServerThread
+from support.wire import OPEN, failure, observations, reason
+
+from statecast.service.access import api_keys
+from statecast.service.settings import Settings
+from statecast.v1 import forecast_service_pb2 as pb
+from statecast.v1 import model_service_pb2 as models
+from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
+from statecast.v1.model_service_pb2_grpc import ModelServiceStub
+
+SESSION = "meter 7"
+"""A session of the tenant acme."""
+SERVICES = ("statecast.v1.ForecastService", "statecast.v1.ModelService", "grpc.reflection.v1alpha.ServerReflection")
+OK = "OK"
+NOT_FOUND = "NOT_FOUND SESSION_NOT_FOUND"
+DENIED = "PERMISSION_DENIED ROLE_TOO_LOW"
+
+
+@dataclass
+class Caller:
+    """A caller of a server, with the header `authorization` or without."""
+
+    server: ServerThread | ServerProcess
+    authorization: str | None
+    channel: grpc.Channel = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.channel = grpc.insecure_channel(self.server.target)
+        self.forecasts, self.models = ForecastServiceStub(self.channel), ModelServiceStub(self.channel)
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return () if self.authorization is None else (("authorization", self.authorization),)
+
+    def call(self, method: Callable[..., Any], request: Any) -> Any:
+        return method(request, metadata=self.headers, timeout=20)
+
+    def stream(self, *requests: pb.ForecastRequest) -> list[pb.ForecastResult]:
+        frames = iter([pb.ForecastStreamRequest(requests=requests)])
+        answers = self.forecasts.ForecastStream(frames, metadata=self.headers, timeout=20)
+        return [result for answer in answers for result in answer.results]
+
+    def frame(self, *requests: pb.ForecastRequest) -> list[pb.ForecastResult]:
+        answer = self.call(self.forecasts.ForecastMany, pb.ForecastManyRequest(requests=requests))
+        return list(answer.results)
+
+    def reflect(self, version: str) -> None:
+        path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+        asked = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+        method: Any = self.channel.stream_stream(path)
+        list(method(iter([asked]), metadata=self.headers, timeout=20))
+
+
+def request(name: str = SESSION, *values: float, **others: Any) -> pb.ForecastRequest:
+    return pb.ForecastRequest(session_id=name, observations=observations(*values) if values else None, **others)
+
+
+def only(results: Sequence[pb.ForecastResult]) -> str:
+    (result,) = results
+    return said(result.status)
+
+
+def said(status: status_pb2.Status) -> str:
+    if not status.code:
+        return OK
+    (code,) = (code for code in grpc.StatusCode if code.value[0] == status.code)
+    return f"{code.name} {reason(status)}"
+
+
+def new() -> str:
+    return f"new {uuid.uuid4().hex}"
+
+
+Ask = Callable[[Caller], object]
+METHODS: dict[str, tuple[str, Ask, str, str]] = {
+    # what is asked: its method, how, and what a reader and another tenant's writer get
+    "observe": ("Forecast", lambda on: on.call(on.forecasts.Forecast, request(SESSION, 1)), DENIED, NOT_FOUND),
+    "step": ("Forecast", lambda on: on.call(on.forecasts.Forecast, request(SESSION, 1, horizon=2)), DENIED, NOT_FOUND),
+    "forecast": ("Forecast", lambda on: on.call(on.forecasts.Forecast, request(horizon=2)), OK, NOT_FOUND),
+    "resume": ("Forecast", lambda on: on.call(on.forecasts.Forecast, request(open=OPEN)), OK, OK),
+    "open": ("Forecast", lambda on: on.call(on.forecasts.Forecast, request(new(), open=OPEN)), DENIED, OK),
+    "observe in a frame": ("ForecastMany", lambda on: only(on.frame(request(SESSION, 1))), DENIED, NOT_FOUND),
+    "forecast in a frame": ("ForecastMany", lambda on: only(on.frame(request(horizon=2))), OK, NOT_FOUND),
+    "open in a frame": ("ForecastMany", lambda on: only(on.frame(request(new(), open=OPEN))), DENIED, OK),
+    "observe on a stream": ("ForecastStream", lambda on: only(on.stream(request(SESSION, 1))), DENIED, NOT_FOUND),
+    "forecast on a stream": ("ForecastStream", lambda on: only(on.stream(request(horizon=2))), OK, NOT_FOUND),
+    "open on a stream": ("ForecastStream", lambda on: only(on.stream(request(new(), open=OPEN))), DENIED, OK),
+    "OpenSession, resume": (
+        "OpenSession",
+        lambda on: on.call(on.forecasts.OpenSession, pb.OpenSessionRequest(session_id=SESSION, options=OPEN)),
+        OK, OK,
+    ),
+    "OpenSession": (
+        "OpenSession",
+        lambda on: on.call(on.forecasts.OpenSession, pb.OpenSessionRequest(session_id=new(), options=OPEN)),
+        DENIED, OK,
+    ),
+    "GetSession": (
+        "GetSession", lambda on: on.call(on.forecasts.GetSession, pb.GetSessionRequest(session_id=SESSION)),
+        OK, NOT_FOUND,
+    ),
+    "ListSessions": ("ListSessions", lambda on: on.call(on.forecasts.ListSessions, pb.ListSessionsRequest()), OK, OK),
+    "ForkSession": (
+        "ForkSession",
+        lambda on: on.call(
+            on.forecasts.ForkSession, pb.ForkSessionRequest(source_session_id=SESSION, session_id=new())
+        ),
+        DENIED, NOT_FOUND,
+    ),
+    "CloseSession": (
+        "CloseSession", lambda on: on.call(on.forecasts.CloseSession, pb.CloseSessionRequest(session_id=SESSION)),
+        DENIED, NOT_FOUND,
+    ),
+    "ListModels": ("ListModels", lambda on: on.call(on.models.ListModels, models.ListModelsRequest()), OK, OK),
+    "GetModel": ("GetModel", lambda on: on.call(on.models.GetModel, models.GetModelRequest()), OK, OK),
+    "reflection v1": ("ServerReflectionInfo", lambda on: on.reflect("v1"), OK, OK),
+    "reflection v1alpha": ("ServerReflectionInfo", lambda on: on.reflect("v1alpha"), OK, OK),
+}  # fmt: skip
+
+
+@dataclass
+class Place:
+    """A server, and the credentials of its callers."""
+
+    server: ServerThread | ServerProcess
+    keys: Path
+    right: str
+    reader: str
+    other: str
+    expired: str
+
+    def caller(self, key: str | None) -> Caller:
+        return Caller(self.server, key and f"Bearer {key}")
+
+
+@pytest.fixture(scope="module", params=["grpc", "envoy"])
+def place(
+    request: pytest.FixtureRequest,
+    any_redis: RedisProcess,
+    models_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Place]:
+    path = tmp_path_factory.mktemp("keys") / "keys.json"
+    tenant = f"acme-{uuid.uuid4().hex[:8]}"
+    right, reader = (api_keys.create(path, tenant, role)[1] for role in ("write", "read"))
+    other = api_keys.create(path, "other", "write")[1]
+    expired = api_keys.create(path, tenant, "write", days=1e-9)[1]
+    server: ServerThread | ServerProcess
+    if request.param == "grpc":
+        server = ServerThread(
+            Settings(
+                redis_url=any_redis.url,
+                models=models_folder,
+                default_model="tiny",
+                api_keys=path,
+                max_wrong_credentials=0,
+            )
+        )
+    else:
+        served = ("--models", str(models_folder), "--default-model", "tiny")
+        access = ("--api-keys", str(path), "--max-wrong-credentials", "0")
+        server = ServerProcess("--transport", "envoy", "--redis-url", any_redis.url, *served, *access)
+    place = Place(server, path, right, reader, other, expired)
+    yield place
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def session(place: Place) -> None:
+    """Make sure that the session exists, and only for its tenant."""
+    owner, other = place.caller(place.right), place.caller(place.other)
+    owner.call(owner.forecasts.Forecast, request(SESSION, 1, open=OPEN))
+    other.call(other.forecasts.OpenSession, pb.OpenSessionRequest(session_id=SESSION, options=OPEN))
+    other.call(other.forecasts.CloseSession, pb.CloseSessionRequest(session_id=SESSION))
+
+
+def outcome(ask: Ask, caller: Caller) -> str:
+    """Return OK, or the code and reason of the error, in band or not."""
+    try:
+        found = ask(caller)
+    except grpc.RpcError as caught:
+        error: Any = caught
+        status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+        assert status.code == error.code().value[0]
+        return said(status)
+    return found if isinstance(found, str) else OK
+
+
+def test_no_method_is_forgotten() -> None:
+    services = [descriptor_pool.Default().FindServiceByName(name) for name in SERVICES]
+    assert {method.name for service in services for method in service.methods} == {each[0] for each in METHODS.values()}
+
+
+@pytest.mark.parametrize("what", METHODS)
+@pytest.mark.parametrize(
+    ("authorization", "expected"),
+    [
+        (None, "UNAUTHENTICATED CREDENTIAL_MISSING"),
+        ("Bearer sck_000000000000_" + "a" * 43, "UNAUTHENTICATED CREDENTIAL_INVALID"),
+        ("Bearer", "UNAUTHENTICATED CREDENTIAL_INVALID"),
+        ("Basic dXNlcjpwYXNz", "UNAUTHENTICATED CREDENTIAL_INVALID"),
+        ("wrong secret", "UNAUTHENTICATED CREDENTIAL_INVALID"),
+        ("expired", "UNAUTHENTICATED CREDENTIAL_EXPIRED"),
+    ],
+)
+def test_strangers_get_nothing(place: Place, what: str, authorization: str | None, expected: str) -> None:
+    header = {
+        "wrong secret": f"Bearer {place.right[:-1]}{'A' if place.right[-1] != 'A' else 'B'}",
+        "expired": f"Bearer {place.expired}",
+    }.get(authorization or "", authorization)
+    assert outcome(METHODS[what][1], Caller(place.server, header)) == expected
+
+
+@pytest.mark.parametrize("what", METHODS)
+def test_a_writer_may_do_everything(place: Place, what: str) -> None:
+    assert outcome(METHODS[what][1], place.caller(place.right)) == OK
+
+
+@pytest.mark.parametrize("what", METHODS)
+def test_a_reader_looks_only(place: Place, what: str) -> None:
+    _, ask, expected, _ = METHODS[what]
+    assert outcome(ask, place.caller(place.reader)) == expected
+
+
+@pytest.mark.parametrize("what", METHODS)
+def test_another_tenant_finds_its_own_sessions_only(place: Place, what: str) -> None:
+    _, ask, _, expected = METHODS[what]
+    assert outcome(ask, place.caller(place.other)).replace("SESSION_CLOSED", "SESSION_NOT_FOUND") == expected
+
+
+def test_another_tenants_session_is_as_one_that_does_not_exist(place: Place) -> None:
+    owner, other = place.caller(place.right), place.caller(place.other)
+    theirs, nowhere = new(), new()
+    owner.call(owner.forecasts.Forecast, request(theirs, 1, open=OPEN))
+
+    def told(name: str) -> str:
+        code, status = failure(lambda: other.call(other.forecasts.GetSession, pb.GetSessionRequest(session_id=name)))
+        return f"{code} {status}".replace(name, "it")
+
+    assert told(theirs) == told(nowhere)
+    assert {
+        each.session_id for each in owner.call(owner.forecasts.ListSessions, pb.ListSessionsRequest()).sessions
+    } >= {theirs}
+    listed = other.call(other.forecasts.ListSessions, pb.ListSessionsRequest(page_size=1000)).sessions
+    assert theirs not in {each.session_id for each in listed}
+
+
+def test_equal_names_are_different_sessions(place: Place) -> None:
+    name = new()
+    for key, values in ((place.right, (1.0, 2.0)), (place.other, (5.0,))):
+        caller = place.caller(key)
+        answer = caller.call(caller.forecasts.Forecast, request(name, *values, open=OPEN))
+        assert (answer.opened, answer.version.step) == (True, len(values))
+
+
+def test_health_asks_for_no_credential(place: Place) -> None:
+    with grpc.insecure_channel(place.server.target) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        assert health.Check(health_pb2.HealthCheckRequest(service=SERVICES[0])).status == 1
+        assert next(health.Watch(health_pb2.HealthCheckRequest())).status == 1
+
+
+def test_a_revoked_key_is_refused_and_its_stream_ends_after_its_answers(place: Place) -> None:
+    key_id, key = api_keys.create(place.keys, "acme", "write")
+    caller, name = place.caller(key), new()
+    await_true(lambda: outcome(METHODS["ListModels"][1], caller) == OK)
+    answers = caller.forecasts.ForecastStream(
+        _forever(pb.ForecastStreamRequest(requests=[request(name, 1, open=OPEN)])), metadata=caller.headers
+    )
+    assert said(next(answers).results[0].status) == OK
+    api_keys.revoke(place.keys, key_id)
+    code, status = failure(lambda: list(answers))
+    assert (code, reason(status)) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID")
+    assert outcome(METHODS["ListModels"][1], caller) == "UNAUTHENTICATED CREDENTIAL_INVALID"
+
+
+def test_a_stream_ends_when_its_key_expires(place: Place) -> None:
+    _, key = api_keys.create(place.keys, "acme", "write", days=4 / 86_400)
+    caller = place.caller(key)
+    await_true(lambda: outcome(METHODS["ListModels"][1], caller) == OK)
+    answers = caller.forecasts.ForecastStream(
+        _forever(pb.ForecastStreamRequest(requests=[request(new(), 1, open=OPEN)])), metadata=caller.headers
+    )
+    code, status = failure(lambda: list(answers))
+    assert (code, reason(status)) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_EXPIRED")
+
+
+def _forever(first: pb.ForecastStreamRequest) -> Iterator[pb.ForecastStreamRequest]:
+    yield first
+    time.sleep(30)
+
+
+def test_a_message_is_not_read_before_its_caller_is_known(place: Place) -> None:
+    """Else strangers could make the server decode what they like."""
+    call: Any = Caller(place.server, None).channel.unary_unary("/statecast.v1.ForecastService/Forecast")
+    code, status = failure(lambda: call(b"\xff", timeout=20))
+    assert (code, reason(status)) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_MISSING")
