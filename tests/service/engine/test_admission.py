@@ -8,6 +8,7 @@ import pytest
 from statecast.service.engine.admission import RETRY_AFTER_SECONDS, SHARE, Admission, Pace
 from statecast.service.engine.request import Request
 from statecast.service.errors import Overloaded
+from statecast.service.session_key import DEFAULT_TENANT
 from statecast.v1.reasons import Reason
 
 ONE = Request("s", values=np.ones(1))
@@ -20,7 +21,7 @@ def queued(admission: Admission, name: str, count: int, request: Request = ONE) 
 
 def refused(admission: Admission, name: str, cost: int = 1, deadline: float | None = None) -> Overloaded:
     with pytest.raises(Overloaded) as caught:
-        admission.check(name, cost, deadline)
+        admission.check(DEFAULT_TENANT, name, cost, deadline)
     assert caught.value.reason is Reason.QUEUE_FULL
     return caught.value
 
@@ -31,14 +32,14 @@ def test_a_queue_is_full_at_its_number_of_requests() -> None:
         queued(admission, name, 2)
     refused(admission, "f")
     admission.leave("a", ONE)
-    admission.check("f", 1, None)
+    admission.check(DEFAULT_TENANT, "f", 1, None)
 
 
 def test_a_queue_is_full_at_its_bytes() -> None:
     large = Request("s", values=np.ones(100_000))
     admission = Admission(max_requests=100, max_bytes=2 * large.nbytes)
     queued(admission, "a", 1, large)
-    admission.check("b", 1, None)
+    admission.check(DEFAULT_TENANT, "b", 1, None)
     queued(admission, "b", 1, large)
     assert "MiB" in refused(admission, "c").message
 
@@ -48,17 +49,17 @@ def test_one_caller_alone_gets_four_fifths() -> None:
     taken = 0
     while True:
         try:
-            admission.check("greedy", 1, None)
+            admission.check(DEFAULT_TENANT, "greedy", 1, None)
         except Overloaded:
             break
         queued(admission, "greedy", 1)
         taken += 1
     assert taken == 100 * SHARE // (SHARE + 1)
-    admission.check("other", 1, None)
+    admission.check(DEFAULT_TENANT, "other", 1, None)
 
 
 def test_a_first_request_may_be_of_any_size() -> None:
-    Admission(max_requests=1, max_bytes=1).check("a", 10**9, None)
+    Admission(max_requests=1, max_bytes=1).check(DEFAULT_TENANT, "a", 10**9, None)
 
 
 def test_an_answer_that_would_come_too_late_is_refused_at_once() -> None:
@@ -66,10 +67,10 @@ def test_an_answer_that_would_come_too_late_is_refused_at_once() -> None:
     admission.pace.note(seconds=1.0, cost=ONE.cost)
     queued(admission, "a", 5)
     now = time.monotonic()
-    admission.check("a", ONE.cost, now + 60)
+    admission.check(DEFAULT_TENANT, "a", ONE.cost, now + 60)
     assert "deadline" in refused(admission, "a", ONE.cost, now + 3).message
     # Another caller waits only for its own turns: two of six batches.
-    admission.check("b", ONE.cost, now + 4)
+    admission.check(DEFAULT_TENANT, "b", ONE.cost, now + 4)
 
 
 def test_a_refusal_advises_to_wait_until_half_is_done() -> None:
@@ -89,7 +90,7 @@ def test_who_has_left_is_forgotten() -> None:
     admission.leave("a", ONE)
     assert (admission.requests, admission.cost) == (1, ONE.cost)
     admission.leave("a", ONE)
-    assert (admission.callers, admission.requests, admission.nbytes, admission.cost) == ({}, 0, 0, 0)
+    assert (admission.tenants, admission.requests, admission.nbytes, admission.cost) == ({}, 0, 0, 0)
 
 
 def test_the_pace_is_a_moving_average_of_full_batches() -> None:

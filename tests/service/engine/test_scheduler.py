@@ -24,6 +24,10 @@ def sizes(batch: Batch | None) -> dict[str, int]:
     return {session_id: len(tickets) for session_id, tickets in batch.sessions.items()}
 
 
+def requests_of(batch: Batch) -> list[Request]:
+    return [each.request for tickets in batch.sessions.values() for each in tickets]
+
+
 def take(scheduler: Scheduler) -> Batch:
     batch = scheduler.take()
     assert batch is not None
@@ -143,6 +147,46 @@ def test_turns_count_by_their_cost() -> None:
     assert sum(name.startswith("short") for name in taken) >= 18
 
 
+def test_tenants_take_turns_whatever_connections_they_have() -> None:
+    scheduler = Scheduler(BatchLimits(sessions=4))
+    for number in range(8):
+        scheduler.submit(ticket(f"many {number}", caller=f"connection {number}", tenant="many"))
+    for number in range(4):
+        scheduler.submit(ticket(f"one {number}", caller="connection", tenant="one"))
+    for _ in range(2):
+        assert sorted(request.tenant for request in requests_of(take(scheduler))) == ["many"] * 2 + ["one"] * 2
+    assert [request.tenant for request in requests_of(take(scheduler))] == ["many"] * 4
+
+
+def test_within_a_tenant_connections_take_turns() -> None:
+    scheduler = Scheduler(BatchLimits(sessions=4))
+    for tenant in ("a", "b"):
+        for number in range(8):
+            scheduler.submit(ticket(f"x {number}", caller="greedy", tenant=tenant))
+        scheduler.submit(ticket("y", caller="modest", tenant=tenant))
+    batch = take(scheduler)
+    assert sorted((each.tenant, each.session_id[0]) for each in requests_of(batch)) == [
+        ("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")
+    ]  # fmt: skip
+
+
+def test_equal_names_of_two_tenants_are_two_sessions() -> None:
+    scheduler = Scheduler(BatchLimits())
+    for tenant in ("a", "b"):
+        scheduler.submit(ticket("s", tenant=tenant))
+    assert len(take(scheduler).sessions) == 2
+
+
+def test_one_tenant_leaves_room_for_another() -> None:
+    scheduler = Scheduler(BatchLimits(queued_requests=17 * 4))
+    _, error = scheduler.submit_all(
+        [ticket(f"s {number}", caller=f"connection {number}", tenant="greedy") for number in range(17 * 4)]
+    )
+    assert isinstance(error, Overloaded)
+    assert scheduler.queued_requests == 16 * 4
+    scheduler.submit(ticket("s", tenant="modest"))
+
+
 def test_a_newcomer_has_no_credit_from_before() -> None:
     scheduler = Scheduler(BatchLimits(sessions=1))
     for number in range(40):
@@ -223,7 +267,12 @@ def test_a_session_that_always_has_more_does_not_starve_the_others() -> None:
 STEPS = st.lists(
     st.one_of(
         st.tuples(
-            st.just("submit"), st.sampled_from("abcd"), st.sampled_from("xyz"), st.integers(0, 12), st.booleans()
+            st.just("submit"),
+            st.sampled_from("abcd"),
+            st.sampled_from("xyz"),
+            st.integers(0, 12),
+            st.booleans(),
+            st.sampled_from(["t", "u", "default"]),
         ),
         st.sampled_from([("take",), ("done",), ("take_all",)]),
     ),
@@ -239,22 +288,22 @@ class Watched:
         self.waiting: dict[str, list[Ticket]] = {}
         self.under_way: list[Batch] = []
 
-    def submit(self, session_id: str, caller: str, values: int, close: bool) -> None:
-        each = ticket(session_id, values, caller=caller, close=close)
+    def submit(self, session_id: str, caller: str, values: int, close: bool, tenant: str) -> None:
+        each = ticket(session_id, values, caller=caller, close=close, tenant=tenant)
         try:
             self.scheduler.submit(each)
         except Overloaded:
             return
-        self.waiting.setdefault(session_id, []).append(each)
+        self.waiting.setdefault(each.request.key, []).append(each)
 
     def take(self) -> None:
-        busy = {session_id for batch in self.under_way for session_id in batch.sessions}
+        busy = {key for batch in self.under_way for key in batch.sessions}
         if any(line and name not in busy for name, line in self.waiting.items()):
             batch = take(self.scheduler)
             assert not busy & set(batch.sessions)
-            for session_id, tickets in batch.sessions.items():
+            for key, tickets in batch.sessions.items():
                 for each in tickets:
-                    assert self.waiting[session_id].pop(0) is each
+                    assert self.waiting[key].pop(0) is each
             self.under_way.append(batch)
 
     def done(self) -> None:
@@ -277,5 +326,5 @@ def test_every_request_leaves_once_and_in_the_order_of_its_session(steps: list[t
         watched.done()
     scheduler = watched.scheduler
     books = scheduler._books
-    assert not books.callers
+    assert not books.tenants
     assert (books.requests, books.nbytes, books.cost, scheduler._turns, scheduler._busy) == (0, 0, 0, [], set())

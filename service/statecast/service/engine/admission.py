@@ -1,4 +1,4 @@
-"""Admission control: limits the queue by requests, by bytes, by each caller's share and by the expected wait."""
+"""Admission control: limits the queue by requests and bytes, by each tenant's and caller's share, and by the wait."""
 
 import math
 import time
@@ -13,6 +13,8 @@ SHARE = 4
 """A caller may queue at most this many times the room left, so a caller alone gets four fifths of the queue.
 
 These are dynamic thresholds (Choudhury and Hahne 1998)."""
+TENANT_SHARE = 16
+"""The same for a tenant, so that there is room for another one."""
 MARGIN = 1.5
 """A request needs this many times its estimated wait before its deadline; a late answer would be wasted work."""
 RETRY_AFTER_SECONDS = (0.05, 5.0)
@@ -58,13 +60,29 @@ class Caller:
     cost: int = 0
 
 
-def may_take(own: int, room: int) -> bool:
-    """Return whether a caller that holds `own` may take more of the room that is left."""
-    return room > 0 and own < SHARE * room
+@dataclass(slots=True)
+class Tenant:
+    """The callers of a tenant, as a whole a caller among tenants.
+
+    `turns` is a heap with one entry for each caller that can have a turn: cost given so far, tie-break, name. `at` is
+    the cost given to the one that had the last turn; a new caller starts there.
+    """
+
+    given: int = 0
+    callers: dict[str, Caller] = field(default_factory=dict)
+    turns: list[tuple[int, int, str]] = field(default_factory=list)
+    at: int = 0
+    requests: int = 0
+    nbytes: int = 0
+
+
+def may_take(own: int, room: int, share: int = SHARE) -> bool:
+    """Return whether one that holds `own` may take more of the room that is left."""
+    return room > 0 and own < share * room
 
 
 class Admission:
-    """Accounts of what is queued, by caller. Not thread-safe."""
+    """Accounts of what is queued, by tenant and caller. Not thread-safe."""
 
     def __init__(self, max_requests: int, max_bytes: int) -> None:
         self._max_requests = max_requests
@@ -75,27 +93,32 @@ class Admission:
 
     def clear(self) -> None:
         """Reset the accounts to an empty queue."""
-        self.callers: dict[str, Caller] = {}
+        self.tenants: dict[str, Tenant] = {}
         self.requests = self.nbytes = self.cost = 0
 
-    def check(self, name: str, cost: int, deadline: float | None) -> None:
+    def check(self, tenant_name: str, name: str, cost: int, deadline: float | None) -> None:
         """Check that the caller may queue a request of this cost now.
 
         Raises:
-            Overloaded: if the queue or the caller's share of it is full, or the wait would exceed the deadline.
+            Overloaded: if the queue, or the caller's or tenant's share of it, is full, or the wait would exceed the
+                deadline.
         """
-        caller = self.callers.get(name)
+        tenant = self.tenants.get(tenant_name)
+        caller = tenant.callers.get(name) if tenant else None
         room, room_bytes = self._max_requests - self.requests, self._max_bytes - self.nbytes
         own, own_bytes = (caller.requests, caller.nbytes) if caller else (0, 0)
         # A caller's first request may be of any size if there is room at all.
-        if not (may_take(own, room) and may_take(own_bytes, room_bytes)):
+        tenants, tenants_bytes = (tenant.requests, tenant.nbytes) if tenant else (0, 0)
+        has_room = may_take(own, room) and may_take(own_bytes, room_bytes)
+        has_room &= may_take(tenants, room, TENANT_SHARE) and may_take(tenants_bytes, room_bytes, TENANT_SHARE)
+        if not has_room:
             raise self._turned_away(
                 f"the queue is full: {self.requests} requests of {self.nbytes / 2**20:.1f} MiB are waiting, {own} of "
                 "them on this connection"
             )
         if deadline is None:
             return
-        wait_seconds, now = self._wait_seconds(caller, cost), time.monotonic()
+        wait_seconds, now = self._wait_seconds(tenant, caller, cost), time.monotonic()
         if wait_seconds and now + MARGIN * wait_seconds > deadline:
             raise self._turned_away(
                 f"{self.requests} requests are waiting, so the answer would take about {wait_seconds:.2g} s and miss "
@@ -103,19 +126,29 @@ class Admission:
             )
 
     def enter(self, name: str, request: Request, given: int) -> None:
-        """Add a queued request; a caller with nothing else queued starts at `given`."""
-        caller = self.callers.setdefault(name, Caller(given))
-        self._add(caller, request, 1)
+        """Add a caller's queued request; a tenant with nothing else queued starts at `given`."""
+        tenant = self.tenants.get(request.tenant)
+        if tenant is None:
+            tenant = self.tenants[request.tenant] = Tenant(given)
+        caller = tenant.callers.get(name)
+        if caller is None:
+            caller = tenant.callers[name] = Caller(tenant.at)
+        self._add(tenant, caller, request, 1)
 
     def leave(self, name: str, request: Request) -> None:
         """Remove a request."""
-        caller = self.callers[name]
-        self._add(caller, request, -1)
+        tenant = self.tenants[request.tenant]
+        caller = tenant.callers[name]
+        self._add(tenant, caller, request, -1)
         if not caller.requests:
-            del self.callers[name]
+            del tenant.callers[name]
+            if not tenant.callers:
+                del self.tenants[request.tenant]
 
-    def _add(self, caller: Caller, request: Request, sign: int) -> None:
+    def _add(self, tenant: Tenant, caller: Caller, request: Request, sign: int) -> None:
         nbytes, cost = sign * request.nbytes, sign * request.cost
+        tenant.requests += sign
+        tenant.nbytes += nbytes
         caller.requests += sign
         caller.nbytes += nbytes
         caller.cost += cost
@@ -123,10 +156,12 @@ class Admission:
         self.nbytes += nbytes
         self.cost += cost
 
-    def _wait_seconds(self, caller: Caller | None, cost: int) -> float:
+    def _wait_seconds(self, tenant: Tenant | None, caller: Caller | None, cost: int) -> float:
         """Estimate the wait behind the caller's own requests, at the rate that fair turns leave to it."""
         own = caller.cost if caller else 0
-        ahead = min(self.cost, (own + cost) * (len(self.callers) + (caller is None)) - cost)
+        turns = len(self.tenants) + (tenant is None)
+        turns *= (len(tenant.callers) if tenant else 0) + (caller is None)
+        ahead = min(self.cost, (own + cost) * turns - cost)
         return self.pace.seconds(ahead + cost) + max(0.0, self.under_way_until - time.monotonic())
 
     def _turned_away(self, why: str) -> Overloaded:

@@ -1,8 +1,9 @@
 """Forms batches from queued requests.
 
-Each session has its own queue. Callers take turns by start-time fair queueing (Goyal, Vin and Cheng 1996). The caller
-that has been given the least puts its longest-waiting session into the batch, with as many of its requests as fit. A
-session is in at most one batch at a time. While one batch is computed, requests gather for the next.
+Each session has its own queue. Tenants, and the callers of each tenant, take turns by start-time fair queueing (Goyal,
+Vin and Cheng 1996). Of the tenant that has been given the least, the caller that has been given the least puts its
+longest-waiting session into the batch, with as many of its requests as fit. A session is in at most one batch at a
+time. While one batch is computed, requests gather for the next.
 """
 
 import heapq
@@ -64,10 +65,10 @@ class Scheduler:
         self._limits = limits
         self._lines: dict[str, deque[Ticket]] = {}
         self._books = Admission(limits.queued_requests, limits.queued_bytes)
-        # A heap with one entry for each caller that can have a turn: cost given so far, tie-break, name.
+        # A heap with one entry for each tenant that can have a turn: cost given so far, tie-break, name.
         self._turns: list[tuple[int, int, str]] = []
         self._ties = itertools.count()
-        self._given = 0  # to the caller that had the last turn; a new caller starts there, not at 0
+        self._given = 0  # to the tenant that had the last turn; a new tenant starts there, not at 0
         self._busy: set[str] = set()
         self._ready = 0  # sessions that can be batched
         self._under_way = 0  # batches
@@ -107,7 +108,7 @@ class Scheduler:
             for position, ticket in enumerate(tickets):
                 request = ticket.request
                 try:
-                    self._books.check(ticket.caller, request.cost, request.deadline)
+                    self._books.check(request.tenant, ticket.caller, request.cost, request.deadline)
                 except Overloaded as error:
                     self._tell()
                     return position, error
@@ -116,19 +117,19 @@ class Scheduler:
                 if line is None:
                     line = self._lines[request.key] = deque()
                     if request.key not in self._busy:
-                        self._give_turn(request.key, ticket.caller)
+                        self._give_turn(ticket)
                 line.append(ticket)
             self._tell()
         return len(tickets), None
 
-    def check(self, caller: str, cost: int, deadline: float | None) -> None:
+    def check(self, tenant: str, caller: str, cost: int, deadline: float | None) -> None:
         """Check that a request of about this cost would be queued, before spending more work on it.
 
         Raises:
             Overloaded: as `submit` does.
         """
         with self._changed:
-            self._books.check(caller, cost, deadline)
+            self._books.check(tenant, caller, cost, deadline)
 
     def take(self, *, only_full: bool = False) -> Batch | None:
         """Wait for the next batch and return it, or None once the scheduler is closed and empty.
@@ -157,7 +158,7 @@ class Scheduler:
             for key in batch.sessions:
                 self._busy.discard(key)
                 if key in self._lines:
-                    self._give_turn(key, self._lines[key][0].caller)
+                    self._give_turn(self._lines[key][0])
             if batch.is_full:  # batches in progress at once share the time
                 self._books.pace.note((time.monotonic() - batch.taken_at) / self._under_way, batch.cost)
             self._under_way -= 1
@@ -188,29 +189,38 @@ class Scheduler:
         if self._ready >= self._limits.sessions or self._closed:
             self._filled.notify_all()
 
-    def _give_turn(self, key: str, name: str) -> None:
-        caller = self._books.callers[name]
-        caller.ready.append(key)
+    def _give_turn(self, ticket: Ticket) -> None:
+        """Let the ticket's caller put its session into a batch."""
+        name = ticket.request.tenant
+        tenant = self._books.tenants[name]
+        caller = tenant.callers[ticket.caller]
+        caller.ready.append(ticket.request.key)
         self._ready += 1
         if len(caller.ready) == 1:
-            caller.given = max(caller.given, self._given)
-            heapq.heappush(self._turns, (caller.given, next(self._ties), name))
+            caller.given = max(caller.given, tenant.at)
+            heapq.heappush(tenant.turns, (caller.given, next(self._ties), ticket.caller))
+            if len(tenant.turns) == 1:
+                tenant.given = max(tenant.given, self._given)
+                heapq.heappush(self._turns, (tenant.given, next(self._ties), name))
 
     def _form_batch(self) -> Batch:
         batch = Batch()
         most = self._books.pace.cost_within(LONGEST_BATCH_SECONDS, self._limits.cost)
         while self._turns and len(batch.sessions) < self._limits.sessions and batch.cost < most:
-            given, _, name = heapq.heappop(self._turns)
-            caller = self._books.callers[name]
-            self._given = given
+            self._given, _, tenant_name = heapq.heappop(self._turns)
+            tenant = self._books.tenants[tenant_name]
+            tenant.at, _, name = heapq.heappop(tenant.turns)
+            caller = tenant.callers[name]
             key = caller.ready.popleft()
             self._ready -= 1
             taken = self._take_from(key, most - batch.cost, batch.late, batch.taken_at)
             cost = taken[0].request.cost if len(taken) == 1 else sum(ticket.request.cost for ticket in taken)
             batch.cost += cost
-            caller.given = given + cost
+            caller.given, tenant.given = tenant.at + cost, self._given + cost
             if caller.ready:
-                heapq.heappush(self._turns, (caller.given, next(self._ties), name))
+                heapq.heappush(tenant.turns, (caller.given, next(self._ties), name))
+            if tenant.turns:
+                heapq.heappush(self._turns, (tenant.given, next(self._ties), tenant_name))
             if taken:
                 batch.sessions[key] = taken
                 self._busy.add(key)

@@ -73,7 +73,7 @@ class EngineClient:
             Overloaded: if it would be refused.
         """
         try:
-            self._scheduler.check(call.caller, cost, call.deadline)
+            self._scheduler.check(call.principal.tenant, call.caller, cost, call.deadline)
         except Overloaded as error:
             self._count(error, 1)
             raise
