@@ -17,7 +17,7 @@ from .report import markdown
 from .sizes import NORMAL, QUICK
 from .stages import Bench
 
-STAGES = ("floors", ECHO, HANDWRITTEN, TRITON, OURS, "grpcio", "sessions")
+STAGES = ("floors", ECHO, HANDWRITTEN, TRITON, OURS, "secured", "grpcio", "sessions")
 
 
 def _default_cache() -> Path:

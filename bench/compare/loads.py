@@ -20,6 +20,7 @@ from statecast.v1 import forecast_service_pb2 as pb
 
 from .loop import Call, Done, Measured, Pace, closed_loop
 from .names import USUAL
+from .secured import Key
 from .sizes import HORIZON
 from .usage import Watched
 
@@ -108,6 +109,7 @@ class Unary:
         sessions: Number of sessions.
         model: Model of the sessions.
         values: Observations in a call.
+        key: What callers need; None without TLS and authentication.
     """
 
     target: str
@@ -115,12 +117,13 @@ class Unary:
     sessions: int
     model: str
     values: int = 1
+    key: Key | None = None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Sequence[Call]]:
         """Open the sessions, and yield the calls."""
         names = session_names(self.name, self.sessions)
-        async with channel_to(self.target) as channel:
+        async with channel_to(self.target, self.key) as channel:
             await open_sessions(channel, names, self.model)
             yield [forecast_call(channel, name, self.values) for name in names]
 
@@ -179,6 +182,7 @@ class Frames:
         model: Model of the sessions.
         horizon: Steps to forecast; 0 to observe only.
         population: Number of open sessions from which each frame is drawn; 0 gives each caller its own sessions.
+        key: As for Unary.
     """
 
     target: str
@@ -188,12 +192,13 @@ class Frames:
     model: str
     horizon: int = HORIZON
     population: int = 0
+    key: Key | None = None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Sequence[Call]]:
         """Open the callers' own sessions, if any, and yield the calls."""
         names = session_names(self.name, self.groups * self.size)
-        async with channel_to(self.target) as channel:
+        async with channel_to(self.target, self.key) as channel:
             if not self.population:
                 await open_sessions(channel, names, self.model)
             method: Any = channel.unary_unary(_SERVICE + "ForecastMany")
@@ -268,9 +273,14 @@ def check_frame(answer: bytes) -> None:
             raise LoadFailed(result.status.message)
 
 
-def channel_to(target: str) -> grpc.aio.Channel:
-    """Return a connection without a limit on the size of the messages it receives."""
-    return grpc.aio.insecure_channel(target, [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)])
+def channel_to(target: str, key: Key | None = None) -> grpc.aio.Channel:
+    """Return a connection without a limit on the size of the messages it receives, by TLS with a key."""
+    options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
+    if key is None:
+        return grpc.aio.insecure_channel(target, options)
+    caller = grpc.access_token_call_credentials(key.api_key)
+    credentials = grpc.composite_channel_credentials(grpc.ssl_channel_credentials(key.ca), caller)
+    return grpc.aio.secure_channel(target, credentials, options)
 
 
 def _request(session: str, horizon: int, values: int = 1) -> pb.ForecastRequest:

@@ -1,6 +1,6 @@
 """Names of systems, modes and models in the findings."""
 
-OURS, GRPCIO = "statecast", "statecast --transport grpc"
+OURS, GRPCIO, SECURED = "statecast", "statecast --transport grpc", "statecast, TLS, API key"
 ECHO, HANDWRITTEN, TRITON = "echo", "handwritten", "triton"
 
 PLAIN, USUAL = "bench", "usual"

@@ -4,11 +4,12 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import psutil
 import redis
 
@@ -16,6 +17,7 @@ from statecast.service.cli.health import ask
 from statecast.service.store.embedded import EmbeddedRedis
 from statecast.testing import LocalServer, ServerFailed
 
+from .secured import Key
 from .usage import Watched
 
 START_SECONDS = 120.0
@@ -31,29 +33,35 @@ class Serving:
         watched: The server's processes and files.
         redis_url: URL of its Redis.
         start_seconds: Seconds from the start of its process until it reported SERVING.
+        key: What callers need; None without TLS and authentication.
     """
 
     target: str
     watched: Watched
     redis_url: str
     start_seconds: float
+    key: Key | None = None
 
 
 @contextmanager
-def serve(models: Path, default_model: str, transport: str = "auto") -> Iterator[Serving]:
+def serve(
+    models: Path, default_model: str, transport: str = "auto", key: Key | None = None, access: Sequence[str] = ()
+) -> Iterator[Serving]:
     """Run `statecast serve` with these models and an append-only file that is not rewritten, so that its growth counts.
+
+    With `key`, callers need it; `access` are the options that make it so.
 
     Raises:
         ServerFailed: If it does not start; the message is the server's.
     """
     options = ("--models", str(models), "--default-model", default_model, "--transport", transport)
-    server = LocalServer(*options, environment={"OMP_NUM_THREADS": "1"})
+    server = LocalServer(*options, *access, environment={"OMP_NUM_THREADS": "1"})
     started = time.perf_counter()
     try:
         server.start()
-        _await_serving(server.target)
+        _await_serving(server.target, key)
         seconds = time.perf_counter() - started
-        yield Serving(server.target, watch(server.process_id, server.redis), server.redis.url, seconds)
+        yield Serving(server.target, watch(server.process_id, server.redis), server.redis.url, seconds, key)
     finally:
         server.stop()
 
@@ -116,9 +124,10 @@ def _kill(started: "subprocess.Popen[bytes]") -> None:
     started.wait()
 
 
-def _await_serving(target: str) -> None:
+def _await_serving(target: str, key: Key | None) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while (said := ask(target, timeout_seconds=1.0)) != "SERVING":
+    credentials = grpc.ssl_channel_credentials(key.ca) if key else None
+    while (said := ask(target, timeout_seconds=1.0, tls=credentials)) != "SERVING":
         if time.monotonic() > deadline:
             raise ServerFailed(said)
         time.sleep(0.02)

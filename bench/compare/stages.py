@@ -25,6 +25,7 @@ from .names import (
     OBSERVE,
     OURS,
     PLAIN,
+    SECURED,
     STREAM,
     TRITON,
     UNARY,
@@ -32,8 +33,9 @@ from .names import (
 )
 from .names import WARM as WARM_MODE
 from .peers import PeerFailed, Start, echo, environment, handwritten, triton
+from .secured import secure
 from .servers import Serving, serve
-from .sizes import CATCH_UP_STEPS, CONCURRENCIES, FRAME_SESSIONS, Sizes
+from .sizes import CATCH_UP_STEPS, CONCURRENCIES, FRAME_SESSIONS, HORIZON, Sizes
 from .usage import Watched
 
 T = TypeVar("T")
@@ -63,6 +65,7 @@ class Bench:
             HANDWRITTEN: lambda: self._peer(HANDWRITTEN, handwritten(interpreter)),
             TRITON: lambda: self._peer(TRITON, triton(interpreter)),
             OURS: self.ours,
+            "secured": self.secured,
             "grpcio": self.over_grpcio,
             "sessions": self.many_sessions,
         }
@@ -94,6 +97,14 @@ class Bench:
             self._say(f"{OURS}, step {history.steps:,} beside step 10: {history.ratio:.3f} times the server's CPU")
             self._unary(pool, server, USUAL_CONCURRENCY, USUAL)
             self._frames(pool, server, USUAL)
+
+    def secured(self) -> None:
+        """Measure Statecast with TLS and an API key."""
+        models = write_models(self._models, plain_config())
+        key, access = secure(self._models)
+        with serve(models, PLAIN, key=key, access=access) as server, loading() as pool:
+            self._unary(pool, server, USUAL_CONCURRENCY, PLAIN, SECURED)
+            self._frames(pool, server, PLAIN, SECURED)
 
     def over_grpcio(self) -> None:
         """Measure Statecast over grpcio, where gRPC is most of the work."""
@@ -144,15 +155,14 @@ class Bench:
     def _unary(
         self, pool: ProcessPoolExecutor, server: Serving, concurrency: int, model: str, system: str = OURS
     ) -> None:
-        load = Unary(server.target, f"{model}-{concurrency}", concurrency, model)
+        load = Unary(server.target, f"{model}-{concurrency}", concurrency, model, key=server.key)
         self._load(pool, Key(system, UNARY, concurrency, model), load, server.watched)
 
     def _frames(self, pool: ProcessPoolExecutor, server: Serving, model: str, system: str = OURS) -> None:
         groups = self._sizes.groups
         for mode, name in ((FRAMES, f"{model}-frames"), (OBSERVE, f"{model}-observe")):
-            load = Frames(server.target, name, groups, FRAME_SESSIONS, model)
-            if mode == OBSERVE:
-                load = Frames(server.target, name, groups, FRAME_SESSIONS, model, horizon=0)
+            horizon = 0 if mode == OBSERVE else HORIZON
+            load = Frames(server.target, name, groups, FRAME_SESSIONS, model, horizon, key=server.key)
             self._load(pool, Key(system, mode, FRAME_SESSIONS, model), load, server.watched)
 
     def _started(self, server: Serving) -> None:

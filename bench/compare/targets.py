@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from .findings import Findings
 from .loop import Measured
-from .names import CATCH_UP, CLIENT, ECHO, FRAMES, HANDWRITTEN, OBSERVE, TRITON, UNARY
+from .names import CATCH_UP, CLIENT, ECHO, FRAMES, GRPCIO, HANDWRITTEN, OBSERVE, SECURED, TRITON, UNARY
 from .sizes import FRAME_SESSIONS
 
 
@@ -28,7 +28,7 @@ class Target:
 
 def targets(findings: Findings) -> list[Target]:
     """Return all targets, with the numbers found."""
-    return [*_requests(findings), *_frames(findings), *_alone(findings)]
+    return [*_requests(findings), *_transports(findings), *_frames(findings), *_alone(findings)]
 
 
 def _requests(findings: Findings) -> list[Target]:
@@ -42,6 +42,27 @@ def _requests(findings: Findings) -> list[Target]:
             "unary 1: p50, of Triton's", alone.p50_ms / triton_alone.p50_ms if alone and triton_alone else None, 1.0
         ),
         _at_least("AsyncClient 256: answers/s, of Triton's at 256", _rate_ratio(client, triton), 2.0),
+    ]
+
+
+def _transports(findings: Findings) -> list[Target]:
+    """Return the targets of Envoy beside Triton and grpcio, and of a server with TLS and authentication."""
+    unary, many, alone = (findings.ours(UNARY, concurrency) for concurrency in (64, 256, 1))
+    triton, triton_many = (findings.of(TRITON, UNARY, concurrency) for concurrency in (64, 256))
+    grpcio_alone, grpcio_client = findings.of(GRPCIO, UNARY, 1), findings.of(GRPCIO, CLIENT, 256)
+    frames, grpcio_frames = findings.ours(FRAMES, FRAME_SESSIONS), findings.of(GRPCIO, FRAMES, FRAME_SESSIONS)
+    secured, secured_frames = findings.of(SECURED, UNARY, 64), findings.of(SECURED, FRAMES, FRAME_SESSIONS)
+    p50_ratio = alone.p50_ms / grpcio_alone.p50_ms if alone and grpcio_alone else None
+    client_ratio = _rate_ratio(findings.ours(CLIENT, 256), grpcio_client)
+    return [
+        _at_most("unary 64: server CPU, of Triton's", _cpu_ratio(unary, triton), 1.5),
+        _at_least("unary 64: answers/s, of Triton's", _rate_ratio(unary, triton), 0.65),
+        _at_least("unary 256: answers/s, of Triton's", _rate_ratio(many, triton_many), 0.8),
+        _at_most("unary 1: p50, of that over grpcio", p50_ratio, 1.0),
+        _at_least("AsyncClient 256: answers/s, of those over grpcio", client_ratio, 1.3),
+        _at_most("frames of 256: server CPU, of that over grpcio", _cpu_ratio(frames, grpcio_frames), 1.0),
+        _at_most("TLS and API key, unary 64: server CPU, of that without", _cpu_ratio(secured, unary), 1.1),
+        _at_most("TLS and API key, frames: server CPU, of that without", _cpu_ratio(secured_frames, frames), 1.05),
     ]
 
 
