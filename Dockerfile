@@ -18,7 +18,7 @@ RUN /opt/statecast/bin/pip install --no-deps .
 
 FROM python:3.11-slim
 COPY --from=build /opt/statecast /opt/statecast
-RUN mkdir /data && chown 10001:10001 /data
+RUN mkdir /data /models && chown 10001:10001 /data /models
 ENV PATH=/opt/statecast/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     STATECAST_HOST=0.0.0.0 STATECAST_METRICS_HOST=0.0.0.0 STATECAST_DATA_DIR=/data
 USER 10001:10001

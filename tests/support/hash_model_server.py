@@ -5,9 +5,7 @@ and commit and adds the suffix `.held` to the file's name. The batch goes on whe
 """
 
 import asyncio
-import logging
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from statecast.model import State
 from statecast.service.cli.main import setting_options
 from statecast.service.envoy import launcher
 from statecast.service.envoy.inside import Inside
+from statecast.service.log import configure_logging
 from statecast.service.models.registry import Model, Registry
 from statecast.service.server import run
 from statecast.service.settings import Settings
@@ -65,7 +64,7 @@ app = Inside(load_models)
 def main(**options: Any) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     settings = Settings(**options)
-    logging.basicConfig(level=settings.log_level.upper(), stream=sys.stderr)
+    configure_logging(settings.log_level, settings.log_format)
     if settings.transport == "envoy":
         asyncio.run(launcher.run(settings, "support.hash_model_server:app"))
     else:

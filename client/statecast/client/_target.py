@@ -49,7 +49,7 @@ def is_loopback(target: str) -> bool:
     named = _HOST.fullmatch(target)
     if named is None:
         return False
-    return bool(re.fullmatch(r"localhost(:[0-9]+)?", named["host"], re.IGNORECASE)) or _is_loopback_address(
+    return bool(re.fullmatch(r"localhost(:[0-9]+)?", named["host"], re.IGNORECASE | re.ASCII)) or _is_loopback_address(
         named["host"]
     )
 

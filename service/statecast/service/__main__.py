@@ -14,7 +14,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("statecast"):
             raise
-        extra = "cli" if "health" in sys.argv[1:2] else "server"
+        extra = "cli" if {"health", "sessions", "models"} & set(sys.argv[1:2]) else "server"
         sys.exit(f"statecast: {error.name} is not installed; it needs the extra {extra!r} (docs/installation.md)")
 
 

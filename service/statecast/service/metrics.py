@@ -10,6 +10,8 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from statecast.v1.reasons import Reason
+
 SECONDS = tuple(
     float(f"{digit}e{power}") for power in range(-4, 2) for digit in (1, 1.5, 2, 3, 5, 7)
 )  # fmt: skip
@@ -68,6 +70,24 @@ class Metrics:
         self.redis_volatile = gauge("statecast_redis_volatile", what)
         what = "Time at which the server's TLS certificate expires, in seconds since 1970; 0 without TLS."
         self.certificate_expiry = gauge("statecast_tls_certificate_expiry_seconds", what)
+        self.redis_up = gauge("statecast_redis_up", "1 if Redis answered the last probe and can be used.")
+        what = "Time from a command to Redis until its answer, in seconds; one serves a whole batch."
+        redis_seconds = seconds("statecast_redis_seconds", what, ("operation",))
+        self.redis_load_seconds, self.redis_commit_seconds = (
+            redis_seconds.labels(operation) for operation in ("load", "commit")
+        )
+        what = "Sessions read from Redis, by the model version that wrote them."
+        self.sessions_read = counter("statecast_sessions_read", what, _MODEL)
+        what = "Records in Redis that could not be used, by reason."
+        self.records_refused = counter("statecast_records_refused", what, ("reason",))
+        for reason in (Reason.RECORD_DAMAGED, Reason.MODEL_CHANGED):
+            self.records_refused.labels(reason)
+
+        what = "Time that the engine's threads have spent on batches, in seconds; of all threads together."
+        self.engine_busy_seconds = counter("statecast_engine_busy_seconds", what)
+        self.engine_threads = gauge("statecast_engine_threads", "Threads of the engine.")
+        what = "How late the event loop is for an appointment, in seconds."
+        self.loop_lag_seconds = seconds("statecast_event_loop_lag_seconds", what)
         self.cached_sessions = gauge("statecast_cached_sessions", "Sessions whose state is cached.")
         self._queue_requests = gauge("statecast_queue_requests", "Requests that wait for a batch.")
         what = "A loaded model; always 1."

@@ -3,10 +3,11 @@
 import asyncio
 import json
 import logging
+import math
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ from statecast.service import gc_tuning, signals
 from statecast.service.access.certificates import Certificates, CertificateWatch
 from statecast.service.access.gate import Gate
 from statecast.service.access.opening import Access, certificates, warn_if_exposed
+from statecast.service.access.quotas import Quotas
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.plan import Planner
 from statecast.service.engine.scheduler import BatchLimits, Scheduler
 from statecast.service.engine.session_cache import SessionCache
 from statecast.service.engine.threads import EngineThreads
-from statecast.service.errors import EngineStopped, StartupError
+from statecast.service.errors import EngineStopped, ServiceError, StartupError
 from statecast.service.metrics import Metrics
 from statecast.service.metrics_endpoint import MetricsEndpoint
 from statecast.service.models.registry import Registry, load_registry
@@ -36,6 +38,7 @@ from statecast.service.rpc.engine_client import EngineClient
 from statecast.service.rpc.forecast_service import ForecastService
 from statecast.service.rpc.methods import Method, Methods
 from statecast.service.rpc.model_service import ModelService
+from statecast.service.rpc.request_log import RequestLog
 from statecast.service.rpc.streams import Streams
 from statecast.service.settings import Settings, default_data_dir
 from statecast.service.store.catalog import Catalog
@@ -54,6 +57,11 @@ from statecast.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_serv
 log = logging.getLogger(__name__)
 
 ENGINE_STOP_SECONDS = 10.0
+MIB = 1024 * 1024
+LAG_SECONDS = 0.5
+"""How often the event loop's lag is measured."""
+COUNT_SECONDS, COUNT_LOOK_SECONDS = 300.0, 1.0
+"""How often the sessions of a tenant are counted, and how soon after it is first seen."""
 READ_SECONDS = 5.0
 """Longest wait of a reader of the metrics for the event loop, which checks its credential."""
 SERVICES = (
@@ -88,7 +96,7 @@ MakeTransport = Callable[[Settings, Mapping[str, Method], Certificates | None], 
 def grpcio(settings: Settings, methods: Mapping[str, Method], certificates: Certificates | None) -> Transport:
     """Return a gRPC server in this process."""
     place = Place(settings.host, settings.port)
-    return GrpcioTransport(place, methods, settings.max_message_mib * 1024 * 1024, certificates)
+    return GrpcioTransport(place, methods, settings.max_message_mib * MIB, certificates)
 
 
 async def run(settings: Settings, load_models: LoadModels = load_registry) -> None:
@@ -148,13 +156,11 @@ async def serving(
         found, access = certificates(settings), Access(settings)
         warn_if_exposed(settings, access.gate)
         await access.load()
-        device = _device(settings)
-        registry = load_models(settings.models, settings.default_model, device, require_all=settings.require_all_models)
-        metrics = Metrics()
-        metrics.show_broken_models(registry.broken)
-        for model in registry:
-            metrics.add_model(model.config.name, model.config.version, model.digest)
-        standard, is_listening = Standard(SERVICES, access.gate), threading.Event()
+        metrics, request_log = Metrics(), RequestLog(settings.slow_request_seconds)
+        stack.callback(request_log.close)
+        accounts = Accounts(metrics, request_log)
+        registry = _models(settings, load_models, metrics)
+        standard, is_listening = Standard(SERVICES, access.gate, accounts), threading.Event()
         endpoint = MetricsEndpoint(
             metrics.registry, settings.metrics_host, settings.metrics_port, found,
             _readers(access.gate), lambda: is_listening.is_set() and standard.is_ready,
@@ -162,21 +168,20 @@ async def serving(
         endpoint.start()
         stack.callback(endpoint.stop)
         if settings.models and settings.models_poll_seconds:
-            watcher = Watcher(settings.models, registry, metrics, device, settings.models_poll_seconds)
+            watcher = Watcher(settings.models, registry, metrics, _device(settings), settings.models_poll_seconds)
             watcher.start()
             stack.push_async_callback(watcher.stop)
         kept = stack.enter_context(_stores(settings))
-        scheduler = Scheduler(_limits(settings))
+        scheduler = Scheduler(_limits(settings), access.quotas.queue_bytes)
         metrics.watch_queue(lambda: scheduler.queued_requests)
-        accounts = Accounts(metrics)
-        engine_client = EngineClient(scheduler, metrics, accounts)
+        engine_client = EngineClient(scheduler, metrics, accounts, access.quotas)
         engines = _engines(settings, registry, kept.stores, metrics)
         engine_threads = EngineThreads(scheduler, engines, metrics, engine_client.deliver)
         engine = asyncio.ensure_future(_all(engine_threads.start()))
         stack.push_async_callback(_stop_engine, scheduler, engine)
-        streams = Streams(engine_client, settings.max_streams, access.gate)
-        forecasts, models = ForecastService(engine_client, streams, kept.catalog), ModelService(registry)
+        streams = Streams(engine_client, settings.max_streams, settings.queue_mib * MIB, access.gate, access.quotas)
         services = Methods(metrics, accounts, access.gate)
+        forecasts, models = ForecastService(engine_client, streams, kept.catalog), ModelService(registry)
         add_ForecastServiceServicer_to_server(forecasts, services)  # type: ignore[arg-type]  # it takes them as servers do
         add_ModelServiceServicer_to_server(models, services)  # type: ignore[arg-type]
         transport = make_transport(settings, {**services.by_path, **standard.methods}, found)
@@ -184,25 +189,54 @@ async def serving(
         stack.callback(standard.end)
         port = await transport.start()
         is_listening.set()
-        stack.push_async_callback(_end, _look_after(kept, settings, metrics, standard))
-        stack.push_async_callback(_end, asyncio.ensure_future(access.look_after(streams.look)))
-        if found and settings.tls_cert and settings.tls_key:
+        running = Running(port, endpoint.port, metrics, standard, transport, streams, engine)
+        tasks = [
+            _monitor(kept, settings, metrics, standard).run(),
+            access.look_after(streams.look),
+            _count_sessions(access.quotas, kept.catalog),
+            _watch_loop(metrics),
+            *_certificate_watch(settings, found, metrics, (transport, endpoint)),
+        ]
+        for task in tasks:
+            stack.push_async_callback(_end, asyncio.ensure_future(task))
+        _announce(settings, running, registry, stack)
+        yield running
 
-            def renew(changed: Certificates) -> None:
-                transport.renew(changed)
-                endpoint.renew(changed)
 
-            paths = settings.tls_cert, settings.tls_key, settings.tls_client_ca
-            watch = CertificateWatch(*paths, found, renew, metrics.certificate_expiry.set)
-            stack.push_async_callback(_end, asyncio.ensure_future(watch.run()))
-        places = Place(settings.host, port), Place(settings.metrics_host, endpoint.port)
-        log.info("serving gRPC on %s, metrics on %s", *places)
-        seconds = time.time() - psutil.Process().create_time()
-        log.info("models: %s; ready in %.1f s", ", ".join(map(str, registry)), seconds)
-        if settings.port_file:
-            stack.callback(settings.port_file.unlink, missing_ok=True)
-            _write_ports(settings.port_file, port, endpoint.port)
-        yield Running(port, endpoint.port, metrics, standard, transport, streams, engine)
+def _models(settings: Settings, load_models: LoadModels, metrics: Metrics) -> Registry:
+    """Load the models, and show them in the metrics."""
+    device, require_all = _device(settings), settings.require_all_models
+    registry = load_models(settings.models, settings.default_model, device, require_all=require_all)
+    metrics.show_broken_models(registry.broken)
+    for model in registry:
+        metrics.add_model(model.config.name, model.config.version, model.digest)
+    return registry
+
+
+def _certificate_watch(
+    settings: Settings, found: Certificates | None, metrics: Metrics, parts: "Sequence[Transport | MetricsEndpoint]"
+) -> Iterator[Coroutine[Any, Any, None]]:
+    """Yield the task that renews the certificates of these parts, if there are any."""
+    if found is None or settings.tls_cert is None or settings.tls_key is None:
+        return
+
+    def renew(changed: Certificates) -> None:
+        for part in parts:
+            part.renew(changed)
+
+    paths = settings.tls_cert, settings.tls_key, settings.tls_client_ca
+    yield CertificateWatch(*paths, found, renew, metrics.certificate_expiry.set).run()
+
+
+def _announce(settings: Settings, running: Running, registry: Registry, stack: AsyncExitStack) -> None:
+    """Log where the server serves, and write its ports."""
+    places = Place(settings.host, running.port), Place(settings.metrics_host, running.metrics_port)
+    log.info("serving gRPC on %s, metrics on %s", *places)
+    seconds = time.time() - psutil.Process().create_time()
+    log.info("models: %s; ready in %.1f s", ", ".join(map(str, registry)), seconds)
+    if settings.port_file:
+        stack.callback(settings.port_file.unlink, missing_ok=True)
+        _write_ports(settings.port_file, running.port, running.metrics_port)
 
 
 def _readers(gate: Gate) -> Callable[[str | None], bool]:
@@ -237,7 +271,7 @@ def _limits(settings: Settings) -> BatchLimits:
     return BatchLimits(
         sessions=settings.batch_sessions,
         queued_requests=settings.queue_requests,
-        queued_bytes=settings.queue_mib * 1024 * 1024,
+        queued_bytes=settings.queue_mib * MIB,
     )
 
 
@@ -279,8 +313,8 @@ def _stores(settings: Settings) -> Iterator[_Kept]:
             embedded.stop()
 
 
-def _look_after(kept: _Kept, settings: Settings, metrics: Metrics, standard: Standard) -> "asyncio.Task[None]":
-    """Start the task that monitors Redis."""
+def _monitor(kept: _Kept, settings: Settings, metrics: Metrics, standard: Standard) -> Monitor:
+    """Return what monitors Redis."""
     allow_volatile = settings.allow_volatile_redis
     monitor = Monitor(
         kept.client, kept.url, settings.namespace, metrics, standard.set_ready, allow_volatile=allow_volatile
@@ -293,7 +327,27 @@ def _look_after(kept: _Kept, settings: Settings, metrics: Metrics, standard: Sta
 
     for store in kept.stores:
         store.tell_of_refusals(look_now)
-    return asyncio.ensure_future(monitor.run())
+    return monitor
+
+
+async def _count_sessions(quotas: Quotas, catalog: Catalog) -> None:
+    """Count the sessions of the tenants that may have only so many, now and then."""
+    counted_at: dict[str, float] = {}
+    while True:
+        await asyncio.sleep(COUNT_LOOK_SECONDS)
+        for tenant in quotas.limited_sessions():
+            if time.monotonic() - counted_at.get(tenant, -math.inf) > COUNT_SECONDS:
+                with suppress(ServiceError):  # Redis does not answer; the log says so
+                    quotas.counted(tenant, await catalog.count(tenant))
+                    counted_at[tenant] = time.monotonic()
+
+
+async def _watch_loop(metrics: Metrics) -> None:
+    """Measure how late the event loop is."""
+    while True:
+        due = time.perf_counter() + LAG_SECONDS
+        await asyncio.sleep(LAG_SECONDS)
+        metrics.loop_lag_seconds.observe(max(0.0, time.perf_counter() - due))
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from statecast.service.log import FORMATS
+
 
 def _option(default: Any, text: str, **click_options: Any) -> Any:
     return field(default=default, metadata={"help": text, "click": click_options})
@@ -53,6 +55,7 @@ class Settings:
     jwt_audience: str = _option("", "Audience (aud) that tokens must have.")
     jwt_tenant_claim: str = _option("tenant", "Claim with the caller's tenant; dots lead into nested claims.")
     jwt_role_claim: str = _option("role", "Claim with the caller's role (read, write, admin), or a list that holds it.")
+    tenant_limits: Path | None = _option(None, "TOML file with limits for each tenant in this process.")
     max_wrong_credentials: int = _option(
         20, "Wrong credentials per minute from one address, before it may try no others; 0 for no limit.", min=0
     )
@@ -116,4 +119,10 @@ class Settings:
         "info",
         "Lowest level of logged messages.",
         choices=("debug", "info", "warning", "error"),
+    )
+    log_format: str = _option(
+        "text", "Format of the log: text for people, or json, an object a line, for machines.", choices=FORMATS
+    )
+    slow_request_seconds: float = _option(
+        0.0, "Seconds from which a request is logged as slow, with its time in the queue; 0 for none.", min=0.0
     )

@@ -1,6 +1,7 @@
 """API keys: the file, who a key is, and the command that makes them."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -106,6 +107,24 @@ def test_a_file_that_breaks_leaves_the_keys_from_before(path: Path, caplog: pyte
     api_keys.create(path, "acme", "read")
     assert file.look()
     assert file.find(key) is None
+
+
+def test_a_change_of_the_file_is_in_the_audit_log(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    first, _ = api_keys.create(path, "acme", "read")
+    second, _ = api_keys.create(path, "acme", "read")
+    file = KeyFile(path)
+    api_keys.revoke(path, first)
+    third, _ = api_keys.create(path, "acme", "write")
+    content = json.loads(path.read_text())
+    content["keys"][second]["role"] = "admin"
+    path.write_text(json.dumps(content))
+    assert file.look()
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("statecast.audit", "INFO")
+    assert record.__dict__["fields"] == {
+        "added": 1, "added_ids": third, "removed": 1, "removed_ids": first, "changed": 1, "changed_ids": second,
+    }  # fmt: skip
 
 
 def keys(*arguments: str) -> Result:

@@ -33,6 +33,7 @@ from statecast.service.access.certificates import (
     subject_of,
 )
 from statecast.service.errors import StartupError
+from statecast.service.log import AUDIT
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -206,7 +207,9 @@ def test_other_pem(files: Files) -> None:
     assert f"tls-client-ca {files.client_ca} holds a private key, not a certificate; name a file" in message
 
 
-@pytest.mark.parametrize("cut", [len(LEAF.pem) - 30, len(LEAF.pem) + 28, len(LEAF.pem) + 300])
+@pytest.mark.parametrize(
+    "cut", [len(LEAF.pem) - 30, len(LEAF.pem) + 28, len(LEAF.pem) + 300], ids=["end", "begin", "middle"]
+)
 def test_half_written_files(files: Files, cut: int) -> None:
     files.cert.write_bytes((LEAF.pem + MIDDLE.pem)[:cut])
     assert "write the file again" in files.refused()
@@ -341,11 +344,12 @@ async def watching(files: Files, current: Certificates) -> AsyncIterator[Watchin
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(certificates, "POLL_SECONDS", 0.005)
-    caplog.set_level(logging.INFO, logger=certificates.__name__)
+    caplog.set_level(logging.INFO)
 
 
 def texts(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
-    return [(record.levelname, record.message) for record in caplog.records if record.name == certificates.__name__]
+    names = (certificates.__name__, AUDIT)
+    return [(record.levelname, record.message) for record in caplog.records if record.name in names]
 
 
 @pytest.mark.usefixtures("quick")

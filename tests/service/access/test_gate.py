@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from statecast.service.access import api_keys
-from statecast.service.access.gate import Gate
+from statecast.service.access.gate import Gate, network_of
 from statecast.service.access.key_file import KeyFile
 from statecast.service.access.principal import ANYBODY, Principal, Role, principal_of
 from statecast.service.errors import Overloaded, Unauthenticated
@@ -78,16 +78,36 @@ def test_an_address_that_guesses_is_slowed_down_and_its_neighbours_are_not(
     for number in range(3):
         assert why(gate, Call(f"Bearer wrong {number}")) is Reason.CREDENTIAL_INVALID
     with pytest.raises(Overloaded, match="3 wrong credentials within a minute") as caught:
-        gate.admit(Call(f"Bearer {other}"))
+        gate.admit(Call("Bearer wrong 3"))
     assert caught.value.reason is Reason.QUOTA_EXCEEDED
     assert caught.value.retry_after_seconds == pytest.approx(20)
-    assert gate.admit(Call(f"Bearer {known}")).role is Role.WRITE
-    assert gate.admit(Call(f"Bearer {other}", address="10.0.0.2")).role is Role.WRITE
+    for right in (known, other):  # nobody can lock its owner out
+        assert gate.admit(Call(f"Bearer {right}")).role is Role.WRITE
+    assert why(gate, Call("Bearer wrong 4", address="10.0.0.2")) is Reason.CREDENTIAL_INVALID
     assert why(gate, Call()) is Reason.CREDENTIAL_MISSING
     now += 20.1
     assert why(gate, Call("Bearer wrong again")) is Reason.CREDENTIAL_INVALID
     with pytest.raises(Overloaded):
         gate.admit(Call("Bearer wrong once more"))
+
+
+@pytest.mark.parametrize(
+    ("peer", "network"),
+    [
+        ("10.0.0.1:5", "10.0.0.1"),
+        ("ipv4:10.0.0.1:5", "10.0.0.1"),
+        ("ipv6:%5B2001:db8::1%5D:5", "2001:db8::/64"),
+        ("[2001:db8::ffff:2]:5", "2001:db8::/64"),
+        ("2001:db8::1:5", "2001:db8::/64"),
+        ("unix:", "unix"),
+    ],
+)
+def test_an_address_is_known_by_its_network(peer: str, network: str) -> None:
+    assert network_of(peer) == network
+
+
+def test_subjects_without_any_entry_admit_nobody() -> None:
+    assert why(Gate(subjects={}), Call(None, "CN=meter")) is Reason.CREDENTIAL_MISSING
 
 
 def test_a_revoked_key_is_forgotten_although_it_was_right(path: Path) -> None:

@@ -55,6 +55,7 @@ def test_subjects_have_tenants_and_roles(tmp_path: Path) -> None:
         (None, "cannot be read: No such file"),
         ("[subjects", "tls-subjects .*: "),
         ("", "it has no table .subjects."),
+        ("[subjects]", "it names no subject, so nobody could call"),
         ('[subjects."CN=a"]\nrole = "read"\n', "tenant None is not 1 to 64"),
         ('[subjects."CN=a"]\ntenant = "a"\nrole = "boss"\n', "role 'boss' is not one of read, write, admin"),
         ('[subjects]\n"CN=a" = "acme"\n', "an entry is"),

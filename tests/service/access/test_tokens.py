@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -140,7 +141,8 @@ def test_every_listed_algorithm_is_accepted(tmp_path: Path, algorithm: str, name
     tokens = loaded(tmp_path, public_jwk(algorithm, "a") | fields)
     content = claims()
     found = tokens.find(sign(content, algorithm))
-    assert found == Principal("acme", Role.WRITE, "token ann", content["exp"] + 30)
+    assert tokens.trusts(found.signer)
+    assert replace(found, signer="") == Principal("acme", Role.WRITE, "token ann", content["exp"] + 30)
 
 
 def test_a_key_is_used_with_its_own_algorithms_only(tmp_path: Path) -> None:
@@ -386,7 +388,7 @@ def test_a_field_without_value_is_absent(tmp_path: Path) -> None:
 )
 def test_any_key_is_taken_or_skipped(algorithm: str, changes: dict[str, Any]) -> None:
     content = document(public_jwk(algorithm, "a") | changes, public_jwk("EdDSA", "good"))
-    assert module._keys_of(content, "jwks.json")[-1].kid == "good"
+    assert module._keys_of(content, "jwks.json", may_be_empty=False)[-1].kid == "good"
 
 
 @settings(max_examples=200)

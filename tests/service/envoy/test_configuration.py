@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,16 @@ def test_the_admin_interface_is_a_private_socket_in_ones_own_configuration_too(t
     config = launcher.own_configuration(Settings(envoy_config=own), Path("/x/admin.sock"))
     assert config["admin"]["address"] == {"pipe": {"path": "/x/admin.sock", "mode": 0o600}}
     assert config["stats_config"] == {}
+
+
+def test_tls_comes_from_the_settings_with_ones_own_configuration_too(tmp_path: Path) -> None:
+    own, settings = tmp_path / "envoy.json", Settings(tls_cert=Path("c.pem"), tls_key=Path("k.pem"))
+    printed = launcher.own_configuration(Settings(), Path("admin.sock"))
+    own.write_text(json.dumps(printed))
+    config = launcher.own_configuration(replace(settings, envoy_config=own), Path("/x/admin.sock"))
+    ((chain,),) = (listener["filter_chains"] for listener in config["static_resources"]["listeners"])
+    assert "/x/server.json" in json.dumps(chain["transport_socket"])
+    assert config["node"]["id"]
 
 
 @pytest.mark.parametrize("change", ["no listener", "other name", "no filter"])

@@ -25,6 +25,7 @@ from support.servers import ServerProcess
 
 from statecast.client import Client
 from statecast.service.envoy import launcher
+from statecast.service.settings import Settings
 
 pytestmark = pytest.mark.skipif(bool(launcher.why_not()), reason=launcher.why_not())
 
@@ -147,3 +148,34 @@ def test_what_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "libpython" in launcher.why_not()
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert "pyvoy is not installed" in launcher.why_not()
+
+
+ENVOY_SAYS = r"""
+printf 'ENVOY|warning|main|said "so"\\nand more\n{"time": "2024-05-01T12:34:56.789Z"}\nfrom a library\n' >&2
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_lines_of_envoy_and_of_its_libraries_are_lines_of_the_log(
+    form: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(launcher, "_command", lambda *_: ["sh", "-c", ENVOY_SAYS])
+    envoy = launcher._Envoy(Settings(log_format=form), tmp_path / "folder" / "admin.sock", "")
+    envoy.process.wait()
+    envoy.end()
+    told = [(record.levelname, record.name, record.message) for record in caplog.records]
+    as_is = '{"time": "2024-05-01T12:34:56.789Z"}\n'
+    library = [("WARNING", "stderr", "from a library")] if form == "json" else []
+    assert told == [("WARNING", "envoy.main", 'said "so"\\nand more'), *library]
+    assert capsys.readouterr().err == (as_is if form == "json" else f"{as_is}from a library\n")
+
+
+def test_at_debug_envoy_shows_no_headers() -> None:
+    levels = launcher._log_levels("debug")
+    assert levels[:2] == ("--log-level", "info")
+    assert not {"http:debug", "rbac:debug", "router:debug", "http2:debug"} & set(levels[-1].split(","))
+    assert launcher._log_levels("info") == ("--log-level", "warning")

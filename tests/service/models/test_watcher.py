@@ -1,5 +1,6 @@
 """Model versions that appear, change and disappear while a server runs."""
 
+import logging
 import shutil
 import threading
 import time
@@ -21,6 +22,7 @@ from support.wire import detail, failure, observations, reason
 
 from statecast.model import Forecaster, save_model
 from statecast.service.errors import StartupError, Unavailable
+from statecast.service.log import AUDIT
 from statecast.service.models import watcher
 from statecast.service.models.registry import Model, Registry, load_registry
 from statecast.service.settings import Settings
@@ -369,3 +371,14 @@ def test_readers_of_a_registry_see_a_version_whole_or_not_at_all() -> None:
     assert seen == sorted(seen)
     assert [first, *before] == [first]
     assert registry.get("tiny", "7") is models[6]
+
+
+def test_a_version_that_is_loaded_is_in_the_audit_log(make_place: MakePlace, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    place = make_place()
+    place.write("2", 2)
+    place.await_versions("2", "1")
+    (record,) = [record for record in caplog.records if record.name == AUDIT]
+    fields = record.__dict__["fields"]
+    assert (fields["model"], fields["version"]) == ("tiny", "2")
+    assert len(fields["digest"]) > 8

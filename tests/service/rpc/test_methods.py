@@ -7,12 +7,14 @@ import grpc
 import pytest
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
+from support.calls import PlainCall
 
 from statecast.service.access.gate import Gate
 from statecast.service.errors import NotFound
 from statecast.service.metrics import Metrics
 from statecast.service.rpc.accounting import Accounts
 from statecast.service.rpc.methods import Method, Methods
+from statecast.service.rpc.request_log import RequestLog
 from statecast.service.rpc.status import STATUS_CODES
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.reasons import Reason
@@ -25,7 +27,7 @@ class Seen:
 
     def __init__(self, answer: Any) -> None:
         self.metrics = Metrics()
-        methods = Methods(self.metrics, Accounts(self.metrics), Gate())
+        methods = Methods(self.metrics, Accounts(self.metrics, RequestLog()), Gate())
         handler: Any = grpc.unary_unary_rpc_method_handler(answer, pb.GetSessionRequest.FromString)
         methods.add_registered_method_handlers(SERVICE, {"GetSession": handler})
         self.method: Method = methods.by_path[f"/{SERVICE}/GetSession"]
@@ -47,7 +49,7 @@ async def test_an_answer_is_encoded_and_counted() -> None:
 
     seen = Seen(answer)
     encoded = await seen.method.answer(
-        seen.method.decode(pb.GetSessionRequest(session_id="s").SerializeToString()), None
+        seen.method.decode(pb.GetSessionRequest(session_id="s").SerializeToString()), PlainCall()
     )
     assert isinstance(encoded, bytes)
     assert pb.GetSessionResponse.FromString(encoded).session.session_id == "s"
@@ -59,7 +61,7 @@ async def test_an_error_becomes_a_status() -> None:
         raise NotFound("no such session", Reason.SESSION_NOT_FOUND)
 
     seen = Seen(answer)
-    status = await seen.method.answer(pb.GetSessionRequest(), None)
+    status = await seen.method.answer(pb.GetSessionRequest(), PlainCall())
     assert isinstance(status, status_pb2.Status)
     assert (STATUS_CODES[status.code], status.message) == (grpc.StatusCode.NOT_FOUND, "no such session")
     assert seen.count("NOT_FOUND", "SESSION_NOT_FOUND") == (1, 1)
@@ -70,7 +72,7 @@ async def test_a_caller_that_goes_is_counted_as_cancelled() -> None:
         await asyncio.Event().wait()
 
     seen = Seen(answer)
-    call = asyncio.ensure_future(seen.method.answer(pb.GetSessionRequest(), None))
+    call = asyncio.ensure_future(seen.method.answer(pb.GetSessionRequest(), PlainCall()))
     await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -85,7 +87,7 @@ async def test_bytes_that_are_no_request_are_refused_by_the_method() -> None:
     seen = Seen(answer)
     request = seen.method.decode(b"\xff")
     assert isinstance(request, DecodeError)
-    status = await seen.method.answer(request, None)
+    status = await seen.method.answer(request, PlainCall())
     assert isinstance(status, status_pb2.Status)
     assert STATUS_CODES[status.code] is grpc.StatusCode.INVALID_ARGUMENT
     assert "generate your client from the server's .proto files" in status.message

@@ -160,3 +160,44 @@ def test_streams_are_sent_away_when_the_server_leaves(
         code, status = failure(lambda: list(results))
         assert (code, reason(status)) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
     assert server.process.wait(WAIT_SECONDS) == 0
+
+
+def test_streams_that_nobody_reads_leave_others_their_turn(
+    any_redis: RedisProcess, models_folder: Path, session_id: str
+) -> None:
+    server = ServerThread(
+        Settings(
+            redis_url=any_redis.url, models=models_folder, namespace=session_id, queue_mib=2, queue_requests=100_000
+        )
+    )
+    sent = 0
+
+    def many(stream: int) -> Iterator[pb.ForecastStreamRequest]:
+        nonlocal sent
+        for at in range(2000):
+            requests = [request(f"{stream}-{each}", at, quantile_levels=[0.5] * 128) for each in range(50)]
+            sent += 50
+            yield pb.ForecastStreamRequest(requests=requests)
+
+    channels = [grpc.insecure_channel(server.target, [("grpc.use_local_subchannel_pool", 1)]) for _ in range(4)]
+    *unread, modest = (ForecastServiceStub(channel) for channel in channels)
+    calls: list[Any] = [stub.ForecastStream(many(number)) for number, stub in enumerate(unread)]
+
+    def has_stopped_reading() -> bool:
+        before = sent
+        threading.Event().wait(0.5)
+        return before == sent
+
+    await_true(has_stopped_reading)
+    assert sent < 35_000  # 16,000 with the room of all streams, 56,000 with that of each alone
+    asked: queue.Queue[pb.ForecastStreamRequest | None] = queue.Queue()
+    answers: Any = modest.ForecastStream(iter(asked.get, None))
+    for at in range(5):
+        asked.put(pb.ForecastStreamRequest(requests=[request("modest", at)]))
+        assert next(answers).results[0].response.version.step == at + 1
+    asked.put(None)
+    for call in calls:
+        call.cancel()
+    for channel in channels:
+        channel.close()
+    server.stop()

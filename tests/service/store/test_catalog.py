@@ -8,7 +8,7 @@ import pytest
 from support.redis_process import RedisProcess
 
 from statecast.service.errors import Overloaded
-from statecast.service.store.catalog import MAX_WAITING, Catalog, Listing, Summary
+from statecast.service.store.catalog import MOST_OF_A_TENANT, Catalog, Listing, Summary
 from statecast.service.store.connection import connect
 from statecast.service.store.record import Snapshot, encode_snapshot, new_stamp
 from statecast.service.store.redis_store import Commit, Operation, Store
@@ -66,8 +66,14 @@ async def test_pages_hold_every_session_whose_id_begins_so(store: Store, catalog
 
 
 async def test_more_listings_than_may_wait_are_refused(catalog: Catalog) -> None:
-    results = await asyncio.gather(*(catalog.page(Listing()) for _ in range(MAX_WAITING + 2)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(catalog.page(Listing()) for _ in range(MOST_OF_A_TENANT + 2)), return_exceptions=True
+    )
     refused = [each for each in results if isinstance(each, Overloaded)]
     assert len(refused) == 2
+    busy = [asyncio.ensure_future(catalog.page(Listing())) for _ in range(MOST_OF_A_TENANT)]
+    await asyncio.sleep(0)
+    assert not (await catalog.page(Listing("other"))).sessions
+    await asyncio.gather(*busy)
     assert refused[0].retry_after_seconds == 0.5
     assert not (await catalog.page(Listing())).sessions

@@ -47,6 +47,16 @@ def test_a_redis_that_forgets_is_refused(own_redis: RedisProcess, option: str, v
     check(own_redis.url, allow_volatile=True)
 
 
+def test_all_problems_are_reported_together(own_redis: RedisProcess) -> None:
+    own_redis.client.config_set("maxmemory-policy", "volatile-ttl")
+    own_redis.client.config_set("appendonly", "no")
+    own_redis.client.replicaof("127.0.0.1", "1")
+    message = refused(own_redis.url)
+    parts = ("is a read-only replica; use its primary. ", "evicts keys", ". It also keeps no append-only file")
+    assert all(part in message for part in parts)
+    assert message.endswith("Set appendonly yes, or pass --allow-volatile-redis to run anyway.")
+
+
 def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
     message = refused("redis://user:secret@127.0.0.1:1/0")
     assert "redis://***@127.0.0.1:1/0 cannot be reached" in message

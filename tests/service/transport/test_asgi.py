@@ -35,7 +35,7 @@ class Caller:
         self.sent: list[dict[str, Any]] = []
         self.has_gone = False
         self.left: list[str] = []
-        methods = {"/a.B/C": Method(is_stream, lambda data: data, answer)}
+        methods = {"/a.B/C": Method(is_stream, lambda data: data, answer, lambda _: None)}
         self.transport = AsgiTransport(methods, most, 4 * most, self._listen, self._leave, lambda _: None)
 
     async def _listen(self) -> int:
@@ -317,7 +317,7 @@ async def test_a_bug_is_answered_and_logged(caplog: pytest.LogCaptureFixture) ->
 
 
 async def test_one_caller_cannot_fill_the_memory_with_parts_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asgi, "CALL_BYTES", -sum(len(name) + len(value) for name, value in HEADERS))
+    monkeypatch.setattr(asgi, "CALL_BYTES", 0)
     calls = [Caller(echo) for _ in range(6)]  # a message has 1,000 bytes at most, and 4,000 of all may be arriving
     for call in calls:
         call.transport = calls[0].transport
@@ -335,21 +335,70 @@ async def test_one_caller_cannot_fill_the_memory_with_parts_of_messages(monkeypa
     assert [call.code.name for call in calls] == ["OK"] * 4 + ["RESOURCE_EXHAUSTED", "OK"]
 
 
-async def test_one_caller_cannot_fill_the_memory_with_the_headers_of_calls() -> None:
-    first = Caller(forever, most=100_000)  # 400,000 bytes of all calls
-    headers = [*HEADERS, (b"x-large", b"x" * 50_000)]
-    open_calls = [asyncio.ensure_future(first.call(part(framed(b"")), headers=headers)) for _ in range(6)]
+async def test_one_caller_cannot_fill_the_memory_with_open_calls() -> None:
+    calls = [Caller(forever, most=4000) for _ in range(7)]  # 16,000 bytes of all calls, and 2,048 for each
+    for call in calls:
+        call.transport = calls[0].transport
+    *opened, refused = calls
+    tasks = [asyncio.ensure_future(call.call(part(framed(b"")))) for call in opened]
     await asyncio.sleep(0.01)
-    refused, later = Caller(forever), Caller(echo)
-    refused.transport = later.transport = first.transport
-    await refused.call(part(framed(b"")), headers=headers)
+    await refused.call(part(framed(b"")))
     assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    for call in open_calls:
-        call.cancel()
-    await asyncio.wait(open_calls)
-    later.transport._methods = {"/a.B/C": Method(False, lambda data: data, echo)}
-    await later.call(part(framed(b"")), headers=headers)
-    assert later.code is grpc.StatusCode.OK
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    again = asyncio.ensure_future(refused.call(part(framed(b""))))
+    await asyncio.sleep(0.01)
+    assert not again.done()
+    again.cancel()
+    await asyncio.wait([again])
+
+
+async def test_whoever_is_not_known_cannot_take_the_room_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Health admits everybody; its open calls have a room of their own."""
+    monkeypatch.setattr(asgi, "STRANGERS_BYTES", 4 * asgi.CALL_BYTES)
+    caller = Caller(forever, most=10_000)
+    caller.transport._methods = {
+        "/a.B/C": Method(False, lambda data: data, echo, lambda _: None),
+        "/health": Method(True, lambda data: data, forever),
+    }
+    strangers = [Caller(forever) for _ in range(5)]
+    for each in strangers:
+        each.transport = caller.transport
+    tasks = [asyncio.ensure_future(each.call(part(b"", more=True), path="/health")) for each in strangers]
+    done, _ = await asyncio.wait(tasks, timeout=0.05)
+    assert len(done) >= 1
+    await caller.call(part(framed(b"hi")))
+    assert caller.code is grpc.StatusCode.OK
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_a_stream_of_a_stranger_that_stays_silent_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asgi, "MESSAGE_SECONDS", 0.05)
+    monkeypatch.setattr(asgi, "_LOOK_SECONDS", 0.01)
+
+    async def read(_: Any, context: Any) -> bytes:
+        return bytes(await context.read())
+
+    caller = Caller(read, is_stream=True)
+    caller.transport._methods = {"/a.B/C": Method(True, lambda data: data, read)}
+    await caller.transport.start()
+    await asyncio.wait_for(caller.call(), 2)
+    assert caller.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    await caller.transport.stop(0)
+
+
+async def test_a_bug_in_admission_lets_nobody_in(caplog: pytest.LogCaptureFixture) -> None:
+    def admit(_: object) -> None:
+        raise TypeError("a bug")
+
+    caller = Caller(echo)
+    caller.transport._methods = {"/a.B/C": Method(False, lambda data: data, echo, admit)}
+    await caller.call(part(framed(b"hi")))
+    assert (caller.body, caller.code) == (b"", grpc.StatusCode.INTERNAL)
+    assert "a bug" in caplog.text
 
 
 async def test_a_message_whose_call_ends_while_it_is_sent_leaves_no_trace(caplog: pytest.LogCaptureFixture) -> None:

@@ -115,3 +115,16 @@ def test_other_timeouts_are_refused(header: bytes) -> None:
 
 def test_messages_of_errors_are_ascii() -> None:
     assert percent_encoded("no session 'böiler'\n100 %") == b"no session 'b%C3%B6iler'%0A100 %25"
+
+
+@pytest.mark.parametrize(("size", "is_taken"), [(4 * 2**20, True), (4 * 2**20 + 1, False)])
+def test_a_small_message_does_not_inflate_to_a_large_one(size: int, is_taken: bool) -> None:
+    message = gzip.compress(bytes(size))
+    messages = Messages(b"gzip", 16 * 2**20)
+    messages.feed(b"\1" + len(message).to_bytes(4, "big") + message)
+    if is_taken:
+        assert messages.next() == bytes(size)
+        return
+    with pytest.raises(FramingError, match="inflates to 4194305, more than 100 times; send it uncompressed") as caught:
+        messages.next()
+    assert caught.value.status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]

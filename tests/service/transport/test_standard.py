@@ -19,6 +19,7 @@ from support.redis_process import RedisProcess
 from support.servers import ServerProcess
 
 from statecast.service.access.principal import ANYBODY
+from statecast.service.engine.request import Request
 from statecast.service.transport.standard import Health
 
 SERVICES = ("", "statecast.v1.ForecastService", "statecast.v1.ModelService")
@@ -38,6 +39,7 @@ class Reader:
     """The stream of a caller that watches a service, and keeps what comes."""
 
     principal = ANYBODY
+    asked: Request | None = None
 
     def __init__(self, service: str, told: list[int]) -> None:
         self._request, self._told = HealthCheckRequest(service=service), told
@@ -52,6 +54,9 @@ class Reader:
         return None
 
     def subject(self) -> str | None:
+        return None
+
+    def traceparent(self) -> str | None:
         return None
 
     async def read(self) -> HealthCheckRequest:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import hmac
 import json
+import math
 import os
 import re
 import secrets
@@ -50,7 +51,7 @@ class ApiKeys:
         """
         self.by_id = keys
         self._principals = {
-            key_id: principal_of(key.tenant, key.role, f"key {key_id}", key.expires_at, key_id)
+            key_id: principal_of(key.tenant, key.role, f"key {key_id}", key.expires_at, key_id=key_id)
             for key_id, key in keys.items()
         }
 
@@ -63,10 +64,10 @@ class ApiKeys:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return ApiKeys({key_id: ApiKey(**each) for key_id, each in content["keys"].items()})
+            return ApiKeys({key_id: _key_of(key_id, each) for key_id, each in content["keys"].items()})
         except OSError as error:
             raise KeyFileError(f"{path} cannot be read: {error.strerror}; statecast keys create makes it") from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise KeyFileError(f"{path} is not a file of API keys: {error}; statecast keys create makes one") from error
 
     def principal(self, key_id: str) -> Principal | None:
@@ -123,6 +124,21 @@ def revoke(path: Path, key_id: str) -> ApiKey:
         return keys.pop(key_id)
 
 
+def _key_of(key_id: str, entry: dict[str, Any]) -> ApiKey:
+    """Return the key in an entry of a file.
+
+    Raises:
+        ValueError: if the entry is not one.
+    """
+    key = ApiKey(**entry)
+    texts = (key.tenant, key.role, key.salt, key.sha256, key.note)
+    times = (key.created_at, 0 if key.expires_at is None else key.expires_at)
+    are_times = all(isinstance(each, int | float) and math.isfinite(each) for each in times)
+    if not (are_times and all(isinstance(each, str) for each in texts)):
+        raise ValueError(f"key {key_id!r} has a field of a wrong kind")
+    return key
+
+
 def _digest(salt: str, secret: str) -> str:
     return hashlib.sha256(f"{salt}{secret}".encode()).hexdigest()
 
@@ -145,8 +161,12 @@ def _changing(path: Path) -> Iterator[dict[str, ApiKey]]:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+    before = path.stat() if path.exists() else None
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        if before is not None:  # the server must still be able to read it
+            os.fchmod(file.fileno(), before.st_mode & 0o777)
+            if (before.st_uid, before.st_gid) != (os.getuid(), os.getgid()):
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
         json.dump(content, file, indent=2)
         file.write("\n")
         file.flush()

@@ -30,8 +30,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from statecast.service.errors import StartupError
+from statecast.service.log import AUDIT
 
 log = logging.getLogger(__name__)
+audit = logging.getLogger(AUDIT)
 
 POLL_SECONDS = 5.0
 """Interval between two looks at the files."""
@@ -183,7 +185,8 @@ class CertificateWatch:
         self._current, self._reminder = found, None
         self._on_change(found)
         self._show_expiry(found.expires_at)
-        log.info("%s %s: the new certificate is used; it expires on %s", CERT, self._paths.cert, _day(found.expires_at))
+        told = "%s %s: the new certificate is used; it expires on %s"
+        audit.info(told, CERT, self._paths.cert, _day(found.expires_at))
         await asyncio.to_thread(self._paths.warn_if_key_is_public)
 
     def _read(self) -> Certificates:

@@ -12,6 +12,7 @@ from statecast.service.access.certificates import Certificates, read_certificate
 from statecast.service.access.gate import Gate
 from statecast.service.access.key_file import KeyFile
 from statecast.service.access.principal import Principal, principal_of
+from statecast.service.access.quotas import Quotas
 from statecast.service.access.tokens import Tokens, TokenSettings
 from statecast.service.errors import StartupError
 from statecast.service.settings import Settings
@@ -53,6 +54,7 @@ class Access:
         self._key_file = KeyFile(settings.api_keys) if settings.api_keys else None
         self._tokens = _tokens(settings)
         subjects = read_subjects(settings.tls_subjects) if settings.tls_subjects else None
+        self.quotas = Quotas(settings.tenant_limits)
         self.gate = Gate(self._key_file, self._tokens, subjects, settings.max_wrong_credentials)
 
     async def load(self) -> None:
@@ -66,16 +68,23 @@ class Access:
 
     async def look_after(self, look: Callable[[], None]) -> None:
         """Read changed files again; call `look` every second, so that it can end what is no longer allowed."""
-        refreshing = asyncio.ensure_future(self._tokens.refresh(self.gate.forget)) if self._tokens else None
+        refreshing = asyncio.ensure_future(self._tokens.refresh()) if self._tokens else None
         try:
-            while not self.gate.is_open:
+            while True:
                 await asyncio.sleep(LOOK_SECONDS)
-                if self._key_file and self._key_file.look():
-                    self.gate.forget()
-                look()
+                try:
+                    self._look()
+                    look()
+                except Exception:  # a bug; revoked keys must still be noticed next time
+                    log.exception("the files of access could not be looked at")
         finally:
             if refreshing:
                 refreshing.cancel()
+
+    def _look(self) -> None:
+        self.quotas.look()
+        if self._key_file:
+            self._key_file.look()
 
 
 def _tokens(settings: Settings) -> Tokens | None:
@@ -107,6 +116,8 @@ def read_subjects(path: Path) -> dict[str, Principal]:
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         subjects: dict[str, dict[str, Any]] = content["subjects"]
+        if not subjects:
+            raise ValueError("it names no subject, so nobody could call")
         return {
             subject: principal_of(entry.get("tenant"), entry.get("role"), f"certificate {subject}")
             for subject, entry in subjects.items()
@@ -123,7 +134,7 @@ def read_subjects(path: Path) -> dict[str, Principal]:
 def warn_if_exposed(settings: Settings, gate: Gate) -> None:
     """Log a warning if strangers can reach the server, and nothing keeps them out."""
     fixes = {} if settings.tls_cert else {"TLS": "--tls-cert with --tls-key"}
-    if gate.is_open:
+    if gate.is_open and not settings.tls_client_ca:
         fixes["authentication"] = "--api-keys"
     if not fixes or settings.insecure or _is_loopback(settings.host):
         return

@@ -33,6 +33,7 @@ class Principal:
         name: The credential, for logs: never a secret.
         expires_at: When the credential expires, in seconds since 1970; None if it does not.
         key_id: Id of the caller's API key; empty for other credentials.
+        signer: Digest of the key that has signed the caller's token; empty for other credentials.
     """
 
     tenant: str
@@ -40,14 +41,23 @@ class Principal:
     name: str
     expires_at: float | None = None
     key_id: str = ""
+    signer: str = ""
 
 
 ANYBODY = Principal(DEFAULT_TENANT, Role.ADMIN, "anybody")
 """Every caller of a server without authentication."""
+STRANGER = Principal("", Role.READ, "")
+"""A caller who was not admitted."""
 
 
 def principal_of(
-    tenant: object, role: object, name: str, expires_at: float | None = None, key_id: str = ""
+    tenant: object,
+    role: object,
+    name: str,
+    expires_at: float | None = None,
+    *,
+    key_id: str = "",
+    signer: str = "",
 ) -> Principal:
     """Return the principal with a tenant and a role from a file or token.
 
@@ -58,4 +68,4 @@ def principal_of(
         raise ValueError(f"tenant {tenant!r} is not 1 to 64 of a-z, 0-9 and -")
     if not isinstance(role, str) or role not in ROLES:
         raise ValueError(f"role {role!r} is not one of {', '.join(ROLES)}")
-    return Principal(tenant, ROLES[role], name, expires_at, key_id)
+    return Principal(tenant, ROLES[role], name, expires_at, key_id, signer)

@@ -142,6 +142,18 @@ class Tokens:
             await asyncio.wait_for(self._key_missed.wait(), self._keys.pause_seconds - shortest)
         self._key_missed.clear()
 
+    def trusts(self, signer: str) -> bool:
+        """Return whether the key that has signed a token is still in use."""
+        return any(key.digest == signer for key in self._keys.usable)
+
+    def find_verified(self, token: str) -> Principal | None:
+        """Return the principal of a token that was verified before, expired or not; None if it is to be verified."""
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        principal = self._verified.get(digest)
+        if principal is not None:
+            self._verified.move_to_end(digest)
+        return principal
+
     def find(self, token: str) -> Principal:
         """Return the principal of a token, without waiting for anything; it expires with the token and the leeway.
 
@@ -153,7 +165,7 @@ class Tokens:
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         principal = self._verified.get(digest)
         if principal is None:
-            principal = self._verified[digest] = self._principal(self._claims(token))
+            principal = self._verified[digest] = self._principal(*self._claims(token))
             if len(self._verified) > VERIFIED_TOKENS:
                 self._verified.popitem(last=False)
         elif principal.expires_at is not None and time.time() >= principal.expires_at:
@@ -163,12 +175,12 @@ class Tokens:
             self._verified.move_to_end(digest)
         return principal
 
-    def _claims(self, token: str) -> dict[str, Any]:
-        """Return the claims of a token whose signature, times, issuer and audience are right."""
+    def _claims(self, token: str) -> tuple[dict[str, Any], str]:
+        """Return the claims of a token whose signature, times, issuer and audience are right, and its key's digest."""
         settings = self._settings
         try:
             key, algorithm = self._key_for(_header(token))
-            return jwt.decode(
+            claims = jwt.decode(
                 token,
                 key=key.public,
                 algorithms=[algorithm],
@@ -177,6 +189,7 @@ class Tokens:
                 issuer=settings.issuer,
                 leeway=settings.leeway_seconds,
             )
+            return claims, key.digest
         except jwt.ExpiredSignatureError:
             raise self._expired() from None
         except jwt.MissingRequiredClaimError as error:
@@ -213,8 +226,8 @@ class Tokens:
         fitting = " or ".join(sorted({each for key in keys for each in key.algorithms}))
         raise _wrong(f"is signed with {quoted(str(algorithm))}, which does not fit its key; ask for one with {fitting}")
 
-    def _principal(self, claims: dict[str, Any]) -> Principal:
-        """Return the principal of verified claims."""
+    def _principal(self, claims: dict[str, Any], signer: str) -> Principal:
+        """Return the principal of verified claims, which the key with this digest has signed."""
         expires_at = claims["exp"]
         # PyJWT takes text for a number; the comparison is false for NaN.
         if not isinstance(expires_at, int | float) or not 0 <= expires_at <= 2**53:
@@ -224,7 +237,7 @@ class Tokens:
         tenant = self._text(claims, self._settings.tenant_claim)
         role = self._text(claims, self._settings.role_claim)
         try:
-            return principal_of(tenant, role, name, float(expires_at) + self._settings.leeway_seconds)
+            return principal_of(tenant, role, name, float(expires_at) + self._settings.leeway_seconds, signer=signer)
         except ValueError as error:
             raise _wrong(f"has a wrong claim: {error}; ask {self._settings.issuer!r} for another one") from None
 
@@ -275,6 +288,7 @@ class _Key:
     kid: str | None
     algorithms: tuple[str, ...]
     public: Any
+    digest: str
 
 
 class _Keys:
@@ -293,7 +307,8 @@ class _Keys:
         content, pause_seconds = await asyncio.to_thread(self._source.read)
         has_changed = content != self._content
         if has_changed:
-            self.usable = await asyncio.to_thread(_keys_of, content, str(self._source))
+            is_later = self._content is not None
+            self.usable = await asyncio.to_thread(_keys_of, content, str(self._source), may_be_empty=is_later)
         self._content, self.pause_seconds = content, pause_seconds
         return has_changed
 
@@ -400,8 +415,8 @@ def _whole(read: Callable[[int], bytes], source: str) -> bytes:
     return bytes(content)
 
 
-def _keys_of(content: bytes, source: str) -> list[_Key]:
-    """Return the usable keys of a JWKS document."""
+def _keys_of(content: bytes, source: str, *, may_be_empty: bool) -> list[_Key]:
+    """Return the usable keys of a JWKS document; an empty list of keys withdraws them all, unless it comes first."""
     try:
         listed = json.loads(content)["keys"]
         if not isinstance(listed, list):
@@ -415,7 +430,9 @@ def _keys_of(content: bytes, source: str) -> list[_Key]:
         except ValueError as error:
             skipped.append(str(error))
     reasons = ", ".join(skipped[:_REASONS]) or "none skipped"
-    if not usable:
+    if not listed and may_be_empty:
+        log.error("jwt-keys %s holds no key any more, so no token is valid; publish one", source)
+    elif not usable:
         raise _Unusable(f"{source} holds no usable key ({reasons})", ADVICE)
     log.info("jwt-keys %s: %d usable keys (%s)", source, len(usable), reasons)
     return usable
@@ -438,7 +455,10 @@ def _key_of(content: object) -> _Key:
         raise ValueError(f"{named} is malformed") from None
     if kind == "RSA" and public.key_size < SMALLEST_RSA_BITS:
         raise ValueError(f"{named} has fewer than {SMALLEST_RSA_BITS} bits")
-    return _Key(kid, algorithms, public)
+    named_parts = json.dumps(
+        {name: jwk[name] for name in ("kty", "crv", "n", "e", "x", "y") if name in jwk}, sort_keys=True
+    )
+    return _Key(kid, algorithms, public, hashlib.sha256(named_parts.encode()).hexdigest())
 
 
 def _why_unfit(jwk: dict[str, Any], kind: str, algorithms: tuple[str, ...]) -> str | None:

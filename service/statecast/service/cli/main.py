@@ -1,4 +1,4 @@
-"""The command line: statecast serve | train | evaluate | demo | health | keys."""
+"""The command line: statecast serve | train | evaluate | demo | health | keys | sessions | models | top | redis."""
 
 import asyncio
 import dataclasses
@@ -19,6 +19,10 @@ from statecast.service.cli.client_options import client_options, refused
 from statecast.service.cli.config_file import config_option
 from statecast.service.cli.data_options import read_data, series_options
 from statecast.service.cli.keys import keys
+from statecast.service.cli.models import models
+from statecast.service.cli.redis_check import redis
+from statecast.service.cli.sessions import sessions
+from statecast.service.cli.top import top
 from statecast.service.cli.training import evaluate, train
 from statecast.service.errors import EngineStopped, StartupError
 from statecast.service.log import configure_logging
@@ -124,13 +128,16 @@ def serve(*, print_envoy_config: bool, **options: Any) -> None:
     """
     signals.end_when_asked()
     settings = Settings(**options)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         if print_envoy_config:
             click.echo(_envoy_config(settings))
         else:
             asyncio.run(_serving(settings))
     except (StartupError, EngineStopped) as error:
+        if settings.log_format == "json":
+            log.critical("%s", error)
+            raise SystemExit(1) from error
         raise click.ClickException(str(error)) from error
 
 
@@ -248,5 +255,9 @@ def health(target: str, timeout_seconds: float, service: str, **options: Any) ->
 
 
 main.add_command(keys)
+main.add_command(sessions)
+main.add_command(models)
+main.add_command(top)
+main.add_command(redis)
 main.add_command(train)
 main.add_command(evaluate)

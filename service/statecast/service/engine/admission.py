@@ -3,6 +3,7 @@
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from statecast.service.engine.request import Request
@@ -84,9 +85,13 @@ def may_take(own: int, room: int, share: int = SHARE) -> bool:
 class Admission:
     """Accounts of what is queued, by tenant and caller. Not thread-safe."""
 
-    def __init__(self, max_requests: int, max_bytes: int) -> None:
+    def __init__(
+        self, max_requests: int, max_bytes: int, tenant_bytes: Callable[[str], float] = lambda _: math.inf
+    ) -> None:
+        """Limit the queue, and each tenant's part of it to so many bytes."""
         self._max_requests = max_requests
         self._max_bytes = max_bytes
+        self._tenant_bytes = tenant_bytes
         self.pace = Pace()
         self.under_way_until = 0.0
         self.clear()
@@ -115,6 +120,13 @@ class Admission:
             raise self._turned_away(
                 f"the queue is full: {self.requests} requests of {self.nbytes / 2**20:.1f} MiB are waiting, {own} of "
                 "them on this connection"
+            )
+        if tenants_bytes and tenants_bytes >= (most := self._tenant_bytes(tenant_name)):
+            raise Overloaded(
+                f"requests of {most / 2**20:g} MiB of tenant {tenant_name} are waiting, which is its limit queue_mib; "
+                "nothing was appended. Send the same request again later.",
+                Reason.QUOTA_EXCEEDED,
+                self._until_half_is_done(),
             )
         if deadline is None:
             return
@@ -165,10 +177,12 @@ class Admission:
         return self.pace.seconds(ahead + cost) + max(0.0, self.under_way_until - time.monotonic())
 
     def _turned_away(self, why: str) -> Overloaded:
-        shortest, longest = RETRY_AFTER_SECONDS
-        until_half_is_done = self.pace.seconds(self.cost // 2)
         return Overloaded(
             f"{why}; nothing was appended. Send the same request again later.",
             Reason.QUEUE_FULL,
-            min(max(until_half_is_done, shortest), longest),
+            self._until_half_is_done(),
         )
+
+    def _until_half_is_done(self) -> float:
+        shortest, longest = RETRY_AFTER_SECONDS
+        return min(max(self.pace.seconds(self.cost // 2), shortest), longest)

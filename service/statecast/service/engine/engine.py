@@ -138,12 +138,19 @@ class Engine:
         self._metrics.cache_hits.inc(len(loaded))
         self._metrics.cache_misses.inc(len(cold))
         results: Results = {}
-        for key, stored in zip(cold, self._store.load(cold) if cold else [], strict=True):
+        for key, stored in zip(cold, self._read(cold) if cold else [], strict=True):
             try:
-                loaded[key] = load(key, stored, self._registry)
+                session = loaded[key] = load(key, stored, self._registry)
+                if session.standing is not None:
+                    self._metrics.sessions_read.labels(*session.standing.model.labels).inc()
             except (PreconditionFailed, Unavailable) as error:
+                self._metrics.records_refused.labels(error.reason).inc()
                 results[key] = self._unreadable(key, stored, batch[key], error)
         return loaded, results
+
+    def _read(self, keys: Sequence[str]) -> list[Stored | None]:
+        with timed(self._metrics.redis_load_seconds):
+            return self._store.load(keys)
 
     def _unreadable(
         self, key: str, stored: Stored | None, requests: Sequence[Request], error: ServiceError
@@ -194,7 +201,8 @@ class Engine:
         verdicts: dict[str, Verdict | ServiceError] = dict.fromkeys(writes, Verdict.DONE)
         commits = [each.commit for each in writes.values() if each.commit]
         try:
-            verdicts |= self._store.commit(commits)
+            with timed(self._metrics.redis_commit_seconds):
+                verdicts |= self._store.commit(commits)
         except (Unavailable, StoreRefuses) as error:
             self._store_is_lost = True
             verdicts |= {commit.key: error for commit in commits}

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 MAX_STEPS_A_SESSION = 49_152
 """Limit for one session in one batch, which only gaps in time can reach."""
+SESSIONS_AGAIN_SECONDS = 60.0
+"""Retry delay for a tenant that has all the sessions that it may have."""
 OPEN_IT = "open it to begin a new one"
 
 
@@ -163,6 +165,8 @@ class Planner:
                 raise _not_found(plan, request)
             if not request.may_open:
                 raise read_only(f"open session {quoted(request.session_id)}, which does not exist")
+            if request.is_full:
+                raise _no_more_sessions(request)
             model = self._registry.get(opening.model, opening.model_version)
             check_categories(model, opening)
             ttl_ms = opening.ttl_ms or self._default_ttl_ms
@@ -195,6 +199,15 @@ class Planner:
             return placed, None
         version = chain(standing.version, rows, times if clock else None)
         return placed, Entry(rows, times[-1] if times else None, mark, version)
+
+
+def _no_more_sessions(request: Request) -> Overloaded:
+    return Overloaded(
+        f"tenant {request.tenant} has as many sessions as its limit sessions allows; session "
+        f"{quoted(request.session_id)} was not opened. Close others, or ask the server's operator for more",
+        Reason.QUOTA_EXCEEDED,
+        SESSIONS_AGAIN_SECONDS,
+    )
 
 
 def _check_same(standing: Standing, opening: Opening, session_id: str) -> None:
@@ -250,6 +263,8 @@ def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
         )
     if fork.seed is None:
         raise _not_found(plan, request)
+    if request.is_full:
+        raise _no_more_sessions(request)
     plan.standing = fork.seed.standing.forked(mark, fork.ttl_ms)
     plan.seed, plan.opened = fork.seed, True
     return Answer(plan.standing, 0, opened=True)

@@ -64,10 +64,12 @@ class Request:
         last_seen: The newest version that the caller has seen.
         tenant: The caller's tenant, to whom the session belongs.
         may_open: False if the caller may use no session but one that exists.
+        is_full: True if its tenant may have no more sessions.
         key: Key of the session.
         deadline: When the caller stops waiting, by time.monotonic.
         cost: Estimated cost; 1 is one time step.
         nbytes: Estimated memory of the request and its answer.
+        queue_seconds: How long it waited in the queue; None until it is in a batch.
     """
 
     session_id: str
@@ -90,10 +92,12 @@ class Request:
     fork: Fork | None = None
     tenant: str = DEFAULT_TENANT
     may_open: bool = True
+    is_full: bool = False
 
     key: str = field(init=False)
     cost: int = field(init=False)
     nbytes: int = field(init=False)
+    queue_seconds: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.key = session_key(self.tenant, self.session_id)

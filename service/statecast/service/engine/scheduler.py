@@ -8,6 +8,7 @@ time. While one batch is computed, requests gather for the next.
 
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections import deque
@@ -61,10 +62,11 @@ class BatchLimits:
 class Scheduler:
     """The queue between the event loop and the engine threads."""
 
-    def __init__(self, limits: BatchLimits) -> None:
+    def __init__(self, limits: BatchLimits, tenant_bytes: Callable[[str], float] = lambda _: math.inf) -> None:
+        """Create an empty queue, in which a tenant's requests may take `tenant_bytes` of its name."""
         self._limits = limits
         self._lines: dict[str, deque[Ticket]] = {}
-        self._books = Admission(limits.queued_requests, limits.queued_bytes)
+        self._books = Admission(limits.queued_requests, limits.queued_bytes, tenant_bytes)
         # A heap with one entry for each tenant that can have a turn: cost given so far, tie-break, name.
         self._turns: list[tuple[int, int, str]] = []
         self._ties = itertools.count()

@@ -34,6 +34,7 @@ class EngineThreads:
         self._metrics = metrics
         self._deliver = deliver
         self._threads = ThreadPoolExecutor(len(engines), thread_name_prefix="engine")
+        metrics.engine_threads.set(len(engines))
 
     def start(self) -> "list[Future[None]]":
         """Start the threads; each future ends with its thread, and holds the exception that ended it."""
@@ -47,6 +48,7 @@ class EngineThreads:
             while (batch := self._scheduler.take(only_full=only_full)) is not None:
                 self._deliver(self._carry_out(engine, batch))
                 self._scheduler.done(batch)
+                self._metrics.engine_busy_seconds.inc(time.monotonic() - batch.taken_at)
                 time.sleep(0)  # let the event loop queue new arrivals for the next batch
         finally:
             self._threads.shutdown(wait=False)
@@ -54,7 +56,8 @@ class EngineThreads:
     def _carry_out(self, engine: Engine, batch: Batch) -> Delivery:
         for tickets in batch.sessions.values():
             for ticket in tickets:
-                self._metrics.queue_seconds.observe(batch.taken_at - ticket.queued_at)
+                ticket.request.queue_seconds = seconds = batch.taken_at - ticket.queued_at
+                self._metrics.queue_seconds.observe(seconds)
         requests = {key: [ticket.request for ticket in tickets] for key, tickets in batch.sessions.items()}
         try:
             results: Results = engine.run(requests) if requests else {}

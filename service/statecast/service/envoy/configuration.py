@@ -23,6 +23,8 @@ PATH = "^/[!-$&-~]*$"
 """Paths that are passed on: without what cannot be decoded. No method's path has a percent sign."""
 RESET_STREAMS = 10_000
 """Streams on a connection before it counts as an attack that half of them were reset at once."""
+JITTER = {"value": 20.0}
+"""Percent by which a connection's age may be longer, so that not all of them reconnect at once."""
 LISTENER = "grpc"
 WEB_REQUEST_HEADERS = ("content-type", "x-grpc-web", "x-user-agent", "grpc-timeout", "authorization")
 WEB_RESPONSE_HEADERS = ("grpc-status", "grpc-message", "grpc-status-details-bin")
@@ -94,7 +96,7 @@ def _listener(settings: Settings, folder: Path, app: str) -> dict[str, Any]:
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "filter_chains": [
             {
-                **({"transport_socket": _tls(settings, folder)} if settings.tls_cert else {}),
+                **({"transport_socket": tls(settings, folder)} if settings.tls_cert else {}),
                 "filters": [
                     {
                         "name": "envoy.filters.network.http_connection_manager",
@@ -106,7 +108,8 @@ def _listener(settings: Settings, folder: Path, app: str) -> dict[str, Any]:
     }
 
 
-def _tls(settings: Settings, folder: Path) -> dict[str, Any]:
+def tls(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Return the part of a listener that makes it speak TLS with the certificates that the settings name."""
     return transport_socket(folder, asks_clients=settings.tls_client_ca is not None)
 
 
@@ -140,14 +143,16 @@ def _connections(settings: Settings, app: str) -> dict[str, Any]:
         "common_http_protocol_options": {
             "idle_timeout": "0s",
             "max_headers_count": HEADERS,
-            **({"max_connection_duration": f"{age:g}s"} if age else {}),
+            **({"max_connection_duration": f"{age:g}s", "max_connection_duration_jitter": JITTER} if age else {}),
         },
         "max_request_headers_kb": HEADER_KIB,
         # A stream may be silent for as long as its client likes; deadlines are the call's own.
         "stream_idle_timeout": "0s",
         "request_headers_timeout": "10s",
         "generate_request_id": False,
-        "use_remote_address": False,
+        # A caller's address is that of its connection, whatever its headers say.
+        "use_remote_address": True,
+        "skip_xff_append": True,
         **(_FORWARDS_CERTIFICATES if settings.tls_client_ca else {}),
         "server_header_transformation": "PASS_THROUGH",
         "normalize_path": False,

@@ -70,7 +70,7 @@ class Inside:
             return
         settings, admin = control.from_json(hello["settings"]), Admin(Path(hello["admin"]))
         self._folder = Path(hello["admin"]).parent
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, settings.log_format)
         await link.send({control.LOADED: True})
         try:
             async with serving(settings, self._load_models, self._maker(admin)) as running:

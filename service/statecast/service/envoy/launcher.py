@@ -18,10 +18,11 @@ from typing import IO, Any
 from statecast.service import signals
 from statecast.service.access.opening import certificates
 from statecast.service.envoy import control
-from statecast.service.envoy.configuration import APP, LISTENER, configuration
+from statecast.service.envoy.configuration import APP, LISTENER, configuration, tls
 from statecast.service.envoy.control import Control
 from statecast.service.envoy.secrets import write_secrets
 from statecast.service.errors import EngineStopped, StartupError
+from statecast.service.log import is_json_line
 from statecast.service.settings import Settings
 from statecast.service.transport.place import Place, check_free
 
@@ -33,6 +34,8 @@ ENGINE_SECONDS = 15.0
 """At shutdown, time for the engine and Redis beyond the grace period, before Envoy is killed."""
 MARK = "ENVOY|"
 """Begins the lines of Envoy's own log."""
+PARTS_TO_DEBUG = ("main", "connection", "conn_handler", "init", "upstream")
+"""Parts of Envoy whose lines show neither headers nor the private key at any level."""
 SHORT_FOLDERS = "/tmp"
 """The path of a unix socket has at most 107 bytes."""
 
@@ -120,6 +123,7 @@ class _Envoy:
     def __init__(self, settings: Settings, admin: Path, app: str) -> None:
         self.admin = admin
         self.last_message = ""
+        self._is_json = settings.log_format == "json"
         self.link, theirs = socket.socketpair()
         with theirs:
             theirs.set_inheritable(True)
@@ -150,13 +154,15 @@ class _Envoy:
         self.link.close()
 
     def _pass_on(self, lines: IO[bytes]) -> None:
-        """Write the server's lines as they are, and Envoy's in the same format."""
+        """Write the server's lines as they are, and those of Envoy and its libraries in the same format."""
         for line in lines:
             text = line.decode("utf-8", "replace")
             if text.startswith(MARK):
                 _, level, name, message = text.rstrip("\n").split("|", 3)
                 self.last_message = message
                 logging.getLogger(f"envoy.{name}").log(_level(level), "%s", message)
+            elif self._is_json and not is_json_line(text):
+                logging.getLogger("stderr").warning("%s", text.rstrip())
             else:
                 sys.stderr.write(text)
                 sys.stderr.flush()
@@ -176,10 +182,17 @@ def _command(settings: Settings, admin: Path, app: str) -> list[str]:
         *("--concurrency", str(settings.envoy_threads)),
         *("--drain-time-s", str(max(1, round(settings.grace_seconds)))),
         *("--drain-strategy", "immediate"),
-        *("--log-level", "debug" if settings.log_level == "debug" else "warning"),
-        *("--log-format", f"{MARK}%l|%n|%v"),
+        *_log_levels(settings.log_level),
+        *("--log-format", f"{MARK}%l|%n|%_"),
         "--disable-hot-restart",
     ]
+
+
+def _log_levels(level: str) -> tuple[str, ...]:
+    """Return Envoy's options for a level. Parts that log headers or the TLS key never log at DEBUG."""
+    if level != "debug":
+        return "--log-level", "warning"
+    return "--log-level", "info", "--component-log-level", ",".join(f"{part}:debug" for part in PARTS_TO_DEBUG)
 
 
 def own_configuration(settings: Settings, admin: Path, app: str = APP) -> dict[str, Any]:
@@ -199,12 +212,15 @@ def own_configuration(settings: Settings, admin: Path, app: str = APP) -> dict[s
         raise StartupError(f"envoy-config {settings.envoy_config} cannot be read: {error}") from error
     if not isinstance(own, dict):
         raise StartupError(f"envoy-config {settings.envoy_config} is not a configuration; see --print-envoy-config")
-    _check_listener(settings.envoy_config, own)
-    return {**own, "admin": config["admin"]}
+    for chain in _listener(settings.envoy_config, own).get("filter_chains") or []:
+        if settings.tls_cert:
+            chain["transport_socket"] = tls(settings, admin.parent)
+    node = {"node": config["node"]} if settings.tls_cert else {}
+    return {**node, **own, "admin": config["admin"]}
 
 
-def _check_listener(path: Path, own: dict[str, Any]) -> None:
-    """Check that a configuration has the listener, and in it the filter that loads the server."""
+def _listener(path: Path, own: dict[str, Any]) -> dict[str, Any]:
+    """Return the listener of a configuration, and check that it has the filter that loads the server."""
     listeners = (own.get("static_resources") or {}).get("listeners") or []
     found = [each for each in listeners if isinstance(each, dict) and each.get("name") == LISTENER]
     if not found or '"pyvoy"' not in json.dumps(found):
@@ -212,6 +228,8 @@ def _check_listener(path: Path, own: dict[str, Any]) -> None:
             f"envoy-config {path} has no listener {LISTENER!r} with the filter 'pyvoy', which loads the server; "
             "take both from --print-envoy-config"
         )
+    listener: dict[str, Any] = found[0]
+    return listener
 
 
 def _environment() -> dict[str, str]:

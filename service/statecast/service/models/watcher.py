@@ -17,10 +17,12 @@ import torch
 
 from statecast.model import ModelError
 from statecast.model.files import CONFIG_FILE, WEIGHTS_FILE
+from statecast.service.log import AUDIT, with_fields
 from statecast.service.metrics import Metrics
 from statecast.service.models.registry import Registry, load_folder, version_folders
 
 log = logging.getLogger(__name__)
+audit = logging.getLogger(AUDIT)
 
 PAUSE_SECONDS = 1.0
 """Minimum time between two scans of the folder, and for which files must be unchanged."""
@@ -171,7 +173,9 @@ class Watcher:
         self._metrics.add_model(*place, model.digest)  # computes the digest here, so that no request waits for it
         self._registry.add(model)
         self._loaded[place] = files
-        log.info("%s loaded in %.1f s; it is served from now on", model, time.perf_counter() - started)
+        told = with_fields(model=place[0], version=place[1], digest=model.digest)
+        seconds = time.perf_counter() - started
+        audit.info("%s loaded in %.1f s; it is served from now on", model, seconds, extra=told)
 
     def _tell(self, problems: set[str]) -> None:
         """Log the problems that are new."""

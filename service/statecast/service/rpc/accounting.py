@@ -1,4 +1,4 @@
-"""Counts and times every request once, on its own, in a frame or on a stream."""
+"""Counts, times and logs every request once, on its own, in a frame or on a stream."""
 
 import time
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from prometheus_client import Counter, Histogram
 
 from statecast.service.errors import ServiceError
 from statecast.service.metrics import Metrics
+from statecast.service.rpc.request_log import Caller, Ended, Ending, RequestLog
 from statecast.service.rpc.status import code_of
 from statecast.v1.forecast_service_pb2 import ForecastRequest
 from statecast.v1.reasons import Reason
@@ -87,33 +88,54 @@ def kind_of(message: ForecastRequest) -> Kind:
     return Kind.OBSERVE if message.observations.values else Kind.LOOK
 
 
-class Accounts:
-    """The counters of all requests, for use in the event loop."""
+def ending_of(error: Exception) -> Ending:
+    """Return the code and reason that a request with this error ends with."""
+    return (code_of(error).name, error.reason.value) if isinstance(error, ServiceError) else INTERNAL
 
-    def __init__(self, metrics: Metrics) -> None:
+
+class Accounts:
+    """The counters and the log of all requests, for use in the event loop.
+
+    `asked` is always the request: its message, the engine's request, or None if neither is known.
+    """
+
+    def __init__(self, metrics: Metrics, request_log: RequestLog) -> None:
         """Create all counters at 0, so that a first burst of errors shows as an increase."""
-        self._metrics = metrics
+        self._metrics, self._log = metrics, request_log
         self._seconds: dict[Kind, Histogram] = {kind: metrics.request_seconds.labels(kind) for kind in Kind}
         self._counts: dict[tuple[Kind, str, str], Counter] = {
             (kind, *outcome): metrics.requests.labels(kind, *outcome) for kind in Kind for outcome in outcomes()
         }
 
-    def succeeded(self, kind: Kind, started: float) -> None:
-        """Count a successful request that began at `started`, by time.perf_counter."""
-        self._settle(kind, started, OK)
+    def succeeded(self, kind: Kind, started: float, asked: object, caller: Caller) -> None:
+        """Settle a successful request that began at `started`, by time.perf_counter."""
+        self._settle(kind, started, OK, asked, caller)
 
-    def failed(self, kind: Kind, started: float, error: Exception) -> None:
-        """Count a request that ended with an error."""
-        outcome = (code_of(error).name, error.reason.value) if isinstance(error, ServiceError) else INTERNAL
-        self._settle(kind, started, outcome)
+    def failed(self, kind: Kind, started: float, error: Exception, asked: object, caller: Caller) -> None:
+        """Settle a request that ended with an error."""
+        outcome = ending_of(error)
+        seconds = self._settle(kind, started, outcome, asked, caller)
+        if self._log.admits_failure(outcome):
+            self._log.failed(Ended(kind, outcome, seconds, asked, caller), error)
 
-    def cancelled(self, kind: Kind, started: float) -> None:
-        """Count a request whose caller has gone."""
-        self._settle(kind, started, CANCELLED)
+    def cancelled(self, kind: Kind, started: float, asked: object, caller: Caller) -> None:
+        """Settle a request whose caller has gone."""
+        self._settle(kind, started, CANCELLED, asked, caller)
 
-    def _settle(self, kind: Kind, started: float, outcome: tuple[str, str]) -> None:
-        self._seconds[kind].observe(time.perf_counter() - started)
+    def call_failed(self, method: str, started: float, error: Exception, caller: Caller) -> None:
+        """Log a call that carries many requests and ended with an error that is none of theirs."""
+        outcome = ending_of(error)
+        if self._log.admits_failure(outcome):
+            self._log.failed(Ended(method, outcome, time.perf_counter() - started, None, caller), error)
+
+    def _settle(self, kind: Kind, started: float, outcome: Ending, asked: object, caller: Caller) -> float:
+        """Count and time a request; return the seconds that it took."""
+        seconds = time.perf_counter() - started
+        self._seconds[kind].observe(seconds)
         counter = self._counts.get((kind, *outcome))
         if counter is None:
             counter = self._counts[kind, *outcome] = self._metrics.requests.labels(kind, *outcome)
         counter.inc()
+        if seconds >= self._log.from_seconds:
+            self._log.ended(Ended(kind, outcome, seconds, asked, caller))
+        return seconds

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from statecast.service.access.principal import Principal, Role
+from statecast.service.access.quotas import Quotas
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.scheduler import Scheduler, Ticket
 from statecast.service.engine.threads import Delivery
@@ -60,8 +61,9 @@ class Call:
 class EngineClient:
     """Queues requests in the scheduler, and delivers their results in the event loop."""
 
-    def __init__(self, scheduler: Scheduler, metrics: Metrics, accounts: Accounts) -> None:
+    def __init__(self, scheduler: Scheduler, metrics: Metrics, accounts: Accounts, quotas: Quotas) -> None:
         self._scheduler = scheduler
+        self._quotas = quotas
         self._metrics = metrics
         self.accounts = accounts
         self._loop = asyncio.get_running_loop()
@@ -114,22 +116,45 @@ class EngineClient:
         Returns:
             The number queued, and the error if not all were.
         """
-        taken, error = self._scheduler.submit_all(tickets)
+        within, beyond = self._within_quota(tickets) if self._quotas.is_active else (tickets, None)
+        taken, error = self._scheduler.submit_all(within)
+        error = error or beyond
         if isinstance(error, Overloaded):
             self._count(error, len(tickets) - taken)
         return taken, error
 
+    def charge(self, call: Call) -> None:
+        """Count a request that the engine does not see.
+
+        Raises:
+            Overloaded: if the caller's tenant has reached a limit.
+        """
+        if self._quotas.is_active:
+            self._quotas.take(call.principal.tenant, 0)
+
+    def _within_quota(self, tickets: Sequence[Ticket]) -> tuple[Sequence[Ticket], Overloaded | None]:
+        """Return the first tickets that their tenants' limits allow, and the error for the rest."""
+        for position, ticket in enumerate(tickets):
+            request = ticket.request
+            try:
+                self._quotas.take(request.tenant, request.values.size)
+            except Overloaded as error:
+                return tickets[:position], error
+            request.is_full = self._quotas.sessions_are_full(request.tenant)
+        return tickets, None
+
     def deliver(self, results: Delivery) -> None:
         """Hand a batch's results to the event loop; called from an engine thread."""
-        self._loop.call_soon_threadsafe(_resolve_all, results)
+        self._loop.call_soon_threadsafe(self._resolve_all, results)
+
+    def _resolve_all(self, results: Delivery) -> None:
+        for ticket, result in results:
+            if isinstance(result, Outcome) and result.opened and self._quotas.is_active:
+                self._quotas.opened(ticket.request.tenant)
+            try:
+                ticket.resolve(result)
+            except Exception:  # the others of the batch still wait
+                log.exception("a result could not be delivered")
 
     def _count(self, error: Overloaded, requests: int) -> None:
         self._metrics.rejected.labels(error.reason).inc(requests)
-
-
-def _resolve_all(results: Delivery) -> None:
-    for ticket, result in results:
-        try:
-            ticket.resolve(result)
-        except Exception:  # the others of the batch still wait
-            log.exception("a result could not be delivered")

@@ -1,20 +1,25 @@
 """Implements statecast.v1.ForecastService: converts, calls the engine, converts back."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from statecast.service.engine.request import Fork, Outcome, Request
 from statecast.service.errors import NotFound
+from statecast.service.log import AUDIT, with_fields
 from statecast.service.rpc import encoding, forecast_requests, sessions
 from statecast.service.rpc.engine_client import Call, EngineClient
 from statecast.service.rpc.fields import from_version, to_session_id
 from statecast.service.rpc.frames import MAX_ANSWER_BYTES, Frame, check_size
 from statecast.service.rpc.methods import Context, StreamContext
+from statecast.service.rpc.request_log import caller_fields, session_field
 from statecast.service.rpc.streams import Streams
 from statecast.service.store.catalog import Catalog
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceServicer
+
+audit = logging.getLogger(AUDIT)
 
 
 class ForecastService(ForecastServiceServicer):
@@ -28,7 +33,7 @@ class ForecastService(ForecastServiceServicer):
     async def Forecast(self, request: pb.ForecastRequest, context: Context) -> bytes:  # type: ignore[override]
         call = Call.of(context).within(forecast_requests.to_timeout(request))
         self._engine_client.check(call, forecast_requests.cost_of(request))
-        asked = forecast_requests.to_request(request, call)
+        asked = context.asked = forecast_requests.to_request(request, call)
         return encoding.response(asked, await self._engine_client.ask(asked, call))
 
     async def ForecastMany(self, request: pb.ForecastManyRequest, context: Context) -> bytes:  # type: ignore[override]
@@ -45,7 +50,8 @@ class ForecastService(ForecastServiceServicer):
             if not missing and not complete.done():
                 complete.set_result(None)
 
-        frame = Frame(self._engine_client, Call.of(context), emit, lambda: not complete.done(), MAX_ANSWER_BYTES)
+        call = Call.of(context)
+        frame = Frame(self._engine_client, context, call, emit, lambda: not complete.done(), MAX_ANSWER_BYTES)
         for position, message in enumerate(request.requests):
             frame.add(position, message)
         frame.flush()
@@ -76,6 +82,7 @@ class ForecastService(ForecastServiceServicer):
         return pb.GetSessionResponse(session=sessions.from_outcome(session_id, outcome))
 
     async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:  # type: ignore[override]
+        self._engine_client.charge(Call.of(context))
         listing = sessions.to_listing(request, context.principal.tenant)
         page = await self._catalog.page(listing)
         return pb.ListSessionsResponse(
@@ -91,6 +98,8 @@ class ForecastService(ForecastServiceServicer):
             copied = await self._engine_client.ask(source, call)
             fork = Fork(source.session_id, copied.seed, target.fork.ttl_ms if target.fork else None)
             outcome = await self._engine_client.ask(replace(target, fork=fork), call)
+            told = {"session": session_field(target.session_id), "source": session_field(source.session_id)}
+            audit.info("session forked", extra=with_fields(**told, **caller_fields(context)))
         return pb.ForkSessionResponse(
             session=sessions.from_outcome(target.session_id, outcome), replayed=outcome.replayed
         )
@@ -99,6 +108,8 @@ class ForecastService(ForecastServiceServicer):
         call = Call.of(context)
         call.require_write("close sessions")
         outcome = await self._engine_client.ask(sessions.to_closing(request, call.principal.tenant), call)
+        told = with_fields(session=session_field(request.session_id), **caller_fields(context))
+        audit.info("session closed", extra=told)
         return pb.CloseSessionResponse(version=from_version(outcome.version))
 
     async def _earlier_fork(self, target: Request, call: Call) -> Outcome | None:

@@ -10,11 +10,12 @@ from google.rpc import status_pb2
 
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.scheduler import Ticket
-from statecast.service.errors import InvalidRequest, Overloaded
+from statecast.service.errors import InvalidRequest, Overloaded, ServiceError
 from statecast.service.rpc import encoding, forecast_requests
 from statecast.service.rpc.accounting import Kind, kind_of
 from statecast.service.rpc.crowded import MAX_REQUESTS_A_FRAME
 from statecast.service.rpc.engine_client import Call, EngineClient
+from statecast.service.rpc.methods import Context
 from statecast.service.rpc.status import to_status
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.reasons import Reason
@@ -44,6 +45,7 @@ class Frame:
     def __init__(
         self,
         engine_client: EngineClient,
+        context: Context,
         call: Call,
         emit: Emit,
         wanted: Callable[[], bool],
@@ -53,20 +55,21 @@ class Frame:
 
         Args:
             engine_client: Passes requests to the engine.
-            call: The caller and its deadline.
+            context: The call that carries the frame, for the log.
+            call: Its caller and deadline.
             emit: Receives each result.
             wanted: Returns False once the caller has gone; called from any thread.
             max_bytes: Approximate limit on the memory of all answers.
         """
         self._engine_client, self._accounts = engine_client, engine_client.accounts
-        self._call = call
+        self._context, self._call = context, call
         self._emit = emit
         self._wanted = wanted
         self._max_bytes = max_bytes
         self._turned_away: _Refusal | None = None
         self._bytes = 0
         self._tickets: list[tuple[int, Ticket]] = []
-        self._open: dict[int, tuple[Kind, float]] = {}
+        self._open: dict[int, tuple[Kind, float, Request]] = {}
 
     @property
     def is_done(self) -> bool:
@@ -74,9 +77,9 @@ class Frame:
         return not self._open
 
     def abandon(self) -> None:
-        """Count unanswered requests as cancelled: the caller has gone."""
-        for kind, started in self._open.values():
-            self._accounts.cancelled(kind, started)
+        """Settle unanswered requests as cancelled: the caller has gone."""
+        for kind, started, request in self._open.values():
+            self._accounts.cancelled(kind, started, request, self._context)
         self._open.clear()
 
     def add(self, position: int, message: pb.ForecastRequest) -> int:
@@ -84,7 +87,7 @@ class Frame:
 
         A request that is invalid or does not fit is answered at once, and takes none.
         """
-        self._open[position] = kind_of(message), time.perf_counter()
+        kind, started = kind_of(message), time.perf_counter()
         if self._turned_away is None:
             try:
                 if not self._tickets:  # refusing a frame should be cheaper than queueing it
@@ -94,12 +97,14 @@ class Frame:
             except Exception as error:  # one broken request must not fail the whole frame
                 refusal = self._refusal(error)
             else:
+                self._open[position] = kind, started, request
                 resolve = partial(self._resolve, position, request)
                 self._tickets.append((position, Ticket(request, resolve, self._wanted, self._call.caller)))
                 return request.nbytes
         else:
             refusal = self._turned_away
-        self._refuse(position, message.session_id, message.request_id, refusal, 0)
+        self._accounts.failed(kind, started, refusal.error, message, self._context)
+        self._emit(position, _failed(message.session_id, message.request_id, refusal.status), 0)
         return 0
 
     def flush(self) -> None:
@@ -113,24 +118,24 @@ class Frame:
         refusal = self._refusal(error)
         for position, ticket in tickets[taken:]:
             request = ticket.request
-            self._refuse(position, request.session_id, request.request_id.decode(), refusal, request.nbytes)
+            self._settle(position, refusal.error)
+            answer = _failed(request.session_id, request.request_id.decode(), refusal.status)
+            self._emit(position, answer, request.nbytes)
 
     def _refusal(self, error: Exception) -> "_Refusal":
-        refusal = _Refusal(error.with_traceback(None), to_status(error))
+        if isinstance(error, ServiceError):  # what may be kept must not hold this frame
+            error = error.with_traceback(None)
+        refusal = _Refusal(error, to_status(error))
         if isinstance(error, Overloaded):
             self._turned_away = refusal
         return refusal
 
-    def _refuse(self, position: int, session_id: str, request_id: str, refusal: "_Refusal", nbytes: int) -> None:
-        self._settle(position, refusal.error)
-        self._emit(position, _failed(session_id, request_id, refusal.status), nbytes)
-
     def _settle(self, position: int, result: Result) -> None:
-        kind, started = self._open.pop(position)
+        kind, started, request = self._open.pop(position)
         if isinstance(result, Exception):
-            self._accounts.failed(kind, started, result)
+            self._accounts.failed(kind, started, result, request, self._context)
         else:
-            self._accounts.succeeded(kind, started)
+            self._accounts.succeeded(kind, started, request, self._context)
 
     def _claim_room(self, request: Request) -> None:
         self._bytes += request.nbytes

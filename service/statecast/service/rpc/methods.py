@@ -12,8 +12,9 @@ from google.rpc import status_pb2
 from prometheus_client import Counter
 
 from statecast.service.access.gate import Credentials, Gate
-from statecast.service.access.principal import Principal
-from statecast.service.errors import InvalidRequest, ServiceError
+from statecast.service.access.principal import STRANGER, Principal
+from statecast.service.engine.request import Request
+from statecast.service.errors import InvalidRequest
 from statecast.service.metrics import Metrics
 from statecast.service.rpc.accounting import BY_METHOD, Accounts, Kind, kind_of
 from statecast.service.rpc.crowded import MAX_REQUESTS_A_FRAME, has_more_fields
@@ -29,9 +30,14 @@ class Context(Credentials, Protocol):
 
     principal: Principal
     """The caller, once the method has admitted the call."""
+    asked: Request | None
+    """The engine's request of a call with one, once the method has made it: the log shows how long it waited."""
 
     def time_remaining(self) -> float | None:
         """Return the seconds until the deadline; None without one."""
+
+    def traceparent(self) -> str | None:
+        """Return the header `traceparent`; None without one."""
 
 
 class StreamContext(Context, Protocol):
@@ -115,9 +121,10 @@ class _Measured:
         start = time.perf_counter()
         try:
             context.principal = self._gate.admit(context)
-        except ServiceError as error:
+        except Exception as error:  # also a bug must not let anybody in
             self._started.inc()
-            self._accounts.failed(BY_METHOD.get(self._name, Kind.UNKNOWN), start, error)
+            context.principal = STRANGER
+            self._accounts.failed(BY_METHOD.get(self._name, Kind.UNKNOWN), start, error, None, context)
             self._count(code_of(error), start)
             return to_status(error)
         return None
@@ -132,15 +139,15 @@ class _Measured:
                 raise undecodable(request)
             response = _encode(await self._inner(request, context))
             code = grpc.StatusCode.OK
-            self._account(request, start, None)
+            self._account(request, start, None, context)
         except Exception as error:
             status = to_status(error)
             code = STATUS_CODES[status.code]
-            self._account(request, start, error)
+            self._account(request, start, error, context)
             return status
         except BaseException:  # cancelled: the caller has gone
             if kind := _kind(self._name, request):
-                self._accounts.cancelled(kind, start)
+                self._accounts.cancelled(kind, start, context.asked or request, context)
             raise
         else:
             return response
@@ -153,17 +160,19 @@ class _Measured:
             self._handled[code] = self._counter_of(code.name)
         self._handled[code].inc()
 
-    def _account(self, request: Any, start: float, error: Exception | None) -> None:
-        """Count the call as one request, unless it carries many: a frame counts each of its own."""
+    def _account(self, request: Any, start: float, error: Exception | None, context: Context) -> None:
+        """Settle the call as one request, unless it carries many: a frame settles each of its own."""
         kind = _kind(self._name, request)
         if kind is None:
             # The requests of a frame that cannot be decoded are unknown.
             if isinstance(error, InvalidRequest):
-                self._accounts.failed(Kind.UNKNOWN, start, error)
+                self._accounts.failed(Kind.UNKNOWN, start, error, None, context)
+            elif error is not None:
+                self._accounts.call_failed(self._name, start, error, context)
         elif error is None:
-            self._accounts.succeeded(kind, start)
+            self._accounts.succeeded(kind, start, context.asked or request, context)
         else:
-            self._accounts.failed(kind, start, error)
+            self._accounts.failed(kind, start, error, context.asked or request, context)
 
 
 def _kind(method: str, request: Any) -> Kind | None:

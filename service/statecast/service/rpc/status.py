@@ -1,6 +1,5 @@
 """Converts errors to gRPC codes, and to google.rpc.Status with details."""
 
-import logging
 from collections.abc import Iterator
 
 import grpc
@@ -27,8 +26,6 @@ from statecast.service.errors import (
     VersionMismatch,
 )
 from statecast.v1 import forecast_pb2
-
-log = logging.getLogger(__name__)
 
 DOMAIN = "statecast"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -61,7 +58,6 @@ def to_status(error: Exception) -> status_pb2.Status:
     """Return the error's status for the caller; the details of an unforeseen one go only to the log."""
     code, _ = code_of(error).value
     if not isinstance(error, ServiceError):
-        log.error("request failed", exc_info=error)
         return status_pb2.Status(code=code, message="internal error; see the server's log")
     status = status_pb2.Status(code=code, message=_short(error.message))
     for detail in _details(error):

@@ -1,6 +1,7 @@
 """ForecastStream: frames of requests in, frames of results out, both bounded."""
 
 import asyncio
+import math
 from collections import Counter, deque
 
 import grpc.aio
@@ -8,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from statecast.service.access.gate import Gate
 from statecast.service.access.principal import Principal
+from statecast.service.access.quotas import Quotas, exceeded
 from statecast.service.engine.admission import may_take
 from statecast.service.errors import InvalidRequest, Overloaded, ServiceError, Unavailable
 from statecast.service.rpc import encoding
@@ -21,6 +23,8 @@ MAX_BYTES_UNDER_WAY = 4 * 1024 * 1024
 """Limits for one stream's requests that are queued or whose results are unwritten; beyond, reading stops."""
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 """Limit for one frame's requests; a stream holds one frame in addition to the requests in flight."""
+STREAMS_AGAIN_SECONDS = 1.0
+"""Retry delay for a tenant that has all the streams that it may have."""
 MAX_RESULTS_A_FRAME = 64
 MAX_RESULT_BYTES_A_FRAME = 1024 * 1024
 
@@ -28,10 +32,12 @@ MAX_RESULT_BYTES_A_FRAME = 1024 * 1024
 class Streams:
     """All open streams, at most `limit`; a shutdown ends them, and the end of their caller's credential."""
 
-    def __init__(self, engine_client: EngineClient, limit: int, gate: Gate) -> None:
+    def __init__(self, engine_client: EngineClient, limit: int, max_bytes: int, gate: Gate, quotas: Quotas) -> None:
+        """Allow so many streams, whose requests under way may take about `max_bytes` in all."""
         self._engine_client = engine_client
         self._limit = limit
-        self._gate = gate
+        self._room = _Room(max_bytes)
+        self._gate, self._quotas = gate, quotas
         self._open: set[_Stream] = set()
         self._open_by_caller: Counter[str] = Counter()
         self._leaving = False
@@ -64,7 +70,8 @@ class Streams:
                 "sessions, close one, or call another replica",
                 Reason.STREAMS_FULL,
             )
-        stream = _Stream(self._engine_client, context)
+        self._check_quota(context.principal.tenant)
+        stream = _Stream(self._engine_client, context, self._room)
         self._open.add(stream)
         self._open_by_caller[caller] += 1
         try:
@@ -77,12 +84,43 @@ class Streams:
         if stream.sent_away:
             raise stream.sent_away
 
+    def _check_quota(self, tenant: str) -> None:
+        most = self._quotas.of(tenant).streams
+        if most < math.inf and sum(stream.principal.tenant == tenant for stream in self._open) >= most:
+            raise exceeded(tenant, "streams", most, STREAMS_AGAIN_SECONDS)
+
+
+class _Room:
+    """Memory of the requests under way on all streams. A stream with none may always read one."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._left = max_bytes
+        self._waiting: set[asyncio.Event] = set()
+
+    @property
+    def is_left(self) -> bool:
+        """True if a stream with requests under way may read another."""
+        return self._left > 0
+
+    def take(self, nbytes: int) -> None:
+        """Take some of it, or give some back, which wakes the streams that wait."""
+        self._left -= nbytes
+        if nbytes < 0:
+            for has_room in self._waiting:
+                has_room.set()
+            self._waiting.clear()
+
+    def wake(self, has_room: asyncio.Event) -> None:
+        """Set the event as soon as some is given back."""
+        self._waiting.add(has_room)
+
 
 class _Stream:
     """One stream: a task that reads requests, and one that writes results."""
 
-    def __init__(self, engine_client: EngineClient, context: StreamContext) -> None:
+    def __init__(self, engine_client: EngineClient, context: StreamContext, room: _Room) -> None:
         self._engine_client = engine_client
+        self._room = room
         self._context = context
         self._call = Call.of(context)
         self._frames: list[Frame] = []
@@ -120,6 +158,7 @@ class _Stream:
             await asyncio.gather(self._reader, writer, return_exceptions=True)
             for frame in self._frames:
                 frame.abandon()
+            self._take(-self._bytes_under_way)
 
     async def _read(self) -> None:
         try:
@@ -131,25 +170,31 @@ class _Stream:
                     raise InvalidRequest(
                         "requests", f"a frame has more than {MAX_FRAME_BYTES // 2**20} MiB; split it into several"
                     )
-                frame = Frame(self._engine_client, self._call, self._emit, lambda: not self._is_over)
+                frame = Frame(self._engine_client, self._context, self._call, self._emit, lambda: not self._is_over)
                 self._frames = [each for each in self._frames if not each.is_done] + [frame]
                 for position, request in enumerate(message.requests):
                     if not self._has_room_now():
                         frame.flush()
                         await self._await_room()
                     self._requests_under_way += 1
-                    self._bytes_under_way += frame.add(position, request)
+                    self._take(frame.add(position, request))
                 frame.flush()
         finally:
             self._is_reading = False
             self._has_results.set()
 
     def _has_room_now(self) -> bool:
-        return self._requests_under_way < MAX_REQUESTS_UNDER_WAY and self._bytes_under_way < MAX_BYTES_UNDER_WAY
+        has_own = self._requests_under_way < MAX_REQUESTS_UNDER_WAY and self._bytes_under_way < MAX_BYTES_UNDER_WAY
+        return has_own and (self._room.is_left or not self._bytes_under_way)
+
+    def _take(self, nbytes: int) -> None:
+        self._bytes_under_way += nbytes
+        self._room.take(nbytes)
 
     async def _await_room(self) -> None:
         while not self._has_room_now():
             self._has_room.clear()
+            self._room.wake(self._has_room)
             await self._has_room.wait()
 
     def _emit(self, position: int, result: bytes, nbytes: int) -> None:
@@ -165,7 +210,7 @@ class _Stream:
                 # Waits until the transport has room, so a caller that does not read stops its own stream.
                 await self._context.write(encoding.results([result for result, _ in frame]))
                 self._requests_under_way -= len(frame)
-                self._bytes_under_way -= sum(nbytes for _, nbytes in frame)
+                self._take(-sum(nbytes for _, nbytes in frame))
                 self._has_room.set()
 
     def _next_frame(self) -> list[tuple[bytes, int]]:

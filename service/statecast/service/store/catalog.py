@@ -1,6 +1,7 @@
 """Lists sessions directly from Redis, without the engine."""
 
 import asyncio
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ from statecast.service.store.redis_store import Store
 from statecast.v1.reasons import Reason
 
 RECORDS_AT_ONCE = 64
-MAX_WAITING = 16
+MAX_WAITING, MOST_OF_A_TENANT = 64, 16
+KEYS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Catalog:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="catalog")
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
 
     async def page(self, listing: Listing) -> Page:
         """Return one page of sessions.
@@ -55,13 +57,32 @@ class Catalog:
             Overloaded: if too many listings are waiting.
             Unavailable: if Redis does not answer.
         """
-        if self._waiting >= MAX_WAITING:
-            raise Overloaded(f"{self._waiting} listings are already waiting; try again later", Reason.QUEUE_FULL, 0.5)
-        self._waiting += 1
+        own = self._waiting[listing.tenant]
+        if own >= MOST_OF_A_TENANT or self._waiting.total() >= MAX_WAITING:
+            raise Overloaded(f"{own} listings are already waiting; try again later", Reason.QUEUE_FULL, 0.5)
+        self._waiting[listing.tenant] += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, listing)
         finally:
-            self._waiting -= 1
+            self._waiting[listing.tenant] -= 1
+            if not self._waiting[listing.tenant]:
+                del self._waiting[listing.tenant]
+
+    async def count(self, tenant: str) -> int:
+        """Return about how many sessions a tenant has, from all of its keys: closed ones count for a while.
+
+        Raises:
+            Unavailable: if Redis does not answer.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._count, tenant)
+
+    def _count(self, tenant: str) -> int:
+        found = cursor = 0
+        while True:
+            keys, cursor = self._store.scan(tenant, "", cursor, KEYS_AT_ONCE)
+            found += len(keys)
+            if not cursor:
+                return found
 
     def close(self) -> None:
         """End the thread."""

@@ -47,6 +47,7 @@ class Monitor:
         """Monitor the Redis of `client`; `allow_volatile` skips the check for settings that lose data."""
         self._client, self._url, self._namespace = client, url, namespace
         self._metrics, self._tell_ready, self._allow_volatile = metrics, tell_ready, allow_volatile
+        metrics.redis_up.set(1)  # the server starts only with a Redis that it can use
         self._is_ready, self._good = True, GOOD_PROBES
         self._failing_since: float | None = None
         self._checked_at, self._problem, self._refusal = time.monotonic(), "", ""
@@ -102,6 +103,7 @@ class Monitor:
 
     def _judge(self, found: _Found) -> None:
         now = time.monotonic()
+        self._metrics.redis_up.set(found is _Found.GOOD)
         if found is _Found.GOOD:
             self._good, self._failing_since = self._good + 1, None
         else:

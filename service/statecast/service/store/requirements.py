@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 import redis
@@ -30,14 +31,19 @@ def require(client: redis.Redis, url: str, namespace: str, *, allow_volatile: bo
     """Check that Redis answers, does what the server needs, and persists sessions.
 
     Raises:
-        StartupError: if it does not; `allow_volatile` permits settings that lose sessions.
+        StartupError: if it does not; the message has all problems. `allow_volatile` permits settings that lose
+            sessions.
     """
     try:
-        check_usable(client, url, namespace)
-        if not allow_volatile and (problem := volatility(client)):
-            raise StartupError(f"Redis at {redact(url)} {problem}, or pass --allow-volatile-redis to run anyway.")
+        found = _sentences(usability(client, namespace), url)
+        # Without the right to look at settings, that is what `found` says.
+        with suppress(NoPermissionError):
+            if not allow_volatile and (problem := volatility(client)):
+                found.append(f"Redis at {redact(url)} {problem}, or pass --allow-volatile-redis to run anyway.")
     except redis.RedisError as error:
         raise StartupError(why_unusable(url, error)) from error
+    if found:
+        raise StartupError(". ".join(found))
 
 
 def check_usable(client: redis.Redis, url: str, namespace: str) -> None:
@@ -47,52 +53,111 @@ def check_usable(client: redis.Redis, url: str, namespace: str) -> None:
         StartupError: if Redis refuses something because of its configuration.
         redis.RedisError: if it does not answer, or cannot write now.
     """
-    _check_kind(client, url)
-    _check_permissions(client, url, namespace)
-    _check_scripts(client, url, namespace)
+    if found := _sentences(usability(client, namespace), url):
+        raise StartupError(". ".join(found))
+
+
+def usability(client: redis.Redis, namespace: str) -> dict[str, str]:
+    """Try once everything that the server needs, on a key that no listing shows.
+
+    Returns:
+        For each check, "kind", "rights" and "scripts", why Redis cannot be used and how to fix it, with Redis as the
+        subject; empty if it can. Scripts are not tried, and missing, unless the other checks succeed.
+
+    Raises:
+        StartupError: if the namespace is invalid.
+        redis.RedisError: if Redis does not answer, or cannot write now.
+    """
+    kind = _kind_problem(client)
+    found = {"kind": kind, "rights": _rights_problem(client, namespace, may_be_read_only=bool(kind))}
+    if not any(found.values()):
+        found["scripts"] = _scripts_problem(client, namespace)
+    return found
 
 
 def volatility(client: redis.Redis) -> str:
-    """Return which setting makes Redis lose sessions, and how to fix it; empty if none does.
+    """Return which settings make Redis lose sessions, and how to fix that; empty if none does.
+
+    Raises:
+        redis.RedisError: if Redis does not answer.
+    """
+    return ". It also ".join(filter(None, (eviction_problem(client), append_only_problem(client))))
+
+
+def eviction_problem(client: redis.Redis) -> str:
+    """Return why Redis may evict sessions, and how to fix that; empty if it does not.
 
     Raises:
         redis.RedisError: if Redis does not answer.
     """
     policy = str(_info(client, "memory").get("maxmemory_policy", "noeviction"))
-    if policy.startswith(_EVICTING):
-        return (
-            f"evicts keys when it is full (maxmemory-policy {policy}), so sessions would be lost. Set maxmemory-policy "
-            "noeviction"
-        )
-    if not int(str(_info(client, "persistence").get("aof_enabled", 0))):
-        return (
-            "keeps no append-only file, so acknowledged observations would be lost when it restarts. Set appendonly yes"
-        )
-    return ""
+    if not policy.startswith(_EVICTING):
+        return ""
+    return (
+        f"evicts keys when it is full (maxmemory-policy {policy}), so sessions would be lost. Set maxmemory-policy "
+        "noeviction"
+    )
+
+
+def append_only_problem(client: redis.Redis) -> str:
+    """Return why Redis loses sessions when it restarts, and how to fix that; empty if it does not.
+
+    Raises:
+        redis.RedisError: if Redis does not answer.
+    """
+    if int(str(_info(client, "persistence").get("aof_enabled", 0))):
+        return ""
+    return "keeps no append-only file, so acknowledged observations would be lost when it restarts. Set appendonly yes"
+
+
+def _sentences(found: dict[str, str], url: str) -> list[str]:
+    return [f"Redis at {redact(url)} {problem}" for problem in found.values() if problem]
 
 
 def _info(client: redis.Redis, section: str) -> dict[str, object]:
     return cast("dict[str, object]", client.info(section))
 
 
-def _check_kind(client: redis.Redis, url: str) -> None:
-    place = redact(url)
+def _kind_problem(client: redis.Redis) -> str:
     try:
         if _info(client, "cluster").get("cluster_enabled"):
-            raise StartupError(
-                f"Redis at {place} is a cluster node, which holds only some of the sessions; use a Redis that is not "
-                "part of a cluster"
-            )
+            return "is a cluster node, which holds only some of the sessions; use a Redis that is not part of a cluster"
         if _info(client, "replication").get("role") in ("slave", "replica"):
-            raise StartupError(f"Redis at {place} is a read-only replica; use its primary")
+            return "is a read-only replica; use its primary"
     except NoPermissionError:
-        return  # _check_permissions reports all missing permissions
+        pass  # _rights_problem reports all missing permissions
+    return ""
 
 
-def _check_permissions(client: redis.Redis, url: str, namespace: str) -> None:
+def _rights_problem(client: redis.Redis, namespace: str, *, may_be_read_only: bool) -> str:
     """Run each command once, on a key that no listing shows and that expires."""
     key = f"{namespace}::probe:{os.urandom(8).hex()}"
-    runs: dict[str, Callable[[], object]] = {
+    missing, has_keys = [], True
+    for command, run in _trials(client, key).items():
+        try:
+            run()
+        except NoPermissionError as error:
+            if "key" in str(error) and "command" not in str(error):
+                has_keys = False
+            else:
+                missing.append(command)
+        except AuthenticationError:
+            raise
+        except ReadOnlyError:
+            if not may_be_read_only:
+                raise
+        except ResponseError:  # such as an unknown script
+            continue
+    if not missing and has_keys:
+        return ""
+    lacking = [f"run {', '.join(missing).upper()}"] if missing else []
+    lacking += [] if has_keys else [f"access the keys {namespace}:*"]
+    return f"does not let this user {' or '.join(lacking)}; allow that with: ACL SETUSER ... {acl_rule(namespace)}"
+
+
+def _trials(client: redis.Redis, key: str) -> dict[str, Callable[[], object]]:
+    """Return a trial of each command that the server needs."""
+    return {
         "ping": client.ping,
         "info": lambda: client.info("server"),
         "scan": lambda: client.scan(0, key, 1),
@@ -106,29 +171,9 @@ def _check_permissions(client: redis.Redis, url: str, namespace: str) -> None:
         "pexpire": lambda: client.pexpire(key, PROBE_MS),
         "del": lambda: client.delete(key),
     }
-    missing, has_keys = [], True
-    for command, run in runs.items():
-        try:
-            run()
-        except NoPermissionError as error:
-            if "key" in str(error) and "command" not in str(error):
-                has_keys = False
-            else:
-                missing.append(command)
-        except (AuthenticationError, ReadOnlyError):
-            raise
-        except ResponseError:  # such as an unknown script
-            continue
-    if missing or not has_keys:
-        lacking = [f"run {', '.join(missing).upper()}"] if missing else []
-        lacking += [] if has_keys else [f"access the keys {namespace}:*"]
-        raise StartupError(
-            f"Redis at {redact(url)} does not let this user {' or '.join(lacking)}; allow that with: ACL SETUSER ... "
-            f"{acl_rule(namespace)}"
-        )
 
 
-def _check_scripts(client: redis.Redis, url: str, namespace: str) -> None:
+def _scripts_problem(client: redis.Redis, namespace: str) -> str:
     """Commit, load and delete a record, as the engine does."""
     store = Store(client, namespace)
     name = f"probe:{os.urandom(8).hex()}"
@@ -139,8 +184,9 @@ def _check_scripts(client: redis.Redis, url: str, namespace: str) -> None:
         loaded = store.load([key])[0]
         client.delete(f"{namespace}::{name}")
     except ServiceError as error:
-        raise StartupError(f"Redis at {redact(url)} cannot keep sessions: {error}") from error
+        return f"cannot keep sessions: {error}"
     if isinstance(done, ServiceError):
-        raise StartupError(f"Redis at {redact(url)} cannot keep sessions: {done}")
+        return f"cannot keep sessions: {done}"
     if done is not Verdict.DONE or loaded is None or loaded.data != stamp:
-        raise StartupError(f"Redis at {redact(url)} does not return what was stored; check that it is a Redis")
+        return "does not return what was stored; check that it is a Redis"
+    return ""

@@ -1,6 +1,7 @@
 """Calls as an ASGI server hands them over: HTTP/2 streams become calls of the methods."""
 
 import asyncio
+import logging
 import math
 import time
 from base64 import b64encode
@@ -14,7 +15,8 @@ from google.rpc import status_pb2
 
 from statecast.service.access.certificates import Certificates
 from statecast.service.access.principal import ANYBODY
-from statecast.service.errors import Overloaded, quoted
+from statecast.service.engine.request import Request
+from statecast.service.errors import Overloaded, ServiceError, quoted
 from statecast.service.rpc.methods import Method
 from statecast.service.rpc.status import DETAILS_KEY, to_status
 from statecast.service.transport.arriving import Arriving
@@ -27,6 +29,8 @@ from statecast.service.transport.framing import (
     percent_encoded,
     timeout_seconds,
 )
+
+log = logging.getLogger(__name__)
 
 Event: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Event]]
@@ -50,6 +54,8 @@ _NOT_GRPC_BODY = {
 }
 _CUT_SECONDS = 1.0
 """Time for calls that are cut off to tell their callers."""
+STRANGERS_BYTES = 8 * 1024 * 1024
+"""Memory for the open calls of methods that admit everybody."""
 CALL_BYTES = 2048
 """Memory that an open call is counted with, beside its headers."""
 MESSAGE_SECONDS = 60.0
@@ -82,7 +88,7 @@ class AsgiTransport:
         """
         self._methods = methods
         self._max_message_bytes = max_message_bytes
-        self._arriving = Arriving(max_arriving_bytes)
+        self._arriving, self._arriving_of_strangers = Arriving(max_arriving_bytes), Arriving(STRANGERS_BYTES)
         self._listen, self._leave = listen, leave
         self.renew = renew
         self._calls: set[_Call] = set()
@@ -153,7 +159,8 @@ class AsgiTransport:
         messages = Messages(headers.get(b"grpc-encoding", b""), self._max_message_bytes)
         timeout = headers.get(b"grpc-timeout")
         seconds = None if timeout is None else timeout_seconds(timeout)
-        return _Call(scope["client"], headers, seconds, receive, send, messages, self._arriving, method)
+        arriving = self._arriving if method.admit else self._arriving_of_strangers
+        return _Call(scope["client"], headers, seconds, receive, send, messages, arriving, method)
 
 
 class _Call:
@@ -171,7 +178,9 @@ class _Call:
         method: Method,
     ) -> None:
         self.principal = ANYBODY
+        self.asked: Request | None = None
         self._client, self._headers = client, headers
+        self._traceparent = headers.get(b"traceparent")
         self._receive, self._send = receive, send
         self._messages, self._arriving, self._method = messages, arriving, method
         self._kept = CALL_BYTES + sum(len(name) + len(value) for name, value in headers.items())
@@ -181,6 +190,8 @@ class _Call:
         self._task = asyncio.current_task()
         self._event: asyncio.Future[Event] | None = None
         self._has_event: asyncio.Future[None] | None = None
+        # A stream of a method that admits everybody must not stay open for nothing.
+        self._has_first_to_come = method.is_stream and method.admit is None
         self._began = time.monotonic()
         self._look_at = self._began + _LOOK_SECONDS
         self._has_body, self._has_started = True, False
@@ -205,20 +216,18 @@ class _Call:
         """Return the subject of the caller's certificate; None without one."""
         return subject_in(self._headers.get(FORWARDED, b""))
 
+    def traceparent(self) -> str | None:
+        """Return the header `traceparent`; None without one."""
+        return None if self._traceparent is None else self._traceparent.decode("latin-1")
+
     def time_remaining(self) -> float | None:
         """Return the seconds until the deadline; None without one."""
         return None if self._until is None else max(0.0, self._until - time.monotonic())
 
     async def answer(self) -> None:
         """Answer the call, unless its caller goes first."""
-        refusal = self._method.admit(self) if self._method.admit else None
-        self._headers = {}
-        if refusal:
-            self._is_over = True
-            await _refuse(self._send, refusal, has_started=False)
-            return
         try:
-            answered = await (self._stream() if self._method.is_stream else self._unary())
+            answered = self._admit() or await (self._stream() if self._method.is_stream else self._unary())
         except FramingError as error:
             answered = error.status
         except asyncio.CancelledError:
@@ -228,6 +237,8 @@ class _Call:
                 raise
             answered = self._ended
         except Exception as error:  # too much is arriving, or a bug; the caller still needs an answer
+            if not isinstance(error, ServiceError):
+                log.exception("a call failed")
             answered = to_status(error)
         self._is_over = True
         with suppress(OSError):  # the caller has gone before its answer
@@ -235,6 +246,14 @@ class _Call:
                 await _refuse(self._send, answered, has_started=self._has_started)
             else:
                 await self._finish(answered)
+
+    def _admit(self) -> status_pb2.Status | None:
+        """Return the status of a call that is refused; its headers are needed no longer."""
+        refusal = self._method.admit(self) if self._method.admit else None
+        self._headers = {}
+        self._arriving.change(self.peer(), CALL_BYTES - self._kept)
+        self._kept = CALL_BYTES
+        return refusal
 
     async def _unary(self) -> bytes | status_pb2.Status:
         body = await self._part()
@@ -274,7 +293,7 @@ class _Call:
             self.end(error.status)
             raise asyncio.CancelledError from error
         self._account()
-        self._waited = 0.0
+        self._waited, self._has_first_to_come = 0.0, False
         return self._method.decode(message)
 
     async def write(self, message: bytes) -> None:
@@ -345,7 +364,7 @@ class _Call:
         """Return the next part of the body. A reader that is cancelled loses none."""
         arriving = self._event or self._expect()
         if not arriving.done():
-            if self._messages.nbytes or not self._method.is_stream:
+            if self._messages.nbytes or not self._method.is_stream or self._has_first_to_come:
                 self._waits_since = time.monotonic()
             # The event itself must not be cancelled: the ASGI server sets its result.
             self._has_event = asyncio.get_running_loop().create_future()

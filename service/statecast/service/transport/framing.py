@@ -10,7 +10,7 @@ from google.rpc import status_pb2
 PREFIX_BYTES = 5
 """A flag for compression, and the length of the message as four bytes."""
 GZIP = zlib.MAX_WBITS | 16
-FEW_BYTES, MOST_INFLATED = 1024 * 1024, 100
+FEW_BYTES, MOST_INFLATED = 4 * 1024 * 1024, 100
 """A message may inflate to so many bytes in any case, and else to so many times its size."""
 _TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}

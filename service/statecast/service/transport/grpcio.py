@@ -9,6 +9,7 @@ from google.rpc import status_pb2
 
 from statecast.service.access.certificates import Certificates, subject_of
 from statecast.service.access.principal import ANYBODY
+from statecast.service.engine.request import Request
 from statecast.service.rpc.methods import Method
 from statecast.service.rpc.status import DETAILS_KEY, STATUS_CODES
 from statecast.service.transport.place import Place, cannot_listen, resolve
@@ -97,6 +98,7 @@ class _Call:
 
     def __init__(self, context: Context) -> None:
         self.principal = ANYBODY
+        self.asked: Request | None = None
         self._context = context
         self.read, self.write = context.read, context.write
 
@@ -110,13 +112,25 @@ class _Call:
 
     def authorization(self) -> str | None:
         """Return the header `authorization`; None without one."""
-        found = (value for key, value in self._context.invocation_metadata() or () if key == "authorization")
-        return next((value if isinstance(value, str) else value.decode("latin-1") for value in found), None)
+        return self._header("authorization")
+
+    def traceparent(self) -> str | None:
+        """Return the header `traceparent`; None without one."""
+        return self._header("traceparent")
 
     def subject(self) -> str | None:
         """Return the subject of the caller's certificate; None without one."""
         certificates = self._context.auth_context().get("x509_pem_cert", ())
         return next(map(subject_of, certificates), None)
+
+    def _header(self, name: str) -> str | None:
+        metadata = self._context.invocation_metadata() or ()
+        found = [_text(value) for key, value in metadata if key == name]
+        return ", ".join(found) if found else None  # as HTTP does; of two credentials, neither is right
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
 
 
 def _handler(method: Method) -> Handler:

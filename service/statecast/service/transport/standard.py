@@ -4,6 +4,7 @@ Their streams end when the server stops; otherwise the server and its callers wo
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
@@ -18,7 +19,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from statecast.service.access.gate import Gate
-from statecast.service.errors import ServiceError
+from statecast.service.access.principal import STRANGER
+from statecast.service.rpc.accounting import Accounts
 from statecast.service.rpc.methods import Context, Method, StreamContext, decoder, undecodable
 from statecast.service.rpc.status import to_status
 
@@ -117,7 +119,7 @@ class Reflection(reflection.aio.ReflectionServicer):
 class Standard:
     """Health, for everybody, and reflection for these services, for callers that the gate admits."""
 
-    def __init__(self, services: Iterable[str], gate: Gate) -> None:
+    def __init__(self, services: Iterable[str], gate: Gate, accounts: Accounts) -> None:
         services = tuple(services)
         self._health, self._ended = Health(services), asyncio.Event()
         _describe_v1()
@@ -128,7 +130,9 @@ class Standard:
         def admit(context: Context) -> status_pb2.Status | None:
             try:
                 context.principal = gate.admit(context)
-            except ServiceError as error:
+            except Exception as error:  # also a bug must not let anybody in
+                context.principal = STRANGER
+                accounts.call_failed("ServerReflectionInfo", time.perf_counter(), error, context)
                 return to_status(error)
             return None
 

@@ -1,0 +1,338 @@
+"""Writes statecast.json, the dashboard that Grafana is provisioned with.
+
+    .venv/bin/python deploy/grafana/dashboard.py
+
+A test fails if the file is not what this module makes.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_name("statecast.json")
+SOURCE = {"type": "prometheus", "uid": "statecast-prometheus"}
+CHOSEN = 'job="$job",instance=~"$instance"'
+"""The servers that the dashboard's variables choose; `@` stands for it in the expressions below."""
+COLUMNS, WIDTH, HEIGHT = 3, 8, 8
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A graph: title, unit, a sentence on how to read it, and pairs of legend and expression."""
+
+    title: str
+    unit: str
+    text: str
+    lines: Sequence[tuple[str, str]]
+
+
+def _rate(metric: str, by: str = "", also: str = "") -> str:
+    """Return the rate of a counter per second, summed, or summed by labels."""
+    return f"sum{f' by ({by})' if by else ''} (rate({metric}{{@{also}}}[$__rate_interval]))"
+
+
+def _quantile(quantile: float, metric: str, by: str = "", also: str = "") -> str:
+    """Return a quantile of a histogram, by labels."""
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({quantile}, {_rate(f'{metric}_bucket', labels, also)})"
+
+
+REQUESTS = "statecast_requests_total"
+FAULTS = ',code=~"INTERNAL|UNAVAILABLE",reason!~"DRAINING|MODEL_LOADING"'
+INTERVALS = "statecast_interval_observations_total"
+ROWS: dict[str, Sequence[Panel]] = {
+    "Requests": (
+        Panel(
+            "Requests by kind",
+            "reqps",
+            "Each attempt counts once, in whatever call it travels.",
+            [("{{kind}}", _rate(REQUESTS, "kind"))],
+        ),
+        Panel(
+            "Outcomes other than OK, by reason",
+            "reqps",
+            "docs/api.md explains each reason.",
+            [("{{code}} {{reason}}", _rate(REQUESTS, "code, reason", ',code!="OK"'))],
+        ),
+        Panel(
+            "Share that fails by the service's fault",
+            "percentunit",
+            "The alert is at 1 %.",
+            [("share", f"{_rate(REQUESTS, also=FAULTS)} / {_rate(REQUESTS)}")],
+        ),
+        Panel(
+            "Latency by kind, p99",
+            "s",
+            "From receiving a request to answering it.",
+            [("{{kind}}", _quantile(0.99, "statecast_request_seconds", "kind"))],
+        ),
+        Panel(
+            "Latency by phase, p99",
+            "s",
+            "queue is a request's wait; the others are a batch's.",
+            [("{{phase}}", _quantile(0.99, "statecast_phase_seconds", "phase"))],
+        ),
+        Panel(
+            "Latency of observe, forecast and step",
+            "s",
+            "The alert is at a p99 of 0.5 s.",
+            [
+                (f"p{100 * q:g}", _quantile(q, "statecast_request_seconds", also=',kind=~"observe|forecast|step"'))
+                for q in (0.5, 0.9, 0.99)
+            ],
+        ),
+    ),
+    "Engine": (
+        Panel(
+            "Sessions in a batch",
+            "short",
+            "Batches grow with load.",
+            [(f"p{100 * q:g}", _quantile(q, "statecast_batch_sessions")) for q in (0.5, 0.99)],
+        ),
+        Panel("Queue", "short", "Requests that wait for a batch.", [("{{instance}}", "statecast_queue_requests{@}")]),
+        Panel(
+            "Refused for lack of room or time",
+            "reqps",
+            "Nothing of a refused request was appended.",
+            [("{{reason}}", f"{_rate('statecast_rejected_total', 'reason')} or vector(0)")],
+        ),
+        Panel(
+            "Observations and forecasts",
+            "ops",
+            "Time steps appended, and forecasts made.",
+            [
+                ("observations", _rate("statecast_observations_total")),
+                ("forecasts", _rate("statecast_forecasts_total")),
+            ],
+        ),
+    ),
+    "Sessions": (
+        Panel(
+            "Sessions opened",
+            "ops",
+            "By model and version.",
+            [("{{model}} {{model_version}}", _rate("statecast_sessions_opened_total", "model, model_version"))],
+        ),
+        Panel(
+            "Cache hits",
+            "percentunit",
+            "Share of a batch's sessions whose state was in memory.",
+            [
+                (
+                    "hits",
+                    f"{_rate('statecast_cache_hits_total')} / ({_rate('statecast_cache_hits_total')} "
+                    f"+ {_rate('statecast_cache_misses_total')})",
+                )
+            ],
+        ),
+        Panel(
+            "Cached sessions",
+            "short",
+            "Up to --cache-sessions on each server.",
+            [("{{instance}}", "statecast_cached_sessions{@}")],
+        ),
+        Panel(
+            "Repeats and conflicts",
+            "ops",
+            "Conflicts mean that two servers work on one session at once.",
+            [
+                ("repeats answered", _rate("statecast_replayed_total")),
+                ("conflicts", _rate("statecast_conflicts_total")),
+            ],
+        ),
+        Panel(
+            "Lost data",
+            "short",
+            "Anything but 0 is an alert.",
+            [
+                ("observations lost", "sum (increase(statecast_regressed_total{@}[$__rate_interval]))"),
+                ("sessions missing", "sum (increase(statecast_sessions_missing_total{@}[$__rate_interval]))"),
+            ],
+        ),
+    ),
+    "Forecasts": (
+        Panel(
+            "Values inside their interval",
+            "percentunit",
+            "Of the last hour; level 80 should be at 0.8.",
+            [
+                (
+                    "{{model}} {{level}} %",
+                    f'sum by (model, level) (increase({INTERVALS}{{@,inside="true"}}[1h])) '
+                    f"/ sum by (model, level) (increase({INTERVALS}{{@}}[1h]))",
+                )
+            ],
+        ),
+        Panel(
+            "Models loaded",
+            "short",
+            "Servers that have the version loaded.",
+            [("{{model}} {{model_version}}", "count by (model, model_version) (statecast_model_info{@})")],
+        ),
+        Panel(
+            "Models that cannot be loaded",
+            "short",
+            "The server's log says why.",
+            [
+                (
+                    "{{model}} {{model_version}}",
+                    "sum by (model, model_version) (statecast_model_unavailable{@}) or vector(0)",
+                )
+            ],
+        ),
+    ),
+    "Redis": (
+        Panel(
+            "Time of Redis per batch, p99",
+            "s",
+            "load reads a batch's sessions, commit writes them.",
+            [("{{phase}}", _quantile(0.99, "statecast_phase_seconds", "phase", ',phase=~"load|commit"'))],
+        ),
+        Panel(
+            "Requests that fail because of Redis",
+            "reqps",
+            "Nothing is appended by them.",
+            [("{{reason}}", _rate(REQUESTS, "reason", ',reason=~"STORE_.*"'))],
+        ),
+        Panel(
+            "Redis may lose sessions",
+            "bool",
+            "True if Redis evicts keys or keeps no append-only file.",
+            [("{{instance}}", "statecast_redis_volatile{@}")],
+        ),
+    ),
+    "Replicas": (
+        Panel(
+            "Servers that can be reached",
+            "short",
+            "The alert is at fewer than two.",
+            [("servers", "count (up{@} == 1) or vector(0)")],
+        ),
+        Panel(
+            "Memory",
+            "bytes",
+            "The limit of docker-compose.yml is 2 GiB.",
+            [("{{instance}}", "process_resident_memory_bytes{@}")],
+        ),
+        Panel(
+            "CPU", "short", "Cores in use.", [("{{instance}}", "rate(process_cpu_seconds_total{@}[$__rate_interval])")]
+        ),
+        Panel(
+            "Connections (Envoy)",
+            "short",
+            "Should spread evenly within --max-connection-age-seconds.",
+            [("{{instance}}", 'envoy_http_downstream_cx_active{@,envoy_http_conn_manager_prefix="grpc"}')],
+        ),
+        Panel(
+            "Calls open (Envoy)",
+            "short",
+            "Streams and calls under way.",
+            [("{{instance}}", 'envoy_http_downstream_rq_active{@,envoy_http_conn_manager_prefix="grpc"}')],
+        ),
+        Panel(
+            "TLS certificate expires in",
+            "d",
+            "0 also stands for a server without TLS.",
+            [("{{instance}}", "clamp_min(statecast_tls_certificate_expiry_seconds{@} - time(), 0) / 86400")],
+        ),
+    ),
+}
+
+
+def dashboard() -> dict[str, Any]:
+    """Return the dashboard in Grafana's JSON model."""
+    return {
+        "uid": "statecast",
+        "title": "Statecast",
+        "tags": ["statecast"],
+        "timezone": "browser",
+        "editable": True,
+        "schemaVersion": 39,
+        "version": 1,
+        "refresh": "10s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {
+            "list": [
+                _variable("job", "label_values(statecast_queue_requests, job)"),
+                _variable("instance", 'label_values(statecast_queue_requests{job="$job"}, instance)', all_values=True),
+            ]
+        },
+        "panels": [{"id": number, **each} for number, each in enumerate(_panels(), 1)],
+    }
+
+
+def _panels() -> Iterator[dict[str, Any]]:
+    y = 0
+    for title, panels in ROWS.items():
+        yield {
+            "type": "row",
+            "title": title,
+            "collapsed": False,
+            "gridPos": {"x": 0, "y": y, "w": 24, "h": 1},
+            "panels": [],
+        }
+        y += 1
+        for at, panel in enumerate(panels):
+            place = {"x": at % COLUMNS * WIDTH, "y": y + at // COLUMNS * HEIGHT, "w": WIDTH, "h": HEIGHT}
+            yield _graph(panel, place)
+        y += -(-len(panels) // COLUMNS) * HEIGHT
+
+
+def _graph(panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+    return {
+        "type": "timeseries",
+        "title": panel.title,
+        "description": panel.text,
+        "datasource": SOURCE,
+        "gridPos": place,
+        "fieldConfig": {
+            "defaults": {"unit": panel.unit, "min": 0, "custom": {"fillOpacity": 5, "showPoints": "never"}},
+            "overrides": [],
+        },
+        "options": {
+            "legend": {
+                "displayMode": "table",
+                "placement": "bottom",
+                "showLegend": True,
+                "calcs": ["lastNotNull", "max"],
+                "sortBy": "Max",
+                "sortDesc": True,
+            },
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        },
+        "targets": [
+            {
+                "refId": chr(ord("A") + at),
+                "datasource": SOURCE,
+                "expr": expr.replace("@", CHOSEN),
+                "legendFormat": legend,
+            }
+            for at, (legend, expr) in enumerate(panel.lines)
+        ],
+    }
+
+
+def _variable(name: str, query: str, *, all_values: bool = False) -> dict[str, Any]:
+    return {
+        "name": name,
+        "label": name.capitalize(),
+        "type": "query",
+        "datasource": SOURCE,
+        "query": {"query": query, "refId": name},
+        "refresh": 2,
+        "sort": 1,
+        "multi": all_values,
+        "includeAll": all_values,
+        **({"allValue": ".*", "current": {"text": ["All"], "value": ["$__all"]}} if all_values else {}),
+    }
+
+
+def text() -> str:
+    """Return the contents of the file."""
+    return json.dumps(dashboard(), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())

@@ -1,0 +1,6 @@
+"""The files of deploy/ are not installed: they are read, and imported, from the root of the repository."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2]))
