@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Key:
-    """What a caller needs: the certificate that it trusts, as PEM, and its API key."""
+    """The certificate that a caller trusts, as PEM, and its API key."""
 
     ca: bytes
     api_key: str

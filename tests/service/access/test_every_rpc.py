@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import pytest
@@ -88,6 +88,7 @@ def new() -> str:
     return f"new {uuid.uuid4().hex}"
 
 
+T = TypeVar("T")
 Ask = Callable[[Caller], object]
 METHODS: dict[str, tuple[str, Ask, str, str]] = {
     # what is asked: its method, how, and what a reader and another tenant's writer get
@@ -291,6 +292,20 @@ def test_a_revoked_key_is_refused_and_its_stream_ends_after_its_answers(place: P
     assert outcome(METHODS["ListModels"][1], caller) == "UNAUTHENTICATED CREDENTIAL_INVALID"
 
 
+def test_a_reflection_stream_ends_when_its_key_is_revoked(place: Place) -> None:
+    key_id, key = api_keys.create(place.keys, "acme", "read")
+    caller = place.caller(key)
+    await_true(lambda: outcome(METHODS["ListModels"][1], caller) == OK)
+    path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    asked = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+    method: Any = caller.channel.stream_stream(path)
+    answers = method(_forever(asked), metadata=caller.headers, timeout=20)
+    assert next(answers)
+    api_keys.revoke(place.keys, key_id)
+    code, status = failure(lambda: list(answers))
+    assert (code, reason(status)) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID")
+
+
 def test_a_stream_ends_when_its_key_expires(place: Place) -> None:
     _, key = api_keys.create(place.keys, "acme", "write", days=4 / 86_400)
     caller = place.caller(key)
@@ -302,7 +317,7 @@ def test_a_stream_ends_when_its_key_expires(place: Place) -> None:
     assert (code, reason(status)) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_EXPIRED")
 
 
-def _forever(first: pb.ForecastStreamRequest) -> Iterator[pb.ForecastStreamRequest]:
+def _forever(first: T) -> Iterator[T]:
     yield first
     time.sleep(30)
 

@@ -645,9 +645,9 @@ async def test_https_goes_through_the_systems_proxy(server: KeyServer, monkeypat
 
 
 @asynccontextmanager
-async def refreshing(tokens: Tokens, on_change: Callable[[], None] | None = None) -> AsyncIterator[None]:
+async def refreshing(tokens: Tokens) -> AsyncIterator[None]:
     await tokens.load()
-    task = asyncio.create_task(tokens.refresh(on_change))
+    task = asyncio.create_task(tokens.refresh())
     try:
         yield
     finally:
@@ -680,6 +680,21 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+async def test_an_empty_list_withdraws_all_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "FILE_SECONDS", 0.01)
+    path = tmp_path / "jwks.json"
+    put(path, document(public_jwk("EdDSA", "a")))
+    tokens, token = Tokens(TokenSettings(str(path), ISSUER, AUDIENCE)), sign(claims())
+    async with refreshing(tokens):
+        signer = tokens.find(token).signer
+        put(path, b'{"keys": []}')
+        await eventually(lambda: not tokens.trusts(signer))
+        assert not is_accepted(tokens, token)
+        assert "holds no key any more" in caplog.text
+
+
 async def test_a_file_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -687,14 +702,14 @@ async def test_a_file_is_read_again(
     path = tmp_path / "jwks.json"
     put(path, document(public_jwk("EdDSA", "a")))
     tokens = Tokens(TokenSettings(str(path), ISSUER, AUDIENCE))
-    old, new, changes = sign(claims()), sign(claims(), kid="b", number=1), list[int]()
-    async with refreshing(tokens, lambda: changes.append(1)):
-        tokens.find(old)
+    old, new = sign(claims()), sign(claims(), kid="b", number=1)
+    async with refreshing(tokens):
+        signer = tokens.find(old).signer
         assert not is_accepted(tokens, new)
         put(path, document(public_jwk("EdDSA", "b", 1)))
         await eventually(lambda: is_accepted(tokens, new))
         assert "names the key 'a'" in refusal(tokens, old)
-        assert changes == [1]
+        assert not tokens.trusts(signer)  # so that its tokens' streams end
         put(path, b"{")
         await eventually(lambda: len(warnings(caplog)) == 1)
         path.unlink()
@@ -704,7 +719,6 @@ async def test_a_file_is_read_again(
         assert is_accepted(tokens, new)
         put(path, document(public_jwk("EdDSA", "a"), public_jwk("EdDSA", "b", 1)))
         await eventually(lambda: is_accepted(tokens, old))
-        assert len(changes) == 2
     first, second = warnings(caplog)
     assert "jwks.json is not a JWKS document" in first
     assert "jwks.json cannot be read: No such file or directory; the keys from before are kept" in second

@@ -1,1 +1,1 @@
-"""Who calls, and what they may do: API keys, JSON Web Tokens and client certificates become principals."""
+"""Turns API keys, JSON Web Tokens and client certificates into principals: who calls, and what they may do."""

@@ -22,7 +22,7 @@ OWNED_BITS = 64
 
 
 class Credentials(Protocol):
-    """What a call shows of its caller."""
+    """The parts of a call that tell who its caller is."""
 
     def peer(self) -> str:
         """Return the address of the caller's connection."""

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 audit = logging.getLogger(AUDIT)
 
 WARN_SECONDS = 60.0
-"""How often a file that cannot be used is warned of."""
+"""Time between two warnings of a file that cannot be used."""
 MOST_IDS = 20
 """Ids of keys that one line may name."""
 

@@ -113,12 +113,8 @@ class Tokens:
         except _Unusable as error:
             raise StartupError(f"jwt-keys {error}") from error
 
-    async def refresh(self, on_change: Callable[[], None] | None = None) -> None:
-        """Keep the keys up to date until cancelled; those from before stay in use while they cannot be read.
-
-        Args:
-            on_change: Called after each change of the keys: principals found before may have lost their key.
-        """
+    async def refresh(self) -> None:
+        """Keep the keys up to date until cancelled; those from before stay in use while they cannot be read."""
         warned: set[str] = set()
         while True:
             await self._pause()
@@ -132,8 +128,6 @@ class Tokens:
             warned.clear()
             if has_changed:
                 self._verified.clear()
-                if on_change:
-                    on_change()
 
     async def _pause(self) -> None:
         shortest = self._keys.shortest_pause_seconds

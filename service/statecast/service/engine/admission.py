@@ -15,7 +15,7 @@ SHARE = 4
 
 These are dynamic thresholds (Choudhury and Hahne 1998)."""
 TENANT_SHARE = 16
-"""The same for a tenant, so that there is room for another one."""
+"""A tenant may queue at most this many times the room left, so that another tenant finds some."""
 MARGIN = 1.5
 """A request needs this many times its estimated wait before its deadline; a late answer would be wasted work."""
 RETRY_AFTER_SECONDS = (0.05, 5.0)

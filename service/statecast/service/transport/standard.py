@@ -25,6 +25,8 @@ from statecast.service.rpc.methods import Context, Method, StreamContext, decode
 from statecast.service.rpc.status import to_status
 
 HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+LOOK_SECONDS = 1.0
+"""How often a silent stream's caller is looked at: whether its credential still holds."""
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 
@@ -85,27 +87,33 @@ class Health:
 class Reflection(reflection.aio.ReflectionServicer):
     """grpc.reflection.v1.ServerReflection, and v1alpha with equal messages, until `ended` is set."""
 
-    def __init__(self, services: Iterable[str], ended: asyncio.Event) -> None:
+    def __init__(self, services: Iterable[str], ended: asyncio.Event, gate: Gate) -> None:
         super().__init__(services)
-        self._ended = ended
+        self._ended, self._gate = ended, gate
 
     async def answer(self, _: None, context: StreamContext) -> bytes | status_pb2.Status:
-        """Answer requests until the caller ends the stream or the server stops."""
+        """Answer requests until the caller ends the stream, may not go on, or the server stops."""
         # An asynchronous generator, as in the library; its type stubs are wrong.
         answers: Any = self.ServerReflectionInfo(self._requests(context), context)
         async for answer in answers:
             await context.write(answer.SerializeToString())
-        return b""
+        refusal = self._gate.refusal(context.principal)
+        return to_status(refusal) if refusal else b""
+
+    async def _wait(self, waiting: "set[asyncio.Future[Any]]") -> "set[asyncio.Future[Any]]":
+        done, _ = await asyncio.wait(waiting, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        return done
 
     async def _requests(self, context: StreamContext) -> AsyncIterator[Any]:
         ended = asyncio.ensure_future(self._ended.wait())
-        waiting = {ended}
+        waiting: set[asyncio.Future[Any]] = {ended}
         try:
             while True:
                 message = asyncio.ensure_future(context.read())
                 waiting.add(message)
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                if not message.done() or message.result() is grpc.aio.EOF:
+                while not (done := (await self._wait(waiting))) and not self._gate.refusal(context.principal):
+                    pass
+                if message not in done or message.result() is grpc.aio.EOF:
                     return
                 waiting.remove(message)
                 if isinstance(message.result(), DecodeError):
@@ -123,7 +131,7 @@ class Standard:
         services = tuple(services)
         self._health, self._ended = Health(services), asyncio.Event()
         _describe_v1()
-        offers = Reflection((*services, HEALTH_SERVICE, REFLECTION_V1, reflection.SERVICE_NAME), self._ended)
+        offers = Reflection((*services, HEALTH_SERVICE, REFLECTION_V1, reflection.SERVICE_NAME), self._ended, gate)
         asked = decoder(HealthCheckRequest.FromString)
         decode = decoder(reflection_pb2.ServerReflectionRequest.FromString)
 
