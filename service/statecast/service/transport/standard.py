@@ -113,7 +113,7 @@ class Reflection(reflection.aio.ReflectionServicer):
                 waiting.add(message)
                 while not (done := (await self._wait(waiting))) and not self._gate.refusal(context.principal):
                     pass
-                if message not in done or message.result() is grpc.aio.EOF:
+                if message not in done or message.result() is grpc.aio.EOF or self._gate.refusal(context.principal):
                     return
                 waiting.remove(message)
                 if isinstance(message.result(), DecodeError):
