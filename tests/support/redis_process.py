@@ -71,6 +71,7 @@ class RedisProcess:
     def stop(self) -> None:
         assert self._process is not None
         self._process.terminate()
+        self.resume()  # a failed test may have left it suspended
         self._process.wait()
 
     def _answers(self) -> bool:
