@@ -1,7 +1,7 @@
 """Advances the states of a batch and computes its forecasts."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from statecast.model import Gates, ObservationError, State, StreamingTrace
 from statecast.service.engine.forecasts import ContextOf, Wanted, forecasts
-from statecast.service.engine.inputs import STEPS_AT_ONCE, Inputs, Steps, bucket, categories_of, traces
+from statecast.service.engine.inputs import STEPS_AT_ONCE, Inputs, bucket, categories_of, traces
 from statecast.service.engine.plan import Answer, Plan
 from statecast.service.engine.request import ForecastOutput, Request
 from statecast.service.engine.session_cache import SessionCache
@@ -73,7 +73,11 @@ def _groups(table: Table) -> Iterable[tuple[Model, list[int]]]:
         plan = table.plans[row]
         if plan is None or _needs_state(plan, table.requests[row]):
             model = standing_of(table, row).model
-            groups.setdefault((model.digest, bucket(table.steps[row])), (model, []))[1].append(row)
+            place = model.digest, bucket(table.steps[row])
+            group = groups.get(place)
+            if group is None:
+                group = groups[place] = model, []
+            group[1].append(row)
     return groups.values()
 
 
@@ -86,7 +90,7 @@ def _needs_state(plan: Plan, requests: Sequence[Request]) -> bool:
 def standing_of(table: Table, row: int) -> Standing:
     """Return the standing of a session: after its requests if they were planned, else before them."""
     plan, session = table.plans[row], table.sessions[row]
-    standing = plan.standing if plan else session.standing if session else None
+    standing = plan.standing if plan is not None else session.standing if session is not None else None
     if standing is None:
         raise ValueError(f"session {table.keys[row]!r} does not exist")
     return standing
@@ -94,17 +98,19 @@ def standing_of(table: Table, row: int) -> Standing:
 
 def _compute(model: Model, rows: list[int], table: Table, cache: SessionCache) -> Computed:
     rows, state = _states(model, rows, table, cache)
-    wanted = [each for index, row in enumerate(rows) for each in _wanted(table, row, index)]
-    categories = categories_of(model, [standing_of(table, row).categories for row in rows])
-    steps = [_steps(table, row) for row in rows]
-    if not any(each.count for each in steps):
+    last_times = [_last_time(table, row) for row in rows]
+    wanted = _wanted(table, rows, last_times)
+    categories = categories_of(model, (standing_of(table, row).categories for row in rows))
+    steps = [table.steps[row] for row in rows]
+    if not any(steps):
         computed = Computed(model, rows, state, np.empty((len(rows), 0, model.targets)))
         _add_forecasts(computed, wanted, partial(_context, model, state, categories))
         return computed
-    computed = Computed(model, rows, state, np.empty(0))
+    data = [entry.data for row in rows for entry in table.entries[row]]
+    inputs = Inputs.of(model, steps, data, last_times, categories)
+    computed, pits = Computed(model, rows, state, np.empty(0)), []
     steps_at_once = _steps_at_once(len(rows), wanted)
-    pits = []
-    for start, trace, pit in traces(model, state, Inputs.of(model, steps, categories), steps_at_once):
+    for start, trace, pit in traces(model, state, inputs, steps_at_once):
         due = [each for each in wanted if start < each.step <= start + steps_at_once or each.step == start == 0]
         _add_forecasts(computed, due, trace.context, start)
         for each in due:
@@ -126,24 +132,22 @@ def _context(model: Model, state: State, categories: Tensor | None, rows: Tensor
     return model.forecaster.context(state.select(rows), None if categories is None else categories[rows])
 
 
-def _wanted(table: Table, row: int, index: int) -> Iterator[Wanted]:
-    """Yield the outputs that a session's requests want; the session is at `index` of what is computed."""
-    plan, requests = table.plans[row], table.requests[row]
-    if plan is None:  # a steady row
-        request, session = requests[0], table.sessions[row]
-        if request.horizon and session is not None:
-            yield Wanted(index, 0, table.steps[row], request, session.standing, _last_time(table, row))
-        return
-    for position, (request, decision) in enumerate(zip(requests, plan.decisions, strict=True)):
-        if isinstance(decision, Answer) and (request.horizon or (request.explain and decision.taken)):
-            standing, is_explained = decision.standing, request.explain and decision.taken > 0
-            yield Wanted(index, position, decision.steps, request, standing, standing.last_time, is_explained)
-
-
-def _steps(table: Table, row: int) -> Steps:
-    entries = table.entries[row]
-    data = entries[0].data if len(entries) == 1 else b"".join([entry.data for entry in entries])
-    return Steps(table.steps[row], data, _last_time(table, row) or 0)
+def _wanted(table: Table, rows: Sequence[int], last_times: Sequence[int | None]) -> list[Wanted]:
+    """Return the outputs that the requests of these rows want."""
+    wanted = []
+    for index, row in enumerate(rows):
+        plan, requests = table.plans[row], table.requests[row]
+        if plan is None:
+            if requests[0].horizon:
+                standing = standing_of(table, row)
+                wanted.append(Wanted(index, 0, table.steps[row], requests[0], standing, last_times[index]))
+            continue
+        for position, (request, decision) in enumerate(zip(requests, plan.decisions, strict=True)):
+            if isinstance(decision, Answer) and (request.horizon or (request.explain and decision.taken)):
+                standing, is_explained = decision.standing, request.explain and decision.taken > 0
+                each = Wanted(index, position, decision.steps, request, standing, standing.last_time, is_explained)
+                wanted.append(each)
+    return wanted
 
 
 def _last_time(table: Table, row: int) -> int | None:

@@ -165,12 +165,9 @@ class Engine:
 
     def _commit(self, table: Table) -> None:
         """Fill the column `verdicts`; sessions with nothing to write or compare are done."""
-        verdicts = self._carried_out([each for row in table.rows if (each := table.commits[row])])
-        if not verdicts:
-            return
-        for row in table.rows:
-            if table.commits[row] is None:
-                continue
+        rows = [row for row in table.rows if table.commits[row]]
+        verdicts = self._carried_out([each for row in rows if (each := table.commits[row])])
+        for row in rows:
             verdict = verdicts[table.keys[row]]
             if isinstance(verdict, ServiceError):
                 # Whatever was decided, it may rest on a session that has moved on.

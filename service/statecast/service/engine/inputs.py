@@ -1,6 +1,6 @@
 """The inputs of a model for a batch: the steps of all sessions, padded into tensors."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,15 +24,6 @@ def bucket(steps: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
-    """New steps of one session: how many, their rows as bytes, and the time of the last one (0 without times)."""
-
-    count: int
-    data: bytes
-    last_time: int
-
-
-@dataclass(frozen=True, slots=True)
 class Inputs:
     """The padded inputs of all sessions.
 
@@ -49,13 +40,27 @@ class Inputs:
     categories: Tensor | None
 
     @staticmethod
-    def of(model: Model, steps: Sequence[Steps], categories: Tensor | None) -> "Inputs":
-        """Build the inputs from the steps of all sessions, in order."""
-        lengths, device = np.array([each.count for each in steps]), model.forecaster.device
-        values = _padded([each.data for each in steps], lengths, model.width)
+    def of(
+        model: Model,
+        steps: Sequence[int],
+        data: Iterable[bytes],
+        last_times: Sequence[int | None],
+        categories: Tensor | None,
+    ) -> "Inputs":
+        """Build the inputs of sessions, in order.
+
+        Args:
+            model: Their model.
+            steps: Number of new steps of each.
+            data: The rows of all of them, as float64.
+            last_times: Time of each session's last step.
+            categories: Their categories.
+        """
+        lengths, device = np.array(steps), model.forecaster.device
+        values = _padded(data, lengths, model.width)
         times = None
         if model.frequency:
-            lasts = np.array([each.last_time for each in steps], np.int64)
+            lasts = np.array([each or 0 for each in last_times], np.int64)
             times = torch.from_numpy(times_of_all(lasts, lengths, model.frequency)).to(device)
         is_even = bool((lengths == lengths[0]).all())
         lengths_tensor = None if is_even else torch.from_numpy(lengths).to(device)
@@ -71,7 +76,7 @@ class Inputs:
         return Inputs(values, lengths, None if self.times is None else self.times[:, steps_at_once], self.categories)
 
 
-def categories_of(model: Model, categories: Sequence[Mapping[str, str]]) -> Tensor | None:
+def categories_of(model: Model, categories: Iterable[Mapping[str, str]]) -> Tensor | None:
     """Return the sessions' categories as the model's indices, int64 [sessions, categories]; None if it has none."""
     if not model.config.categories:
         return None
@@ -94,7 +99,7 @@ def traces(
         state = trace.state
 
 
-def _padded(parts: Sequence[bytes], lengths: NDArray[np.int64], width: int) -> NDArray[np.float64]:
+def _padded(parts: Iterable[bytes], lengths: NDArray[np.int64], width: int) -> NDArray[np.float64]:
     """Join the parts of all sessions, in order, to [sessions, most steps, width], padded with NaN."""
     joined = np.frombuffer(bytearray().join(parts), "<f8").reshape(-1, width)
     most = lengths.max()

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from statecast.model import State
-from statecast.service.engine.inputs import STEPS_AT_ONCE, Inputs, Steps, bucket, categories_of, traces
+from statecast.service.engine.inputs import STEPS_AT_ONCE, Inputs, bucket, categories_of, traces
 from statecast.service.engine.session_cache import SessionCache
 from statecast.service.engine.session_loading import Loaded
 from statecast.service.engine.standing import Session
@@ -39,11 +39,13 @@ def _replayed(model: Model, sessions: Sequence[Session], loaded: Sequence[Loaded
     state = model.forecaster.layout.unpack([each.state for each in loaded], model.forecaster.device)
     if not any(session.replayed for session in sessions):
         return state
-    steps = [
-        Steps(session.replayed, each.replay, session.standing.last_time or 0)
-        for session, each in zip(sessions, loaded, strict=True)
-    ]
-    categories = categories_of(model, [session.standing.categories for session in sessions])
-    for _, trace, _ in traces(model, state, Inputs.of(model, steps, categories), max(1, STEPS_AT_ONCE // len(steps))):
+    inputs = Inputs.of(
+        model,
+        [session.replayed for session in sessions],
+        [each.replay for each in loaded],
+        [session.standing.last_time for session in sessions],
+        categories_of(model, (session.standing.categories for session in sessions)),
+    )
+    for _, trace, _ in traces(model, state, inputs, max(1, STEPS_AT_ONCE // len(sessions))):
         state = trace.state
     return state
