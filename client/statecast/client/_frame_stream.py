@@ -8,10 +8,13 @@ from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from ._bearer import Metadata, SyncBearer
-from ._outbox import Key, Outbox, Settle
-from .errors import StatecastError, Unavailable
+from ._outbox import Outbox, Settle
+from ._request import Key
+from ._response import read_results
+from .errors import StatecastError, Unavailable, unreadable
 
 
 class FrameStream:
@@ -19,7 +22,7 @@ class FrameStream:
 
     def __init__(self, method: Any, bearer: SyncBearer) -> None:
         self._method, self._bearer = method, bearer
-        self._outbox = Outbox()
+        self._outbox: Outbox[Settle] = Outbox()
         self._changed = threading.Condition()
         self._call: Any = None
 
@@ -67,10 +70,14 @@ class FrameStream:
         make_error: Callable[[], StatecastError] = partial(Unavailable, "the server has ended the stream")
         try:
             for frame in call.inner:
+                results = read_results(frame)
                 with self._changed:
-                    self._outbox.take(frame)
+                    self._outbox.take(results)
         except grpc.RpcError as error:
             make_error = partial(copy, self._bearer.failure(error, call.metadata))
+        except DecodeError as error:
+            make_error = partial(unreadable, error)
+            call.inner.cancel()
         finally:
             with self._changed:
                 call.is_over, self._call = True, None

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from ._calls import Operation, Pause, Send
-from ._core import Response
 from ._frame_stream import FrameStream
-from ._outbox import Key
+from ._request import Key
+from ._response import Response
 from .errors import DeadlineExceeded, StatecastError
 
 S = TypeVar("S")
