@@ -109,11 +109,12 @@ class AsyncClient(AsyncCalls):
         timeout, ask = self._timeout(timeout_seconds), Ask(horizon, quantile_levels, explain)
 
         async def forward(pair: Any) -> tuple[AsyncSession, Forecast | Receipt | StatecastError]:
-            (session,), (told,) = _operations.split_pairs([pair], AsyncSession, self)
+            core, observed = _operations.split_pair(pair, AsyncSession, self)
+            operation = _operations.forward(core, observed, ask, timeout)
             try:
-                return session, await self._run_alone(_operations.forward(*told, ask, timeout), [session], timeout)
+                return pair[0], await self._run_alone(operation, pair[:1], timeout)
             except StatecastError as error:
-                return session, error
+                return pair[0], error
 
         return in_order(pairs, forward)
 

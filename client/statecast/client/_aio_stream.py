@@ -24,7 +24,8 @@ from .errors import Cancelled, DeadlineExceeded, ServerError, StatecastError, Un
 R = TypeVar("R")
 WINDOW = 256
 """Most requests of `AsyncClient.stream` in flight at once."""
-_END = object()
+LONGEST_READ_SECONDS = 0.001
+"""Longest time in which an ordinary source is read without a pause, unless a single item takes longer."""
 
 
 class _Waiting:
@@ -159,43 +160,46 @@ async def in_order(
     items: AsyncIterable[Any] | Iterable[Any], start: Callable[[Any], Coroutine[Any, Any, R]]
 ) -> AsyncIterator[R]:
     """Start a task for each item as it comes, and yield the results in the order of the items."""
-    source = _as_async(items)
-    following: asyncio.Task[Any] | None = asyncio.ensure_future(_next(source))
     under_way: deque[asyncio.Task[R]] = deque()
-    failure: BaseException | None = None
+    has_room, has_more = asyncio.Event(), asyncio.Event()
+
+    async def read() -> None:
+        try:
+            async for item in _as_async(items):
+                under_way.append(asyncio.ensure_future(start(item)))
+                has_more.set()
+                while len(under_way) >= WINDOW:
+                    has_room.clear()
+                    await has_room.wait()
+        finally:
+            has_more.set()
+
+    reading = asyncio.ensure_future(read())
     try:
-        while following or under_way:
-            has_room = following is not None and len(under_way) < WINDOW
-            await asyncio.wait(
-                [*list(under_way)[:1], *([following] if following and has_room else [])],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if following and has_room and following.done():
-                failure = following.exception()
-                item = _END if failure else following.result()
-                following = None
-                if item is not _END:
-                    under_way.append(asyncio.ensure_future(start(item)))
-                    following = asyncio.ensure_future(_next(source))
+        while under_way or not reading.done():
             while under_way and under_way[0].done():
                 yield under_way.popleft().result()
-        if failure is not None:
-            raise failure
+            has_room.set()
+            if under_way:
+                await asyncio.wait([under_way[0]])
+            elif not reading.done():
+                has_more.clear()
+                await has_more.wait()
+        await reading  # raises what the source has raised
     finally:
-        for task in (following, *under_way):
-            if task is not None:
-                task.cancel()
-
-
-async def _next(source: AsyncIterator[Any]) -> Any:
-    return await anext(source, _END)
+        for task in (reading, *under_way):
+            task.cancel()
 
 
 async def _as_async(items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item
-    else:
-        for item in items:
-            yield item
+        return
+    loop = asyncio.get_running_loop()
+    since = loop.time()
+    for item in items:
+        yield item
+        if loop.time() - since > LONGEST_READ_SECONDS:
             await asyncio.sleep(0)  # lets the requests in flight go on
+            since = loop.time()

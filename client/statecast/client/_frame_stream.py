@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from ._bearer import Metadata, SyncBearer
 from ._outbox import Outbox, Settle
-from ._request import Key
+from ._request import Key, Request
 from ._response import read_results
 from .errors import StatecastError, Unavailable, unreadable
 
@@ -25,25 +25,35 @@ class FrameStream:
         self._outbox: Outbox[Settle] = Outbox()
         self._changed = threading.Condition()
         self._call: Any = None
+        self._has_unsent = False
 
-    def put(self, request: Any, timeout_seconds: float, settle: Settle) -> Key:
-        """Send a request; another thread passes its result to `settle`."""
+    def put(self, request: Request, timeout_seconds: float, settle: Settle) -> Key:
+        """Queue a request for `flush`; another thread passes its result to `settle`."""
         with self._changed:
-            key = self._outbox.put(request, timeout_seconds, settle)
+            self._has_unsent = True
+            return self._outbox.put(request, timeout_seconds, settle)
+
+    def flush(self) -> None:
+        """Send what was put."""
+        if not self._has_unsent:
+            return
+        with self._changed:
+            self._has_unsent = False
             if self._call is None:
-                try:
-                    call = _Call(self._bearer.metadata())
-                    call.inner = self._method(self._frames(call), metadata=call.metadata)
-                except StatecastError as error:  # there is no token
-                    self._outbox.fail(partial(copy, error))
-                    return key
-                except ValueError:  # raised by gRPC if the channel was closed
-                    self._outbox.fail(partial(StatecastError, "the client is closed"))
-                    return key
-                self._call = call
-                threading.Thread(target=self._read, args=(call,), name="statecast-stream", daemon=True).start()
+                self._open()
             self._changed.notify_all()
-            return key
+
+    def _open(self) -> None:
+        try:
+            call = _Call(self._bearer.metadata())
+            call.inner = self._method(self._frames(call), metadata=call.metadata)
+        except StatecastError as error:  # there is no token
+            self._outbox.fail(partial(copy, error))
+        except ValueError:  # raised by gRPC if the channel was closed
+            self._outbox.fail(partial(StatecastError, "the client is closed"))
+        else:
+            self._call = call
+            threading.Thread(target=self._read, args=(call,), name="statecast-stream", daemon=True).start()
 
     def forget(self, key: Key) -> None:
         """Drop a request; its result, if one comes, is ignored."""

@@ -61,14 +61,19 @@ def split_pairs(pairs: Iterable[tuple[S, Values]], kind: type[S], client: Any) -
     """Split the pairs of a call about many sessions into the sessions and their observations."""
     sessions, told = [], []
     for pair in pairs:
-        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], kind):
-            raise invalid("pairs", f"expected tuples of a session of this client and its values, got {pair!r}")
-        session: Any = pair[0]
-        if session._client is not client:
-            raise invalid("pairs", f"session {session.id!r} is of another client")
+        told.append(split_pair(pair, kind, client))
         sessions.append(pair[0])
-        told.append((session._core, pair[1] if isinstance(pair[1], Observations) else observations(pair[1])))
     return sessions, told
+
+
+def split_pair(pair: Any, kind: type[Any], client: Any) -> Told:
+    """Return the core of a pair's session and its observations."""
+    if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], kind):
+        raise invalid("pairs", f"expected tuples of a session of this client and its values, got {pair!r}")
+    session, values = pair
+    if session._client is not client:
+        raise invalid("pairs", f"session {session.id!r} is of another client")
+    return session._core, values if isinstance(values, Observations) else observations(values)
 
 
 def new_core(

@@ -3,8 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -114,10 +113,10 @@ class Client(Calls):
         """
         timeout, ask = self._timeout(timeout_seconds), Ask(horizon, quantile_levels, explain)
 
-        def work() -> Iterator[tuple[Session, Callable[[], Operation[Any]]]]:
+        def work() -> Iterator[tuple[Session, Operation[Any]]]:
             for pair in pairs:
-                (session,), (told,) = _operations.split_pairs([pair], Session, self)
-                yield session, partial(_operations.forward, *told, ask, timeout)
+                core, observed = _operations.split_pair(pair, Session, self)
+                yield pair[0], _operations.forward(core, observed, ask, timeout)
 
         if self._closed:
             raise StatecastError("the client is closed")
