@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -182,13 +182,13 @@ class AsyncClient(AsyncCalls):
             )
         return self._stream
 
-    async def _act(self, action: Send | Pause) -> Any:
+    def _act(self, action: Send | Pause) -> Awaitable[Any]:
         """Carry out an action. Forecasts requested at the same time travel together on one stream."""
         if isinstance(action, Pause):
-            return await asyncio.sleep(action.seconds)
+            return asyncio.sleep(action.seconds)
         if isinstance(request := action.message, Request):
-            return await self._forecasts().ask(request, action.timeout_seconds)
-        return await self._send(action)
+            return self._forecasts().ask(request, action.timeout_seconds)
+        return self._send(action)
 
     async def _send(self, action: Send) -> Any:
         patience = Patience(action.timeout_seconds)  # to ask for a token takes time, too

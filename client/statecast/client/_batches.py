@@ -1,5 +1,6 @@
 """Sends requests that append and forecast: those of one session in parts, those of many sessions in frames."""
 
+import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from copy import copy
@@ -54,19 +55,26 @@ def forecast(
 
 def _ask(core: SessionCore, part: Request, timeout_seconds: float) -> Operation[Response]:
     """Send one request. If the session has lost acknowledged observations, restore them first."""
-    patience = Patience(timeout_seconds)
+    begun_at = time.monotonic()
+    core.say_what_was_seen(part)
+    try:  # usually this is all
+        response: Response = yield Send(FORECAST, part, timeout_seconds)
+        return response
+    except (grpc.RpcError, StatecastError) as error:
+        failure: StatecastError | None = from_rpc_error(error)
+    patience = Patience(timeout_seconds, begun_at)
     while True:
-        core.say_what_was_seen(part)
         try:
-            response: Response = yield from exchange(FORECAST, part, patience)
+            response = yield from exchange(FORECAST, part, patience, failure)
             return response
         except StatecastError as error:
-            if core.caught_up(part, error, patience.outcome_unknown):
-                continue
-            if patience.is_over or not core.is_lost(error):
-                core.failed(part, error)
-                raise
-            yield from restore(core, error, timeout_seconds)
+            if not core.caught_up(part, error, patience.outcome_unknown):
+                if patience.is_over or not core.is_lost(error):
+                    core.failed(part, error)
+                    raise
+                yield from restore(core, error, timeout_seconds)
+        core.say_what_was_seen(part)
+        failure = None
 
 
 def _halves(part: Request, error: StatecastError) -> tuple[Request, Request] | None:

@@ -86,12 +86,15 @@ Operation: TypeAlias = Generator[Send | Pause, Any, T]
 
 
 class Patience:
-    """The time left for one request, all attempts together, and the pauses between them."""
+    """The time left for one request, all attempts together, and the pauses between them.
+
+    It begins now, or at a time on the clock of time.monotonic.
+    """
 
     __slots__ = ("_end", "_has_asked_again", "_next_pause_seconds", "outcome_unknown")
 
-    def __init__(self, timeout_seconds: float) -> None:
-        self._end = time.monotonic() + timeout_seconds
+    def __init__(self, timeout_seconds: float, begun_at: float | None = None) -> None:
+        self._end = (time.monotonic() if begun_at is None else begun_at) + timeout_seconds
         self._next_pause_seconds = FIRST_PAUSE_SECONDS
         self._has_asked_again = False
         self.outcome_unknown = False
@@ -124,13 +127,17 @@ class Patience:
         return Pause(seconds)
 
 
-def exchange(method: Method, message: Encodable, patience: Patience) -> Operation[Any]:
-    """Send a message until it is answered, or refused for good, or time is up."""
+def exchange(
+    method: Method, message: Encodable, patience: Patience, failure: StatecastError | None = None
+) -> Operation[Any]:
+    """Send a message until it is answered, or refused for good, or time is up; `failure` is that of a first attempt."""
     while True:
+        if failure is not None:
+            yield patience.pause_after(failure)
         try:
             return (yield Send(method, message, patience.remaining_seconds))
         except (grpc.RpcError, StatecastError) as error:
-            yield patience.pause_after(from_rpc_error(error))
+            failure = from_rpc_error(error)
 
 
 def close_session(session_id: str, timeout_seconds: float) -> Operation[None]:

@@ -146,7 +146,7 @@ class Frame(NamedTuple):
 
     def SerializeToString(self) -> bytes:  # noqa: N802 (as an Encodable)
         """Return the encoded message."""
-        return b"".join([_REQUESTS + _varint(len(request)) + request for request in self.requests])
+        return b"".join([_REQUESTS + varint(len(request)) + request for request in self.requests])
 
 
 def one_value(value: float) -> Block:
@@ -173,20 +173,21 @@ def response_key(session_id: str, request_id: str) -> Key:
 
 def encode_version(version: Version) -> bytes:
     """Return the message Version."""
-    return _STEP + _varint(version.step) + _VERSION_TAG + _FIXED64(version.tag)
+    return _STEP + varint(version.step) + _VERSION_TAG + _FIXED64(version.tag)
 
 
 @lru_cache(maxsize=16)
 def _timeout_field(seconds: float) -> bytes:
     whole = int(seconds)
-    return _field(_TIMEOUT, _SECONDS + _varint(whole) + _NANOS + _varint(int((seconds - whole) * 1e9)))
+    return _field(_TIMEOUT, _SECONDS + varint(whole) + _NANOS + varint(int((seconds - whole) * 1e9)))
 
 
 def _field(tag: bytes, content: bytes) -> bytes:
-    return tag + _varint(len(content)) + content
+    return tag + varint(len(content)) + content
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """Return the encoded number."""
     if number < 0x4000:
         return _SMALL[number]
-    return bytes([number & 0x7F | 0x80]) + _varint(number >> 7)
+    return bytes([number & 0x7F | 0x80]) + varint(number >> 7)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from statecast.v1 import forecast_pb2, forecast_service_pb2
 
-from ._request import Key, response_key
+from ._request import Key, response_key, varint
 from ._zones import as_datetime
 from .errors import StatecastError, from_status
 from .types import Gates, Version
@@ -30,7 +30,7 @@ _MOST_OUTLINES = 1024
 _SESSION_ID, _REQUEST_ID, _VERSION, _OPENED, _REPLAYED, _FORECAST = 0x0A, 0x12, 0x1A, 0x20, 0x28, 0x32
 _PIT, _GATES, _TIME_TO_LIVE, _MISSING_STEPS = 0x3A, 0x42, 0x4A, 0x50
 _STEP, _VERSION_TAG = 0x08, 0x11
-_START_TIME, _VALUES = 0x0A, 0x2A
+_START_TIME, _VALUES = 0x0A, b"\x2a"
 _RESULTS = _RESPONSE = 0x0A
 
 
@@ -52,14 +52,16 @@ class Outline:
         time_zone: Time zone of the session.
         shape: Shape of the values: horizon, levels or classes, targets.
         bytes: Size of the values.
+        before_values: Their tag and size, as encoded.
     """
 
-    __slots__ = ("bytes", "fields", "shape", "targets", "time_zone")
+    __slots__ = ("before_values", "bytes", "fields", "shape", "targets", "time_zone")
 
     def __init__(self, message: forecast_pb2.Forecast) -> None:
         self.targets, self.time_zone = len(message.targets), message.time_zone
         self.shape = message.horizon, len(message.classes or message.quantile_levels), self.targets
         self.bytes = _FLOAT32.itemsize * math.prod(self.shape)
+        self.before_values = _VALUES + varint(self.bytes)
         self.fields = {
             "frequency": message.frequency,
             "targets": tuple(message.targets),
@@ -226,7 +228,7 @@ def _read_rest(response: Response, data: bytes, at: int, stop: int) -> int:
         start, at = _span(data, at + 1, stop)
         if start == at or (at - start) % 4:
             raise _Unusual
-        response.pit = _floats(data, start, at, (at - start) // 4)
+        response.pit = np.ndarray((at - start) // 4, _FLOAT32, bytearray(data[start:at]))
     if at < stop and data[at] == _GATES:
         start, at = _span(data, at + 1, stop)
         response.gates = _to_gates(forecast_pb2.Gates.FromString(data[start:at]))
@@ -256,10 +258,10 @@ def _forecast(data: bytes, at: int, stop: int) -> Predicted:
     if data[at] == _START_TIME:
         start, at = _span(data, at + 1, stop)
         start_time = as_datetime(Timestamp.FromString(data[start:at]), outline.time_zone)
-    start, end = _span(data, at + 1, stop)
-    if data[at] != _VALUES or end != stop or end - start != outline.bytes:
+    start = at + len(outline.before_values)
+    if not data.startswith(outline.before_values, at) or start + outline.bytes != stop:
         raise _Unusual
-    return outline, _floats(data, start, end, outline.shape), start_time
+    return outline, np.ndarray(outline.shape, _FLOAT32, bytearray(data[start:stop])), start_time
 
 
 def _learn(data: bytes) -> tuple[Outline, int]:
@@ -276,11 +278,6 @@ def _learn(data: bytes) -> tuple[Outline, int]:
         _OUTLINES.clear()
     _TAILS[len(data)], _OUTLINES[head] = len(data) - len(head), outline
     return outline, len(data) - len(head)
-
-
-def _floats(data: bytes, at: int, stop: int, shape: int | tuple[int, int, int]) -> NDArray[np.float32]:
-    """Return the values of a packed `repeated float`, which are the caller's own."""
-    return np.ndarray(shape, _FLOAT32, bytearray(data[at:stop]))
 
 
 def _span(data: bytes, at: int, stop: int) -> tuple[int, int]:
