@@ -13,7 +13,7 @@ from statecast.v1.reasons import Reason
 from . import _messages
 from ._ask import PLAIN, Ask
 from ._replay_buffer import START, ReplayBuffer
-from ._request import NOTHING, Block, Options, Request, session_field
+from ._request import NOTHING, ONLY_APPEND, Block, Options, Request, session_field
 from ._response import Response
 from ._times import Reading
 from .errors import NotFound, RequestOutdated, SessionRegressed, StatecastError, invalid
@@ -166,11 +166,11 @@ class SessionCore:
             raise invalid("request_id", f"one id goes with one request, of at most {limit} values and covariates")
         own_id = _messages.text("request_id", ask.request_id) if ask.request_id else ""
         # Each gets an id, even if it appends nothing: a stream matches results by id.
-        parts = [self._request(own_id, block) for block in blocks]
+        parts = [self._request(block, own_id) for block in blocks]
         parts[-1].options = options
         if self.is_shared and blocks[0].values and ask.if_version is None:
             # Look first: the newer the last seen version, the longer the server can recognise a repeat of this request.
-            parts.insert(0, self._request())
+            parts.insert(0, self._request(NOTHING))
         parts[0].if_version = ask.if_version
         if self.opening is not None and not self.is_open:
             parts[0].opening = opening = forecast_pb2.OpenOptions()
@@ -178,5 +178,5 @@ class SessionCore:
             opening.time_zone = self.opening.time_zone or zone
         return parts
 
-    def _request(self, request_id: str = "", block: Block = NOTHING) -> Request:
-        return Request(self.session_id, request_id or f"{next(self._ids):016x}", block, session=self._field)
+    def _request(self, block: Block, request_id: str = "") -> Request:
+        return Request(self.session_id, request_id or f"{next(self._ids):016x}", block, ONLY_APPEND, self._field)

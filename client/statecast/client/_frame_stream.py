@@ -23,13 +23,14 @@ class FrameStream:
     def __init__(self, method: Any, bearer: SyncBearer) -> None:
         self._method, self._bearer = method, bearer
         self._outbox: Outbox[Settle] = Outbox()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._call: Any = None
         self._has_unsent = False
 
     def put(self, request: Request, timeout_seconds: float, settle: Settle) -> Key:
         """Queue a request for `flush`; another thread passes its result to `settle`."""
-        with self._changed:
+        with self._lock:
             self._has_unsent = True
             return self._outbox.put(request, timeout_seconds, settle)
 
@@ -37,7 +38,7 @@ class FrameStream:
         """Send what was put."""
         if not self._has_unsent:
             return
-        with self._changed:
+        with self._lock:
             self._has_unsent = False
             if self._call is None:
                 self._open()
@@ -57,19 +58,19 @@ class FrameStream:
 
     def forget(self, key: Key) -> None:
         """Drop a request; its result, if one comes, is ignored."""
-        with self._changed:
+        with self._lock:
             self._outbox.forget(key)
 
     def close(self) -> None:
         """End the stream."""
-        with self._changed:
+        with self._lock:
             call = self._call
         if call is not None:
             call.inner.cancel()
 
     def _frames(self, call: "_Call") -> Iterator[Any]:
         while True:
-            with self._changed:
+            with self._lock:
                 while not call.is_over and (frame := self._outbox.next_frame()) is None:
                     self._changed.wait()
                 if call.is_over:
@@ -81,7 +82,7 @@ class FrameStream:
         try:
             for frame in call.inner:
                 results = read_results(frame)
-                with self._changed:
+                with self._lock:
                     self._outbox.take(results)
         except grpc.RpcError as error:
             make_error = partial(copy, self._bearer.failure(error, call.metadata))
@@ -89,7 +90,7 @@ class FrameStream:
             make_error = partial(unreadable, error)
             call.inner.cancel()
         finally:
-            with self._changed:
+            with self._lock:
                 call.is_over, self._call = True, None
                 self._outbox.fail(make_error)
                 self._changed.notify_all()

@@ -103,11 +103,9 @@ def step(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: f
 
 def forward(
     core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float
-) -> Operation[Forecast | Receipt]:
+) -> Operation[Forecast] | Operation[Receipt]:
     """Carry out one request of a stream: append, and forecast if there is a horizon."""
-    if ask.horizon:
-        return (yield from step(core, observed, ask, timeout_seconds))
-    return (yield from observe(core, observed, ask, timeout_seconds))
+    return (step if ask.horizon else observe)(core, observed, ask, timeout_seconds)
 
 
 def observe_many(told: Iterable[Told], ask: Ask, timeout_seconds: float) -> Operation[list[Receipt]]:

@@ -102,10 +102,10 @@ class Request:
         request_id: str = "",
         block: Block = NOTHING,
         options: Options = ONLY_APPEND,
+        session: bytes | None = None,
         *,
         opening: forecast_pb2.OpenOptions | None = None,
         if_version: Version | None = None,
-        session: bytes | None = None,
     ) -> None:
         """Create the request; `session` is the encoded field session_id, if it is known."""
         self.session_id, self.request_id, self.block, self.options = session_id, request_id, block, options

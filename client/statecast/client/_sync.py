@@ -113,15 +113,15 @@ class Client(Calls):
         """
         timeout, ask = self._timeout(timeout_seconds), Ask(horizon, quantile_levels, explain)
 
-        def work() -> Iterator[tuple[Session, Operation[Any]]]:
+        def work() -> Iterator[tuple[Session, str, Operation[Any]]]:
             for pair in pairs:
                 core, observed = _operations.split_pair(pair, Session, self)
-                yield pair[0], _operations.forward(core, observed, ask, timeout)
+                yield pair[0], core.session_id, _operations.forward(core, observed, ask, timeout)
 
         if self._closed:
             raise StatecastError("the client is closed")
         _operations.check_process(self._process_id)
-        driver: Driver[Session] = Driver(FrameStream(self._stream_method, self._bearer), lambda session: session.id)
+        driver: Driver[Session] = Driver(FrameStream(self._stream_method, self._bearer))
         return driver.run(work())
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
@@ -25,6 +25,7 @@ class _Task(Generic[S]):
 
     Attributes:
         session: The session of the operation.
+        line: Name of its session; operations of one line run one after the other.
         operation: The operation, step by step.
         step: Number of the current step; answers to earlier steps are ignored.
         due: Time to wake it without an answer, on the clock of time.monotonic.
@@ -34,10 +35,10 @@ class _Task(Generic[S]):
         result: The result, or the error.
     """
 
-    __slots__ = ("due", "is_done", "key", "operation", "result", "session", "step", "timeout_seconds")
+    __slots__ = ("due", "is_done", "key", "line", "operation", "result", "session", "step", "timeout_seconds")
 
-    def __init__(self, session: S, operation: Operation[Any]) -> None:
-        self.session, self.operation, self.step, self.due = session, operation, 0, math.inf
+    def __init__(self, session: S, line: str, operation: Operation[Any]) -> None:
+        self.session, self.line, self.operation, self.step, self.due = session, line, operation, 0, math.inf
         self.timeout_seconds: float | None = None
         self.key: Key | None = None
         self.is_done, self.result = False, None
@@ -50,10 +51,9 @@ class Driver(Generic[S]):
     requests that follow from them: what costs most is that a thread wakes another.
     """
 
-    def __init__(self, stream: FrameStream, line_of: Callable[[S], str]) -> None:
+    def __init__(self, stream: FrameStream) -> None:
         self._stream = stream
-        self._line_of = line_of
-        self._fed: deque[tuple[S, Operation[Any]]] = deque()
+        self._fed: deque[_Task[S]] = deque()
         self._arrived: deque[tuple[_Task[S], int, Response | StatecastError]] = deque()
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_asleep = False
@@ -65,10 +65,10 @@ class Driver(Generic[S]):
         self._has_ended = self._is_closed = False
         self._failure: BaseException | None = None
 
-    def run(self, work: Iterable[tuple[S, Operation[Any]]]) -> Generator[tuple[S, Any], None, None]:
+    def run(self, work: Iterable[tuple[S, str, Operation[Any]]]) -> Generator[tuple[S, Any], None, None]:
         """Yield each session with the result of its operation, or with its StatecastError.
 
-        A thread reads `work`, at most 256 operations ahead.
+        A thread reads `work`, at most 256 operations ahead: sessions, their names, and operations.
         """
         threading.Thread(target=self._feed, args=(work,), name="statecast-feed", daemon=True).start()
         try:
@@ -77,7 +77,7 @@ class Driver(Generic[S]):
                 while self._arrived:
                     self._resume(*self._arrived.popleft())
                 while self._fed:
-                    self._begin(*self._fed.popleft())
+                    self._begin(self._fed.popleft())
                 self._stream.flush()
                 while self._tasks and self._tasks[0].is_done:
                     task = self._tasks.popleft()
@@ -92,10 +92,10 @@ class Driver(Generic[S]):
             self._has_room.set()
             self._stream.close()
 
-    def _feed(self, work: Iterable[tuple[S, Operation[Any]]]) -> None:
+    def _feed(self, work: Iterable[tuple[S, str, Operation[Any]]]) -> None:
         try:
-            for each in work:
-                self._fed.append(each)
+            for session, line, operation in work:
+                self._fed.append(_Task(session, line, operation))
                 self._read += 1
                 self._wake()
                 while self._read - self._given >= WINDOW and not self._is_closed:
@@ -127,13 +127,11 @@ class Driver(Generic[S]):
                 self._give_up()
         self._is_asleep = False
 
-    def _begin(self, session: S, operation: Operation[Any]) -> None:
-        task = _Task(session, operation)
+    def _begin(self, task: _Task[S]) -> None:
         self._tasks.append(task)
-        name = self._line_of(session)
-        line = self._lines.get(name)
+        line = self._lines.get(task.line)
         if line is None:
-            self._lines[name] = deque((task,))
+            self._lines[task.line] = deque((task,))
             self._resume(task, 0, None)
         else:
             line.append(task)
@@ -142,22 +140,27 @@ class Driver(Generic[S]):
         """Continue a task with the answer to its current step; ignore any other answer."""
         if task.is_done or task.step != step:
             return
-        task.step += 1
+        task.step = step = step + 1
+        operation = task.operation
         try:
-            action = _go_on(task.operation, answer)
+            action = operation.throw(answer) if isinstance(answer, StatecastError) else operation.send(answer)
         except StopIteration as stop:
             self._finish(task, stop.value)
         except StatecastError as error:
             self._finish(task, error)
         else:
-            if isinstance(action, Pause):
-                seconds, task.timeout_seconds, task.key = action.seconds, None, None
-            else:
-                seconds = task.timeout_seconds = action.timeout_seconds
-                request = cast("Request", action.message)
-                task.key = self._stream.put(request, seconds, partial(self._arrive, task, task.step))
-            task.due = time.monotonic() + seconds
-            self._due = min(self._due, task.due)
+            self._carry_out(task, step, action)
+
+    def _carry_out(self, task: _Task[S], step: int, action: Send | Pause) -> None:
+        if isinstance(action, Pause):
+            seconds, task.timeout_seconds, task.key = action.seconds, None, None
+        else:
+            seconds = task.timeout_seconds = action.timeout_seconds
+            request = cast("Request", action.message)
+            task.key = self._stream.put(request, seconds, partial(self._arrive, task, step))
+        task.due = due = time.monotonic() + seconds
+        if due < self._due:
+            self._due = due
 
     def _arrive(self, task: _Task[S], step: int, answer: Response | StatecastError) -> None:
         self._arrived.append((task, step, answer))
@@ -165,13 +168,12 @@ class Driver(Generic[S]):
 
     def _finish(self, task: _Task[S], result: Any) -> None:
         task.result, task.is_done, task.due = result, True, math.inf
-        name = self._line_of(task.session)
-        line = self._lines[name]
+        line = self._lines[task.line]
         line.popleft()
         if line:
             self._resume(line[0], 0, None)
         else:
-            del self._lines[name]
+            del self._lines[task.line]
 
     def _give_up(self) -> None:
         """Continue the tasks whose time is up. One timer for all costs less than one for each answer."""
@@ -185,7 +187,3 @@ class Driver(Generic[S]):
                     self._stream.forget(task.key)
                 self._resume(task, task.step, late)
         self._due = min((task.due for task in self._tasks), default=math.inf)
-
-
-def _go_on(operation: Operation[Any], answer: Response | StatecastError | None) -> Send | Pause:
-    return operation.throw(answer) if isinstance(answer, StatecastError) else operation.send(answer)
