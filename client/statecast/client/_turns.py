@@ -20,18 +20,18 @@ class SessionLock(asyncio.Lock):
 
 
 class Turn:
-    """A turn, which holds the locks of some sessions, by id.
-
-    Raises:
-        DeadlineExceeded: The locks were not free within `timeout_seconds`.
-    """
+    """A turn, which holds the locks of some sessions, by id."""
 
     def __init__(self, locks: Mapping[str, SessionLock], timeout_seconds: float) -> None:
         self._locks, self._timeout_seconds = locks, timeout_seconds
         self._held: list[SessionLock] = []
 
     async def begin(self) -> None:
-        """Wait for the locks, and hold them."""
+        """Wait for the locks, and hold them.
+
+        Raises:
+            DeadlineExceeded: They were not free within `timeout_seconds`.
+        """
         locks = self._locks.values()
         is_free = True
         for lock in locks:
