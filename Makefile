@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo serve format check test test-fast test-lowest coverage docs generate lock torture mutants bench clean
+.PHONY: help demo serve format check test test-fast test-lowest coverage docs generate sbom lock torture mutants bench clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -52,6 +52,9 @@ generate: .venv/dev  ## Generate the stubs from proto/, and the sync client from
 	proto/generate
 	client/generate
 
+sbom: .venv/dev  ## Write the server's software bill of materials to statecast.cdx.json
+	$(BIN)/python deploy/sbom.py
+
 lock: .venv/dev  ## Write the versions of this environment to requirements-dev.lock
 	$(BIN)/pip freeze --exclude-editable --exclude torch --exclude statecast | grep -v ' @ ' > requirements-dev.lock
 
@@ -83,4 +86,4 @@ bench: .venv/server  ## Compare with peers and floors: ten minutes; QUICK=1 take
 	touch $@
 
 clean:  ## Delete environments, caches and builds
-	rm -rf .venv .venv-lowest dist site htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-lowest dist statecast.cdx.json site htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
