@@ -10,6 +10,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from statecast.service.tenant_metrics import TenantMetrics
 from statecast.v1.reasons import Reason
 
 SECONDS = tuple(
@@ -21,12 +22,14 @@ _MODEL = ("model", "model_version")
 
 
 class Metrics:
-    """All metrics of one server, in their own registry."""
+    """All metrics of one server, in their own registry; `tenants` are those by tenant, None if there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_tenants: int = 0) -> None:
+        """Create all metrics; at most so many tenants get some of their own."""
         self.registry = registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
+        self.tenants = TenantMetrics(registry, most_tenants) if most_tenants else None
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         seconds = partial(Histogram, registry=registry, buckets=SECONDS)
         sessions = partial(Histogram, registry=registry, buckets=SESSIONS)

@@ -84,6 +84,10 @@ class Scheduler:
         """Number of requests that wait for a batch."""
         return self._books.requests
 
+    def queued_bytes(self) -> dict[str, int]:
+        """Return the memory of the queued requests of each tenant that has any; for any thread."""
+        return {name: tenant.nbytes for name, tenant in self._books.tenants.copy().items()}
+
     def submit(self, ticket: Ticket) -> None:
         """Queue a request.
 

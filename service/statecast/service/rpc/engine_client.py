@@ -149,8 +149,11 @@ class EngineClient:
 
     def _resolve_all(self, results: Delivery) -> None:
         for ticket, result in results:
-            if isinstance(result, Outcome) and result.opened and self._quotas.is_active:
-                self._quotas.opened(ticket.request.tenant)
+            if isinstance(result, Outcome):
+                if result.opened and self._quotas.is_active:
+                    self._quotas.opened(ticket.request.tenant)
+                if self._metrics.tenants is not None:
+                    self._metrics.tenants.appended(ticket.request.tenant, _steps(ticket.request, result))
             try:
                 ticket.resolve(result)
             except Exception:  # the others of the batch still wait
@@ -158,3 +161,10 @@ class EngineClient:
 
     def _count(self, error: Overloaded, requests: int) -> None:
         self._metrics.rejected.labels(error.reason).inc(requests)
+
+
+def _steps(request: Request, outcome: Outcome) -> int:
+    """Return the number of time steps that a request has appended."""
+    if outcome.replayed or outcome.standing is None:
+        return 0
+    return outcome.missing + request.values.size // len(outcome.standing.model.config.targets)
