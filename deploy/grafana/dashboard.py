@@ -41,6 +41,7 @@ def _quantile(quantile: float, metric: str, by: str = "", also: str = "") -> str
 
 REQUESTS = "statecast_requests_total"
 FAULTS = ',code=~"INTERNAL|UNAVAILABLE",reason!~"DRAINING|MODEL_LOADING"'
+GRPC = '{@,envoy_http_conn_manager_prefix="grpc"}'
 INTERVALS = "statecast_interval_observations_total"
 ROWS: dict[str, Sequence[Panel]] = {
     "Requests": (
@@ -91,6 +92,24 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Batches grow with load.",
             [(f"p{100 * q:g}", _quantile(q, "statecast_batch_sessions")) for q in (0.5, 0.99)],
         ),
+        Panel(
+            "Utilisation of the engine",
+            "percentunit",
+            "Share of time in which its threads are busy. The alert is at 90 %.",
+            [
+                (
+                    "{{instance}}",
+                    f"{_rate('statecast_engine_busy_seconds_total', 'instance')} "
+                    "/ sum by (instance) (statecast_engine_threads{@})",
+                )
+            ],
+        ),
+        Panel(
+            "Event loop lag, p90",
+            "s",
+            "How late requests are read and answers written. The alert is at 0.2 s.",
+            [("{{instance}}", _quantile(0.9, "statecast_event_loop_lag_seconds", "instance"))],
+        ),
         Panel("Queue", "short", "Requests that wait for a batch.", [("{{instance}}", "statecast_queue_requests{@}")]),
         Panel(
             "Refused for lack of room or time",
@@ -134,6 +153,12 @@ ROWS: dict[str, Sequence[Panel]] = {
             [("{{instance}}", "statecast_cached_sessions{@}")],
         ),
         Panel(
+            "Sessions read from Redis",
+            "ops",
+            "By the model version that wrote them: an upgrade still meets these.",
+            [("{{model}} {{model_version}}", _rate("statecast_sessions_read_total", "model, model_version"))],
+        ),
+        Panel(
             "Repeats and conflicts",
             "ops",
             "Conflicts mean that two servers work on one session at once.",
@@ -150,6 +175,12 @@ ROWS: dict[str, Sequence[Panel]] = {
                 ("observations lost", "sum (increase(statecast_regressed_total{@}[$__rate_interval]))"),
                 ("sessions missing", "sum (increase(statecast_sessions_missing_total{@}[$__rate_interval]))"),
             ],
+        ),
+        Panel(
+            "Records refused",
+            "short",
+            "Records in Redis that could not be used. Anything but 0 is an alert.",
+            [("{{reason}}", "sum by (reason) (increase(statecast_records_refused_total{@}[$__rate_interval]))")],
         ),
     ),
     "Forecasts": (
@@ -185,10 +216,16 @@ ROWS: dict[str, Sequence[Panel]] = {
     ),
     "Redis": (
         Panel(
+            "Redis answers",
+            "bool",
+            "False if the last probe failed, at most some seconds ago.",
+            [("{{instance}}", "statecast_redis_up{@}")],
+        ),
+        Panel(
             "Time of Redis per batch, p99",
             "s",
             "load reads a batch's sessions, commit writes them.",
-            [("{{phase}}", _quantile(0.99, "statecast_phase_seconds", "phase", ',phase=~"load|commit"'))],
+            [("{{operation}}", _quantile(0.99, "statecast_redis_seconds", "operation"))],
         ),
         Panel(
             "Requests that fail because of Redis",
@@ -201,6 +238,64 @@ ROWS: dict[str, Sequence[Panel]] = {
             "bool",
             "True if Redis evicts keys or keeps no append-only file.",
             [("{{instance}}", "statecast_redis_volatile{@}")],
+        ),
+    ),
+    "Access": (
+        Panel(
+            "Refused credentials",
+            "reqps",
+            "Missing, wrong or expired. The log names their addresses.",
+            [("{{reason}}", _rate(REQUESTS, "reason", ',code=~"UNAUTHENTICATED|PERMISSION_DENIED"'))],
+        ),
+        Panel(
+            "Refused by limits of tenants",
+            "reqps",
+            "Includes addresses that have sent too many wrong credentials.",
+            [("refused", _rate(REQUESTS, also=',reason="QUOTA_EXCEEDED"'))],
+        ),
+        Panel(
+            "TLS certificate expires in",
+            "d",
+            "0 also stands for a server without TLS.",
+            [("{{instance}}", "clamp_min(statecast_tls_certificate_expiry_seconds{@} - time(), 0) / 86400")],
+        ),
+    ),
+    "Tenants, with --tenant-metrics": (
+        Panel(
+            "Requests by tenant",
+            "reqps",
+            "Tenants without a name of their own are together in other.",
+            [("{{tenant}}", _rate("statecast_tenant_requests_total", "tenant"))],
+        ),
+        Panel(
+            "Observations by tenant",
+            "ops",
+            "Time steps appended.",
+            [("{{tenant}}", _rate("statecast_tenant_observations_total", "tenant"))],
+        ),
+        Panel(
+            "Requests other than OK by tenant",
+            "reqps",
+            "By status code.",
+            [("{{tenant}} {{code}}", _rate("statecast_tenant_requests_total", "tenant, code", ',code!="OK"'))],
+        ),
+        Panel(
+            "Refused by limits, by tenant",
+            "reqps",
+            "Requests and streams beyond the limits in --tenant-limits.",
+            [("{{tenant}}", _rate("statecast_tenant_quota_refusals_total", "tenant"))],
+        ),
+        Panel(
+            "Memory in the queue by tenant",
+            "bytes",
+            "Queued requests and their answers.",
+            [("{{tenant}}", "sum by (tenant) (statecast_tenant_queue_bytes{@})")],
+        ),
+        Panel(
+            "Open streams by tenant",
+            "short",
+            "On all servers together.",
+            [("{{tenant}}", "sum by (tenant) (statecast_tenant_streams{@})")],
         ),
     ),
     "Replicas": (
@@ -223,19 +318,28 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Connections (Envoy)",
             "short",
             "Should spread evenly within --max-connection-age-seconds.",
-            [("{{instance}}", 'envoy_http_downstream_cx_active{@,envoy_http_conn_manager_prefix="grpc"}')],
+            [("{{instance}}", f"envoy_http_downstream_cx_active{GRPC}")],
+        ),
+        Panel(
+            "Connections opened (Envoy)",
+            "cps",
+            "A storm of them means that callers reconnect for each call.",
+            [("{{instance}}", f"rate(envoy_http_downstream_cx_total{GRPC}[$__rate_interval])")],
+        ),
+        Panel(
+            "Traffic (Envoy)",
+            "Bps",
+            "Bytes received and sent.",
+            [
+                (name, f"sum (rate(envoy_http_downstream_cx_{which}_bytes_total{GRPC}[$__rate_interval]))")
+                for name, which in (("received", "rx"), ("sent", "tx"))
+            ],
         ),
         Panel(
             "Calls open (Envoy)",
             "short",
             "Streams and calls under way.",
-            [("{{instance}}", 'envoy_http_downstream_rq_active{@,envoy_http_conn_manager_prefix="grpc"}')],
-        ),
-        Panel(
-            "TLS certificate expires in",
-            "d",
-            "0 also stands for a server without TLS.",
-            [("{{instance}}", "clamp_min(statecast_tls_certificate_expiry_seconds{@} - time(), 0) / 86400")],
+            [("{{instance}}", f"envoy_http_downstream_rq_active{GRPC}")],
         ),
     ),
 }

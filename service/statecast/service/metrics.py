@@ -103,8 +103,9 @@ class Metrics:
         self._queue_requests.set_function(queued_requests)
 
     def add_model(self, name: str, version: str, digest: str) -> None:
-        """Report a model as loaded."""
+        """Report a model as loaded; none of its sessions has been read yet."""
         self._model_info.labels(name, version, digest).set(1)
+        self.sessions_read.labels(name, version)
 
     def show_broken_models(self, broken: Iterable[tuple[str, str]]) -> None:
         """Report the model versions that cannot be loaded."""
