@@ -26,7 +26,7 @@ from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, needs_prometheus]
 
-ELSEWHERE = {"haproxy_backend_active_servers": "the balancer's metric; deploy/compose_check.py runs one"}
+ELSEWHERE = {"haproxy_backend_active_servers": "the balancer's metric; test_balancer.py has one"}
 ENVOY = "envoy_http_"
 
 
