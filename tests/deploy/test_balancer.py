@@ -190,6 +190,14 @@ def test_two_tenants_call_with_tls_and_one_is_limited(site: Site) -> None:
         stranger.session("a", "tiny").observe(1.0)
 
 
+def test_the_health_check_of_a_container_says_serving(site: Site) -> None:
+    _, _, *words = TLS["server-a"]["healthcheck"]["test"]
+    command = [sys.executable, "-m", "statecast.service", *words, "--target", site.servers[0].target]
+    environment = {**os.environ, "STATECAST_CA": str(site.ca)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "SERVING\n", done.stderr
+
+
 def test_a_server_that_leaves_gets_no_new_connections(site: Site) -> None:
     leaving, staying = site.servers
     ended = threading.Thread(target=leaving.stop)
