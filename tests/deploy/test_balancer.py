@@ -263,7 +263,7 @@ def test_the_alert_for_no_ready_server_fires(site: Site, tmp_path: Path) -> None
     ports = [server.metrics_port for server in site.servers]
     with prometheus(tmp_path, ports, balancer_port=site.status_port, **scraping) as watching:
         await_true(lambda: watching.values('haproxy_backend_active_servers{proxy="ready"}') == [2])
-        assert watching.values("sum(up)") == [3]
+        await_true(lambda: watching.values("sum(up)") == [3])
         for server in site.servers:
             server.process.send_signal(signal.SIGKILL)
         watching.await_alert("StatecastNoReplicaReady", "StatecastNoReplicaUp")
