@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo serve format check test test-fast test-lowest coverage docs generate lock torture mutants bench clean
+.PHONY: help demo serve format check test test-fast test-lowest coverage docs generate sbom lock torture mutants bench clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -30,7 +30,7 @@ check: .venv/dev  ## Lint, types, import contracts, generated code, schemas
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml docker-compose.tls.yml
 
 test: .venv/dev  ## All tests, on a private Redis and real servers: five to eight minutes
 	$(PYTEST)
@@ -51,6 +51,9 @@ docs: .venv/dev  ## Build the documentation site in site/
 generate: .venv/dev  ## Generate the stubs from proto/, and the sync client from the async one
 	proto/generate
 	client/generate
+
+sbom: .venv/dev  ## Write the server's software bill of materials to statecast.cdx.json
+	$(BIN)/python deploy/sbom.py
 
 lock: .venv/dev  ## Write the versions of this environment to requirements-dev.lock
 	$(BIN)/pip freeze --exclude-editable --exclude torch --exclude statecast | grep -v ' @ ' > requirements-dev.lock
@@ -83,4 +86,4 @@ bench: .venv/server  ## Compare with peers and floors: ten minutes; QUICK=1 take
 	touch $@
 
 clean:  ## Delete environments, caches and builds
-	rm -rf .venv .venv-lowest dist site htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-lowest dist statecast.cdx.json site htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

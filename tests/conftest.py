@@ -89,7 +89,7 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerThread]:
     """Run a server for all tests, which use different session names."""
-    thread = ServerThread(Settings(redis_url=any_redis.url, models=models_folder, namespace="shared"))
+    thread = ServerThread(Settings(redis_url=any_redis.url, models=models_folder, namespace="shared", tenant_metrics=1))
     yield thread
     thread.stop()
 

@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,26 +51,41 @@ class Prometheus:
         """Return the names of the alerts that fire now."""
         return {each["metric"]["alertname"] for each in self.query('ALERTS{alertstate="firing"}')}
 
-    def await_alert(self, *names: str) -> None:
+    def await_alert(self, *names: str, seconds: float = ALERT_SECONDS) -> None:
         """Wait until all these alerts fire."""
-        deadline = time.monotonic() + ALERT_SECONDS
+        deadline = time.monotonic() + seconds
         while not set(names) <= (firing := self.firing()):
             assert time.monotonic() < deadline, f"{names} should fire, but these do: {firing}"
             time.sleep(0.2)
 
 
 @contextmanager
-def prometheus(folder: Path, metrics_ports: Sequence[int]) -> Iterator[Prometheus]:
-    """Run a Prometheus that reads servers at these ports every second."""
+def prometheus(
+    folder: Path,
+    metrics_ports: Sequence[int],
+    interval: str = "1s",
+    balancer_port: int | None = None,
+    **scraping: Any,
+) -> Iterator[Prometheus]:
+    """Run a Prometheus that reads servers at these ports, as often as `interval` says.
+
+    Args:
+        folder: Where it keeps its files.
+        metrics_ports: Ports of the servers' metrics.
+        interval: Time between two scrapes, and between two evaluations of the alerts.
+        balancer_port: Port of a balancer's metrics.
+        scraping: Further settings of the servers' job, such as tls_config.
+    """
+    jobs = [_job("statecast", metrics_ports, scraping)]
+    if balancer_port is not None:
+        jobs.append(_job("balancer", [balancer_port], {}))
     config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": interval, "evaluation_interval": interval},
         "rule_files": [str(RULES)],
-        "scrape_configs": [
-            {"job_name": "statecast", "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in metrics_ports]}]}
-        ],
+        "scrape_configs": jobs,
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    port = _free_port()
+    port = free_port()
     command = ["prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
     with (folder / "prometheus.log").open("w") as log:
         process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stderr=log, stdout=log)
@@ -85,7 +100,11 @@ def prometheus(folder: Path, metrics_ports: Sequence[int]) -> Iterator[Prometheu
         process.wait(30)
 
 
-def _free_port() -> int:
+def _job(name: str, ports: Sequence[int], settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}], **settings}
+
+
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -14,7 +14,7 @@ PANELS = [each for each in FOUND["panels"] if each["type"] != "row"]
 
 
 def test_the_file_is_what_the_module_makes() -> None:
-    assert dashboard.FILE.read_text() == dashboard.text(), "run deploy/grafana/dashboard.py"
+    assert dashboard.FILE.read_text() == dashboard.text(), "run python -m deploy.grafana.dashboard"
 
 
 def test_grafanas_own_types_take_it_and_lose_nothing() -> None:

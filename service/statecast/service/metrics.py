@@ -11,6 +11,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from statecast.service.tenant_metrics import TenantMetrics
 from statecast.v1.reasons import Reason
 
 SECONDS = tuple(
@@ -22,12 +23,14 @@ _MODEL = ("model", "model_version")
 
 
 class Metrics:
-    """All metrics of one server, in their own registry."""
+    """All metrics of one server, in their own registry; `tenants` are those by tenant, None if there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_tenants: int = 0) -> None:
+        """Create all metrics; at most so many tenants get some of their own."""
         self.registry = registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
+        self.tenants = TenantMetrics(registry, most_tenants) if most_tenants else None
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         seconds = partial(Histogram, registry=registry, buckets=SECONDS)
         sessions = partial(Histogram, registry=registry, buckets=SESSIONS)
@@ -101,8 +104,9 @@ class Metrics:
         self._queue_requests.set_function(queued_requests)
 
     def add_model(self, name: str, version: str, digest: str) -> None:
-        """Report a model as loaded."""
+        """Report a model as loaded; none of its sessions has been read yet."""
         self._model_info.labels(name, version, digest).set(1)
+        self.sessions_read.labels(name, version)
 
     def show_broken_models(self, broken: Iterable[tuple[str, str]]) -> None:
         """Report the model versions that cannot be loaded."""

@@ -156,7 +156,7 @@ async def serving(
         found, access = certificates(settings), Access(settings)
         warn_if_exposed(settings, access.gate)
         await access.load()
-        metrics, request_log = Metrics(), RequestLog(settings.slow_request_seconds)
+        metrics, request_log = Metrics(settings.tenant_metrics), RequestLog(settings.slow_request_seconds)
         stack.callback(request_log.close)
         accounts = Accounts(metrics, request_log)
         registry = _models(settings, load_models, metrics)
@@ -180,6 +180,9 @@ async def serving(
         engine = asyncio.ensure_future(_all(engine_threads.start()))
         stack.push_async_callback(_stop_engine, scheduler, engine)
         streams = Streams(engine_client, settings.max_streams, settings.queue_mib * MIB, access.gate, access.quotas)
+        if metrics.tenants is not None:
+            metrics.tenants.name(access.quotas.tenants)
+            metrics.tenants.watch(scheduler.queued_bytes, streams.open_by_tenant)
         services = Methods(metrics, accounts, access.gate)
         forecasts, models = ForecastService(engine_client, streams, kept.catalog), ModelService(registry)
         add_ForecastServiceServicer_to_server(forecasts, services)  # type: ignore[arg-type]  # it takes them as servers do

@@ -56,6 +56,12 @@ class Settings:
     jwt_tenant_claim: str = _option("tenant", "Claim with the caller's tenant; dots lead into nested claims.")
     jwt_role_claim: str = _option("role", "Claim with the caller's role (read, write, admin), or a list that holds it.")
     tenant_limits: Path | None = _option(None, "TOML file with limits for each tenant in this process.")
+    tenant_metrics: int = _option(
+        0,
+        "Most tenants with metrics of their own; all others are counted as one. 0 for none.",
+        min=0,
+        max=1000,
+    )
     max_wrong_credentials: int = _option(
         20, "Wrong credentials per minute from one address, before it may try no others; 0 for no limit.", min=0
     )

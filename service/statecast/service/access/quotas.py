@@ -85,6 +85,11 @@ class Quotas:
         """Return the limits of a tenant."""
         return self._quotas.get(tenant) or self._quotas.get(OTHERS, NO_LIMITS)
 
+    @property
+    def tenants(self) -> list[str]:
+        """The tenants with a table of their own, in the file's order."""
+        return [tenant for tenant in self._quotas if tenant != OTHERS]
+
     def queue_bytes(self, tenant: str) -> float:
         """Return the limit to the memory of a tenant's queued requests."""
         return self.of(tenant).queue_mib * MIB

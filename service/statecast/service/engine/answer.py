@@ -38,7 +38,9 @@ def answer(table: Table) -> Results:
 
 def _steady(table: Table, row: int, session: Session) -> Outcome:
     entries, place, standing = table.entries[row], table.states[row], session.standing
-    outcome = Outcome(entries[-1].version if entries else standing.version, ttl_ms=standing.ttl_ms)
+    outcome = Outcome(
+        entries[-1].version if entries else standing.version, ttl_ms=standing.ttl_ms, steps=table.steps[row]
+    )
     if place is not None:
         computed, index = place
         outcome.forecast = computed.forecasts.get((index, 0))
@@ -55,7 +57,13 @@ def _planned(table: Table, row: int, plan: Plan) -> Iterator[Result]:
 def _outcome(table: Table, row: int, position: int, request: Request, decision: Answer) -> Outcome:
     standing, place = decision.standing, table.states[row]
     outcome = Outcome(
-        standing.version, standing, decision.opened, decision.replayed, missing=decision.missing, ttl_ms=standing.ttl_ms
+        standing.version,
+        standing,
+        decision.opened,
+        decision.replayed,
+        missing=decision.missing,
+        ttl_ms=standing.ttl_ms,
+        steps=decision.appended,
     )
     if place is not None:
         computed, index = place

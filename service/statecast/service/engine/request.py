@@ -191,7 +191,7 @@ class Outcome:
 
     The version is None if a session was closed whose record could not be read. Usual requests, which observe or
     forecast, get no `standing`. `pit` holds the position of each of the request's values in the forecast before it
-    [time, targets]. `missing` counts appended steps without an observation.
+    [time, targets]. `steps` counts the time steps that were appended, `missing` those of them without an observation.
     """
 
     version: Version | None
@@ -204,6 +204,7 @@ class Outcome:
     missing: int = 0
     seed: Seed | None = None
     ttl_ms: int = 0
+    steps: int = 0
 
 
 Result = Outcome | Exception

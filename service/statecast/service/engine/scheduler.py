@@ -74,6 +74,10 @@ class Scheduler:
         """Number of requests that wait for a batch."""
         return self._books.queued.requests
 
+    def queued_bytes(self) -> dict[str, int]:
+        """Return the memory of the queued requests of each tenant that has any; for any thread."""
+        return {name: tenant.queued.nbytes for name, tenant in self._books.tenants.copy().items()}
+
     def submit(self, ticket: Ticket, requests: Sequence[Request]) -> tuple[int, ServiceError | None]:
         """Queue requests of one caller in order until one is refused, so that a frame of them lands in one batch.
 

@@ -109,6 +109,9 @@ class Accounts:
     def __init__(self, metrics: Metrics, request_log: RequestLog) -> None:
         """Create all counters at 0, so that a first burst of errors shows as an increase."""
         self._metrics, self._log = metrics, request_log
+        self._tenants = metrics.tenants
+        if self._tenants is not None:
+            self._tenants.start_at_zero(code for code, _ in outcomes())
         self._seconds: dict[Kind, Histogram] = {kind: metrics.request_seconds.labels(kind) for kind in Kind}
         self._counts: dict[tuple[Kind, str, str], Counter] = {
             (kind, *outcome): metrics.requests.labels(kind, *outcome) for kind in Kind for outcome in outcomes()
@@ -126,6 +129,8 @@ class Accounts:
             count = kinds.count(kind)
             observe_all(self._seconds[kind], [seconds] * count)
             self._counts[kind, *OK].inc(count)
+        if self._tenants is not None:
+            self._tenants.settled(caller.principal.tenant, *OK, len(requests))
         if seconds >= self._log.from_seconds:
             for kind, request in zip(kinds, requests, strict=True):
                 self._log.ended(Ended(kind, OK, seconds, request, caller))
@@ -144,6 +149,8 @@ class Accounts:
     def call_failed(self, method: str, started: float, error: Exception, caller: Caller) -> None:
         """Log a call that carries many requests and ended with an error that is none of theirs."""
         outcome = ending_of(error)
+        if self._tenants is not None:
+            self._tenants.refused(caller.principal.tenant, outcome[1])
         if self._log.admits_failure(outcome):
             self._log.failed(Ended(method, outcome, time.perf_counter() - started, None, caller), error)
 
@@ -155,6 +162,8 @@ class Accounts:
         if counter is None:
             counter = self._counts[kind, *outcome] = self._metrics.requests.labels(kind, *outcome)
         counter.inc()
+        if self._tenants is not None:
+            self._tenants.settled(caller.principal.tenant, *outcome)
         if seconds >= self._log.from_seconds:
             self._log.ended(Ended(kind, outcome, seconds, asked, caller))
         return seconds

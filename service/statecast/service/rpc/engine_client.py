@@ -136,17 +136,21 @@ class EngineClient:
 
     def _deliver(self, results: Delivery) -> None:
         for ticket, answered in results.items():
-            if self._quotas.is_active:
-                self._note_opened(answered)
+            if self._quotas.is_active or self._metrics.tenants is not None:
+                self._note(answered)
             try:
                 ticket.deliver(answered)
             except Exception:  # the others of the batch still wait
                 log.exception("results could not be delivered")
 
-    def _note_opened(self, answered: Sequence[Answered]) -> None:
+    def _note(self, answered: Sequence[Answered]) -> None:
+        """Count what the requests have done for their tenant."""
         for request, result in answered:
-            if isinstance(result, Outcome) and result.opened:
-                self._quotas.opened(request.tenant)
+            if isinstance(result, Outcome):
+                if result.opened and self._quotas.is_active:
+                    self._quotas.opened(request.tenant)
+                if self._metrics.tenants is not None:
+                    self._metrics.tenants.appended(request.tenant, result.steps)
 
     def _count(self, error: Overloaded, requests: int) -> None:
         self._metrics.rejected.labels(error.reason).inc(requests)

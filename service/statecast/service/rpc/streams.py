@@ -1,7 +1,6 @@
 """ForecastStream: frames of requests in, frames of results out, both bounded."""
 
 import asyncio
-import math
 from collections import Counter, deque
 
 import grpc.aio
@@ -40,7 +39,12 @@ class Streams:
         self._gate, self._quotas = gate, quotas
         self._open: set[_Stream] = set()
         self._open_by_caller: Counter[str] = Counter()
+        self._open_by_tenant: Counter[str] = Counter()
         self._leaving = False
+
+    def open_by_tenant(self) -> dict[str, int]:
+        """Return the number of open streams of each tenant that has any; for any thread."""
+        return dict(self._open_by_tenant)
 
     def leave(self) -> None:
         """Read no more requests; each stream ends with a retryable error once it has answered those it has read."""
@@ -73,20 +77,23 @@ class Streams:
         self._check_quota(context.principal.tenant)
         stream = _Stream(self._engine_client, context, self._room)
         self._open.add(stream)
-        self._open_by_caller[caller] += 1
+        counts = ((self._open_by_caller, caller), (self._open_by_tenant, context.principal.tenant))
+        for counter, name in counts:
+            counter[name] += 1
         try:
             await stream.serve()
         finally:
             self._open.discard(stream)
-            self._open_by_caller[caller] -= 1
-            if not self._open_by_caller[caller]:
-                del self._open_by_caller[caller]
+            for counter, name in counts:
+                counter[name] -= 1
+                if not counter[name]:
+                    del counter[name]
         if stream.sent_away:
             raise stream.sent_away
 
     def _check_quota(self, tenant: str) -> None:
         most = self._quotas.of(tenant).streams
-        if most < math.inf and sum(stream.principal.tenant == tenant for stream in self._open) >= most:
+        if self._open_by_tenant[tenant] >= most:
             raise exceeded(tenant, "streams", most, STREAMS_AGAIN_SECONDS)
 
 
