@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from statecast.service.engine.advance import Advanced, advance, pack
+from statecast.service.engine.batch_times import BatchTimes
 from statecast.service.engine.counters import BatchCounters
 from statecast.service.engine.job import Job, group, needs_state
 from statecast.service.engine.plan import Answer, Plan, Planner, elsewhere
@@ -63,6 +64,7 @@ class Engine:
         self._planner = planner
         self._metrics = metrics
         self._counters = BatchCounters(metrics)
+        self.times = BatchTimes(metrics)
         self._snapshot_every = snapshot_every
         self._store_is_lost = False
 
@@ -76,6 +78,7 @@ class Engine:
         """Carry out each session's requests in order; every request gets a result."""
         self._metrics.batch_sessions.observe(len(batch))
         self._store_is_lost = False
+        self.times.begin()
         try:
             return self._carry_out(batch)
         except BaseException:
@@ -103,7 +106,7 @@ class Engine:
     def _attempt(self, batch: Requests) -> Results:
         """Return the results of all sessions except those in conflict."""
         try:
-            with timed(self._metrics.load_seconds):
+            with self.times.phase("load"):
                 loaded, results = self._load(batch)
         except (Unavailable, StoreRefuses) as error:
             self._store_is_lost = True
@@ -112,12 +115,12 @@ class Engine:
         for key in _too_long(loaded, plans):
             results[key] = [_turned_away()] * len(batch[key])
             del plans[key]
-        with timed(self._metrics.advance_seconds):
+        with self.times.phase("advance"):
             advanced, failed = self._advance(loaded, plans, batch)
         for key in failed:
             del plans[key]
         writes = self._writes(loaded, plans, advanced)
-        with timed(self._metrics.commit_seconds):
+        with self.times.phase("commit"):
             verdicts = self._commit(writes)
         written = [key for key in writes if verdicts[key] is Verdict.DONE]
         try:

@@ -70,6 +70,7 @@ class Request:
         cost: Estimated cost; 1 is one time step.
         nbytes: Estimated memory of the request and its answer.
         queue_seconds: How long it waited in the queue; None until it is in a batch.
+        trace: Its trace, for the observer of its batch; None if it is not traced.
     """
 
     session_id: str
@@ -98,6 +99,7 @@ class Request:
     cost: int = field(init=False)
     nbytes: int = field(init=False)
     queue_seconds: float | None = field(init=False, default=None)
+    trace: object = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.key = session_key(self.tenant, self.session_id)

@@ -136,6 +136,8 @@ class Accounts:
         if counter is None:
             counter = self._counts[kind, *outcome] = self._metrics.requests.labels(kind, *outcome)
         counter.inc()
+        if caller.trace is not None:
+            caller.trace.settled(kind, *outcome, asked)
         if seconds >= self._log.from_seconds:
             self._log.ended(Ended(kind, outcome, seconds, asked, caller))
         return seconds
