@@ -12,11 +12,11 @@ import grpc.aio
 
 from statecast.v1 import forecast_service_pb2
 
-from . import _calls, _operations
+from . import _calls, _operations, _tracing
 from ._aio_stream import AsyncStream, in_order
 from ._ask import Ask, Values
 from ._async_calls import AsyncCalls, AsyncSession
-from ._bearer import AsyncBearer, AsyncToken
+from ._bearer import AsyncBearer, AsyncToken, Metadata
 from ._calls import Method, Operation, Patience, Pause
 from ._connection import resolve_connection, resolve_credential
 from ._core import SessionCore
@@ -110,6 +110,7 @@ class AsyncClient(AsyncCalls):
 
         async def forward(pair: Any) -> tuple[AsyncSession, Forecast | Receipt | StatecastError]:
             (session,), (told,) = _operations.split_pairs([pair], AsyncSession, self)
+            _tracing.leave_out()  # of this task: a stream may be endless
             try:
                 return session, await self._run_alone(_operations.forward(*told, ask, timeout), [session], timeout)
             except StatecastError as error:
@@ -178,9 +179,19 @@ class AsyncClient(AsyncCalls):
         return self._methods[method]
 
     async def _send(self, action: _calls.Send) -> Any:
+        """Call a method, and trace the call if the application traces."""
+        span = _tracing.begin(action.method, action.message)
+        if span is None:
+            return await self._send_untraced(action)
+        with span:
+            if span.is_sampled:  # the server learns of the span by the call's own metadata
+                return await self._send_alone(action, span.headers)
+            return await self._send_untraced(action, span.headers)
+
+    async def _send_untraced(self, action: _calls.Send, headers: Metadata = ()) -> Any:
         """Call a method. Forecasts requested at the same time travel together on one stream."""
         if action.method is not _calls.FORECAST:
-            return await self._send_alone(action)
+            return await self._send_alone(action, headers)
         if self._stream is None:
             self._stream = AsyncStream(
                 lambda metadata: self._method(_calls.FORECAST_STREAM)(metadata=metadata), self._bearer
@@ -188,12 +199,12 @@ class AsyncClient(AsyncCalls):
         request = cast("forecast_service_pb2.ForecastRequest", action.message)
         return await self._stream.ask(request, action.timeout_seconds)
 
-    async def _send_alone(self, action: _calls.Send) -> Any:
+    async def _send_alone(self, action: _calls.Send, headers: Metadata) -> Any:
         patience = Patience(action.timeout_seconds)  # to ask for a token takes time, too
         metadata = await self._bearer.metadata(action.timeout_seconds)
         try:
             return await self._method(action.method)(
-                action.message, timeout=patience.remaining_seconds, metadata=metadata
+                action.message, timeout=patience.remaining_seconds, metadata=metadata + headers
             )
         except grpc.RpcError as error:
             raise self._bearer.failure(error, metadata) from error

@@ -12,9 +12,9 @@ from weakref import WeakValueDictionary
 
 import grpc
 
-from . import _calls, _operations
+from . import _calls, _operations, _tracing
 from ._ask import Ask, Values
-from ._bearer import SyncBearer, Token
+from ._bearer import Metadata, SyncBearer, Token
 from ._calls import Method, Operation, Patience, Pause, Send
 from ._connection import resolve_connection, resolve_credential
 from ._core import SessionCore
@@ -130,8 +130,10 @@ class Client(Calls):
         if self._closed:
             raise StatecastError("the client is closed")
         _operations.check_process(self._process_id)
-        driver: Driver[Session] = Driver(FrameStream(self._stream_method, self._bearer), lambda session: session.id)
-        return driver.run(work())
+        span = _tracing.begin(_calls.FORECAST_STREAM)
+        frames = FrameStream(self._stream_method, self._bearer, span.headers if span else ())
+        driver: Driver[Session] = Driver(frames, lambda session: session.id)
+        return driver.run(work()) if span is None else span.around(driver.run(work()))
 
     def close(self) -> None:
         """Close the connection. The sessions stay on the server."""
@@ -169,10 +171,19 @@ class Client(Calls):
             return self._run(operation)
 
     def _send(self, action: Send) -> Any:
+        span = _tracing.begin(action.method, action.message)
+        if span is None:
+            return self._send_with((), action)
+        with span:
+            return self._send_with(span.headers, action)
+
+    def _send_with(self, headers: Metadata, action: Send) -> Any:
         patience = Patience(action.timeout_seconds)  # to ask for a token takes time, too
         metadata = self._bearer.metadata()
         try:
-            return self._methods[action.method](action.message, timeout=patience.remaining_seconds, metadata=metadata)
+            return self._methods[action.method](
+                action.message, timeout=patience.remaining_seconds, metadata=metadata + headers
+            )
         except grpc.RpcError as error:
             raise self._bearer.failure(error, metadata) from error
 
