@@ -75,7 +75,7 @@ def collecting() -> Iterator[Collector]:
     server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)])
     port = server.add_insecure_port("127.0.0.1:0")
     collector = Collector(f"http://127.0.0.1:{port}")
-    add_TraceServiceServicer_to_server(collector, server)
+    add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
     server.start()
     try:
         yield collector

@@ -1,5 +1,6 @@
 """Traces of whole servers over both transports, as a collector gets them."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,8 +34,8 @@ class Traced:
     def __init__(self, redis: RedisProcess, models: Path, folder: Path, transport: str, collector: Collector) -> None:
         self.key_id, self.key = api_keys.create(folder / "keys.json", "acme", "write")
         options = ("--redis-url", redis.url, "--namespace", folder.name, "--api-keys", str(folder / "keys.json"))
-        options += ("--models", str(models), "--transport", transport, "--log-format", "json")
-        self.server = ServerProcess(*options, environment=collector.environment)
+        others = ("--models", str(models), "--transport", transport, "--log-format", "json")
+        self.server = ServerProcess(*options, *others, environment=collector.environment)
         self.channel = grpc.insecure_channel(self.server.target)
         self.stub = ForecastServiceStub(self.channel)
 
@@ -55,6 +56,14 @@ def traced(
     traced.stop()
 
 
+@pytest.fixture
+def over_grpcio(any_redis: RedisProcess, models_folder: Path, tmp_path: Path, collector: Collector) -> Iterator[Traced]:
+    """For what does not depend on the transport."""
+    traced = Traced(any_redis, models_folder, tmp_path, "grpc", collector)
+    yield traced
+    traced.stop()
+
+
 def step(session_id: str, *values: float, **others: Any) -> pb.ForecastRequest:
     return pb.ForecastRequest(
         session_id=session_id, open=OPEN, observations=observations(*values), horizon=1, request_id="r-17", **others
@@ -70,7 +79,7 @@ def check_nesting(collector: Collector, parent: Span) -> None:
         assert child.end_time_unix_nano <= parent.end_time_unix_nano
         check_nesting(collector, child)
     if [child.name for child in children] == PHASES:
-        for earlier, later in zip(children, children[1:], strict=False):
+        for earlier, later in itertools.pairwise(children):
             assert earlier.end_time_unix_nano <= later.start_time_unix_nano
 
 
@@ -95,8 +104,8 @@ def test_a_call_goes_on_with_its_callers_trace(traced: Traced, collector: Collec
     assert collector.resource["service.name"] == "statecast"
 
 
-def test_batches_and_their_requests_are_linked(traced: Traced, collector: Collector) -> None:
-    traced.stub.Forecast(step("s", 1), metadata=traced.headers())
+def test_batches_and_their_requests_are_linked(over_grpcio: Traced, collector: Collector) -> None:
+    over_grpcio.stub.Forecast(step("s", 1), metadata=over_grpcio.headers())
     span, batch = collector.one(FORECAST), collector.one("batch")
     assert [(link.trace_id, link.span_id) for link in span.links] == [(batch.trace_id, batch.span_id)]
     assert [(link.trace_id, link.span_id) for link in batch.links] == [(span.trace_id, span.span_id)]
@@ -107,11 +116,11 @@ def test_batches_and_their_requests_are_linked(traced: Traced, collector: Collec
     assert commit.end_time_unix_nano <= batch.end_time_unix_nano + 1_000_000
 
 
-def test_each_request_of_a_frame_has_a_span(traced: Traced, collector: Collector) -> None:
+def test_each_request_of_a_frame_has_a_span(over_grpcio: Traced, collector: Collector) -> None:
     wrong = pb.ForecastRequest(session_id="")
     none = pb.ForecastRequest(session_id="none", horizon=1)
     message = pb.ForecastManyRequest(requests=[step("a", 1), step("b", 1), none, wrong])
-    traced.stub.ForecastMany(message, metadata=traced.headers())
+    over_grpcio.stub.ForecastMany(message, metadata=over_grpcio.headers())
     call = collector.one(MANY)
     check_nesting(collector, call)
     requests = {about(span).get("statecast.session.id", ""): span for span in collector.below(call)}
@@ -156,10 +165,10 @@ def test_errors_show_with_their_reason_and_without_their_message(traced: Traced,
     assert "statecast.tenant" not in refused
 
 
-def test_a_deadline_that_passes_is_the_servers_fault(traced: Traced, collector: Collector) -> None:
+def test_a_deadline_that_passes_is_the_servers_fault(over_grpcio: Traced, collector: Collector) -> None:
     request = step("s", 1)
     request.timeout.nanos = 1
-    code, _ = failure(lambda: traced.stub.Forecast(request, metadata=traced.headers()))
+    code, _ = failure(lambda: over_grpcio.stub.Forecast(request, metadata=over_grpcio.headers()))
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
     span = collector.one(FORECAST)
     assert (span.status.code, span.status.message) == (Status.STATUS_CODE_ERROR, "DEADLINE_PASSED")
@@ -167,9 +176,9 @@ def test_a_deadline_that_passes_is_the_servers_fault(traced: Traced, collector: 
     assert not collector.having("batch")
 
 
-def test_what_the_caller_did_not_sample_is_not_traced(traced: Traced, collector: Collector) -> None:
-    traced.stub.Forecast(step("quiet", 1), metadata=traced.headers(UNSAMPLED))
-    traced.stub.Forecast(step("s", 1), metadata=traced.headers())
+def test_what_the_caller_did_not_sample_is_not_traced(over_grpcio: Traced, collector: Collector) -> None:
+    over_grpcio.stub.Forecast(step("quiet", 1), metadata=over_grpcio.headers(UNSAMPLED))
+    over_grpcio.stub.Forecast(step("s", 1), metadata=over_grpcio.headers())
     collector.one(FORECAST)
     assert len(collector.having("batch")) == 1
 
