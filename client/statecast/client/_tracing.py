@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 SCOPE = "statecast.client"
 _leaves_out: ContextVar[bool] = ContextVar("leaves_out", default=False)
-_found: "tuple[object, Tracer] | None" = None
+_found: "tuple[object, Tracer | None] | None" = None
 """The provider that was found last, and its tracer."""
 
 
@@ -27,7 +27,8 @@ def begin(method: Method, message: Any = None) -> "CallSpan | None":
 
     An application without OpenTelemetry's API has not imported it, so this module need not either.
     """
-    if "opentelemetry.trace" not in sys.modules or (tracer := _tracer()) is None or _leaves_out.get():
+    api = sys.modules.get("opentelemetry.trace")
+    if api is None or (tracer := _tracer(api)) is None or _leaves_out.get():
         return None
     from opentelemetry.trace import SpanKind
 
@@ -108,14 +109,11 @@ class CallSpan:
         self._span.set_status(StatusCode.ERROR, reason or type(error).__name__)
 
 
-def _tracer() -> "Tracer | None":
+def _tracer(api: Any) -> "Tracer | None":
     """Return a tracer of the application's provider; None until it has set one."""
     global _found
-    from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
-
-    provider = get_tracer_provider()
+    provider = api.get_tracer_provider()
     if _found is None or _found[0] is not provider:
-        if isinstance(provider, ProxyTracerProvider):
-            return None
-        _found = provider, provider.get_tracer(SCOPE)
+        # Until a provider is set, the API returns one that stands for it.
+        _found = provider, None if isinstance(provider, api.ProxyTracerProvider) else provider.get_tracer(SCOPE)
     return _found[1]
