@@ -5,6 +5,8 @@ from concurrent.futures import wait
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -89,6 +91,24 @@ def test_the_caller_decides_unless_it_says_nothing(parent: str, is_sampled: bool
     assert (call is not None) is is_sampled
     if call is not None:
         assert (call.trace_id == TRACE) is (parent != "nonsense")
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=200))
+def test_any_other_header_is_as_good_as_none(parent: str) -> None:
+    kept = Kept()
+    call = kept.begin(parent)
+    assert call is not None
+    call.end("OK", "", "acme")
+    assert kept.named(FORECAST)[0].parent is None
+
+
+def test_a_propagator_that_fails_fails_no_call(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(PlainCall):
+        def header(self, name: str) -> str | None:
+            raise KeyError(name)
+
+    assert Kept().spans.begin(FORECAST, Broken(), has_many=False) is None
+    assert "a call could not be traced" in caplog.text
 
 
 def test_what_the_sampler_leaves_out_costs_no_span() -> None:

@@ -69,14 +69,20 @@ class Spans:
         self._parts = _tracer(processors, resource, ALWAYS_ON)  # of what the first has chosen
 
     def begin(self, path: str, call: HasHeaders, *, has_many: bool) -> "CallTrace | None":
-        """Begin the span of a call that arrives; return None if it is not sampled.
+        """Begin the span of a call that arrives; return None if it is not sampled. Fails no call if it fails.
 
         Args:
-            path: The method's path.
+            path: The method's service and name, with a slash between them.
             call: The call, whose headers may name the caller's span.
             has_many: True if each of its requests has a span of its own.
         """
-        method = path.lstrip("/")
+        try:
+            return self._begin(path, call, has_many=has_many)
+        except Exception:  # a propagator or a sampler that is not ours
+            log.exception("a call could not be traced")
+            return None
+
+    def _begin(self, method: str, call: HasHeaders, *, has_many: bool) -> "CallTrace | None":
         span = self._calls.start_span(
             method,
             extract(call, Context(), _HEADERS),
