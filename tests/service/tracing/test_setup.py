@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -141,3 +142,14 @@ def test_a_collector_that_never_answers_does_not_hold_up_the_end(
         assert server.stop() == 0
         assert time.monotonic() - before < 1 + EXPORT_SECONDS
     assert "are lost" in server.log
+
+
+def test_a_server_that_is_not_asked_for_traces_imports_nothing_for_them() -> None:
+    code = """
+import sys
+from statecast.service import server
+from statecast.service.tracing import setup
+assert setup.from_environment({}) is None
+assert not [name for name in sys.modules if name.startswith("opentelemetry.sdk")]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
