@@ -8,7 +8,7 @@ WORKDIR /src
 # The dependencies first: they change less often than the code.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN mkdir -p proto/statecast model/statecast service/statecast client/statecast \
- && /opt/statecast/bin/pip install -c constraints.txt '.[server]' \
+ && /opt/statecast/bin/pip install -c constraints.txt '.[server,tracing]' \
  && /opt/statecast/bin/pip uninstall -y statecast
 COPY proto proto
 COPY model model

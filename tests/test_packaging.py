@@ -22,7 +22,7 @@ NEEDED = {
     "statecast/model/bundled/base/1/model.safetensors",
     "statecast/client/py.typed",
 }
-HEAVY = {"torch", "redis", "click", "pandas", "prometheus_client"}
+HEAVY = {"torch", "redis", "click", "pandas", "prometheus_client", "opentelemetry", "opentelemetry-api"}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,17 +45,22 @@ class Serving:
 
 @contextmanager
 def serve(
-    models: Path, default_model: str, transport: str = "auto", key: Key | None = None, access: Sequence[str] = ()
+    models: Path,
+    default_model: str,
+    transport: str = "auto",
+    key: Key | None = None,
+    access: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Serving]:
     """Run `statecast serve` with these models and an append-only file that is not rewritten, so that its growth counts.
 
-    With `key`, callers need it; `access` are the options that make it so.
+    With `key`, callers need it; `access` are the options that make it so. `environment` are further variables.
 
     Raises:
         ServerFailed: If it does not start; the message is the server's.
     """
     options = ("--models", str(models), "--default-model", default_model, "--transport", transport)
-    server = LocalServer(*options, *access, environment={"OMP_NUM_THREADS": "1"})
+    server = LocalServer(*options, *access, environment={"OMP_NUM_THREADS": "1", **(environment or {})})
     started = time.perf_counter()
     try:
         server.start()

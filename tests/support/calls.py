@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from statecast.service.access.principal import ANYBODY, Principal
 from statecast.service.engine.request import Request
+from statecast.service.tracing.spans import CallTrace
 
 
 @dataclass
@@ -13,7 +14,8 @@ class PlainCall:
     principal: Principal = ANYBODY
     asked: Request | None = None
     address: str = "10.0.0.1:1234"
-    trace: str | None = None
+    parent: str | None = None
+    trace: CallTrace | None = None
 
     def peer(self) -> str:
         return self.address
@@ -25,7 +27,10 @@ class PlainCall:
         return None
 
     def traceparent(self) -> str | None:
-        return self.trace
+        return self.parent
+
+    def header(self, name: str) -> str | None:
+        return self.parent if name == "traceparent" else None
 
     def time_remaining(self) -> float | None:
         return None

@@ -11,11 +11,11 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from . import _calls, _operations
+from . import _calls, _operations, _tracing
 from ._aio_stream import AsyncStream, in_order
 from ._ask import Ask, Values
 from ._async_calls import AsyncCalls, AsyncSession
-from ._bearer import AsyncBearer, AsyncToken
+from ._bearer import AsyncBearer, AsyncToken, Metadata
 from ._calls import Method, Operation, Patience, Pause, Send
 from ._connection import resolve_connection, resolve_credential
 from ._core import SessionCore
@@ -111,6 +111,7 @@ class AsyncClient(AsyncCalls):
         async def forward(pair: Any) -> tuple[AsyncSession, Forecast | Receipt | StatecastError]:
             core, observed = _operations.split_pair(pair, AsyncSession, self)
             operation = _operations.forward(core, observed, ask, timeout)
+            _tracing.leave_out()  # of this task: a stream may be endless
             try:
                 return pair[0], await self._run_alone(operation, pair[:1], timeout)
             except StatecastError as error:
@@ -183,19 +184,30 @@ class AsyncClient(AsyncCalls):
         return self._stream
 
     def _act(self, action: Send | Pause) -> Awaitable[Any]:
-        """Carry out an action. Forecasts requested at the same time travel together on one stream."""
+        """Carry out an action, and trace a call if the application traces."""
         if isinstance(action, Pause):
             return asyncio.sleep(action.seconds)
+        span = _tracing.begin(action.method, action.message)
+        return self._untraced(action) if span is None else self._traced(action, span)
+
+    async def _traced(self, action: Send, span: _tracing.CallSpan) -> Any:
+        with span:
+            if span.is_sampled:  # the server learns of the span by the call's own metadata
+                return await self._send(action, span.headers)
+            return await self._untraced(action, span.headers)
+
+    def _untraced(self, action: Send, headers: Metadata = ()) -> Awaitable[Any]:
+        """Call a method. Forecasts requested at the same time travel together on one stream."""
         if isinstance(request := action.message, Request):
             return self._forecasts().ask(request, action.timeout_seconds)
-        return self._send(action)
+        return self._send(action, headers)
 
-    async def _send(self, action: Send) -> Any:
+    async def _send(self, action: Send, headers: Metadata = ()) -> Any:
         patience = Patience(action.timeout_seconds)  # to ask for a token takes time, too
         metadata = await self._bearer.metadata(action.timeout_seconds)
         try:
             answer = await self._method(action.method)(
-                action.message, timeout=patience.remaining_seconds, metadata=metadata
+                action.message, timeout=patience.remaining_seconds, metadata=metadata + headers
             )
             return action.method.read(answer)
         except grpc.RpcError as error:

@@ -20,8 +20,9 @@ from .errors import StatecastError, Unavailable, unreadable
 class FrameStream:
     """A stream that is opened when there is something to send, and opened again after it has broken. Thread-safe."""
 
-    def __init__(self, method: Any, bearer: SyncBearer) -> None:
-        self._method, self._bearer = method, bearer
+    def __init__(self, method: Any, bearer: SyncBearer, headers: Metadata) -> None:
+        """Open streams by `method`, with the bearer's credential and these headers."""
+        self._method, self._bearer, self._headers = method, bearer, headers
         self._outbox: Outbox[Settle] = Outbox()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -47,7 +48,7 @@ class FrameStream:
     def _open(self) -> None:
         try:
             call = _Call(self._bearer.metadata())
-            call.inner = self._method(self._frames(call), metadata=call.metadata)
+            call.inner = self._method(self._frames(call), metadata=call.metadata + self._headers)
         except StatecastError as error:  # there is no token
             self._outbox.fail(partial(copy, error))
         except ValueError:  # raised by gRPC if the channel was closed

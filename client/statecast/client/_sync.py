@@ -11,9 +11,9 @@ from weakref import WeakValueDictionary
 import grpc
 from google.protobuf.message import DecodeError
 
-from . import _calls, _operations
+from . import _calls, _operations, _tracing
 from ._ask import Ask, Values
-from ._bearer import SyncBearer, Token
+from ._bearer import Metadata, SyncBearer, Token
 from ._calls import Method, Operation, Patience, Pause, Send
 from ._connection import resolve_connection, resolve_credential
 from ._core import SessionCore
@@ -121,8 +121,10 @@ class Client(Calls):
         if self._closed:
             raise StatecastError("the client is closed")
         _operations.check_process(self._process_id)
-        driver: Driver[Session] = Driver(FrameStream(self._stream_method, self._bearer))
-        return driver.run(work())
+        span = _tracing.begin(_calls.FORECAST_STREAM)
+        frames = FrameStream(self._stream_method, self._bearer, span.headers if span else ())
+        driver: Driver[Session] = Driver(frames)
+        return driver.run(work()) if span is None else span.around(driver.run(work()))
 
     def close(self) -> None:
         """Close the connection. The sessions stay on the server."""
@@ -163,11 +165,18 @@ class Client(Calls):
                 lock.release()
 
     def _send(self, action: Send) -> Any:
+        span = _tracing.begin(action.method, action.message)
+        if span is None:
+            return self._send_with((), action)
+        with span:
+            return self._send_with(span.headers, action)
+
+    def _send_with(self, headers: Metadata, action: Send) -> Any:
         patience = Patience(action.timeout_seconds)  # to ask for a token takes time, too
         metadata = self._bearer.metadata()
         try:
             method = self._methods[action.method]
-            answer = method(action.message, timeout=patience.remaining_seconds, metadata=metadata)
+            answer = method(action.message, timeout=patience.remaining_seconds, metadata=metadata + headers)
             return action.method.read(answer)
         except grpc.RpcError as error:
             raise self._bearer.failure(error, metadata) from error

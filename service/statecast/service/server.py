@@ -47,6 +47,7 @@ from statecast.service.store.embedded import EmbeddedRedis
 from statecast.service.store.monitor import Monitor
 from statecast.service.store.redis_store import Store
 from statecast.service.store.requirements import require
+from statecast.service.tracing import setup
 from statecast.service.transport.grpcio import GrpcioTransport
 from statecast.service.transport.place import Place
 from statecast.service.transport.standard import Standard
@@ -157,6 +158,10 @@ async def serving(
         warn_if_exposed(settings, access.gate)
         await access.load()
         metrics, request_log = Metrics(settings.tenant_metrics), RequestLog(settings.slow_request_seconds)
+        tracing = setup.from_environment()
+        if tracing is not None:
+            stack.push_async_callback(tracing.stop, settings.grace_seconds)
+        spans = tracing.spans if tracing else None
         stack.callback(request_log.close)
         accounts = Accounts(metrics, request_log)
         registry = _models(settings, load_models, metrics)
@@ -176,14 +181,16 @@ async def serving(
         metrics.watch_queue(lambda: scheduler.queued_requests)
         engine_client = EngineClient(scheduler, metrics, accounts, access.quotas)
         engines = _engines(settings, registry, kept.stores, metrics)
-        engine_threads = EngineThreads(scheduler, engines, metrics, engine_client.deliver)
+        engine_threads = EngineThreads(
+            scheduler, engines, metrics, engine_client.deliver, spans.observe if spans else None
+        )
         engine = asyncio.ensure_future(_all(engine_threads.start()))
         stack.push_async_callback(_stop_engine, scheduler, engine)
         streams = Streams(engine_client, settings.max_streams, settings.queue_mib * MIB, access.gate, access.quotas)
         if metrics.tenants is not None:
             metrics.tenants.name(access.quotas.tenants)
             metrics.tenants.watch(scheduler.queued_bytes, streams.open_by_tenant)
-        services = Methods(metrics, accounts, access.gate)
+        services = Methods(metrics, accounts, access.gate, spans)
         forecasts, models = ForecastService(engine_client, streams, kept.catalog), ModelService(registry)
         add_ForecastServiceServicer_to_server(forecasts, services)  # type: ignore[arg-type]  # it takes them as servers do
         add_ModelServiceServicer_to_server(models, services)  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.reasons import Reason
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-CALL = PlainCall(principal_of("acme", "write", "key 1a2b"), trace=f"00-{TRACE}-00f067aa0ba902b7-01")
+CALL = PlainCall(principal_of("acme", "write", "key 1a2b"), parent=f"00-{TRACE}-00f067aa0ba902b7-01")
 MESSAGE = pb.ForecastRequest(session_id="s", request_id="r", horizon=1)
 MISSING = NotFound("there is no session 's'", Reason.SESSION_NOT_FOUND)
 

@@ -20,6 +20,7 @@ from support.servers import ServerProcess
 
 from statecast.service.access.principal import ANYBODY
 from statecast.service.engine.request import Request
+from statecast.service.tracing.spans import CallTrace
 from statecast.service.transport.standard import Health
 
 SERVICES = ("", "statecast.v1.ForecastService", "statecast.v1.ModelService")
@@ -40,6 +41,7 @@ class Reader:
 
     principal = ANYBODY
     asked: Request | None = None
+    trace: CallTrace | None = None
 
     def __init__(self, service: str, told: list[int]) -> None:
         self._request, self._told = HealthCheckRequest(service=service), told
@@ -57,6 +59,9 @@ class Reader:
         return None
 
     def traceparent(self) -> str | None:
+        return None
+
+    def header(self, name: str) -> str | None:
         return None
 
     async def read(self) -> HealthCheckRequest:

@@ -11,6 +11,7 @@ import torch
 
 from statecast.service.engine.advance import advance
 from statecast.service.engine.answer import answer
+from statecast.service.engine.batch_times import BatchTimes
 from statecast.service.engine.counters import BatchCounters
 from statecast.service.engine.decide import decide
 from statecast.service.engine.keep import keep
@@ -54,6 +55,7 @@ class Engine:
         self._planner = planner
         self._metrics = metrics
         self._counters = BatchCounters(metrics)
+        self.times = BatchTimes(metrics)
         self._snapshot_every = snapshot_every
         self._store_is_lost = False
 
@@ -67,6 +69,7 @@ class Engine:
         """Carry out each session's requests in order; every request gets a result."""
         self._metrics.batch_sessions.observe(len(batch))
         self._store_is_lost = False
+        self.times.begin()
         try:
             return self._carry_out(batch)
         except BaseException:
@@ -92,14 +95,14 @@ class Engine:
 
     def _attempt(self, table: Table) -> None:
         """Take the table through all stages but the answer; sessions in conflict have none."""
-        with timed(self._metrics.load_seconds):
+        with self.times.phase("load"):
             self._load(table)
         decide(table, self._planner)
         _turn_away_excess(table)
-        with timed(self._metrics.advance_seconds):
+        with self.times.phase("advance"):
             advance(table, self._cache)
         write(table, self._snapshot_every)
-        with timed(self._metrics.commit_seconds):
+        with self.times.phase("commit"):
             self._commit(table)
         try:
             keep(table, self._cache)

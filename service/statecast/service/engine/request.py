@@ -99,6 +99,7 @@ class Request:
         queue_seconds: How long it waited in the queue; None until it is in a batch.
         ticket: Who waits for its result, once it is queued.
         position: Its position in the caller's frame.
+        trace: Its trace, for the observer of its batch; None if it is not traced.
     """
 
     session_id: str
@@ -130,6 +131,7 @@ class Request:
     queue_seconds: float | None = field(init=False, default=None, compare=False)
     ticket: Ticket = field(init=False, default=NOBODY, compare=False, repr=False)
     position: int = field(init=False, default=0, compare=False)
+    trace: object = field(init=False, default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         self.key = session_key(self.tenant, self.session_id)

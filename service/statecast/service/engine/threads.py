@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from statecast.service.engine.batch_times import Phase
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.request import Answered, Request, Ticket
 from statecast.service.engine.scheduler import Batch, Scheduler
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 Delivery = dict[Ticket, list[Answered]]
 Deliver = Callable[[Delivery], None]
 """Delivers a batch's results to their callers; called from an engine thread."""
+Observe = Callable[[Batch, Sequence[Phase]], None]
+"""Takes note of a batch and its phases, before its results are delivered; called from an engine thread."""
 
 LOST_RETRY_SECONDS = 0.2
 
@@ -29,11 +32,18 @@ class EngineThreads:
     in the queue, more threads would only make more and smaller batches.
     """
 
-    def __init__(self, scheduler: Scheduler, engines: Sequence[Engine], metrics: Metrics, deliver: Deliver) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        engines: Sequence[Engine],
+        metrics: Metrics,
+        deliver: Deliver,
+        observe: Observe | None = None,
+    ) -> None:
         self._scheduler = scheduler
         self._engines = engines
         self._metrics = metrics
-        self._deliver = deliver
+        self._deliver, self._observe = deliver, observe
         self._threads = ThreadPoolExecutor(len(engines), thread_name_prefix="engine")
         metrics.engine_threads.set(len(engines))
 
@@ -47,7 +57,10 @@ class EngineThreads:
     def _work(self, engine: Engine, *, only_full: bool) -> None:
         try:
             while (batch := self._scheduler.take(only_full=only_full)) is not None:
-                self._deliver(self._carry_out(engine, batch))
+                delivery = self._carry_out(engine, batch)
+                if self._observe is not None:
+                    self._observe(batch, engine.times.phases if batch.sessions else ())
+                self._deliver(delivery)
                 self._scheduler.done(batch)
                 self._metrics.engine_busy_seconds.inc(time.monotonic() - batch.taken_at)
                 time.sleep(0)  # let the event loop queue new arrivals for the next batch

@@ -131,8 +131,12 @@ class Accounts:
             self._counts[kind, *OK].inc(count)
         if self._tenants is not None:
             self._tenants.settled(caller.principal.tenant, *OK, len(requests))
-        if seconds >= self._log.from_seconds:
-            for kind, request in zip(kinds, requests, strict=True):
+        if caller.trace is None and seconds < self._log.from_seconds:
+            return
+        for kind, request in zip(kinds, requests, strict=True):
+            if caller.trace is not None:
+                caller.trace.settled(kind, *OK, request)
+            if seconds >= self._log.from_seconds:
                 self._log.ended(Ended(kind, OK, seconds, request, caller))
 
     def failed(self, kind: Kind, started: float, error: Exception, asked: object, caller: Caller) -> None:
@@ -164,6 +168,8 @@ class Accounts:
         counter.inc()
         if self._tenants is not None:
             self._tenants.settled(caller.principal.tenant, *outcome)
+        if caller.trace is not None:
+            caller.trace.settled(kind, *outcome, asked)
         if seconds >= self._log.from_seconds:
             self._log.ended(Ended(kind, outcome, seconds, asked, caller))
         return seconds

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from statecast.service.access.principal import Principal, Role
 from statecast.service.access.quotas import Quotas
@@ -17,25 +18,29 @@ from statecast.service.metrics import Metrics
 from statecast.service.rpc.accounting import Accounts
 from statecast.service.rpc.methods import Context
 
+if TYPE_CHECKING:  # an optional extra
+    from statecast.service.tracing.spans import CallTrace
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The caller of a request: its connection, its deadline by time.monotonic, and who it is."""
+    """The caller of a request: its connection, its deadline by time.monotonic, who it is, and the trace of the call."""
 
     caller: str
     deadline: float | None
     principal: Principal
+    trace: "CallTrace | None" = None
 
     @staticmethod
     def of(context: Context) -> "Call":
         """Return the caller and deadline of a gRPC call."""
-        return Call(context.peer(), None, context.principal).within(context.time_remaining())
+        return Call(context.peer(), None, context.principal, context.trace).within(context.time_remaining())
 
     def within(self, seconds: float | None) -> "Call":
         """Return the call with its deadline at most so many seconds away."""
-        return self if seconds is None else Call(self.caller, self.until(seconds), self.principal)
+        return self if seconds is None else replace(self, deadline=self.until(seconds))
 
     @property
     def may_write(self) -> bool:
@@ -90,6 +95,8 @@ class EngineClient:
         answer: asyncio.Future[Outcome] = self._loop.create_future()
         if request.deadline is None:
             request.deadline = call.deadline
+        if call.trace is not None:
+            call.trace.follow(request)
         _, error = self.submit(Ticket(call.caller, partial(_settle, answer), answer.done), [request])
         if error is not None:
             raise error

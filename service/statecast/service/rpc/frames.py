@@ -94,6 +94,8 @@ class Frame:
                     self._engine_client.check(self._call, forecast_requests.cost_of(message))
                 request = forecast_requests.to_request(message, self._call)
                 self._claim_room(request)
+                if self._call.trace is not None:
+                    self._call.trace.follow(request, kind_of(request))
             except Exception as error:  # one broken request must not fail the whole frame
                 refusal = self._refusal(error)
             else:

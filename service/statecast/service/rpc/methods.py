@@ -4,7 +4,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -14,12 +14,15 @@ from prometheus_client import Counter
 from statecast.service.access.gate import Credentials, Gate
 from statecast.service.access.principal import STRANGER, Principal
 from statecast.service.engine.request import Request
-from statecast.service.errors import InvalidRequest
+from statecast.service.errors import InvalidRequest, ServiceError
 from statecast.service.metrics import Metrics, observe_all
 from statecast.service.rpc.accounting import BY_METHOD, Accounts, Kind, kind_of_message
 from statecast.service.rpc.crowded import MAX_REQUESTS_A_FRAME, has_more_fields
 from statecast.service.rpc.status import STATUS_CODES, code_of, to_status
 from statecast.v1.forecast_service_pb2 import ForecastRequest
+
+if TYPE_CHECKING:  # an optional extra
+    from statecast.service.tracing.spans import CallTrace, Spans
 
 FRAMES = ("ForecastMany", "ForecastStream")
 """The methods whose messages carry many requests."""
@@ -32,12 +35,17 @@ class Context(Credentials, Protocol):
     """The caller, once the method has admitted the call."""
     asked: Request | None
     """The engine's request of a call with one, once the method has made it: the log shows how long it waited."""
+    trace: "CallTrace | None"
+    """The call's trace; None if it is not sampled."""
 
     def time_remaining(self) -> float | None:
         """Return the seconds until the deadline; None without one."""
 
     def traceparent(self) -> str | None:
         """Return the header `traceparent`; None without one."""
+
+    def header(self, name: str) -> str | None:
+        """Return a header by its lower-case name, before the call is answered; None without it."""
 
 
 class StreamContext(Context, Protocol):
@@ -80,10 +88,11 @@ class CrowdedMessage(DecodeError):
 class Methods:
     """Collects methods: the generated code adds services to it as to a gRPC server."""
 
-    def __init__(self, metrics: Metrics, accounts: Accounts, gate: Gate) -> None:
+    def __init__(self, metrics: Metrics, accounts: Accounts, gate: Gate, spans: "Spans | None" = None) -> None:
         self._metrics = metrics
         self._accounts = accounts
         self._gate = gate
+        self._spans = spans
         self.by_path: dict[str, Method] = {}
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
@@ -93,7 +102,7 @@ class Methods:
             inner = handler.stream_stream if is_stream else handler.unary_unary
             labels = "bidi_stream" if is_stream else "unary", service, name
             decode = decoder(handler.request_deserializer, MAX_REQUESTS_A_FRAME if name in FRAMES else None)
-            method = _Measured(inner, labels, self._metrics, self._accounts, self._gate)
+            method = _Measured(inner, labels, self._metrics, self._accounts, self._gate, self._spans)
             self.by_path[f"/{service}/{name}"] = Method(is_stream, decode, method.answer, method.admit)
 
     def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
@@ -110,8 +119,10 @@ class _Measured:
         metrics: Metrics,
         accounts: Accounts,
         gate: Gate,
+        spans: "Spans | None",
     ) -> None:
         self._inner, self._name, self._accounts, self._gate = inner, labels[-1], accounts, gate
+        self._spans, self._path = spans, "/".join(labels[1:])
         self._started, self._seconds = metrics.rpc_started.labels(*labels), metrics.rpc_seconds.labels(*labels)
         self._handled: dict[grpc.StatusCode, Counter] = {}
         self._counter_of = partial(metrics.rpc_handled.labels, *labels)
@@ -119,6 +130,8 @@ class _Measured:
     def admit(self, context: Context) -> status_pb2.Status | None:
         """Set the call's principal, or return the status of a call that is refused."""
         start = time.perf_counter()
+        if self._spans is not None:
+            context.trace = self._spans.begin(self._path, context, has_many=self._name in FRAMES)
         try:
             context.principal = self._gate.admit(context)
         except Exception as error:  # also a bug must not let anybody in
@@ -126,6 +139,8 @@ class _Measured:
             context.principal = STRANGER
             self._accounts.failed(BY_METHOD.get(self._name, Kind.UNKNOWN), start, error, None, context)
             self._count(code_of(error), start)
+            if context.trace is not None:
+                context.trace.end(code_of(error).name, _reason_of(error), "")
             return to_status(error)
         return None
 
@@ -133,7 +148,7 @@ class _Measured:
         """Answer a call."""
         self._started.inc()
         start = time.perf_counter()
-        code = grpc.StatusCode.CANCELLED  # unless the call ends otherwise
+        code, reason = grpc.StatusCode.CANCELLED, ""  # unless the call ends otherwise
         try:
             if isinstance(request, DecodeError):
                 raise undecodable(request)
@@ -142,7 +157,7 @@ class _Measured:
             self._account(request, start, None, context)
         except Exception as error:
             status = to_status(error)
-            code = STATUS_CODES[status.code]
+            code, reason = STATUS_CODES[status.code], _reason_of(error)
             self._account(request, start, error, context)
             return status
         except BaseException:  # cancelled: the caller has gone
@@ -153,6 +168,8 @@ class _Measured:
             return response
         finally:
             self._count(code, start)
+            if context.trace is not None:
+                context.trace.end(code.name, reason, context.principal.tenant)
 
     def _count(self, code: grpc.StatusCode, since: float) -> None:
         observe_all(self._seconds, [time.perf_counter() - since])
@@ -173,6 +190,10 @@ class _Measured:
             self._accounts.succeeded(kind, start, context.asked or request, context)
         else:
             self._accounts.failed(kind, start, error, context.asked or request, context)
+
+
+def _reason_of(error: Exception) -> str:
+    return error.reason.value if isinstance(error, ServiceError) else type(error).__name__
 
 
 def _kind(method: str, request: Any) -> Kind | None:

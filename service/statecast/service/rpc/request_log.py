@@ -6,12 +6,15 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from statecast.service.access.principal import ANYBODY, Principal
 from statecast.service.errors import InvalidRequest, ServiceError
 from statecast.service.log import shortened, with_fields
 from statecast.v1.reasons import Reason
+
+if TYPE_CHECKING:  # an optional extra
+    from statecast.service.tracing.spans import CallTrace
 
 log = logging.getLogger("statecast.requests")
 
@@ -42,6 +45,10 @@ class Caller(Protocol):
     @property
     def principal(self) -> Principal:
         """The caller."""
+
+    @property
+    def trace(self) -> "CallTrace | None":
+        """The call's trace; None if it is not sampled."""
 
     def peer(self) -> str:
         """Return the address of the caller's connection."""
@@ -155,7 +162,7 @@ def caller_fields(caller: Caller) -> dict[str, object]:
         "tenant": principal.tenant,
         "credential": None if principal is ANYBODY else principal.name,
         "peer": caller.peer(),
-        "trace_id": trace_id_of(caller.traceparent()),
+        "trace_id": caller.trace.trace_id if caller.trace else trace_id_of(caller.traceparent()),
     }
 
 

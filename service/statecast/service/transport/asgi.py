@@ -7,7 +7,7 @@ import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -29,6 +29,9 @@ from statecast.service.transport.framing import (
     percent_encoded,
     timeout_seconds,
 )
+
+if TYPE_CHECKING:  # an optional extra
+    from statecast.service.tracing.spans import CallTrace
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +182,7 @@ class _Call:
     ) -> None:
         self.principal = ANYBODY
         self.asked: Request | None = None
+        self.trace: CallTrace | None = None
         self._client, self._headers = client, headers
         self._traceparent = headers.get(b"traceparent")
         self._receive, self._send = receive, send
@@ -209,7 +213,11 @@ class _Call:
 
     def authorization(self) -> str | None:
         """Return the header `authorization`; None without one."""
-        value = self._headers.get(b"authorization")
+        return self.header("authorization")
+
+    def header(self, name: str) -> str | None:
+        """Return a header by its lower-case name, until the call is admitted; None without it."""
+        value = self._headers.get(name.encode("latin-1"))
         return None if value is None else value.decode("latin-1")
 
     def subject(self) -> str | None:

@@ -1,7 +1,7 @@
 """gRPC by grpcio, in this process."""
 
 from collections.abc import Mapping
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
@@ -13,6 +13,9 @@ from statecast.service.engine.request import Request
 from statecast.service.rpc.methods import Method
 from statecast.service.rpc.status import DETAILS_KEY, STATUS_CODES
 from statecast.service.transport.place import Place, cannot_listen, resolve
+
+if TYPE_CHECKING:  # an optional extra
+    from statecast.service.tracing.spans import CallTrace
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -99,6 +102,7 @@ class _Call:
     def __init__(self, context: Context) -> None:
         self.principal = ANYBODY
         self.asked: Request | None = None
+        self.trace: CallTrace | None = None
         self._context = context
         self.read, self.write = context.read, context.write
 
@@ -112,18 +116,19 @@ class _Call:
 
     def authorization(self) -> str | None:
         """Return the header `authorization`; None without one."""
-        return self._header("authorization")
+        return self.header("authorization")
 
     def traceparent(self) -> str | None:
         """Return the header `traceparent`; None without one."""
-        return self._header("traceparent")
+        return self.header("traceparent")
 
     def subject(self) -> str | None:
         """Return the subject of the caller's certificate; None without one."""
         certificates = self._context.auth_context().get("x509_pem_cert", ())
         return next(map(subject_of, certificates), None)
 
-    def _header(self, name: str) -> str | None:
+    def header(self, name: str) -> str | None:
+        """Return a header by its lower-case name; None without it."""
         metadata = self._context.invocation_metadata() or ()
         found = [_text(value) for key, value in metadata if key == name]
         return ", ".join(found) if found else None  # as HTTP does; of two credentials, neither is right
