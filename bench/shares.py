@@ -24,12 +24,12 @@ RATE = 250
 WARM_SECONDS, START_SECONDS = 3.0, 4.0
 """Warm-up before a load is sampled, and time allowed for the load to start."""
 PARTS: Mapping[str, Sequence[str]] = {
-    "loads and commits": ("(redis/", "service/store/redis_store.py"),
+    "loads and commits": ("(redis/", "service/store/redis_store.py", "service/store/scripts.py"),
     "entries, snapshots": ("service/store/record.py", "service/engine/write.py"),
     "states in memory": ("service/engine/session_cache.py",),
     "forecast": ("service/engine/forecasts.py",),
     "observation": ("Forecaster.advance",),
-    "decide": ("service/engine/plan.py",),
+    "decide": ("service/engine/decide.py", "service/engine/plan.py"),
     "counters": ("service/engine/counters.py", "service/metrics.py", "(prometheus_client/"),
     "requests, answers": ("service/rpc/",),
     "queue, batches": ("service/engine/",),

@@ -124,7 +124,7 @@ def test_the_report_says_what_was_found_and_what_should_have_been() -> None:
     findings = Findings(start_seconds=[4.0, 5.5, 4.5], matrices_us={64: 3.0, 256: 2.0})
     findings.rows[Key(ECHO, UNARY, 64)] = example(server_us=100)
     findings.rows[Key(OURS, UNARY, 64)] = example(server_us=130)
-    findings.rows[Key(OURS, FRAMES, 256)] = example(server_us=30)
+    findings.rows[Key(OURS, FRAMES, 256)] = example(server_us=50)
     findings.rows[Key(TRITON, UNARY, 256)] = example(server_us=150)
     findings.commit = floors.CommitFloor(client_us=10, redis_us=5, elapsed_us=20, aof_bytes=150)
     findings.population = Population(1000, 500.0, 2700.0, 2**28, 2**29)
