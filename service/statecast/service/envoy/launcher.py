@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +21,7 @@ from statecast.service.access.opening import certificates
 from statecast.service.envoy import control
 from statecast.service.envoy.configuration import APP, LISTENER, configuration, tls
 from statecast.service.envoy.control import Control
-from statecast.service.envoy.secrets import write_secrets
+from statecast.service.envoy.secrets import Secrets
 from statecast.service.errors import EngineStopped, StartupError
 from statecast.service.log import is_json_line
 from statecast.service.settings import Settings
@@ -64,9 +65,11 @@ async def run(settings: Settings, app: str = APP) -> None:
         if settings.port_file is not None:
             stack.callback(settings.port_file.unlink, missing_ok=True)  # if Envoy dies, it stays behind
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="statecast-envoy-", dir=short_folder())))
+        secrets = Secrets(folder)
+        stack.callback(secrets.close)
         if found := certificates(settings):
-            write_secrets(folder, found)
-        envoy = _Envoy(settings, folder / "admin.sock", app)
+            secrets.write(found)
+        envoy = _Envoy(settings, folder / "admin.sock", app, secrets.descriptors)
         stack.callback(envoy.end)
         stack.enter_context(signals.stopping(stop, envoy.kill))
         await _attend(envoy, settings, stop)
@@ -120,7 +123,7 @@ def _why_ended(status: int, last_message: str, settings: Settings) -> str:
 class _Envoy:
     """The process of Envoy."""
 
-    def __init__(self, settings: Settings, admin: Path, app: str) -> None:
+    def __init__(self, settings: Settings, admin: Path, app: str, descriptors: Sequence[int] = ()) -> None:
         self.admin = admin
         self.last_message = ""
         self._is_json = settings.log_format == "json"
@@ -130,7 +133,7 @@ class _Envoy:
             self.process = subprocess.Popen(
                 _command(settings, admin, app),
                 env=os.environ | _environment() | {control.VARIABLE: str(theirs.fileno())},
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *descriptors],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
