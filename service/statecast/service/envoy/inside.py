@@ -22,7 +22,8 @@ from statecast.service.models.registry import load_registry
 from statecast.service.rpc.methods import Method
 from statecast.service.server import LoadModels, MakeTransport, Running, Transport, serving
 from statecast.service.settings import Settings
-from statecast.service.transport.asgi import AsgiTransport, Receive, Send
+from statecast.service.transport.asgi import AsgiTransport
+from statecast.service.transport.asgi_call import Receive, Send
 
 log = logging.getLogger(__name__)
 
