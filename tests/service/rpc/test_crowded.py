@@ -1,15 +1,32 @@
 """Messages with too many parts are told before they are decoded."""
 
+from collections.abc import Callable
+
 import pytest
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from statecast.service.errors import InvalidRequest
-from statecast.service.rpc.crowded import LARGE_BYTES, has_more_fields
+from statecast.service.rpc.crowded import LARGE_BYTES, has_more_fields, nested_in
+from statecast.service.rpc.fields import MAX_TIMES
 from statecast.service.rpc.methods import decoder, undecodable
+from statecast.v1 import forecast_pb2
 from statecast.v1 import forecast_service_pb2 as pb
 
 EMPTY = b"\x0a\x00"
 """An empty request of a frame."""
+TIME, CATEGORY = b"\x2a\x00", b"\x22\x00"
+"""An empty time of observations, and an empty category of options."""
 FILLER = pb.ForecastManyRequest(requests=[pb.ForecastRequest(session_id="s" * LARGE_BYTES)]).SerializeToString()
+
+
+def tagged(number: int, content: bytes) -> bytes:
+    """Return a field of bytes, as it is on the wire."""
+    length, rest = b"", len(content)
+    while rest > 0x7F:
+        length += bytes([rest & 0x7F | 0x80])
+        rest >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([rest]) + content
 
 
 @pytest.mark.parametrize(("count", "expected"), [(9, False), (10, True), (100_000, True)])
@@ -23,9 +40,74 @@ def test_all_kinds_of_fields_are_passed_over() -> None:
     assert has_more_fields(FILLER + others, 3)
 
 
-@pytest.mark.parametrize("broken", [FILLER + b"\x0a", FILLER + b"\xff" * 3, FILLER + b"\x0b", FILLER[:-1]])
+@pytest.mark.parametrize("broken", [FILLER + b"\x0a", FILLER + b"\xff" * 3, FILLER + b"\x0f", FILLER[:-1]])
 def test_a_broken_message_is_left_to_the_decoder(broken: bytes) -> None:
     assert not has_more_fields(broken, 1)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "at", [b"", FILLER, FILLER + b"\x10", FILLER + b"\x0a"], ids=["all", "tag", "number", "length"]
+)
+def test_a_number_without_end_is_given_up_soon(at: bytes) -> None:
+    """Its digits would take hours to add up."""
+    assert not has_more_fields(at + b"\xff" * 16 * 2**20, 2)
+
+
+@pytest.mark.parametrize(
+    "group",
+    [b"\x13\x14", b"\x13" + tagged(3, b"\xff" * 20) + b"\x14", b"\x13" + tagged(3, b"\x07") + b"\x14"],
+    ids=["empty", "with a number without end", "with a field of no kind"],
+)
+def test_what_follows_a_group_counts_too(group: bytes) -> None:
+    """The decoder passes over groups, whatever their parts hold."""
+    message = FILLER + group + EMPTY * 10
+    assert len(pb.ForecastManyRequest.FromString(message).requests) == 11
+    assert has_more_fields(message, 10)
+    request = pb.ForecastRequest(session_id="s" * LARGE_BYTES).SerializeToString() + group + tagged(3, TIME * 10)
+    assert len(pb.ForecastRequest.FromString(request).observations.times) == 10
+    assert has_more_fields(request, 10, nested_in(pb.ForecastRequest.DESCRIPTOR))
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_of"),
+    [
+        (pb.ForecastRequest, lambda count: tagged(3, TIME * count)),
+        (pb.ForecastRequest, lambda count: tagged(3, TIME * (count // 2)) * 2),
+        (pb.ForecastRequest, lambda count: tagged(2, CATEGORY * count)),
+        (pb.ForecastManyRequest, lambda count: tagged(1, tagged(3, TIME * (count // 4))) * 4),
+        (pb.ForecastStreamRequest, lambda count: tagged(1, tagged(3, TIME * count))),
+        (pb.OpenSessionRequest, lambda count: tagged(2, CATEGORY * count)),
+    ],
+    ids=["times", "in two parts", "categories", "frame", "stream", "open"],
+)
+def test_a_message_of_millions_of_empty_times_is_not_decoded(
+    kind: type[Message], request_of: Callable[[int], bytes]
+) -> None:
+    decoded: list[bytes] = []
+
+    def decode(data: bytes) -> Message:
+        decoded.append(data)
+        return kind.FromString(data)
+
+    many, few = request_of(8 * 2**20 - 100), request_of(200_000)
+    decode_some = decoder(decode)
+    decoded.clear()
+    with pytest.raises(InvalidRequest, match="has more than 250000 times or other small parts; send fewer at once"):
+        raise undecodable(decode_some(many))
+    assert not decoded
+    assert isinstance(decode_some(few), kind)
+
+
+def test_values_are_not_parts() -> None:
+    request = pb.ForecastRequest(observations=forecast_pb2.Observations(values=[1.0] * 1_000_000))
+    assert decoder(pb.ForecastRequest.FromString)(request.SerializeToString()) == request
+
+
+def test_a_request_with_the_most_times_is_decoded() -> None:
+    times = [Timestamp(seconds=row, nanos=1) for row in range(MAX_TIMES)]
+    request = pb.ForecastRequest(observations=forecast_pb2.Observations(values=[1.0] * MAX_TIMES, times=times))
+    assert decoder(pb.ForecastRequest.FromString)(request.SerializeToString()) == request
 
 
 def test_a_small_message_is_not_looked_at() -> None:
