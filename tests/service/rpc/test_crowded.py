@@ -1,12 +1,16 @@
 """Messages with too many parts are told before they are decoded."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from statecast.service.errors import InvalidRequest
+from statecast.service.rpc import crowded
 from statecast.service.rpc.crowded import LARGE_BYTES, has_more_fields, nested_in
 from statecast.service.rpc.fields import MAX_TIMES
 from statecast.service.rpc.methods import decoder, undecodable
@@ -97,6 +101,38 @@ def test_a_message_of_millions_of_empty_times_is_not_decoded(
         raise undecodable(decode_some(many))
     assert not decoded
     assert isinstance(decode_some(few), kind)
+
+
+def grouped(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 3]) + content + bytes([number << 3 | 4])
+
+
+NUMBERS = st.integers(1, 15)
+PIECES = st.recursive(
+    st.sampled_from([TIME, CATEGORY, EMPTY])
+    | st.builds(lambda number, value: bytes([number << 3]) + value, NUMBERS, st.sampled_from([b"\x00", b"\xff\x7f"]))
+    | st.builds(lambda number: bytes([number << 3 | 1]) + bytes(8), NUMBERS)
+    | st.builds(lambda number: bytes([number << 3 | 5]) + bytes(4), NUMBERS)
+    | st.builds(tagged, NUMBERS, st.binary(max_size=12)),
+    lambda inner: (
+        st.builds(tagged, st.sampled_from([1, 2, 3]), st.lists(inner, max_size=6).map(b"".join))
+        | st.builds(grouped, NUMBERS, st.lists(inner, max_size=3).map(b"".join))
+    ),
+    max_leaves=30,
+)
+"""Fields, parts and groups of a message, most of which a decoder takes."""
+
+
+@settings(max_examples=500)
+@given(st.lists(PIECES | st.binary(max_size=3), max_size=8).map(b"".join))
+def test_no_time_that_is_decoded_escapes_the_count(data: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(crowded, "LARGE_BYTES", -1)
+        with suppress(DecodeError):
+            frame = pb.ForecastManyRequest.FromString(data)
+            times = sum(len(request.observations.times) for request in frame.requests)
+            assert has_more_fields(data, len(frame.requests) - 1)
+            assert has_more_fields(data, times - 1, nested_in(frame.DESCRIPTOR))
 
 
 def test_values_are_not_parts() -> None:
