@@ -87,7 +87,7 @@ def test_a_session_whose_record_cannot_be_read_is_closed_all_the_same() -> None:
     next(operation)
     closing = sent_by(operation.throw(failed(PreconditionFailed)))
     assert closing.method is CLOSE_SESSION
-    assert not closing.message.HasField("if_version")
+    assert not closing.message.HasField("if_version")  # type: ignore[attr-defined]
 
 
 def test_who_closes_looks_again_if_the_session_has_moved() -> None:

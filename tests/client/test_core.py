@@ -5,10 +5,14 @@ from collections.abc import Callable
 import pytest
 
 from statecast.client import NotFound, RequestOutdated, SessionRegressed, StatecastError, Unavailable, Version
-from statecast.client._core import Request, Response, SessionCore
+from statecast.client._core import SessionCore
 from statecast.client._replay_buffer import START
+from statecast.client._request import NOTHING, ONLY_APPEND, Block, Options, Request, one_value
+from statecast.client._response import Response
 from statecast.v1 import forecast_pb2
 from statecast.v1.reasons import Reason
+
+ANSWER = Options(b"the options")
 
 
 def opening() -> forecast_pb2.OpenOptions:
@@ -16,14 +20,12 @@ def opening() -> forecast_pb2.OpenOptions:
 
 
 def request(*values: float, request_id: str = "r") -> Request:
-    made = Request(session_id="s", request_id=request_id)
-    made.observations.values.extend(values)
-    return made
+    return Request("s", request_id, Block(b"the values", len(values)) if values else NOTHING)
 
 
 def response(step: int, *, opened: bool = False) -> Response:
-    made = Response(session_id="s", opened=opened)
-    made.version.step = made.version.tag = step
+    made = Response("s", Version(step, step))
+    made.opened = opened
     return made
 
 
@@ -33,23 +35,23 @@ def opened_core() -> SessionCore:
     return core
 
 
-def parts(core: SessionCore, *blocks: list[float]) -> list[Request]:
-    return core.parts(Request(session_id="s", horizon=3), [forecast_pb2.Observations(values=each) for each in blocks])
+def parts(core: SessionCore, *values: float) -> list[Request]:
+    return core.parts([one_value(each) for each in values], ANSWER)
 
 
 def test_the_first_request_opens_and_later_ones_do_not() -> None:
     core = SessionCore("s", opening())
-    first, last = parts(core, [1.0], [2.0])
-    assert first.open.model == "tiny"
-    assert not last.HasField("open")
-    assert (first.horizon, last.horizon) == (0, 3)
+    first, last = parts(core, 1.0, 2.0)
+    assert first.opening == opening()
+    assert last.opening is None
+    assert (first.options, last.options) == (ONLY_APPEND, ANSWER)
     assert len({first.request_id, last.request_id}) == 2
     core.heard(first, response(1, opened=True))
-    assert not parts(core, [3.0])[0].HasField("open")
+    assert parts(core, 3.0)[0].opening is None
 
 
 def test_a_session_that_must_exist_is_not_opened() -> None:
-    assert not parts(SessionCore("s", None), [1.0])[0].HasField("open")
+    assert parts(SessionCore("s", None), 1.0)[0].opening is None
 
 
 def test_a_session_of_several_writers_is_looked_at_before_anything_is_appended() -> None:
@@ -57,26 +59,26 @@ def test_a_session_of_several_writers_is_looked_at_before_anything_is_appended()
     assert not core.is_shared
     core.heard(request(2.0), response(5))
     assert core.is_shared
-    look, appending = parts(core, [6.0])
-    assert (len(look.observations.values), len(appending.observations.values)) == (0, 1)
+    look, appending = parts(core, 6.0)
+    assert (look.block.values, appending.block.values) == (0, 1)
     core.heard(request(6.0), response(6))
     assert core.is_shared
     core.heard(request(), response(6))
     assert not core.is_shared  # this look found nothing of others
-    assert len(parts(core, [7.0])) == 1
+    assert len(parts(core, 7.0)) == 1
 
 
 def test_each_request_says_what_was_seen_and_a_repeated_one_what_it_said_first() -> None:
     core = opened_core()
     sent = request(2.0)
     core.say_what_was_seen(sent)
-    assert sent.last_seen.step == 1
+    assert sent.last_seen == Version(1, 1)
     lost = Unavailable("the connection broke")
     core.failed(sent, lost)
     assert lost.outcome_unknown
     core.heard(request(3.0, request_id="other"), response(2))
     core.say_what_was_seen(sent)
-    assert sent.last_seen.step == 1
+    assert sent.last_seen == Version(1, 1)
     core.heard(sent, response(3))
     assert not core.unsettled
 
@@ -84,7 +86,7 @@ def test_each_request_says_what_was_seen_and_a_repeated_one_what_it_said_first()
 def test_before_the_first_answer_nothing_was_seen() -> None:
     sent = request(1.0)
     SessionCore("s", opening()).say_what_was_seen(sent)
-    assert (sent.HasField("last_seen"), sent.last_seen.step) == (True, 0)
+    assert sent.last_seen == START
 
 
 def error_at(kind: Callable[..., StatecastError], reason: str, step: int | None) -> StatecastError:

@@ -17,7 +17,7 @@ from support.servers import ServerThread
 from statecast.client import AsyncClient, ServerError, StatecastError
 from statecast.client._aio_stream import AsyncStream
 from statecast.client._bearer import AsyncBearer
-from statecast.client._core import Request
+from statecast.client._request import Request
 
 
 def test_a_second_loop_connects_anew(server: ServerThread, session_id: str) -> None:
@@ -104,7 +104,7 @@ def never_opened() -> Call:
 async def test_a_stream_that_dies_wakes_all_who_wait(open_call: Callable[[], Call], says: str) -> None:
     stream = AsyncStream(lambda _: open_call(), AsyncBearer(None, None))
     started = time.monotonic()
-    asked = [stream.ask(Request(session_id=name, request_id="r"), WAIT_SECONDS) for name in "abc"]
+    asked = [stream.ask(Request(name, "r"), WAIT_SECONDS) for name in "abc"]
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert time.monotonic() - started < WAIT_SECONDS / 2
     for result in results:

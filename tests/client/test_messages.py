@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 
 from statecast.client import Gates, InvalidArgument, Observations, _messages, _operations
 from statecast.client._ask import Ask
-from statecast.client._core import Request, Response, SessionCore
+from statecast.client._core import SessionCore
 from statecast.client._messages import MAX_VALUES_A_REQUEST
-from statecast.client._outbox import MAX_NUMBERS_A_FRAME, Outbox
+from statecast.client._outbox import MAX_NUMBERS_A_FRAME, Outbox, Settle
 from statecast.client._replay_buffer import MAX_NUMBERS
+from statecast.client._request import ONLY_APPEND
+from statecast.client._response import read_response
 from statecast.v1 import forecast_pb2
+from statecast.v1.forecast_service_pb2 import ForecastRequest as Request
+from statecast.v1.forecast_service_pb2 import ForecastResponse as Response
 
 Respond = Callable[[Request], Response]
 
@@ -29,7 +33,7 @@ def carry_out(operation: Generator[Any, Any, Any], respond: Respond) -> tuple[li
         action = next(operation)
         while True:
             sent.append(Request.FromString(action.message.SerializeToString()))
-            action = operation.send(respond(sent[-1]))
+            action = operation.send(read_response(respond(sent[-1]).SerializeToString()))
     except StopIteration as stop:
         return sent, stop.value
 
@@ -58,6 +62,17 @@ class Server:
         return response
 
 
+def observed(told: Observations) -> list[forecast_pb2.Observations]:
+    """The blocks of observations, as messages; each says how many numbers it holds."""
+    blocks = _messages.observations(told)
+    messages = [forecast_pb2.Observations.FromString(block.encoded) for block in blocks]
+    for block, message in zip(blocks, messages, strict=True):
+        assert (block.values, block.covariates, block.targets) == (
+            len(message.values), len(message.covariates), message.targets
+        )  # fmt: skip
+    return messages
+
+
 def new_core() -> SessionCore:
     opening = _messages.open_options("demand", "2", 60, {"region": "north"})
     return _operations.new_core("s", opening, resume_only=False, replay_requests=32)
@@ -74,7 +89,7 @@ def test_however_it_is_cut_rows_stay_together(rows: int, targets: int, covariate
     chance = np.random.default_rng(seed)
     values, known = chance.normal(size=(rows, targets)), chance.normal(size=(rows, covariates))
     with mock.patch.object(_messages, "MAX_VALUES_A_REQUEST", limit):
-        blocks = _messages.observations(Observations(values, covariates=known))
+        blocks = observed(Observations(values, covariates=known))
     pairs = [
         (np.reshape(block.values, (-1, targets)), np.reshape(block.covariates, (-1, covariates))) for block in blocks
     ]
@@ -100,14 +115,14 @@ def test_however_it_is_cut_rows_stay_together(rows: int, targets: int, covariate
     ],
 )
 def test_covariates_come_in_many_forms(values: Any, covariates: Any, rows: Any) -> None:
-    (block,) = _messages.observations(Observations(values, covariates=covariates))
+    (block,) = observed(Observations(values, covariates=covariates))
     np.testing.assert_array_equal(block.covariates, np.ravel(rows))
 
 
 def test_a_flat_list_with_covariates_is_a_row_each() -> None:
-    (block,) = _messages.observations(Observations([1.0, 2.0, 3.0, 4.0], covariates=[0, 0, 0, 1]))
+    (block,) = observed(Observations([1.0, 2.0, 3.0, 4.0], covariates=[0, 0, 0, 1]))
     assert block.targets == 1  # or a model of two targets might take it for two rows
-    assert _messages.observations(Observations([1.0, 2.0, 3.0, 4.0]))[0].targets == 0
+    assert observed(Observations([1.0, 2.0, 3.0, 4.0]))[0].targets == 0
 
 
 @pytest.mark.parametrize(
@@ -224,9 +239,9 @@ def test_buffers_and_frames_count_covariates() -> None:
     first = core.replay_buffer.first
     assert first is not None
     assert first.step == 9000 - MAX_NUMBERS // 6000 * 3000
-    outbox = Outbox()
+    outbox: Outbox[Settle] = Outbox()
     for _ in range(40):
-        (part,) = core.parts(Request(), _messages.observations(told))
+        (part,) = core.parts(_messages.observations(told), ONLY_APPEND)
         outbox.put(part, 1.0, lambda _: None)
     frame = outbox.next_frame()
     assert frame is not None

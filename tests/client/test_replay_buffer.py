@@ -5,20 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statecast.client import Version
-from statecast.client._core import Request, Response
 from statecast.client._replay_buffer import MAX_NUMBERS, START, ReplayBuffer
+from statecast.client._request import NOTHING, Block, Request
+from statecast.client._response import Response
 
 
-def request(*values: float, request_id: str = "", targets: int = 0) -> Request:
-    made = Request(session_id="s", request_id=request_id)
-    made.observations.values.extend(values)
-    made.observations.targets = targets
-    return made
+def request(*values: float, request_id: str = "", targets: int = 0, covariates: int = 0) -> Request:
+    block = Block(b"the values", len(values), covariates, targets) if values else NOTHING
+    return Request("s", request_id, block)
 
 
 def response(step: int, tag: int = 0, *, opened: bool = False, missing_steps: int = 0) -> Response:
-    made = Response(session_id="s", opened=opened, missing_steps=missing_steps)
-    made.version.step, made.version.tag = step, tag or step
+    made = Response("s", Version(step, tag or step))
+    made.opened, made.missing_steps = opened, missing_steps
     return made
 
 
@@ -61,8 +60,7 @@ def test_the_oldest_requests_leave_first(steps: int, room: int) -> None:
 
 def test_numbers_are_bounded_covariates_included() -> None:
     buffer = ReplayBuffer(32)
-    large = request(*[0.0] * (MAX_NUMBERS // 2))
-    large.observations.covariates.extend([0.0] * (MAX_NUMBERS // 2))
+    large = request(*[0.0] * (MAX_NUMBERS // 2), covariates=MAX_NUMBERS // 2)
     buffer.note(large, response(MAX_NUMBERS // 2, opened=True), None)
     assert ids(buffer, START) == [""]
     buffer.note(request(1.0), response(MAX_NUMBERS // 2 + 1), at(MAX_NUMBERS // 2))

@@ -19,6 +19,7 @@ from statecast.client import (
     DeadlineExceeded,
     NotFound,
     ResourceExhausted,
+    ServerError,
     SomeFailed,
     StatecastError,
     Unavailable,
@@ -69,6 +70,32 @@ def test_every_session_of_a_lost_frame_is_taken_once(shaky: Any, proxy: Proxy, s
     sessions = [shaky.session(f"{session_id}-{number}", "tiny") for number in range(5)]
     receipts = shaky.observe_many([(session, range(10_000)) for session in sessions])
     assert [receipt.version.step for receipt in receipts] == [10_000] * 5
+
+
+def garble(context: Any, forward: Callable[[], bytes]) -> bytes:
+    """Forward the call, but answer with what is no message."""
+    return b"\xff" + forward()
+
+
+def test_an_answer_that_cannot_be_read_may_be_asked_for_again(shaky: Any, proxy: Proxy, session_id: str) -> None:
+    session = shaky.session(session_id, "tiny")
+    proxy.faults.append(garble)
+    with pytest.raises(ServerError, match="cannot be read") as caught:
+        session.observe([1.0, 2.0])
+    assert caught.value.outcome_unknown
+    assert session.observe([1.0, 2.0], request_id=caught.value.request_id).replayed
+    proxy.faults.append(garble)
+    with pytest.raises(SomeFailed) as failed:
+        shaky.observe_many([(session, 3.0)])
+    proxy.faults.append(garble)
+    ((_, streamed),) = shaky.stream([(session, 4.0)])
+    proxy.faults.append(garble)
+    with pytest.raises(ServerError):
+        session.info()
+    for error in (failed.value.results[0], streamed):
+        assert isinstance(error, ServerError)
+        assert error.outcome_unknown
+    assert session.info().version.step == 4
 
 
 async def test_requests_made_together_push_no_request_id_out(proxy: Proxy, session_id: str) -> None:

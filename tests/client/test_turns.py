@@ -1,11 +1,21 @@
 """Calls of one session take turns; calls of several sessions never wait for each other in a circle."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from statecast.client import DeadlineExceeded
 from statecast.client._turns import SessionLock, Turn
+
+
+@asynccontextmanager
+async def turn(made: dict[str, SessionLock], timeout_seconds: float = 10) -> AsyncIterator[None]:
+    taken = Turn(made, timeout_seconds)
+    await taken.begin()
+    yield
+    taken.end()
 
 
 def locks(*names: str) -> dict[str, SessionLock]:
@@ -16,7 +26,7 @@ async def test_a_call_waits_for_the_one_before_it() -> None:
     made, order = locks("a"), []
 
     async def call(number: int) -> None:
-        async with Turn(made, 10):
+        async with turn(made):
             order.append(f"{number} begins")
             await asyncio.sleep(0)
             order.append(f"{number} ends")
@@ -31,7 +41,7 @@ async def test_sessions_in_opposite_order_do_not_block_each_other() -> None:
 
     async def call(*names: str) -> None:
         for _ in range(50):
-            async with Turn({name: made[name] for name in names}, 10):
+            async with turn({name: made[name] for name in names}):
                 await asyncio.sleep(0)
 
     async with asyncio.timeout(10):
@@ -40,18 +50,17 @@ async def test_sessions_in_opposite_order_do_not_block_each_other() -> None:
 
 async def test_who_waits_too_long_is_refused_and_holds_nothing() -> None:
     made = locks("a", "b")
-    async with Turn({"b": made["b"]}, 10):
+    async with turn({"b": made["b"]}):
         with pytest.raises(DeadlineExceeded, match=r"'b'.* 0\.01 s"):
-            async with Turn(made, 0.01):
-                pass
+            await Turn(made, 0.01).begin()
         assert not made["a"].locked()
         assert (made["a"].wanted, made["b"].wanted) == (0, 1)
 
 
 async def test_a_cancelled_wait_holds_nothing() -> None:
     made = locks("a")
-    async with Turn(made, 10):
-        waiting = asyncio.ensure_future(Turn(made, 10).__aenter__())
+    async with turn(made):
+        waiting = asyncio.ensure_future(Turn(made, 10).begin())
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from statecast.client import Forecast, ModelInfo, Receipt, SessionInfo, Version, _messages
+from statecast.client._response import to_response
 from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
 
 
@@ -20,7 +21,8 @@ def forecast(values: Any, classes: tuple[str, ...] = (), levels: tuple[float, ..
         targets=[f"target {number}" for number in range(targets)],
         values=array.ravel(),
     )
-    return _messages.to_forecast(forecast_service_pb2.ForecastResponse(session_id="s", forecast=message))
+    response = forecast_service_pb2.ForecastResponse(session_id="s", forecast=message)
+    return _messages.to_forecast(to_response(response))
 
 
 @pytest.fixture

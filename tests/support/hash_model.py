@@ -154,6 +154,9 @@ class HashModel:
         }
         return HashTrace(State(after), lengths, torch.full_like(values, torch.nan), state["step"], hashes, history)
 
+    def context(self, state: State, categories: Tensor | None = None) -> HashContext:
+        return HashContext(state["hash"], state["step"], state["window"])
+
     def forecast(self, context: Any, horizon: int, future: Future | None = None) -> Tensor:
         if not 1 <= horizon <= HORIZON:
             raise ObservationError(f"horizon: expected 1 to {HORIZON} steps, got {horizon}")

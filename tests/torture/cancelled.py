@@ -13,6 +13,7 @@ from support.history import Kind, Outcome, Unknown
 
 from statecast.client import AsyncClient, Client, Observations, StatecastError
 from statecast.client._messages import observations, to_forecast
+from statecast.client._response import to_response
 from statecast.client.errors import from_rpc_error
 from statecast.v1 import forecast_pb2, forecast_service_pb2
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
@@ -100,7 +101,7 @@ def _cancel_future(stub: Any, ask: Ask, seconds: float) -> Outcome:
     request = forecast_service_pb2.ForecastRequest(
         session_id=ask.session,
         open=forecast_pb2.OpenOptions(model="chain"),
-        observations=observations(Observations(ask.values))[0],
+        observations=forecast_pb2.Observations.FromString(observations(Observations(ask.values))[0].encoded),
         horizon=HORIZON,
         request_id=ask.request_id,
     )
@@ -108,7 +109,7 @@ def _cancel_future(stub: Any, ask: Ask, seconds: float) -> Outcome:
     time.sleep(seconds)
     future.cancel()
     try:
-        return acked(ask.session, to_forecast(future.result()))
+        return acked(ask.session, to_forecast(to_response(future.result())))
     except grpc.FutureCancelledError as error:
         return Unknown(str(error))
     except grpc.RpcError as error:

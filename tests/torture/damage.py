@@ -12,6 +12,7 @@ from support.hash_model import HORIZON, read, told_after
 
 from statecast.client import Client
 from statecast.client._messages import to_forecast
+from statecast.client._response import to_response
 from statecast.service.session_key import DEFAULT_TENANT
 from statecast.service.settings import Settings
 from statecast.v1 import forecast_pb2, forecast_service_pb2
@@ -125,7 +126,7 @@ def _judge(session: _Written, result: Any, *, harmed: bool) -> str:
         kind = NOT_ANSWERED.get((result.status.code, reason))
         names = session.session_id in result.status.message
         return kind if harmed and kind and names else f"{result.status.code} {reason}: {result.status.message}"
-    answer = to_forecast(result.response)
+    answer = to_forecast(to_response(result.response))
     if (answer.version.step, answer.version.tag) != (len(session.values), session.tag):
         return f"answered at {answer.version}, not at step {len(session.values)}"
     try:

@@ -2,27 +2,27 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import grpc
 import grpc.aio
-
-from statecast.v1 import forecast_service_pb2
+from google.protobuf.message import DecodeError
 
 from . import _calls, _operations
 from ._aio_stream import AsyncStream, in_order
 from ._ask import Ask, Values
 from ._async_calls import AsyncCalls, AsyncSession
 from ._bearer import AsyncBearer, AsyncToken
-from ._calls import Method, Operation, Patience, Pause
+from ._calls import Method, Operation, Patience, Pause, Send
 from ._connection import resolve_connection, resolve_credential
 from ._core import SessionCore
+from ._request import Request, encode
 from ._tls import FilePath, Tls
 from ._turns import SessionLock, Turn
-from .errors import Cancelled, StatecastError
+from .errors import Cancelled, StatecastError, unreadable
 from .types import Forecast, Receipt
 
 T = TypeVar("T")
@@ -109,11 +109,12 @@ class AsyncClient(AsyncCalls):
         timeout, ask = self._timeout(timeout_seconds), Ask(horizon, quantile_levels, explain)
 
         async def forward(pair: Any) -> tuple[AsyncSession, Forecast | Receipt | StatecastError]:
-            (session,), (told,) = _operations.split_pairs([pair], AsyncSession, self)
+            core, observed = _operations.split_pair(pair, AsyncSession, self)
+            operation = _operations.forward(core, observed, ask, timeout)
             try:
-                return session, await self._run_alone(_operations.forward(*told, ask, timeout), [session], timeout)
+                return pair[0], await self._run_alone(operation, pair[:1], timeout)
             except StatecastError as error:
-                return session, error
+                return pair[0], error
 
         return in_order(pairs, forward)
 
@@ -140,9 +141,9 @@ class AsyncClient(AsyncCalls):
 
     def _turn(self, session: AsyncSession) -> SessionLock:
         """Return the session's lock on this loop."""
-        lock = self._locks.get(session.id)
-        if lock is None or lock is not session._lock:  # the session's reference keeps it alive
-            lock = session._lock = self._locks.setdefault(session.id, SessionLock())
+        lock: SessionLock | None = session._lock
+        if lock is None or lock.home is not self._locks:  # the session's reference keeps it alive
+            lock = session._lock = self._locks.setdefault(session.id, SessionLock(self._locks))
         return lock
 
     def _enter_loop(self) -> None:
@@ -170,33 +171,37 @@ class AsyncClient(AsyncCalls):
         if method not in self._methods:
             channel = self._connect()
             kind = channel.stream_stream if method is _calls.FORECAST_STREAM else channel.unary_unary
-            self._methods[method] = kind(
-                method.path,
-                request_serializer=lambda message: message.SerializeToString(),
-                response_deserializer=method.response.FromString,
-            )
+            self._methods[method] = kind(method.path, request_serializer=encode)
         return self._methods[method]
 
-    async def _send(self, action: _calls.Send) -> Any:
-        """Call a method. Forecasts requested at the same time travel together on one stream."""
-        if action.method is not _calls.FORECAST:
-            return await self._send_alone(action)
+    def _forecasts(self) -> AsyncStream:
+        """Return the stream on which forecasts that are requested at the same time travel together."""
         if self._stream is None:
             self._stream = AsyncStream(
                 lambda metadata: self._method(_calls.FORECAST_STREAM)(metadata=metadata), self._bearer
             )
-        request = cast("forecast_service_pb2.ForecastRequest", action.message)
-        return await self._stream.ask(request, action.timeout_seconds)
+        return self._stream
 
-    async def _send_alone(self, action: _calls.Send) -> Any:
+    def _act(self, action: Send | Pause) -> Awaitable[Any]:
+        """Carry out an action. Forecasts requested at the same time travel together on one stream."""
+        if isinstance(action, Pause):
+            return asyncio.sleep(action.seconds)
+        if isinstance(request := action.message, Request):
+            return self._forecasts().ask(request, action.timeout_seconds)
+        return self._send(action)
+
+    async def _send(self, action: Send) -> Any:
         patience = Patience(action.timeout_seconds)  # to ask for a token takes time, too
         metadata = await self._bearer.metadata(action.timeout_seconds)
         try:
-            return await self._method(action.method)(
+            answer = await self._method(action.method)(
                 action.message, timeout=patience.remaining_seconds, metadata=metadata
             )
+            return action.method.read(answer)
         except grpc.RpcError as error:
             raise self._bearer.failure(error, metadata) from error
+        except DecodeError as error:
+            raise unreadable(error) from error
 
     async def _run_alone(
         self, operation: Operation[T], sessions: Iterable["AsyncSession"], timeout_seconds: float
@@ -206,30 +211,27 @@ class AsyncClient(AsyncCalls):
         A session remembers only its last 16 requests: others must not push out one whose outcome is unknown.
         """
         self._enter_loop()
-        async with Turn({session.id: self._turn(session) for session in sessions}, timeout_seconds):
-            return await self._run(operation)
+        turn = Turn({session.id: self._turn(session) for session in sessions}, timeout_seconds)
+        await turn.begin()
+        try:
+            return await self._carry_out(operation)
+        finally:
+            turn.end()
 
     async def _run(self, operation: Operation[T]) -> T:
         """Run an operation."""
+        if not self._closed:
+            self._enter_loop()
+        return await self._carry_out(operation)
+
+    async def _carry_out(self, operation: Operation[T]) -> T:
         if self._closed:
             raise StatecastError("the client is closed")
-        self._enter_loop()
         try:
             action = next(operation)
             while True:
-                if isinstance(action, Pause):
-                    await asyncio.sleep(action.seconds)
-                    action = next(operation)
-                    continue
                 try:
-                    response = await self._send(action)
-                except asyncio.CancelledError as error:
-                    task = asyncio.current_task()
-                    if not self._closed or (task is not None and task.cancelling()):
-                        raise
-                    raise Cancelled("the client was closed") from error  # closing the channel cancels its calls
-                except grpc.aio.UsageError as error:
-                    raise Cancelled("the client was closed") from error
+                    response = await self._act(action)
                 except StatecastError as error:
                     action = operation.throw(error)
                 else:
@@ -237,3 +239,10 @@ class AsyncClient(AsyncCalls):
         except StopIteration as stop:
             result: T = stop.value
             return result
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            raise Cancelled("the client was closed") from error  # closing the channel cancels its calls
+        except grpc.aio.UsageError as error:
+            raise Cancelled("the client was closed") from error

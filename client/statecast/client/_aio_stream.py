@@ -9,38 +9,53 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, I
 from contextlib import suppress
 from copy import copy
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from ._bearer import AsyncBearer, Metadata
-from ._core import Request, Response
-from ._outbox import Key, Outbox
-from .errors import Cancelled, DeadlineExceeded, ServerError, StatecastError, Unavailable
+from ._outbox import Outbox
+from ._request import Request
+from ._response import Response, read_results
+from .errors import Cancelled, DeadlineExceeded, ServerError, StatecastError, Unavailable, unreadable
 
 R = TypeVar("R")
 WINDOW = 256
 """Most requests of `AsyncClient.stream` in flight at once."""
-_END = object()
+LONGEST_READ_SECONDS = 0.001
+"""Longest time in which an ordinary source is read without a pause, unless a single item takes longer."""
 
 
-class _Waiting(NamedTuple):
+class _Waiting:
     """A request that waits for its answer; `until` is a time on the loop's clock."""
 
-    answer: "asyncio.Future[Response]"
-    until: float
-    timeout_seconds: float
+    __slots__ = ("answer", "timeout_seconds", "until")
+
+    def __init__(self, answer: "asyncio.Future[Response]", until: float, timeout_seconds: float) -> None:
+        self.answer, self.until, self.timeout_seconds = answer, until, timeout_seconds
+
+    def __call__(self, result: Response | StatecastError) -> None:
+        """Pass the result on."""
+        if self.answer.done():
+            return
+        if isinstance(result, StatecastError):
+            self.answer.set_exception(result)
+        else:
+            self.answer.set_result(result)
 
 
 class AsyncStream:
-    """A stream that is opened when there is something to send, and opened again after it has broken."""
+    """A stream that is opened when there is something to send, and opened again after it has broken.
+
+    It belongs to the running event loop.
+    """
 
     def __init__(self, open_call: Callable[[Metadata], Any], bearer: AsyncBearer) -> None:
-        self._open_call, self._bearer = open_call, bearer
-        self._outbox = Outbox()
+        self._open_call, self._bearer, self._loop = open_call, bearer, asyncio.get_running_loop()
+        self._outbox: Outbox[_Waiting] = Outbox()
         self._has_requests = asyncio.Event()
-        self._waiting: dict[Key, _Waiting] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -53,34 +68,33 @@ class AsyncStream:
         """
         if self._is_closed:
             raise StatecastError("the client is closed")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Response] = loop.create_future()
-        key = self._outbox.put(request, timeout_seconds, partial(_resolve, answer))
+        loop = self._loop
         until = loop.time() + timeout_seconds
-        self._waiting[key] = _Waiting(answer, until, timeout_seconds)
+        waiting = _Waiting(loop.create_future(), until, timeout_seconds)
+        key = self._outbox.put(request, timeout_seconds, waiting)
         if self._timer is None or until < self._timer.when():
             self._wake_at(until)
         self._has_requests.set()
         if self._task is None:
             self._task = asyncio.ensure_future(self._run())
         try:
-            return await answer
+            return await waiting.answer
         finally:
             self._outbox.forget(key)
-            del self._waiting[key]
 
     def _wake_at(self, until: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(until, self._give_up)
+        self._timer = self._loop.call_at(until, self._give_up)
 
     def _give_up(self) -> None:
         """Fail the requests whose time is up. One timer for all costs less than one for each answer."""
-        self._timer, now = None, asyncio.get_running_loop().time()
-        for waiting in self._waiting.values():
+        self._timer, now = None, self._loop.time()
+        every = self._outbox.waiting
+        for waiting in every:
             if waiting.until <= now:
-                _resolve(waiting.answer, DeadlineExceeded(f"no answer within {waiting.timeout_seconds:g} s"))
-        if left := [waiting.until for waiting in self._waiting.values() if waiting.until > now]:
+                waiting(DeadlineExceeded(f"no answer within {waiting.timeout_seconds:g} s"))
+        if left := [waiting.until for waiting in every if waiting.until > now]:
             self._wake_at(min(left))
 
     async def close(self) -> None:
@@ -105,12 +119,14 @@ class AsyncStream:
             call = self._open_call(metadata)
             writer = asyncio.ensure_future(self._write(call))
             while (frame := await call.read()) is not grpc.aio.EOF:
-                self._outbox.take(frame)
+                self._outbox.take(read_results(frame))
         except (grpc.RpcError, StatecastError) as error:
             make_error = partial(copy, self._bearer.failure(error, metadata))
         except asyncio.CancelledError:
             make_error = partial(Cancelled, "the client is closed")
             raise
+        except DecodeError as error:
+            make_error = partial(unreadable, error)
         except Exception as error:
             make_error = partial(_broken, error)
         finally:
@@ -140,56 +156,50 @@ def _broken(cause: Exception) -> StatecastError:
     return error
 
 
-def _resolve(answer: "asyncio.Future[Response]", result: Response | StatecastError) -> None:
-    if answer.done():
-        return
-    if isinstance(result, StatecastError):
-        answer.set_exception(result)
-    else:
-        answer.set_result(result)
-
-
 async def in_order(
     items: AsyncIterable[Any] | Iterable[Any], start: Callable[[Any], Coroutine[Any, Any, R]]
 ) -> AsyncIterator[R]:
     """Start a task for each item as it comes, and yield the results in the order of the items."""
-    source = _as_async(items)
-    following: asyncio.Task[Any] | None = asyncio.ensure_future(_next(source))
     under_way: deque[asyncio.Task[R]] = deque()
-    failure: BaseException | None = None
+    has_room, has_more = asyncio.Event(), asyncio.Event()
+
+    async def read() -> None:
+        try:
+            async for item in _as_async(items):
+                under_way.append(asyncio.ensure_future(start(item)))
+                has_more.set()
+                while len(under_way) >= WINDOW:
+                    has_room.clear()
+                    await has_room.wait()
+        finally:
+            has_more.set()
+
+    reading = asyncio.ensure_future(read())
     try:
-        while following or under_way:
-            has_room = following is not None and len(under_way) < WINDOW
-            await asyncio.wait(
-                [*list(under_way)[:1], *([following] if following and has_room else [])],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if following and has_room and following.done():
-                failure = following.exception()
-                item = _END if failure else following.result()
-                following = None
-                if item is not _END:
-                    under_way.append(asyncio.ensure_future(start(item)))
-                    following = asyncio.ensure_future(_next(source))
+        while under_way or not reading.done():
             while under_way and under_way[0].done():
                 yield under_way.popleft().result()
-        if failure is not None:
-            raise failure
+            has_room.set()
+            if under_way:
+                await asyncio.wait([under_way[0]])
+            elif not reading.done():
+                has_more.clear()
+                await has_more.wait()
+        await reading  # raises what the source has raised
     finally:
-        for task in (following, *under_way):
-            if task is not None:
-                task.cancel()
-
-
-async def _next(source: AsyncIterator[Any]) -> Any:
-    return await anext(source, _END)
+        for task in (reading, *under_way):
+            task.cancel()
 
 
 async def _as_async(items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item
-    else:
-        for item in items:
-            yield item
+        return
+    loop = asyncio.get_running_loop()
+    since = loop.time()
+    for item in items:
+        yield item
+        if loop.time() - since > LONGEST_READ_SECONDS:
             await asyncio.sleep(0)  # lets the requests in flight go on
+            since = loop.time()

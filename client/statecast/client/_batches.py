@@ -1,20 +1,22 @@
 """Sends requests that append and forecast: those of one session in parts, those of many sessions in frames."""
 
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, field
 
 import grpc
 
-from statecast.v1 import forecast_service_pb2
 from statecast.v1.reasons import Reason
 
 from . import _messages
 from ._calls import FORECAST, FORECAST_MANY, Operation, Patience, Send, exchange
-from ._core import Request, Response, SessionCore
+from ._core import SessionCore
 from ._recovery import restore
-from .errors import StatecastError, Unauthenticated, VersionMismatch, from_rpc_error, from_status
+from ._request import Frame, Request
+from ._response import Response
+from ._times import NONE, Instants
+from .errors import StatecastError, Unauthenticated, VersionMismatch, from_rpc_error
 
 MAX_REQUESTS_A_FRAME = 512
 MAX_NUMBERS_A_FRAME = 500_000
@@ -28,16 +30,17 @@ def forecast(
     With `may_split`, a part that spans too many steps because of its time gaps is replaced by its halves. A request id
     given by the caller rules that out.
     """
-    taken, answers = 0, list[Response]()
+    taken = 0
+    answers: list[Response] = []
     while len(answers) < len(parts):
         position = len(answers)
         part = parts[position]
-        if position and parts[0].HasField("if_version"):
-            part.if_version.CopyFrom(answers[-1].version)
+        if position and parts[0].if_version is not None:
+            part.if_version = answers[-1].version
         try:
             response = yield from _ask(core, part, timeout_seconds)
             answers.append(response)
-            taken += len(part.observations.values)
+            taken += part.block.values
             core.heard(part, response)
             if response.replayed and position < len(parts) - 1:
                 _check_alone(part, response)
@@ -52,24 +55,31 @@ def forecast(
 
 def _ask(core: SessionCore, part: Request, timeout_seconds: float) -> Operation[Response]:
     """Send one request. If the session has lost acknowledged observations, restore them first."""
-    patience = Patience(timeout_seconds)
+    begun_at = time.monotonic()
+    core.say_what_was_seen(part)
+    try:  # usually this is all
+        response: Response = yield Send(FORECAST, part, timeout_seconds)
+        return response
+    except (grpc.RpcError, StatecastError) as error:
+        failure: StatecastError | None = from_rpc_error(error)
+    patience = Patience(timeout_seconds, begun_at)
     while True:
-        core.say_what_was_seen(part)
         try:
-            response: Response = yield from exchange(FORECAST, part, patience)
+            response = yield from exchange(FORECAST, part, patience, failure)
             return response
         except StatecastError as error:
-            if core.caught_up(part, error, patience.outcome_unknown):
-                continue
-            if patience.is_over or not core.is_lost(error):
-                core.failed(part, error)
-                raise
-            yield from restore(core, error, timeout_seconds)
+            if not core.caught_up(part, error, patience.outcome_unknown):
+                if patience.is_over or not core.is_lost(error):
+                    core.failed(part, error)
+                    raise
+                yield from restore(core, error, timeout_seconds)
+        core.say_what_was_seen(part)
+        failure = None
 
 
 def _halves(part: Request, error: StatecastError) -> tuple[Request, Request] | None:
     """Return the halves of a part of several rows that was refused for spanning too many steps; None otherwise."""
-    return _messages.halves(part) if error.reason == Reason.SPAN_TOO_LONG and len(part.observations.times) > 1 else None
+    return _messages.halves(part) if error.reason == Reason.SPAN_TOO_LONG and len(part.block.times) > 1 else None
 
 
 def _place(error: StatecastError, part: Request, taken: int) -> None:
@@ -82,67 +92,76 @@ def _place(error: StatecastError, part: Request, taken: int) -> None:
 
 def _check_alone(part: Request, response: Response) -> None:
     """Raise VersionMismatch if a replay under `if_version` shows that somebody else has appended since."""
-    if not part.HasField("if_version"):
+    if part.if_version is None:
         return
     steps = response.version.step - part.if_version.step
     # A time step has one value or several; time gaps add further steps.
-    observed = part.observations
-    if (steps < 1 or len(observed.values) % steps) and not observed.HasField("start_time") and not observed.times:
-        error = VersionMismatch(f"if_version: the session was moved on to {_messages.to_version(response.version)}")
-        error.current = _messages.to_version(response.version)
+    block = part.block
+    if (steps < 1 or block.values % steps) and not block.has_start and not block.times:
+        error = VersionMismatch(f"if_version: the session was moved on to {response.version}")
+        error.current = response.version
         raise error
 
 
-@dataclass
 class Item:
-    """One request of a call about many sessions, and its outcome."""
+    """One request of a call about many sessions, and its outcome.
 
-    core: SessionCore
-    parts: list[Request]
-    taken: int = 0
-    answers: list[Response] = field(default_factory=list)
-    error: StatecastError | None = None
+    Attributes:
+        core: The session.
+        parts: The request, in parts.
+        ahead: Times of its future covariates, if they have any.
+        taken: Number of values that the session took.
+        answers: Responses to the first parts.
+        error: Why the next part failed; None if it has not.
+    """
+
+    __slots__ = ("ahead", "answers", "core", "error", "parts", "taken")
+
+    def __init__(self, core: SessionCore, parts: list[Request], ahead: Instants = NONE) -> None:
+        self.core, self.parts, self.ahead, self.taken = core, parts, ahead, 0
+        self.answers: list[Response] = []
+        self.error: StatecastError | None = None
 
 
-@dataclass
 class _Line:
     """The parts that wait for one session, in order. Only the first is in flight.
 
     `lost` is the error that reports lost observations, until they are restored.
     """
 
-    parts: deque[tuple[Item, Request]] = field(default_factory=deque)
-    lost: StatecastError | None = None
+    __slots__ = ("lost", "parts")
 
-    @property
-    def core(self) -> SessionCore:
-        """The session."""
-        return self.parts[0][0].core
+    def __init__(self) -> None:
+        self.parts: deque[tuple[Item, Request]] = deque()
+        self.lost: StatecastError | None = None
 
     def take(self, result: Response | StatecastError) -> None:
         """Handle the result of the first part; after an error that allows a retry it stays first."""
         item, part = self.parts[0]
-        if isinstance(result, StatecastError) and (halves := _halves(part, result)):
+        if isinstance(result, StatecastError):
+            self._take_error(result, item, part)
+            return
+        self.parts.popleft()
+        item.core.heard(part, result)
+        item.taken += part.block.values
+        item.answers.append(result)
+        item.error = None
+
+    def _take_error(self, error: StatecastError, item: Item, part: Request) -> None:
+        if halves := _halves(part, error):
             self.parts.popleft()
             self.parts.extendleft((item, half) for half in reversed(halves))
             item.parts[len(item.answers) : len(item.answers) + 1] = halves
             return
-        if isinstance(result, StatecastError):
-            _place(result, part, item.taken)
-            if item.core.caught_up(part, result, was_tried=False):
-                return
-            item.core.failed(part, result)
-            item.error = result
-            if item.core.is_lost(result):
-                self.lost = result
-            elif not result.may_succeed_again:
-                self.refuse(result)
+        _place(error, part, item.taken)
+        if item.core.caught_up(part, error, was_tried=False):
             return
-        self.parts.popleft()
-        item.core.heard(part, result)
-        item.taken += len(part.observations.values)
-        item.answers.append(result)
-        item.error = None
+        item.core.failed(part, error)
+        item.error = error
+        if item.core.is_lost(error):
+            self.lost = error
+        elif not error.may_succeed_again:
+            self.refuse(error)
 
     def refuse(self, error: StatecastError) -> None:
         """Give up on all waiting parts: to send those that follow a failed one would leave a hole in the session."""
@@ -158,17 +177,12 @@ def forecast_many(items: Sequence[Item], timeout_seconds: float) -> Operation[No
 
     The `timeout_seconds` start again whenever a frame has made progress.
     """
-    lines: dict[str, _Line] = {}
-    for item in items:
-        line = lines.setdefault(item.core.session_id, _Line())
-        line.parts.extend((item, part) for part in item.parts)
+    lines = _lines(items)
     patience = Patience(timeout_seconds)
-    while waiting := [line for line in lines.values() if line.parts]:
-        before = sum(len(line.parts) for line in waiting)
+    while waiting := [line for line in lines if line.parts]:
         for frame in _frames(waiting):
-            yield from _send_frame(frame, patience.remaining_seconds)
-            if sum(len(line.parts) for line in waiting) < before:
-                before, patience = sum(len(line.parts) for line in waiting), Patience(timeout_seconds)
+            if (yield from _send_frame(frame, patience.remaining_seconds)):
+                patience = Patience(timeout_seconds)
         for line in waiting:
             if line.lost:
                 yield from _mend(line, line.lost, patience, timeout_seconds)
@@ -181,29 +195,49 @@ def forecast_many(items: Sequence[Item], timeout_seconds: float) -> Operation[No
                     line.refuse(error)
 
 
+def _lines(items: Iterable[Item]) -> Collection[_Line]:
+    lines: dict[str, _Line] = {}
+    for item in items:
+        line = lines.get(item.core.session_id)
+        if line is None:
+            line = lines[item.core.session_id] = _Line()
+        for part in item.parts:
+            line.parts.append((item, part))
+    return lines.values()
+
+
 def _mend(line: _Line, lost: StatecastError, patience: Patience, timeout_seconds: float) -> Operation[None]:
     line.lost = None
     try:
         if patience.is_over:
             raise lost
-        yield from restore(line.core, lost, timeout_seconds)
+        yield from restore(line.parts[0][0].core, lost, timeout_seconds)
         line.parts[0][0].error = None
     except StatecastError as error:
         line.refuse(error)
 
 
-def _send_frame(frame: Sequence[_Line], timeout_seconds: float) -> Operation[None]:
+def _send_frame(frame: Sequence[_Line], timeout_seconds: float) -> Operation[bool]:
+    """Send the first part of each line; return True if a session has taken one, or is not asked again."""
+    requests = []
     for line in frame:
-        line.core.say_what_was_seen(line.parts[0][1])
-    message = forecast_service_pb2.ForecastManyRequest(requests=[line.parts[0][1] for line in frame])
+        item, part = line.parts[0]
+        item.core.say_what_was_seen(part)
+        requests.append(part.SerializeToString())
+    before = _parts_of(frame)
     try:
-        answer = yield Send(FORECAST_MANY, message, timeout_seconds)
+        results = yield Send(FORECAST_MANY, Frame(requests), timeout_seconds)
     except (grpc.RpcError, StatecastError) as error:
         for line in frame:
             line.take(from_rpc_error(error))
-        return
-    for line, result in zip(frame, answer.results, strict=True):
-        line.take(from_status(result.status) if result.HasField("status") else result.response)
+    else:
+        for line, (_, result) in zip(frame, results, strict=True):
+            line.take(result)
+    return _parts_of(frame) < before
+
+
+def _parts_of(lines: Iterable[_Line]) -> int:
+    return sum([len(line.parts) for line in lines])
 
 
 def _weight(failed: tuple[_Line, StatecastError]) -> tuple[bool, float]:
@@ -217,7 +251,7 @@ def _frames(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
     frame: list[_Line] = []
     numbers = 0
     for line in lines:
-        size = _messages.size(line.parts[0][1])
+        size = line.parts[0][1].numbers
         if frame and (len(frame) == MAX_REQUESTS_A_FRAME or numbers + size > MAX_NUMBERS_A_FRAME):
             yield frame
             frame, numbers = [], 0

@@ -6,16 +6,16 @@ generator. So they share retries, back-off, deadlines and frames.
 
 import random
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import grpc
-from google.protobuf.message import Message
 
 from statecast.v1 import forecast_service_pb2, model_service_pb2
 
+from ._request import Encodable
+from ._response import read_response, read_results
 from .errors import (
     NotFound,
     PreconditionFailed,
@@ -46,40 +46,37 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Method:
-    """An RPC method: its path and the type of its response."""
+class Method(NamedTuple):
+    """An RPC method: its path, and the function that reads its response."""
 
     path: str
-    response: type[Message]
+    read: Callable[[bytes], Any]
 
 
 _FORECASTS, _MODELS = "/statecast.v1.ForecastService/", "/statecast.v1.ModelService/"
-FORECAST = Method(_FORECASTS + "Forecast", forecast_service_pb2.ForecastResponse)
-FORECAST_MANY = Method(_FORECASTS + "ForecastMany", forecast_service_pb2.ForecastManyResponse)
-GET_SESSION = Method(_FORECASTS + "GetSession", forecast_service_pb2.GetSessionResponse)
-LIST_SESSIONS = Method(_FORECASTS + "ListSessions", forecast_service_pb2.ListSessionsResponse)
-FORK_SESSION = Method(_FORECASTS + "ForkSession", forecast_service_pb2.ForkSessionResponse)
-CLOSE_SESSION = Method(_FORECASTS + "CloseSession", forecast_service_pb2.CloseSessionResponse)
-LIST_MODELS = Method(_MODELS + "ListModels", model_service_pb2.ListModelsResponse)
-GET_MODEL = Method(_MODELS + "GetModel", model_service_pb2.GetModelResponse)
+FORECAST = Method(_FORECASTS + "Forecast", read_response)
+FORECAST_MANY = Method(_FORECASTS + "ForecastMany", read_results)
+GET_SESSION = Method(_FORECASTS + "GetSession", forecast_service_pb2.GetSessionResponse.FromString)
+LIST_SESSIONS = Method(_FORECASTS + "ListSessions", forecast_service_pb2.ListSessionsResponse.FromString)
+FORK_SESSION = Method(_FORECASTS + "ForkSession", forecast_service_pb2.ForkSessionResponse.FromString)
+CLOSE_SESSION = Method(_FORECASTS + "CloseSession", forecast_service_pb2.CloseSessionResponse.FromString)
+LIST_MODELS = Method(_MODELS + "ListModels", model_service_pb2.ListModelsResponse.FromString)
+GET_MODEL = Method(_MODELS + "GetModel", model_service_pb2.GetModelResponse.FromString)
 METHODS = (
     FORECAST, FORECAST_MANY, GET_SESSION, LIST_SESSIONS, FORK_SESSION, CLOSE_SESSION, LIST_MODELS, GET_MODEL
 )  # fmt: skip
-FORECAST_STREAM = Method(_FORECASTS + "ForecastStream", forecast_service_pb2.ForecastStreamResponse)
+FORECAST_STREAM = Method(_FORECASTS + "ForecastStream", read_results)
 
 
-@dataclass(frozen=True)
-class Send:
+class Send(NamedTuple):
     """The action of calling a method; the response goes into the generator."""
 
     method: Method
-    message: Message
+    message: Encodable
     timeout_seconds: float
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(NamedTuple):
     """The action of waiting."""
 
     seconds: float
@@ -89,10 +86,15 @@ Operation: TypeAlias = Generator[Send | Pause, Any, T]
 
 
 class Patience:
-    """The time left for one request, all attempts together, and the pauses between them."""
+    """The time left for one request, all attempts together, and the pauses between them.
 
-    def __init__(self, timeout_seconds: float) -> None:
-        self._end = time.monotonic() + timeout_seconds
+    It begins now, or at a time on the clock of time.monotonic.
+    """
+
+    __slots__ = ("_end", "_has_asked_again", "_next_pause_seconds", "outcome_unknown")
+
+    def __init__(self, timeout_seconds: float, begun_at: float | None = None) -> None:
+        self._end = (time.monotonic() if begun_at is None else begun_at) + timeout_seconds
         self._next_pause_seconds = FIRST_PAUSE_SECONDS
         self._has_asked_again = False
         self.outcome_unknown = False
@@ -125,13 +127,17 @@ class Patience:
         return Pause(seconds)
 
 
-def exchange(method: Method, message: Message, patience: Patience) -> Operation[Any]:
-    """Send a message until it is answered, or refused for good, or time is up."""
+def exchange(
+    method: Method, message: Encodable, patience: Patience, failure: StatecastError | None = None
+) -> Operation[Any]:
+    """Send a message until it is answered, or refused for good, or time is up; `failure` is that of a first attempt."""
     while True:
+        if failure is not None:
+            yield patience.pause_after(failure)
         try:
             return (yield Send(method, message, patience.remaining_seconds))
         except (grpc.RpcError, StatecastError) as error:
-            yield patience.pause_after(from_rpc_error(error))
+            failure = from_rpc_error(error)
 
 
 def close_session(session_id: str, timeout_seconds: float) -> Operation[None]:

@@ -1,22 +1,23 @@
 """The client's knowledge of a session."""
 
+import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from itertools import count
 
-from statecast.v1 import forecast_pb2, forecast_service_pb2
+from statecast.v1 import forecast_pb2
 from statecast.v1.reasons import Reason
 
 from . import _messages
+from ._ask import PLAIN, Ask
 from ._replay_buffer import START, ReplayBuffer
+from ._request import NOTHING, ONLY_APPEND, Block, Options, Request, session_field
+from ._response import Response
 from ._times import Reading
 from .errors import NotFound, RequestOutdated, SessionRegressed, StatecastError, invalid
 from .types import Version
-
-Request: TypeAlias = forecast_service_pb2.ForecastRequest
-Response: TypeAlias = forecast_service_pb2.ForecastResponse
 
 REPLAY_REQUESTS = 32
 SHORTEST_TRACE_SECONDS, LONGEST_TRACE_SECONDS = 1.0, 86_400.0
@@ -56,6 +57,13 @@ class SessionCore:
     last_time: int | None = None
     time_to_live_seconds: float = SHORTEST_TRACE_SECONDS
     _has_warned: bool = False
+    _field: bytes = field(init=False)
+    _ids: Iterator[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._field = session_field(self.session_id)
+        # A session remembers only its last 16 requests: ids need only differ among these, whoever sends them.
+        self._ids = count(int.from_bytes(os.urandom(8)) >> 1)
 
     @property
     def reading(self) -> Reading:
@@ -64,27 +72,31 @@ class SessionCore:
 
     def heard(self, request: Request, response: Response) -> None:
         """Record a success."""
-        if request.observations.values:
-            self._note_times(request, response)
-        if response.HasField("time_to_live"):
-            self.time_to_live_seconds = response.time_to_live.ToMicroseconds() / 1e6
-        if response.opened and self.opening is not None:
-            self.opening.time_zone = self.zone_seen = request.open.time_zone
-        self.zone_seen = response.forecast.time_zone or self.zone_seen
+        has_values = request.block.values > 0
+        if has_values:
+            self._note_times(request.block.times, response)
+        if response.time_to_live_seconds is not None:
+            self.time_to_live_seconds = response.time_to_live_seconds
+        if response.opened:
+            self.was_opened_here = True
+            if self.opening is not None and request.opening is not None:
+                self.opening.time_zone = self.zone_seen = request.opening.time_zone
+        if response.forecast is not None:
+            self.zone_seen = response.forecast[0].time_zone or self.zone_seen
         is_alone = self.replay_buffer.note(request, response, self.version)
-        if not is_alone or not request.observations.values:
+        if not is_alone or not has_values:
             self.is_shared = not is_alone
         self.heard_at = time.monotonic()
-        self.unsettled.pop(request.request_id, None)
+        if self.unsettled:
+            self.unsettled.pop(request.request_id, None)
         self.is_open = True
-        self.was_opened_here |= response.opened
-        self.version = _messages.to_version(response.version)
+        self.version = response.version
 
-    def _note_times(self, request: Request, response: Response) -> None:
+    def _note_times(self, times: Sequence[int], response: Response) -> None:
         """Record the time of the last row; warn if most of the steps between the first and last row have no row."""
         if response.replayed:
             return
-        before, times = self.last_time, [time.ToNanoseconds() for time in request.observations.times]
+        before = self.last_time
         self.last_time = times[-1] if times else None
         if len(times) < 2 or not response.missing_steps or self._has_warned:
             return
@@ -112,14 +124,13 @@ class SessionCore:
 
     def say_what_was_seen(self, request: Request) -> None:
         """Set `last_seen`, by which the server notices that it lost observations or forgot this request's id."""
-        seen = self.unsettled.get(request.request_id, self.version or START)
-        request.last_seen.CopyFrom(_messages.version_message(seen))
+        request.last_seen = self.unsettled.get(request.request_id, self.version or START)
 
     def failed(self, request: Request, error: StatecastError) -> None:
         """Record that a request ended in an error."""
         error.outcome_unknown |= request.request_id in self.unsettled
-        if error.outcome_unknown and request.observations.values:
-            self.unsettled.setdefault(request.request_id, _messages.to_version(request.last_seen))
+        if error.outcome_unknown and request.block.values:
+            self.unsettled.setdefault(request.request_id, request.last_seen or START)
 
     def caught_up(self, request: Request, error: StatecastError, was_tried: bool) -> bool:
         """Return True if the request is outdated but safe to send again; the core then has the current version.
@@ -145,32 +156,27 @@ class SessionCore:
         """Time after the last success in which a closed or expired session would still have left a trace."""
         return min(self.time_to_live_seconds, LONGEST_TRACE_SECONDS)
 
-    def parts(
-        self,
-        request: Request,
-        blocks: Sequence[forecast_pb2.Observations],
-        request_id: str | None = None,
-        zone: str = "",
-    ) -> list[Request]:
-        """Return a request for each block; the last one, which is `request`, forecasts.
+    def parts(self, blocks: Sequence[Block], options: Options, ask: Ask = PLAIN, zone: str = "") -> list[Request]:
+        """Return a request for each block; the last one asks for the answer.
 
         `zone` is that of the first observations. The session is opened in it if the caller named none.
         """
-        if request_id and len(blocks) > 1:
+        if ask.request_id and len(blocks) > 1:
             limit = _messages.MAX_VALUES_A_REQUEST
             raise invalid("request_id", f"one id goes with one request, of at most {limit} values and covariates")
+        own_id = _messages.text("request_id", ask.request_id) if ask.request_id else ""
         # Each gets an id, even if it appends nothing: a stream matches results by id.
-        parts = [Request(session_id=self.session_id) for _ in blocks[1:]] + [request]
-        for part, block in zip(parts, blocks, strict=True):
-            part.observations.CopyFrom(block)
-            part.request_id = _messages.text("request_id", request_id) if request_id else _messages.new_request_id()
-        if self.is_shared and blocks[0].values and not request.HasField("if_version"):
+        parts = [self._request(block, own_id) for block in blocks]
+        parts[-1].options = options
+        if self.is_shared and blocks[0].values and ask.if_version is None:
             # Look first: the newer the last seen version, the longer the server can recognise a repeat of this request.
-            parts.insert(0, Request(session_id=self.session_id, request_id=_messages.new_request_id()))
-        if len(parts) > 1 and request.HasField("if_version"):
-            parts[0].if_version.CopyFrom(request.if_version)
-            request.ClearField("if_version")
+            parts.insert(0, self._request(NOTHING))
+        parts[0].if_version = ask.if_version
         if self.opening is not None and not self.is_open:
-            parts[0].open.CopyFrom(self.opening)
-            parts[0].open.time_zone = self.opening.time_zone or zone
+            parts[0].opening = opening = forecast_pb2.OpenOptions()
+            opening.CopyFrom(self.opening)
+            opening.time_zone = self.opening.time_zone or zone
         return parts
+
+    def _request(self, block: Block, request_id: str = "") -> Request:
+        return Request(self.session_id, request_id or f"{next(self._ids):016x}", block, ONLY_APPEND, self._field)

@@ -8,10 +8,13 @@ from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from ._bearer import Metadata, SyncBearer
-from ._outbox import Key, Outbox, Settle
-from .errors import StatecastError, Unavailable
+from ._outbox import Outbox, Settle
+from ._request import Key, Request
+from ._response import read_results
+from .errors import StatecastError, Unavailable, unreadable
 
 
 class FrameStream:
@@ -19,44 +22,55 @@ class FrameStream:
 
     def __init__(self, method: Any, bearer: SyncBearer) -> None:
         self._method, self._bearer = method, bearer
-        self._outbox = Outbox()
-        self._changed = threading.Condition()
+        self._outbox: Outbox[Settle] = Outbox()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._call: Any = None
+        self._has_unsent = False
 
-    def put(self, request: Any, timeout_seconds: float, settle: Settle) -> Key:
-        """Send a request; another thread passes its result to `settle`."""
-        with self._changed:
-            key = self._outbox.put(request, timeout_seconds, settle)
+    def put(self, request: Request, timeout_seconds: float, settle: Settle) -> Key:
+        """Queue a request for `flush`; another thread passes its result to `settle`."""
+        with self._lock:
+            self._has_unsent = True
+            return self._outbox.put(request, timeout_seconds, settle)
+
+    def flush(self) -> None:
+        """Send what was put."""
+        if not self._has_unsent:
+            return
+        with self._lock:
+            self._has_unsent = False
             if self._call is None:
-                try:
-                    call = _Call(self._bearer.metadata())
-                    call.inner = self._method(self._frames(call), metadata=call.metadata)
-                except StatecastError as error:  # there is no token
-                    self._outbox.fail(partial(copy, error))
-                    return key
-                except ValueError:  # raised by gRPC if the channel was closed
-                    self._outbox.fail(partial(StatecastError, "the client is closed"))
-                    return key
-                self._call = call
-                threading.Thread(target=self._read, args=(call,), name="statecast-stream", daemon=True).start()
+                self._open()
             self._changed.notify_all()
-            return key
+
+    def _open(self) -> None:
+        try:
+            call = _Call(self._bearer.metadata())
+            call.inner = self._method(self._frames(call), metadata=call.metadata)
+        except StatecastError as error:  # there is no token
+            self._outbox.fail(partial(copy, error))
+        except ValueError:  # raised by gRPC if the channel was closed
+            self._outbox.fail(partial(StatecastError, "the client is closed"))
+        else:
+            self._call = call
+            threading.Thread(target=self._read, args=(call,), name="statecast-stream", daemon=True).start()
 
     def forget(self, key: Key) -> None:
         """Drop a request; its result, if one comes, is ignored."""
-        with self._changed:
+        with self._lock:
             self._outbox.forget(key)
 
     def close(self) -> None:
         """End the stream."""
-        with self._changed:
+        with self._lock:
             call = self._call
         if call is not None:
             call.inner.cancel()
 
     def _frames(self, call: "_Call") -> Iterator[Any]:
         while True:
-            with self._changed:
+            with self._lock:
                 while not call.is_over and (frame := self._outbox.next_frame()) is None:
                     self._changed.wait()
                 if call.is_over:
@@ -67,12 +81,16 @@ class FrameStream:
         make_error: Callable[[], StatecastError] = partial(Unavailable, "the server has ended the stream")
         try:
             for frame in call.inner:
-                with self._changed:
-                    self._outbox.take(frame)
+                results = read_results(frame)
+                with self._lock:
+                    self._outbox.take(results)
         except grpc.RpcError as error:
             make_error = partial(copy, self._bearer.failure(error, call.metadata))
+        except DecodeError as error:
+            make_error = partial(unreadable, error)
+            call.inner.cancel()
         finally:
-            with self._changed:
+            with self._lock:
                 call.is_over, self._call = True, None
                 self._outbox.fail(make_error)
                 self._changed.notify_all()

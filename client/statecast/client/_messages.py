@@ -3,11 +3,10 @@
 import operator
 import os
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from datetime import timedelta, tzinfo
-from itertools import chain
+from functools import lru_cache
 from math import nan
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
@@ -17,14 +16,16 @@ from numpy.typing import NDArray
 from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
 from statecast.v1.limits import MAX_MAGNITUDE
 
-from . import _wire
 from ._arrays import covariate_rows, numbers
 from ._ask import Ask, Numbers, Observations
+from ._request import Block, Options, Request, one_value, to_block
+from ._response import NO_FORECAST, Response
 from ._times import UNDATED, Dated, Instants
 from ._zones import as_datetime, zone_name
 from .errors import invalid
-from .types import Forecast, Gates, ModelInfo, Receipt, SessionInfo, Version
+from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
+T = TypeVar("T")
 Span: TypeAlias = timedelta | float
 """A length of time; a number is in seconds."""
 
@@ -60,7 +61,7 @@ def open_options(
     return options
 
 
-def observations(observed: Observations, when: Dated = UNDATED) -> list[forecast_pb2.Observations]:
+def observations(observed: Observations, when: Dated = UNDATED) -> list[Block]:
     """Cut observations into blocks that fit into one request each; at least one, which may be empty.
 
     Args:
@@ -68,17 +69,17 @@ def observations(observed: Observations, when: Dated = UNDATED) -> list[forecast
         when: Their times.
     """
     values = observed.values
-    plain = isinstance(values, float | int) and observed.covariates is None and not when.times.size
+    plain = isinstance(values, float | int) and observed.covariates is None and when is UNDATED
     if plain and not abs(values) > MAX_MAGNITUDE:  # type: ignore[arg-type]
-        blocks = [forecast_pb2.Observations(values=[float(values)])]  # type: ignore[arg-type]  # without an array
-    else:
-        blocks = _blocks(observed, when.times)
+        return [one_value(values)]  # type: ignore[arg-type]  # without an array
+    messages = _blocks(observed, when.times)
     if when.start is not None:
-        blocks[0].start_time.CopyFrom(_timestamp("observations.start_time", when.start))
-    return blocks
+        messages[0].start_time.CopyFrom(_timestamp("observations.start_time", when.start))
+    return [to_block(message, [time.ToNanoseconds() for time in message.times]) for message in messages]
 
 
 def _blocks(observed: Observations, times: Instants) -> list[forecast_pb2.Observations]:
+    """Cut observations into messages; start times are left out."""
     array = numbers("observations.values", observed.values, "targets")
     rows = array.reshape(-1, 1) if array.ndim < 2 else array
     width = array.shape[1] if array.ndim == 2 else 0
@@ -104,54 +105,52 @@ def _blocks(observed: Observations, times: Instants) -> list[forecast_pb2.Observ
     ]
 
 
-def halves(
-    part: forecast_service_pb2.ForecastRequest,
-) -> tuple[forecast_service_pb2.ForecastRequest, forecast_service_pb2.ForecastRequest]:
+def halves(part: Request) -> tuple[Request, Request]:
     """Return two requests that together append what one does; the second one forecasts."""
-    observed = part.observations
+    observed = forecast_pb2.Observations.FromString(part.block.encoded)
     rows = len(observed.times)
     half, width, covariates = rows // 2, len(observed.values) // rows, len(observed.covariates) // rows
-    first, second = forecast_service_pb2.ForecastRequest(session_id=part.session_id), deepcopy(part)
-    for request, chosen in ((first, slice(0, half)), (second, slice(half, rows))):
-        request.request_id = new_request_id()
-        request.observations.CopyFrom(
+    blocks = [
+        to_block(
             forecast_pb2.Observations(
                 values=observed.values[chosen.start * width : chosen.stop * width],
                 targets=observed.targets,
                 covariates=observed.covariates[chosen.start * covariates : chosen.stop * covariates],
                 times=observed.times[chosen],
-            )
+            ),
+            part.block.times[chosen],
         )
-    for name in ("open", "if_version"):
-        if part.HasField(name):
-            getattr(first, name).CopyFrom(getattr(part, name))
-            second.ClearField(name)
-    return first, second
+        for chosen in (slice(0, half), slice(half, rows))
+    ]
+    first = Request(part.session_id, new_request_id(), blocks[0], opening=part.opening, if_version=part.if_version)
+    return first, Request(part.session_id, new_request_id(), blocks[1], part.options)
 
 
-def forecast_request(
-    session_id: str, ask: Ask, future_covariates: Numbers | None = None
-) -> forecast_service_pb2.ForecastRequest:
-    """Return a request that appends nothing yet."""
+def options(ask: Ask, future_covariates: Numbers | None = None) -> Options:
+    """Return what to answer; check `if_version` as well."""
+    if ask.if_version is not None:
+        version_message(ask.if_version)
+    levels = ask.quantile_levels
+    are_own = isinstance(levels, tuple) and not levels
+    if future_covariates is None and are_own and not ask.explain and type(ask.horizon) is int:
+        return _plain_options(ask.horizon)
     horizon = count("horizon", ask.horizon)
-    request = forecast_service_pb2.ForecastRequest(session_id=session_id, horizon=horizon, explain=bool(ask.explain))
-    if not isinstance(ask.quantile_levels, tuple) or ask.quantile_levels:
+    request = forecast_service_pb2.ForecastRequest(horizon=horizon, explain=bool(ask.explain))
+    if not are_own:
         try:
-            request.quantile_levels.extend(float(level) for level in ask.quantile_levels)
+            request.quantile_levels.extend(float(level) for level in levels)
         except (TypeError, ValueError) as error:
-            raise invalid("quantile_levels", f"{ask.quantile_levels!r} is not a sequence of numbers") from error
+            raise invalid("quantile_levels", f"{levels!r} is not a sequence of numbers") from error
     if future_covariates is not None:
         ahead = covariate_rows("future_covariates", future_covariates, horizon, "steps of the horizon")
         request.future_covariates.extend(ahead.ravel().tolist())
-    if ask.if_version is not None:
-        request.if_version.CopyFrom(version_message(ask.if_version))
-    return request
+    return Options(request.SerializeToString(), len(request.future_covariates))
 
 
-def size(request: forecast_service_pb2.ForecastRequest) -> int:
-    """Count the numbers and times in the request."""
-    observed = request.observations
-    return len(observed.values) + len(observed.covariates) + len(observed.times) + len(request.future_covariates)
+@lru_cache(maxsize=256)
+def _plain_options(horizon: int) -> Options:
+    horizon = count("horizon", horizon)
+    return Options(forecast_service_pb2.ForecastRequest(horizon=horizon).SerializeToString())
 
 
 def fork_request(
@@ -216,68 +215,52 @@ def to_version(message: forecast_pb2.Version) -> Version:
     return Version(message.step, message.tag)
 
 
-def merged(
-    parts: Sequence[forecast_service_pb2.ForecastRequest], answers: Sequence[forecast_service_pb2.ForecastResponse]
-) -> forecast_service_pb2.ForecastResponse:
+def merged(parts: Sequence[Request], answers: Sequence[Response]) -> Response:
     """Return the last part's answer, with `opened` and `pit` of all parts; the pit of a replayed part is NaN."""
     last = answers[-1]
-    last.opened = any(answer.opened for answer in answers)
-    if len(answers) > 1 and any(answer.pit for answer in answers):
-        pieces = zip(parts, answers, strict=True)
-        pit = [answer.pit or [nan] * len(part.observations.values) for part, answer in pieces]
-        last.pit[:] = list(chain.from_iterable(pit))
+    if len(answers) > 1:
+        last.opened = any(answer.opened for answer in answers)
+        if any(answer.pit is not None for answer in answers):
+            pieces = zip(parts, answers, strict=True)
+            last.pit = np.concatenate([_pit_or_nan(part, answer) for part, answer in pieces])
     return last
 
 
-def to_receipt(response: forecast_service_pb2.ForecastResponse, targets: int = 0) -> Receipt:
+def _pit_or_nan(part: Request, answer: Response) -> NDArray[np.float32]:
+    return np.full(part.block.values, nan, np.float32) if answer.pit is None else answer.pit
+
+
+def to_receipt(response: Response, targets: int = 0) -> Receipt:
     """Convert the response to a request without a horizon; `targets` is its number of columns, 0 for a flat list."""
     return Receipt(
-        version=to_version(response.version),
+        version=response.version,
         opened=response.opened,
         replayed=response.replayed,
-        pit=_pit(response, targets or 1),
-        gates=_gates(response),
+        pit=_rows(response.pit, targets or 1),
+        gates=response.gates,
     )
 
 
-def to_forecast(response: forecast_service_pb2.ForecastResponse) -> Forecast:
+def to_forecast(response: Response) -> Forecast:
     """Convert the response to a request with a horizon."""
-    message = response.forecast
-    shape = message.horizon, len(message.classes or message.quantile_levels), len(message.targets)
-    return Forecast(
+    outline, values, start_time = response.forecast or NO_FORECAST
+    forecast = object.__new__(Forecast)  # its constructor, that of a frozen dataclass, takes three times as long
+    forecast.__dict__.update(
+        outline.fields,
         session_id=response.session_id,
-        version=to_version(response.version),
+        version=response.version,
         opened=response.opened,
         replayed=response.replayed,
-        start_time=as_datetime(message.start_time, message.time_zone) if message.HasField("start_time") else None,
-        frequency=message.frequency,
-        targets=tuple(message.targets),
-        quantile_levels=tuple(message.quantile_levels),
-        values=_wire.floats(message, forecast_pb2.Forecast.VALUES_FIELD_NUMBER).reshape(shape),
-        classes=tuple(message.classes),
-        pit=_pit(response, len(message.targets)),
-        gates=_gates(response),
-        time_zone=message.time_zone,
+        start_time=start_time,
+        values=values,
+        pit=_rows(response.pit, outline.targets),
+        gates=response.gates,
     )
+    return forecast
 
 
-def _pit(response: forecast_service_pb2.ForecastResponse, targets: int) -> NDArray[np.float32] | None:
-    if not response.pit:
-        return None
-    return _wire.floats(response, forecast_service_pb2.ForecastResponse.PIT_FIELD_NUMBER).reshape(-1, targets)
-
-
-def _gates(response: forecast_service_pb2.ForecastResponse) -> Gates | None:
-    if not response.HasField("gates"):
-        return None
-    message = response.gates
-    shape = message.layers, message.hidden_size
-    return Gates(
-        names=tuple(message.names),
-        values=np.array(message.values, np.float32).reshape(shape[0], len(message.names), shape[1]),
-        cell=np.array(message.cell, np.float32).reshape(shape) if message.cell else None,
-        hidden=np.array(message.hidden, np.float32).reshape(shape),
-    )
+def _rows(pit: NDArray[np.float32] | None, targets: int) -> NDArray[np.float32] | None:
+    return None if pit is None else pit.reshape(-1, targets)
 
 
 def to_session_info(message: forecast_pb2.Session) -> SessionInfo:

@@ -3,7 +3,6 @@
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -11,13 +10,14 @@ import numpy as np
 from statecast.v1 import forecast_pb2, forecast_service_pb2, model_service_pb2
 
 from . import _batches, _calls, _messages
-from ._ask import Ask, Observations, Values
+from ._ask import Ask, Observations, Values, observations
 from ._batches import Item
 from ._calls import Operation, Patience
-from ._core import Request, Response, SessionCore
+from ._core import SessionCore
 from ._messages import Span
 from ._replay_buffer import ReplayBuffer
-from ._times import Instants, dated
+from ._response import Response
+from ._times import NONE, dated
 from .errors import DeadlineExceeded, InvalidArgument, SomeFailed, StatecastError, invalid
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
@@ -61,14 +61,19 @@ def split_pairs(pairs: Iterable[tuple[S, Values]], kind: type[S], client: Any) -
     """Split the pairs of a call about many sessions into the sessions and their observations."""
     sessions, told = [], []
     for pair in pairs:
-        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], kind):
-            raise invalid("pairs", f"expected tuples of a session of this client and its values, got {pair!r}")
-        session: Any = pair[0]
-        if session._client is not client:
-            raise invalid("pairs", f"session {session.id!r} is of another client")
+        told.append(split_pair(pair, kind, client))
         sessions.append(pair[0])
-        told.append((session._core, pair[1] if isinstance(pair[1], Observations) else Observations(pair[1])))
     return sessions, told
+
+
+def split_pair(pair: Any, kind: type[Any], client: Any) -> Told:
+    """Return the core of a pair's session and its observations."""
+    if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], kind):
+        raise invalid("pairs", f"expected tuples of a session of this client and its values, got {pair!r}")
+    session, values = pair
+    if session._client is not client:
+        raise invalid("pairs", f"session {session.id!r} is of another client")
+    return session._core, values if isinstance(values, Observations) else observations(values)
 
 
 def new_core(
@@ -98,11 +103,9 @@ def step(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: f
 
 def forward(
     core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float
-) -> Operation[Forecast | Receipt]:
+) -> Operation[Forecast] | Operation[Receipt]:
     """Carry out one request of a stream: append, and forecast if there is a horizon."""
-    if ask.horizon:
-        return (yield from step(core, observed, ask, timeout_seconds))
-    return (yield from observe(core, observed, ask, timeout_seconds))
+    return (step if ask.horizon else observe)(core, observed, ask, timeout_seconds)
 
 
 def observe_many(told: Iterable[Told], ask: Ask, timeout_seconds: float) -> Operation[list[Receipt]]:
@@ -118,36 +121,23 @@ def step_many(told: Iterable[Told], ask: Ask, timeout_seconds: float) -> Operati
 def _many(
     told: Iterable[Told],
     ask: Ask,
-    convert: Callable[["_Asked", Response], Any],
+    convert: Callable[[Item, Response], Any],
     timeout_seconds: float,
 ) -> Operation[list[Any]]:
-    every = [_asked(core, observed, ask, is_one_of_many=True) for core, observed in told]
-    items = [Item(asked.core, asked.parts) for asked in every]
+    items = [_asked(core, observed, ask, is_one_of_many=True) for core, observed in told]
     yield from _batches.forecast_many(items, timeout_seconds)
-    results = [
-        item.error or convert(asked, _messages.merged(item.parts, item.answers))
-        for asked, item in zip(every, items, strict=True)
-    ]
+    results = [item.error or convert(item, _messages.merged(item.parts, item.answers)) for item in items]
     if any(isinstance(result, StatecastError) for result in results):
         raise SomeFailed(results)
     return results
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The requests of a call to one session, and the times of its future covariates, if they have any."""
-
-    core: SessionCore
-    parts: list[Request]
-    ahead: Instants
-
-
-def _asked(core: SessionCore, observed: Observations, ask: Ask, *, is_one_of_many: bool = False) -> _Asked:
+def _asked(core: SessionCore, observed: Observations, ask: Ask, *, is_one_of_many: bool = False) -> Item:
     try:
-        request = _messages.forecast_request(core.session_id, ask, observed.future_covariates)
+        options = _messages.options(ask, observed.future_covariates)
         when = dated(observed, core.reading, core.last_time)
         blocks = _messages.observations(observed, when)
-        return _Asked(core, core.parts(request, blocks, ask.request_id, when.zone), when.ahead)
+        return Item(core, core.parts(blocks, options, ask, when.zone), when.ahead)
     except InvalidArgument as error:
         if is_one_of_many:
             error.message = f"session {core.session_id!r}: {error.message}"
@@ -155,13 +145,13 @@ def _asked(core: SessionCore, observed: Observations, ask: Ask, *, is_one_of_man
         raise
 
 
-def _to_receipt(asked: _Asked, response: Response) -> Receipt:
-    return _messages.to_receipt(response, asked.parts[-1].observations.targets)
+def _to_receipt(asked: Item, response: Response) -> Receipt:
+    return _messages.to_receipt(response, asked.parts[-1].block.targets)
 
 
-def _to_forecast(asked: _Asked, response: Response) -> Forecast:
+def _to_forecast(asked: Item, response: Response) -> Forecast:
     forecast = _messages.to_forecast(response)
-    if asked.ahead.size and forecast.start_time is not None:
+    if asked.ahead is not NONE and asked.ahead.size and forecast.start_time is not None:
         steps: Any = forecast.to_pandas().index  # pandas is installed: the times come from its index
         if not np.array_equal(steps.as_unit("ns").asi8, asked.ahead):
             warnings.warn(

@@ -2,12 +2,10 @@
 
 import logging
 
-from statecast.v1 import forecast_pb2
-
-from . import _messages
 from ._calls import FORECAST, Operation, Patience, exchange
-from ._core import Request, SessionCore
+from ._core import SessionCore
 from ._replay_buffer import START, Taken
+from ._request import Block, Request
 from .errors import NotFound, SessionRegressed, StatecastError, VersionMismatch
 from .types import Version
 
@@ -35,7 +33,7 @@ def restore(core: SessionCore, lost: StatecastError, timeout_seconds: float) -> 
         len(missing),
     )
     if not isinstance(lost, SessionRegressed):
-        opening = Request(session_id=core.session_id, open=core.opening)
+        opening = Request(core.session_id, opening=core.opening)
         yield from exchange(FORECAST, opening, Patience(timeout_seconds))
     for taken in missing:
         if not (yield from _send_again(core, taken, at, lost, timeout_seconds)):
@@ -48,10 +46,10 @@ def _send_again(
 ) -> Operation[bool]:
     """Return True if the session took it; False if data was lost again, or somebody else restores it as well."""
     request = Request(
-        session_id=core.session_id,
-        observations=forecast_pb2.Observations.FromString(taken.observations),
-        request_id=taken.request_id,
-        if_version=_messages.version_message(at),
+        core.session_id,
+        taken.request_id,
+        Block(taken.observations),
+        if_version=at,
     )
     try:
         response = yield from exchange(FORECAST, request, Patience(timeout_seconds))
@@ -63,7 +61,7 @@ def _send_again(
         if not core.is_lost(vanished):
             raise
         return False
-    stands = _messages.to_version(response.version)
+    stands = response.version
     if stands != taken.after and not response.replayed:
         lost.message += f"; sent again, it stands at {stands} where it stood at {taken.after} before"
         lost.args = (lost.message,)

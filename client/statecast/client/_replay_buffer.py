@@ -1,18 +1,17 @@
 """The last observations of a session that the server acknowledged, in case it loses them."""
 
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from statecast.v1 import forecast_service_pb2
-
+from ._request import Block, Request
+from ._response import Response
 from .types import Version
 
 MAX_NUMBERS = 10_000
 START = Version(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """Observations that the server took, with their request id and the session's version after them."""
 
     observations: bytes
@@ -39,34 +38,27 @@ class ReplayBuffer:
         """The oldest version since which the buffer holds everything; None without one."""
         return self._first
 
-    def note(
-        self,
-        request: forecast_service_pb2.ForecastRequest,
-        response: forecast_service_pb2.ForecastResponse,
-        before: Version | None,
-    ) -> bool:
+    def note(self, request: Request, response: Response, before: Version | None) -> bool:
         """Record a request that succeeded; `before` is the newest version known when it was sent.
 
         Returns:
             False if somebody else must have appended since `before`.
         """
-        after = Version(response.version.step, response.version.tag)
+        after, block, taken = response.version, request.block, self._taken
         if response.opened:
             before = START
-        if before != self._newest:
+        newest = taken[-1].after if taken else self._first
+        if before is not newest and before != newest:
             self.forget(before)
-        values = len(request.observations.values)
-        is_alone = before is None or response.opened or _may_lead(before, after, request, response)
+        is_alone = before is None or response.opened or _may_lead(before, after, block, response.missing_steps)
         if before is None or not is_alone:
             self.forget(after)
-        elif values:
-            # As bytes, so that the buffer does not keep the whole request in memory.
-            observations = request.observations.SerializeToString()
-            size = values + len(request.observations.covariates)
-            self._taken.append(Taken(observations, size, request.request_id, after))
+        elif block.values:
+            size = block.values + block.covariates
+            taken.append(Taken(block.encoded, size, request.request_id, after))
             self._numbers += size
-        while len(self._taken) > self._max_requests or self._numbers > MAX_NUMBERS:
-            oldest = self._taken.popleft()
+        while len(taken) > self._max_requests or self._numbers > MAX_NUMBERS:
+            oldest = taken.popleft()
             self._first = oldest.after
             self._numbers -= oldest.numbers
         return is_alone
@@ -92,21 +84,11 @@ class ReplayBuffer:
                 return list(self._taken)[position + 1 :]
         return None
 
-    @property
-    def _newest(self) -> Version | None:
-        return self._taken[-1].after if self._taken else self._first
 
-
-def _may_lead(
-    before: Version,
-    after: Version,
-    request: forecast_service_pb2.ForecastRequest,
-    response: forecast_service_pb2.ForecastResponse,
-) -> bool:
+def _may_lead(before: Version, after: Version, block: Block, missing_steps: int) -> bool:
     """Return True if the observations alone may lead from `before` to `after`; else somebody else appended too."""
-    observed = request.observations
-    steps, values = after.step - before.step - response.missing_steps, len(observed.values)
+    steps, values = after.step - before.step - missing_steps, block.values
     if not values:
         return before == after
     # A time step has one value or several. A replay reports no missing steps, so they look like those of others.
-    return steps > 0 and values % steps == 0 and observed.targets in (0, values // steps)
+    return steps > 0 and values % steps == 0 and block.targets in (0, values // steps)

@@ -3,14 +3,13 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from . import _calls, _operations
 from ._ask import Ask, Values
@@ -19,10 +18,11 @@ from ._calls import Method, Operation, Patience, Pause, Send
 from ._connection import resolve_connection, resolve_credential
 from ._core import SessionCore
 from ._frame_stream import FrameStream
+from ._request import encode
 from ._sync_calls import Calls, Session
 from ._sync_stream import Driver
 from ._tls import FilePath, Tls
-from .errors import Cancelled, StatecastError
+from .errors import Cancelled, StatecastError, unreadable
 from .types import Forecast, Receipt
 
 T = TypeVar("T")
@@ -85,18 +85,9 @@ class Client(Calls):
             target, tls=tls, ca=ca, cert=cert, key=key, server_name=server_name, credential=credential
         ).open()
         self._methods: dict[Method, Any] = {
-            method: self._channel.unary_unary(
-                method.path,
-                request_serializer=lambda message: message.SerializeToString(),
-                response_deserializer=method.response.FromString,
-            )
-            for method in _calls.METHODS
+            method: self._channel.unary_unary(method.path, request_serializer=encode) for method in _calls.METHODS
         }
-        self._stream_method: Any = self._channel.stream_stream(
-            _calls.FORECAST_STREAM.path,
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=_calls.FORECAST_STREAM.response.FromString,
-        )
+        self._stream_method: Any = self._channel.stream_stream(_calls.FORECAST_STREAM.path, request_serializer=encode)
 
     def stream(
         self,
@@ -122,15 +113,15 @@ class Client(Calls):
         """
         timeout, ask = self._timeout(timeout_seconds), Ask(horizon, quantile_levels, explain)
 
-        def work() -> Iterator[tuple[Session, Callable[[], Operation[Any]]]]:
+        def work() -> Iterator[tuple[Session, str, Operation[Any]]]:
             for pair in pairs:
-                (session,), (told,) = _operations.split_pairs([pair], Session, self)
-                yield session, partial(_operations.forward, *told, ask, timeout)
+                core, observed = _operations.split_pair(pair, Session, self)
+                yield pair[0], core.session_id, _operations.forward(core, observed, ask, timeout)
 
         if self._closed:
             raise StatecastError("the client is closed")
         _operations.check_process(self._process_id)
-        driver: Driver[Session] = Driver(FrameStream(self._stream_method, self._bearer), lambda session: session.id)
+        driver: Driver[Session] = Driver(FrameStream(self._stream_method, self._bearer))
         return driver.run(work())
 
     def close(self) -> None:
@@ -160,21 +151,28 @@ class Client(Calls):
         """
         _operations.check_process(self._process_id)
         end = time.monotonic() + timeout_seconds
-        with ExitStack() as stack:
-            locks = {session.id: session._lock for session in sessions}
+        locks, held = {session.id: session._lock for session in sessions}, []
+        try:
             for session_id in sorted(locks):  # one order for all, so that two calls cannot wait for each other
                 if not locks[session_id].acquire(timeout=max(0.0, end - time.monotonic())):
                     raise _operations.kept_waiting(session_id, timeout_seconds)
-                stack.callback(locks[session_id].release)
+                held.append(locks[session_id])
             return self._run(operation)
+        finally:
+            for lock in held:
+                lock.release()
 
     def _send(self, action: Send) -> Any:
         patience = Patience(action.timeout_seconds)  # to ask for a token takes time, too
         metadata = self._bearer.metadata()
         try:
-            return self._methods[action.method](action.message, timeout=patience.remaining_seconds, metadata=metadata)
+            method = self._methods[action.method]
+            answer = method(action.message, timeout=patience.remaining_seconds, metadata=metadata)
+            return action.method.read(answer)
         except grpc.RpcError as error:
             raise self._bearer.failure(error, metadata) from error
+        except DecodeError as error:
+            raise unreadable(error) from error
 
     def _run(self, operation: Operation[T]) -> T:
         """Run an operation."""

@@ -10,7 +10,7 @@ from datetime import tzinfo
 from typing import Any, TypeVar
 
 from . import _operations
-from ._ask import Ask, Numbers, Observations, Time, Times, Values
+from ._ask import Ask, Numbers, Time, Times, Values, observations
 from ._calls import Operation
 from ._core import REPLAY_REQUESTS, SessionCore
 from ._messages import Span, open_options
@@ -197,7 +197,7 @@ class Session:
             timeout_seconds: Time for each request; None for the client's.
         """
         timeout = self._client._timeout(timeout_seconds)
-        observed = Observations(values, covariates=covariates, start_time=start_time, times=times)
+        observed = observations(values, covariates, None, start_time, times)
         ask = Ask(explain=explain, request_id=request_id, if_version=if_version)
         operation = _operations.observe(self._core, observed, ask, timeout)
         return self._client._run_alone(operation, [self], timeout)
@@ -250,13 +250,7 @@ class Session:
         The arguments are those of `observe` and `forecast`; `values` may be empty to append nothing.
         """
         timeout = self._client._timeout(timeout_seconds)
-        observed = Observations(
-            values,
-            covariates=covariates,
-            future_covariates=future_covariates,
-            start_time=start_time,
-            times=times,
-        )
+        observed = observations(values, covariates, future_covariates, start_time, times)
         ask = Ask(horizon, quantile_levels, explain, request_id, if_version)
         operation = _operations.step(self._core, observed, ask, timeout)
         return self._client._run_alone(operation, [self], timeout)

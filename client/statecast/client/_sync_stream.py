@@ -5,16 +5,14 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from ._calls import Operation, Pause, Send
-from ._core import Response
 from ._frame_stream import FrameStream
-from ._outbox import Key
+from ._request import Key, Request
+from ._response import Response
 from .errors import DeadlineExceeded, StatecastError
 
 S = TypeVar("S")
@@ -22,141 +20,170 @@ WINDOW = 256
 """Most operations in progress at once."""
 
 
-@dataclass(eq=False)
 class _Task(Generic[S]):
     """An operation in progress, or waiting for an earlier one of its session.
 
     Attributes:
         session: The session of the operation.
+        line: Name of its session; operations of one line run one after the other.
         operation: The operation, step by step.
         step: Number of the current step; answers to earlier steps are ignored.
         due: Time to wake it without an answer, on the clock of time.monotonic.
-        late: Its answer at that time: an error, or None after a pause.
+        timeout_seconds: Time that its answer had until then; None for a pause.
         key: Key of the request that waits for its answer; None without one.
         is_done: True once the result is known.
         result: The result, or the error.
     """
 
-    session: S
-    operation: Operation[Any]
-    step: int = 0
-    due: float = math.inf
-    late: StatecastError | None = None
-    key: Key | None = None
-    is_done: bool = False
-    result: Any = None
+    __slots__ = ("due", "is_done", "key", "line", "operation", "result", "session", "step", "timeout_seconds")
+
+    def __init__(self, session: S, line: str, operation: Operation[Any]) -> None:
+        self.session, self.line, self.operation, self.step, self.due = session, line, operation, 0, math.inf
+        self.timeout_seconds: float | None = None
+        self.key: Key | None = None
+        self.is_done, self.result = False, None
 
 
 class Driver(Generic[S]):
-    """A runner of concurrent operations, one at a time per session. Results come in the order given."""
+    """A runner of concurrent operations, one at a time per session. Results come in the order given.
 
-    def __init__(self, stream: FrameStream, line_of: Callable[[S], str]) -> None:
+    Other threads bring operations and answers. The caller's thread handles all that have come, and then sends all
+    requests that follow from them: what costs most is that a thread wakes another.
+    """
+
+    def __init__(self, stream: FrameStream) -> None:
         self._stream = stream
-        self._line_of = line_of
-        self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._room = threading.Semaphore(WINDOW)
+        self._fed: deque[_Task[S]] = deque()
+        self._arrived: deque[tuple[_Task[S], int, Response | StatecastError]] = deque()
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._is_asleep = False
+        self._has_room = threading.Event()
+        self._read = self._given = 0  # operations read, results given
         self._tasks: deque[_Task[S]] = deque()
         self._lines: dict[str, deque[_Task[S]]] = {}
         self._due = math.inf  # no task is due earlier
         self._has_ended = self._is_closed = False
         self._failure: BaseException | None = None
 
-    def run(self, work: Iterable[tuple[S, Callable[[], Operation[Any]]]]) -> Generator[tuple[S, Any], None, None]:
+    def run(self, work: Iterable[tuple[S, str, Operation[Any]]]) -> Generator[tuple[S, Any], None, None]:
         """Yield each session with the result of its operation, or with its StatecastError.
 
-        A thread reads `work`, at most 256 operations ahead.
+        A thread reads `work`, at most 256 operations ahead: sessions, their names, and operations.
         """
         threading.Thread(target=self._feed, args=(work,), name="statecast-feed", daemon=True).start()
         try:
-            while not (self._has_ended and not self._tasks):
-                self._next_event()()
+            while self._tasks or self._fed or not self._has_ended:
+                self._wait()
+                while self._arrived:
+                    self._resume(*self._arrived.popleft())
+                while self._fed:
+                    self._begin(self._fed.popleft())
+                self._stream.flush()
                 while self._tasks and self._tasks[0].is_done:
                     task = self._tasks.popleft()
-                    self._room.release()
+                    self._given += 1
+                    if not self._has_room.is_set():
+                        self._has_room.set()
                     yield task.session, task.result
             if self._failure is not None:
                 raise self._failure
         finally:
             self._is_closed = True
-            self._room.release()
+            self._has_room.set()
             self._stream.close()
 
-    def _feed(self, work: Iterable[tuple[S, Callable[[], Operation[Any]]]]) -> None:
+    def _feed(self, work: Iterable[tuple[S, str, Operation[Any]]]) -> None:
         try:
-            for session, make in work:
-                self._room.acquire()
+            for session, line, operation in work:
+                self._fed.append(_Task(session, line, operation))
+                self._read += 1
+                self._wake()
+                while self._read - self._given >= WINDOW and not self._is_closed:
+                    self._has_room.clear()
+                    if self._read - self._given >= WINDOW and not self._is_closed:  # or it was set just before
+                        self._has_room.wait()
                 if self._is_closed:
                     return
-                self._events.put(partial(self._begin, session, make))
-            self._events.put(self._end)
         except BaseException as error:
-            self._events.put(partial(self._end, error))
+            self._failure = error
+        self._has_ended = True
+        self._wake()
 
-    def _end(self, failure: BaseException | None = None) -> None:
-        self._has_ended, self._failure = True, failure
+    def _wake(self) -> None:
+        """Wake the caller's thread; called by other threads after they have brought something."""
+        if self._is_asleep:
+            self._is_asleep = False
+            self._wakes.put(None)
 
-    def _begin(self, session: S, make: Callable[[], Operation[Any]]) -> None:
-        task = _Task(session, _started(make))
+    def _wait(self) -> None:
+        """Wait until there is something to do."""
+        self._is_asleep = True
+        if not (self._arrived or self._fed or (self._has_ended and not self._tasks)):  # or it came just before
+            left = self._due - time.monotonic()
+            try:
+                self._wakes.get(left > 0, left if 0 < left < math.inf else None)
+            except queue.Empty:
+                self._is_asleep = False
+                self._give_up()
+        self._is_asleep = False
+
+    def _begin(self, task: _Task[S]) -> None:
         self._tasks.append(task)
-        line = self._lines.setdefault(self._line_of(session), deque())
-        line.append(task)
-        if len(line) == 1:
+        line = self._lines.get(task.line)
+        if line is None:
+            self._lines[task.line] = deque((task,))
             self._resume(task, 0, None)
+        else:
+            line.append(task)
 
     def _resume(self, task: _Task[S], step: int, answer: Response | StatecastError | None) -> None:
         """Continue a task with the answer to its current step; ignore any other answer."""
         if task.is_done or task.step != step:
             return
-        task.step += 1
+        task.step = step = step + 1
+        operation = task.operation
         try:
-            action = _go_on(task.operation, answer)
+            action = operation.throw(answer) if isinstance(answer, StatecastError) else operation.send(answer)
         except StopIteration as stop:
             self._finish(task, stop.value)
         except StatecastError as error:
             self._finish(task, error)
         else:
-            if isinstance(action, Pause):
-                seconds, task.late, task.key = action.seconds, None, None
-            else:
-                seconds = action.timeout_seconds
-                task.late = DeadlineExceeded(f"no answer within {seconds:g} s")
-                resume = partial(self._resume, task, task.step)
-                task.key = self._stream.put(action.message, seconds, lambda got: self._events.put(partial(resume, got)))
-            task.due = time.monotonic() + seconds
-            self._due = min(self._due, task.due)
+            self._carry_out(task, step, action)
+
+    def _carry_out(self, task: _Task[S], step: int, action: Send | Pause) -> None:
+        if isinstance(action, Pause):
+            seconds, task.timeout_seconds, task.key = action.seconds, None, None
+        else:
+            seconds = task.timeout_seconds = action.timeout_seconds
+            request = cast("Request", action.message)
+            task.key = self._stream.put(request, seconds, partial(self._arrive, task, step))
+        task.due = due = time.monotonic() + seconds
+        if due < self._due:
+            self._due = due
+
+    def _arrive(self, task: _Task[S], step: int, answer: Response | StatecastError) -> None:
+        self._arrived.append((task, step, answer))
+        self._wake()
 
     def _finish(self, task: _Task[S], result: Any) -> None:
         task.result, task.is_done, task.due = result, True, math.inf
-        name = self._line_of(task.session)
-        line = self._lines[name]
+        line = self._lines[task.line]
         line.popleft()
         if line:
             self._resume(line[0], 0, None)
         else:
-            del self._lines[name]
+            del self._lines[task.line]
 
-    def _next_event(self) -> Callable[[], None]:
-        left = self._due - time.monotonic()
-        if left > 0:
-            with suppress(queue.Empty):
-                return self._events.get(timeout=left if left < math.inf else None)
-        return self._wake
-
-    def _wake(self) -> None:
+    def _give_up(self) -> None:
         """Continue the tasks whose time is up. One timer for all costs less than one for each answer."""
         now = time.monotonic()
         for task in self._tasks:
             if task.due <= now:
+                late = None
+                if task.timeout_seconds is not None:
+                    late = DeadlineExceeded(f"no answer within {task.timeout_seconds:g} s")
                 if task.key is not None:
                     self._stream.forget(task.key)
-                self._resume(task, task.step, task.late)
+                self._resume(task, task.step, late)
         self._due = min((task.due for task in self._tasks), default=math.inf)
-
-
-def _go_on(operation: Operation[Any], answer: Response | StatecastError | None) -> Send | Pause:
-    return operation.throw(answer) if isinstance(answer, StatecastError) else operation.send(answer)
-
-
-def _started(make: Callable[[], Operation[Any]]) -> Operation[Any]:
-    """Return an operation that calls `make` itself, so that an error in `make` becomes its result."""
-    return (yield from make())

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,7 @@ _EARLIEST, _LATEST = -9_214_560_000 * NANOSECONDS, 9_214_646_400 * NANOSECONDS
 _OUT_OF_RANGE = "is not a time of the years 1678 to 2261"
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """The zones by which to read times without one.
 
     Attributes:

@@ -2,50 +2,62 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import nullcontext
 
 from . import _operations
 
 
 class SessionLock(asyncio.Lock):
-    """The lock of a session; `wanted` counts the calls that hold it or wait for it."""
+    """The lock of a session.
 
-    def __init__(self) -> None:
+    Attributes:
+        home: The locks of the same client and loop.
+        wanted: Number of calls that hold it or wait for it.
+    """
+
+    def __init__(self, home: object = None) -> None:
         super().__init__()
-        self.wanted = 0
+        self.home, self.wanted = home, 0
 
 
 class Turn:
-    """A context that holds the locks of some sessions, by id.
-
-    Raises:
-        DeadlineExceeded: The locks were not free within `timeout_seconds`.
-    """
+    """A turn, which holds the locks of some sessions, by id."""
 
     def __init__(self, locks: Mapping[str, SessionLock], timeout_seconds: float) -> None:
         self._locks, self._timeout_seconds = locks, timeout_seconds
         self._held: list[SessionLock] = []
 
-    async def __aenter__(self) -> None:
-        are_free = not any(lock.wanted for lock in self._locks.values())
-        for lock in self._locks.values():
+    async def begin(self) -> None:
+        """Wait for the locks, and hold them.
+
+        Raises:
+            DeadlineExceeded: They were not free within `timeout_seconds`.
+        """
+        locks = self._locks.values()
+        is_free = True
+        for lock in locks:
+            is_free = is_free and not lock.wanted
             lock.wanted += 1
+        if not is_free:
+            await self._wait()
+            return
+        for lock in locks:  # nobody holds or wants them: this does not wait, and needs neither timer nor order
+            await lock.acquire()
+        self._held.extend(locks)
+
+    async def _wait(self) -> None:
         try:
-            # Usually nobody holds or wants the locks: nothing can come in between, so no timer is needed.
-            async with nullcontext() if are_free else asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self._timeout_seconds):
                 for session_id in sorted(self._locks):  # one order for all: no two calls wait for each other
                     await self._locks[session_id].acquire()
                     self._held.append(self._locks[session_id])
         except BaseException as error:
-            self._leave()
+            self.end()
             if isinstance(error, TimeoutError):
                 raise _operations.kept_waiting(session_id, self._timeout_seconds) from error
             raise
 
-    async def __aexit__(self, *_: object) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
+    def end(self) -> None:
+        """Let others have their turn."""
         for lock in self._locks.values():
             lock.wanted -= 1
         for lock in self._held:

@@ -221,6 +221,13 @@ def invalid(field: str, problem: str) -> InvalidArgument:
     return error
 
 
+def unreadable(cause: Exception) -> ServerError:
+    """Return the error for an answer that is no message of the API."""
+    error = ServerError(f"the server's answer cannot be read: {cause}")
+    error.outcome_unknown = True
+    return error
+
+
 def from_rpc_error(error: grpc.RpcError | StatecastError) -> StatecastError:
     """Return the error of a call that failed as a whole, or of a request on a stream."""
     if isinstance(error, StatecastError):

@@ -211,8 +211,8 @@ class Classifier(nn.Module):
             outputs = torch.cat([before.hidden[:, -1:], output], dim=1)
         return SymbolTrace(State(advanced), lengths, outputs, before, inputs, self.cell)
 
-    def context(self, state: State) -> Tensor:
-        """Return what `forecast` needs of sessions in their current state, float32 [N, H].
+    def context(self, state: State, categories: Tensor | None = None) -> Tensor:
+        """Return what `forecast` needs of sessions in their current state, float32 [N, H]; categories are ignored.
 
         Raises:
             StateError: The state does not fit this model's layout.

@@ -153,6 +153,20 @@ class StreamingModel(Protocol):
                 int64 [B, S]; None if all are unknown.
         """
 
+    def context(self, state: State, categories: Tensor | None = None) -> Any:
+        """Return what forecasts need of sessions in their current state.
+
+        Args:
+            state: N sessions.
+            categories: Their static categories, int64 [N, S], 0 where unknown; None if all are unknown.
+
+        Returns:
+            The argument `context` of `forecast`, N rows.
+
+        Raises:
+            StateError: The state does not fit this model's layout.
+        """
+
     def forecast(self, context: Any, horizon: int, future: Future | None = None) -> Tensor:
         """Forecast every step from 1 to the horizon.
 

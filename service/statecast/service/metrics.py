@@ -1,7 +1,8 @@
 """Prometheus metrics. Labels name models and methods, never sessions."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -129,3 +130,15 @@ def timed(histogram: Histogram) -> Iterator[None]:
         yield
     finally:
         histogram.observe(time.perf_counter() - start)
+
+
+def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
+    """Observe values at once: the totals are those of `observe` for each."""
+    bounds, buckets = histogram._upper_bounds, histogram._buckets
+    counts: dict[int, int] = {}
+    for value in values:
+        place = bisect_left(bounds, value)
+        counts[place] = counts.get(place, 0) + 1
+    for place, count in counts.items():
+        buckets[place].inc(count)
+    histogram._sum.inc(sum(values))

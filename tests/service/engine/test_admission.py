@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from statecast.service.engine.admission import RETRY_AFTER_SECONDS, SHARE, Admission, Pace
-from statecast.service.engine.request import Request
+from statecast.service.engine.admission import RETRY_AFTER_SECONDS, SHARE, Admission, Load, Pace
+from statecast.service.engine.request import Request, Ticket
 from statecast.service.errors import Overloaded
 from statecast.service.session_key import DEFAULT_TENANT
 from statecast.v1.reasons import Reason
@@ -16,7 +16,12 @@ ONE = Request("s", values=np.ones(1))
 
 def queued(admission: Admission, name: str, count: int, request: Request = ONE) -> None:
     for _ in range(count):
-        admission.enter(name, request, 0)
+        admission._add(name, request.tenant, Load.of([request]), 0)
+
+
+def leave(admission: Admission, name: str) -> None:
+    ONE.ticket = Ticket(name, lambda answered: None, lambda: False)
+    admission.leave([ONE])
 
 
 def refused(admission: Admission, name: str, cost: int = 1, deadline: float | None = None) -> Overloaded:
@@ -31,7 +36,7 @@ def test_a_queue_is_full_at_its_number_of_requests() -> None:
     for name in "abcde":
         queued(admission, name, 2)
     refused(admission, "f")
-    admission.leave("a", ONE)
+    leave(admission, "a")
     admission.check(DEFAULT_TENANT, "f", 1, None)
 
 
@@ -87,10 +92,10 @@ def test_a_refusal_advises_to_wait_until_half_is_done() -> None:
 def test_who_has_left_is_forgotten() -> None:
     admission = Admission(max_requests=10, max_bytes=10**9)
     queued(admission, "a", 2)
-    admission.leave("a", ONE)
-    assert (admission.requests, admission.cost) == (1, ONE.cost)
-    admission.leave("a", ONE)
-    assert (admission.tenants, admission.requests, admission.nbytes, admission.cost) == ({}, 0, 0, 0)
+    leave(admission, "a")
+    assert (admission.queued.requests, admission.queued.cost) == (1, ONE.cost)
+    leave(admission, "a")
+    assert (admission.tenants, admission.queued) == ({}, Load())
 
 
 def test_the_pace_is_a_moving_average_of_full_batches() -> None:

@@ -205,7 +205,7 @@ def test_times_of_any_frequency(make_engine: MakeEngine, frequency: str) -> None
         context = trace.context(torch.tensor([0]), torch.tensor([9]))
         wanted = model.forecast(context, HORIZON, Future(times[:, 9:]))[0].numpy()
     assert_close(told(outcome), wanted)
-    assert standing(outcome).last_time == int(times[0, 8])
+    assert standing(one(engines[0], Request("a"))).last_time == int(times[0, 8])
 
 
 def test_a_record_of_another_width_is_damaged(make_engine: MakeEngine, any_redis: RedisProcess, namespace: str) -> None:

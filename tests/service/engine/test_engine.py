@@ -355,8 +355,8 @@ def test_time(make_engine: MakeEngine) -> None:
     (result,) = engine.run({"a": [observe("a", 1.0, opening=opening)]})["a"]
     assert "start_time" in refused(result, InvalidRequest).message
     one(engine, observe("a", 1.0, 2.0, opening=opening, start_time=10 * hour))
-    follows_on = one(engine, observe("a", 3.0))
-    assert standing(follows_on).last_time == 12 * hour
+    one(engine, observe("a", 3.0))
+    assert standing(one(engine, Request("a"))).last_time == 12 * hour
     after_gap = one(make_engine(), observe("a", 6.0, start_time=15 * hour))
     assert step_of(after_gap) == 6
     assert after_gap.forecast is not None

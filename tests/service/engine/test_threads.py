@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
 from functools import partial
@@ -12,12 +12,12 @@ import torch
 from support.engines import MakeEngine, assert_close, expected, observe, one, version_of
 from support.redis_process import RedisProcess
 
-from statecast.service.engine.advance import Advanced, advance
+from statecast.service.engine.advance import advance
 from statecast.service.engine.engine import Engine
-from statecast.service.engine.job import Job
-from statecast.service.engine.request import Outcome, Request, Result
-from statecast.service.engine.scheduler import BatchLimits, Scheduler, Ticket
+from statecast.service.engine.request import Outcome, Request, Result, Ticket
+from statecast.service.engine.scheduler import BatchLimits, Scheduler
 from statecast.service.engine.session_cache import SessionCache
+from statecast.service.engine.table import Table
 from statecast.service.engine.threads import Delivery, EngineThreads
 from statecast.service.errors import DeadlinePassed
 from statecast.service.metrics import Metrics
@@ -26,8 +26,14 @@ FULL = 4
 
 
 def deliver(delivery: Delivery) -> None:
-    for ticket, result in delivery:
-        ticket.resolve(result)
+    for ticket, answered in delivery.items():
+        ticket.deliver(answered)
+
+
+def submit(scheduler: Scheduler, request: Request, resolve: Callable[[Result], None] = lambda _: None) -> None:
+    """Queue a request; `resolve` takes its result."""
+    ticket = Ticket("", lambda answered: resolve(answered[0][1]), lambda: False)
+    assert scheduler.submit(ticket, [request]) == (1, None)
 
 
 def _note(answered: threading.Event, result: Result) -> None:
@@ -57,7 +63,7 @@ def test_sessions_keep_their_states_and_their_order(make_engine: MakeEngine) -> 
         for step in range(12):
             for name in names:
                 resolve = partial(results.__setitem__, (name, step))
-                scheduler.submit(Ticket(observe(name, values[name][step]), resolve))
+                submit(scheduler, observe(name, values[name][step]), resolve)
     assert len(results) == 12 * len(names)
     for (name, step), result in results.items():
         assert isinstance(result, Outcome), result
@@ -73,7 +79,7 @@ def test_nobody_sleeps_while_a_request_waits(make_engine: MakeEngine) -> None:
     with working(scheduler, [make_engine(cache=cache) for _ in range(3)]):
         for number in range(50):
             answered = threading.Event()
-            scheduler.submit(Ticket(observe("a", float(number)), partial(_note, answered)))
+            submit(scheduler, observe("a", float(number)), partial(_note, answered))
             assert answered.wait(10)
 
 
@@ -87,12 +93,13 @@ def test_what_an_engine_knows_of_an_outage_that_is_over_strands_nobody(
 
     def delivered(*requests: Request) -> list[Result]:
         """Return the results of the first request's batch, while the others wait."""
-        scheduler.submit(Ticket(requests[0], lambda result: None))
+        submit(scheduler, requests[0])
         batch = scheduler.take()
         assert batch is not None
         for request in requests[1:]:
-            scheduler.submit(Ticket(request, lambda result: None))
-        results = [result for _, result in engine_threads._carry_out(engine, batch)]
+            submit(scheduler, request)
+        delivery = engine_threads._carry_out(engine, batch)
+        results = [result for answered in delivery.values() for _, result in answered]
         scheduler.done(batch)
         return results
 
@@ -111,11 +118,11 @@ def test_a_session_in_a_batch_is_not_overwritten(make_engine: MakeEngine, monkey
     one(slow, observe("a", 1.0, 5.0))
     begun, go_on = threading.Event(), threading.Event()
 
-    def wait_first(jobs: list[Job], cache: SessionCache) -> dict[str, Advanced]:
+    def wait_first(table: Table, cache: SessionCache) -> None:
         if threading.current_thread().name == "slow":
             begun.set()
             assert go_on.wait(20)
-        return advance(jobs, cache)
+        advance(table, cache)
 
     monkeypatch.setattr("statecast.service.engine.engine.advance", wait_first)
     found: list[Outcome] = []
@@ -136,7 +143,7 @@ def test_a_session_in_a_batch_is_not_overwritten(make_engine: MakeEngine, monkey
 def test_a_second_engine_waits_for_a_full_batch(make_engine: MakeEngine) -> None:
     scheduler = Scheduler(BatchLimits(sessions=FULL))
     for number in range(FULL - 1):
-        scheduler.submit(Ticket(observe(f"s-{number}", 1.0), lambda result: None))
+        submit(scheduler, observe(f"s-{number}", 1.0))
     taken: list[int] = []
 
     def second() -> None:
@@ -150,8 +157,8 @@ def test_a_second_engine_waits_for_a_full_batch(make_engine: MakeEngine) -> None
     assert first is not None
     assert len(first.sessions) == FULL - 1
     for number in range(FULL):
-        scheduler.submit(Ticket(observe(f"t-{number}", 1.0), lambda result: None))
-    scheduler.submit(Ticket(observe("u", 1.0), lambda result: None))
+        submit(scheduler, observe(f"t-{number}", 1.0))
+    submit(scheduler, observe("u", 1.0))
     scheduler.done(first)
     scheduler.close()
     thread.join(20)

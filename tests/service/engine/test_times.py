@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support.engines import MakeEngine, observe, one, refused, standing, version_of
+from support.engines import MakeEngine, observe, one, refused, standing, step_of, version_of
 from support.models import HORIZON, shop_model
 
 from statecast.model import Zone
@@ -114,7 +114,7 @@ def test_a_wrong_clock_does_not_shut_a_session(make_engine: MakeEngine) -> None:
     one(engine, hourly("a", [0], [1.0]))
     (result,) = engine.run({"a": [hourly("a", [8760], [2.0], request_id=b"x")]})["a"]
     assert refused(result, PreconditionFailed).reason is Reason.TIME_AHEAD
-    assert standing(one(engine, hourly("a", [1], [3.0]))).version.step == 2
+    assert step_of(one(engine, hourly("a", [1], [3.0]))) == 2
     # A repeated request is recognised, whatever the clock says now.
     one(engine, hourly("a", [5], [3.0], request_id=b"y"))
     now = BEGIN - 1000 * HOUR

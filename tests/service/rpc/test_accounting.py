@@ -193,6 +193,8 @@ async def test_those_whose_caller_has_gone_are_cancelled(seen: Seen, own_redis: 
         else:
             calls = [stub.ForecastStream()]
             await calls[0].write(pb.ForecastStreamRequest(requests=asked))
+        started = partial(seen.samples, "grpc_server_started_total")
+        await asyncio.to_thread(await_true, lambda: sum(each.value for each in started()) == len(calls))
         await asyncio.sleep(0.2)
         for call in calls:
             call.cancel()

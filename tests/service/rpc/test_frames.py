@@ -8,7 +8,7 @@ from support.redis_process import RedisProcess
 from support.servers import ServerThread
 from support.wire import OPEN, observations
 
-from statecast.service.engine.scheduler import Ticket
+from statecast.service.engine.request import Request, Ticket
 from statecast.service.errors import Overloaded, ServiceError
 from statecast.service.rpc.engine_client import EngineClient
 from statecast.service.settings import Settings
@@ -30,12 +30,14 @@ def test_nothing_overtakes_what_was_turned_away(
 ) -> None:
     submit = EngineClient.submit
 
-    def full_for_a_moment(engine_client: EngineClient, tickets: Sequence[Ticket]) -> tuple[int, ServiceError | None]:
-        for position, ticket in enumerate(tickets):
-            if ticket.request.values.tolist() == [2.0]:
-                submit(engine_client, tickets[:position])
+    def full_for_a_moment(
+        engine_client: EngineClient, ticket: Ticket, requests: Sequence[Request]
+    ) -> tuple[int, ServiceError | None]:
+        for position, request in enumerate(requests):
+            if request.values.tolist() == [2.0]:
+                submit(engine_client, ticket, requests[:position])
                 return position, Overloaded("no room for this one", Reason.QUEUE_FULL, 0.1)
-        return submit(engine_client, tickets)
+        return submit(engine_client, ticket, requests)
 
     monkeypatch.setattr(EngineClient, "submit", full_for_a_moment)
     requests = [

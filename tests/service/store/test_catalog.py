@@ -28,7 +28,7 @@ def catalog(store: Store) -> Iterator[Catalog]:
 
 
 def put(store: Store, name: str, *, closed: bool = False, damaged: bool = False, key_ms: int = 120_000) -> None:
-    snapshot = Snapshot("tiny", "1", bytes(32), 1, b"state", Version(3, 7), None, 60_000, closed=closed)
+    snapshot = Snapshot(Version(3, 7), None, 60_000, model="tiny", model_version="1", width=1, closed=closed)
     data = encode_snapshot("another" if damaged else name, snapshot, new_stamp(snapshot.version))
     store.commit([Commit(name, Operation.REPLACE, b"", data, key_ms)])
 

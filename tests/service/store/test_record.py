@@ -1,6 +1,7 @@
 import os
 import struct
 import zlib
+from collections import deque
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from statecast.service.store.record import (
     FORMATS,
     DamagedRecord,
     Entry,
-    RequestMark,
     Snapshot,
     decode,
     encode_entry,
@@ -22,7 +22,7 @@ from statecast.service.store.record import (
 from statecast.service.version import Version
 
 times = st.none() | st.integers(-(2**62), 2**62)
-marks = st.builds(RequestMark, st.binary(min_size=1, max_size=64), st.binary(min_size=8, max_size=8))
+ids, digests = st.binary(min_size=1, max_size=64), st.binary(min_size=8, max_size=8)
 versions = st.builds(Version, st.integers(0, 2**40), st.integers(0, 2**64 - 1))
 snapshots = st.builds(
     Snapshot,
@@ -34,8 +34,8 @@ snapshots = st.builds(
     version=versions,
     last_time=times,
     ttl_ms=st.integers(1, 2**50),
-    recent=st.lists(marks, max_size=16).map(tuple),
-    lineage=st.lists(versions, max_size=16).map(tuple),
+    recent=st.dictionaries(ids, digests, max_size=16),
+    lineage=st.lists(versions, max_size=17).map(lambda listed: deque(listed, maxlen=17)),
     categories=st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=3),
     closed=st.booleans(),
     time_zone=st.text(max_size=64),
@@ -53,9 +53,12 @@ def records(draw: st.DrawFn) -> tuple[str, Snapshot, list[Entry], bytes]:
     step = snapshot.version.step
     for _ in range(draw(st.integers(0, 4))):
         values = draw(st.lists(st.floats(), min_size=snapshot.width, max_size=4 * snapshot.width))
-        rows = np.array(values[: len(values) // snapshot.width * snapshot.width]).reshape(-1, snapshot.width)
-        step += len(rows)
-        entry = Entry(rows, draw(times), draw(st.none() | marks), Version(step, draw(st.integers(0, 2**64 - 1))))
+        steps = len(values) // snapshot.width
+        rows = np.array(values[: steps * snapshot.width]).tobytes()
+        step += steps
+        request_id, digest = draw(st.just((b"", b"")) | st.tuples(ids, digests))
+        version = Version(step, draw(st.integers(0, 2**64 - 1)))
+        entry = Entry(steps, rows, draw(times), request_id, digest, version)
         data += encode_entry(name, entry, new_stamp(entry.version))
         entries.append(entry)
     return name, snapshot, entries, data
@@ -67,9 +70,9 @@ def test_what_was_encoded_is_decoded(case: tuple[str, Snapshot, list[Entry], byt
     record = decode(name, data)
     assert record.snapshot == snapshot
     assert record.stamp == data[-16:]
-    for decoded, entry in zip(record.entries, entries, strict=True):
-        np.testing.assert_array_equal(decoded.rows, entry.rows)
-        assert (decoded.last_time, decoded.mark, decoded.version) == (entry.last_time, entry.mark, entry.version)
+    assert list(record.entries) == entries
+    for entry in record.entries:
+        assert entry.rows.shape == (entry.steps, snapshot.width)
     assert int.from_bytes(data[-8:], "little") == (entries[-1] if entries else snapshot).version.tag
 
 
@@ -84,10 +87,10 @@ def test_a_flipped_bit_is_noticed(case: tuple[str, Snapshot, list[Entry], bytes]
 
 
 def test_every_flipped_bit_of_an_entry_is_noticed() -> None:
-    snapshot = Snapshot("m", "1", bytes(32), 1, b"state", Version(3, 7), None, 1000)
+    snapshot = Snapshot(Version(3, 7), None, 1000, model="m", model_version="1", width=1, state=b"state")
     begin = encode_snapshot("s", snapshot, new_stamp(snapshot.version))
-    mark = RequestMark(b"id", bytes(8))
-    entry = encode_entry("s", Entry(np.array([[1.5], [np.nan]]), 5, mark, Version(5, 9)), new_stamp(Version(5, 9)))
+    rows = np.array([1.5, np.nan]).tobytes()
+    entry = encode_entry("s", Entry(2, rows, 5, b"id", bytes(8), Version(5, 9)), new_stamp(Version(5, 9)))
     for bit in range(8 * len(entry)):
         damaged = bytearray(entry)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -98,7 +101,7 @@ def test_every_flipped_bit_of_an_entry_is_noticed() -> None:
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("size", [0, 14, 29])
 def test_an_entry_shorter_than_its_header_and_stamp_is_refused_though_its_checksum_holds(size: int) -> None:
-    snapshot = Snapshot("m", "1", bytes(32), 1, b"", Version(3, 7), None, 1000)
+    snapshot = Snapshot(Version(3, 7), None, 1000, model="m", model_version="1", width=1)
     begin = encode_snapshot("s", snapshot, new_stamp(snapshot.version))
     body = bytes(max(0, size - 14))
     checksum = zlib.crc32(body, zlib.crc32(struct.pack("<IIIBB", size, 0, 0, 0, 0), zlib.crc32(b"s")))
@@ -126,7 +129,7 @@ def test_the_record_of_another_session_is_noticed(case: tuple[str, Snapshot, lis
 
 
 def test_the_record_of_another_tenants_session_of_that_name_is_noticed() -> None:
-    snapshot = Snapshot("m", "1", bytes(32), 1, b"", Version(0, 0), None, 1000)
+    snapshot = Snapshot(Version(0, 0), None, 1000, model="m", model_version="1", width=1)
     for tenant, other in (("default", "acme"), ("acme", "default"), ("acme", "acme-2")):
         data = encode_snapshot(session_key(tenant, "s"), snapshot, bytes(16))
         assert decode(session_key(tenant, "s"), data).snapshot == snapshot
@@ -153,7 +156,7 @@ def test_another_format_is_named(case: tuple[str, Snapshot, list[Entry], bytes])
     ],
 )
 def test_options_that_cannot_be_read_are_refused(options: bytes, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    snapshot = Snapshot("m", "1", bytes(32), 1, b"", Version(0, 0), None, 1000)
+    snapshot = Snapshot(Version(0, 0), None, 1000, model="m", model_version="1", width=1)
     monkeypatch.setattr("statecast.service.store.record._encode_options", lambda _: options)
     with pytest.raises(DamagedRecord, match=says):
         decode("a", encode_snapshot("a", snapshot, bytes(16)))

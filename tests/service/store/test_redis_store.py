@@ -254,7 +254,7 @@ def test_a_password_that_is_changed_is_an_outage(own_redis: RedisProcess, limite
     store = Store(limited, "limited")
     put(store, "a", STAMPS[1])
     own_redis.set_user("limited", "resetpass", ">new")
-    limited.connection_pool.disconnect()
+    own_redis.client.client_kill_filter(_type="normal", skipme=True)
     append = Commit("a", Operation.APPEND, STAMPS[1], b"entry" + STAMPS[2], 60_000)
     with pytest.raises(Unavailable, match="nothing was appended") as caught:
         store.commit([append])

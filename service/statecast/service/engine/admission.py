@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from statecast.service.engine.request import Request
@@ -51,14 +51,42 @@ class Pace:
 
 
 @dataclass(slots=True)
+class Load:
+    """How many requests, and what they take."""
+
+    requests: int = 0
+    nbytes: int = 0
+    cost: int = 0
+
+    @staticmethod
+    def of(requests: Sequence[Request]) -> "Load":
+        """Return the load of these requests."""
+        nbytes, cost = sum([request.nbytes for request in requests]), sum([request.cost for request in requests])
+        return Load(len(requests), nbytes, cost)
+
+    def add(self, other: "Load") -> None:
+        """Add another load."""
+        self.requests += other.requests
+        self.nbytes += other.nbytes
+        self.cost += other.cost
+
+    def subtract(self, other: "Load") -> None:
+        """Take another load away."""
+        self.requests -= other.requests
+        self.nbytes -= other.nbytes
+        self.cost -= other.cost
+
+
+NOTHING = Load()
+
+
+@dataclass(slots=True)
 class Caller:
     """One caller: the cost it has been given so far, its sessions that can be batched, and what it has queued."""
 
     given: int = 0
     ready: deque[str] = field(default_factory=deque)
-    requests: int = 0
-    nbytes: int = 0
-    cost: int = 0
+    queued: Load = field(default_factory=Load)
 
 
 @dataclass(slots=True)
@@ -73,8 +101,7 @@ class Tenant:
     callers: dict[str, Caller] = field(default_factory=dict)
     turns: list[tuple[int, int, str]] = field(default_factory=list)
     at: int = 0
-    requests: int = 0
-    nbytes: int = 0
+    queued: Load = field(default_factory=Load)
 
 
 def may_take(own: int, room: int, share: int = SHARE) -> bool:
@@ -99,7 +126,7 @@ class Admission:
     def clear(self) -> None:
         """Reset the accounts to an empty queue."""
         self.tenants: dict[str, Tenant] = {}
-        self.requests = self.nbytes = self.cost = 0
+        self.queued = Load()
 
     def check(self, tenant_name: str, name: str, cost: int, deadline: float | None) -> None:
         """Check that the caller may queue a request of this cost now.
@@ -108,73 +135,117 @@ class Admission:
             Overloaded: if the queue, or the caller's or tenant's share of it, is full, or the wait would exceed the
                 deadline.
         """
+        if error := self._refusal(tenant_name, name, cost, deadline, NOTHING):
+            raise error
+
+    def _refusal(
+        self, tenant_name: str, name: str, cost: int, deadline: float | None, ahead: Load
+    ) -> Overloaded | None:
+        """Return the error for a request that may not be queued after `ahead`, which the caller queues just before."""
         tenant = self.tenants.get(tenant_name)
         caller = tenant.callers.get(name) if tenant else None
-        room, room_bytes = self._max_requests - self.requests, self._max_bytes - self.nbytes
-        own, own_bytes = (caller.requests, caller.nbytes) if caller else (0, 0)
+        own, tenants = (caller.queued if caller else NOTHING), (tenant.queued if tenant else NOTHING)
+        room = self._max_requests - self.queued.requests - ahead.requests
+        room_bytes = self._max_bytes - self.queued.nbytes - ahead.nbytes
+        tenants_bytes = tenants.nbytes + ahead.nbytes
         # A caller's first request may be of any size if there is room at all.
-        tenants, tenants_bytes = (tenant.requests, tenant.nbytes) if tenant else (0, 0)
-        has_room = may_take(own, room) and may_take(own_bytes, room_bytes)
-        has_room &= may_take(tenants, room, TENANT_SHARE) and may_take(tenants_bytes, room_bytes, TENANT_SHARE)
+        has_room = (
+            may_take(own.requests + ahead.requests, room)
+            and may_take(own.nbytes + ahead.nbytes, room_bytes)
+            and may_take(tenants.requests + ahead.requests, room, TENANT_SHARE)
+            and may_take(tenants_bytes, room_bytes, TENANT_SHARE)
+        )
         if not has_room:
-            raise self._turned_away(
-                f"the queue is full: {self.requests} requests of {self.nbytes / 2**20:.1f} MiB are waiting, {own} of "
-                "them on this connection"
+            queued = self.queued
+            return self._turned_away(
+                f"the queue is full: {queued.requests} requests of {queued.nbytes / 2**20:.1f} MiB are waiting, "
+                f"{own.requests} of them on this connection"
             )
         if tenants_bytes and tenants_bytes >= (most := self._tenant_bytes(tenant_name)):
-            raise Overloaded(
+            return Overloaded(
                 f"requests of {most / 2**20:g} MiB of tenant {tenant_name} are waiting, which is its limit queue_mib; "
                 "nothing was appended. Send the same request again later.",
                 Reason.QUOTA_EXCEEDED,
                 self._until_half_is_done(),
             )
         if deadline is None:
-            return
-        wait_seconds, now = self._wait_seconds(tenant, caller, cost), time.monotonic()
+            return None
+        wait_seconds, now = self._wait_seconds(tenant, caller, cost, ahead.cost), time.monotonic()
         if wait_seconds and now + MARGIN * wait_seconds > deadline:
-            raise self._turned_away(
-                f"{self.requests} requests are waiting, so the answer would take about {wait_seconds:.2g} s and miss "
-                "the deadline"
+            return self._turned_away(
+                f"{self.queued.requests} requests are waiting, so the answer would take about {wait_seconds:.2g} s and "
+                "miss the deadline"
             )
+        return None
 
-    def enter(self, name: str, request: Request, given: int) -> None:
-        """Add a caller's queued request; a tenant with nothing else queued starts at `given`."""
-        tenant = self.tenants.get(request.tenant)
+    def enter(self, name: str, requests: Sequence[Request], given: int) -> tuple[int, Overloaded | None]:
+        """Add a caller's requests in order until one is refused.
+
+        Args:
+            name: Name of the caller.
+            requests: Requests of one tenant, at least one.
+            given: Where a tenant with nothing else queued starts.
+
+        Returns:
+            The number added, and the error of the next one.
+        """
+        *others, last = requests
+        deadline, ahead = last.deadline, NOTHING
+        if others:
+            deadline = min((each.deadline for each in requests if each.deadline is not None), default=None)
+            ahead = Load.of(others)
+        # Each makes it harder for the next, so if the last one fits, all do.
+        error = self._refusal(last.tenant, name, last.cost, deadline, ahead)
+        if error is None:
+            whole = Load(ahead.requests + 1, ahead.nbytes + last.nbytes, ahead.cost + last.cost)
+            self._add(name, last.tenant, whole, given)
+            return len(requests), None
+        if not others:
+            return 0, error
+        for position in range(len(requests)):
+            taken, error = self.enter(name, requests[position : position + 1], given)
+            if not taken:
+                return position, error
+        return len(requests), None
+
+    def leave(self, requests: Sequence[Request]) -> None:
+        """Remove requests."""
+        loads: dict[tuple[str, str], Load] = {}
+        for request in requests:
+            place = request.tenant, request.ticket.caller
+            load = loads.get(place)
+            if load is None:
+                load = loads[place] = Load()
+            load.requests += 1
+            load.nbytes += request.nbytes
+            load.cost += request.cost
+        for (tenant_name, name), load in loads.items():
+            tenant = self.tenants[tenant_name]
+            caller = tenant.callers[name]
+            for each in (self, tenant, caller):
+                each.queued.subtract(load)
+            if not caller.queued.requests:
+                del tenant.callers[name]
+                if not tenant.callers:
+                    del self.tenants[tenant_name]
+
+    def _add(self, name: str, tenant_name: str, load: Load, given: int) -> None:
+        tenant = self.tenants.get(tenant_name)
         if tenant is None:
-            tenant = self.tenants[request.tenant] = Tenant(given)
+            tenant = self.tenants[tenant_name] = Tenant(given)
         caller = tenant.callers.get(name)
         if caller is None:
             caller = tenant.callers[name] = Caller(tenant.at)
-        self._add(tenant, caller, request, 1)
+        for each in (self, tenant, caller):
+            each.queued.add(load)
 
-    def leave(self, name: str, request: Request) -> None:
-        """Remove a request."""
-        tenant = self.tenants[request.tenant]
-        caller = tenant.callers[name]
-        self._add(tenant, caller, request, -1)
-        if not caller.requests:
-            del tenant.callers[name]
-            if not tenant.callers:
-                del self.tenants[request.tenant]
-
-    def _add(self, tenant: Tenant, caller: Caller, request: Request, sign: int) -> None:
-        nbytes, cost = sign * request.nbytes, sign * request.cost
-        tenant.requests += sign
-        tenant.nbytes += nbytes
-        caller.requests += sign
-        caller.nbytes += nbytes
-        caller.cost += cost
-        self.requests += sign
-        self.nbytes += nbytes
-        self.cost += cost
-
-    def _wait_seconds(self, tenant: Tenant | None, caller: Caller | None, cost: int) -> float:
+    def _wait_seconds(self, tenant: Tenant | None, caller: Caller | None, cost: int, ahead: int) -> float:
         """Estimate the wait behind the caller's own requests, at the rate that fair turns leave to it."""
-        own = caller.cost if caller else 0
+        own = (caller.queued.cost if caller else 0) + ahead
         turns = len(self.tenants) + (tenant is None)
         turns *= (len(tenant.callers) if tenant else 0) + (caller is None)
-        ahead = min(self.cost, (own + cost) * turns - cost)
-        return self.pace.seconds(ahead + cost) + max(0.0, self.under_way_until - time.monotonic())
+        before = min(self.queued.cost + ahead, (own + cost) * turns - cost)
+        return self.pace.seconds(before + cost) + max(0.0, self.under_way_until - time.monotonic())
 
     def _turned_away(self, why: str) -> Overloaded:
         return Overloaded(
@@ -185,4 +256,4 @@ class Admission:
 
     def _until_half_is_done(self) -> float:
         shortest, longest = RETRY_AFTER_SECONDS
-        return min(max(self.pace.seconds(self.cost // 2), shortest), longest)
+        return min(max(self.pace.seconds(self.queued.cost // 2), shortest), longest)

@@ -1,94 +1,164 @@
 """Advances the states of a batch and computes its forecasts."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from statecast.model import Gates, ObservationError, State, StreamingTrace
-from statecast.service.engine.forecasts import forecasts
-from statecast.service.engine.job import Inputs, Job, Wanted
-from statecast.service.engine.request import ForecastOutput
+from statecast.service.engine.forecasts import ContextOf, Wanted, forecasts
+from statecast.service.engine.inputs import STEPS_AT_ONCE, Inputs, bucket, categories_of, traces
+from statecast.service.engine.plan import Answer, Plan
+from statecast.service.engine.request import ForecastOutput, Request
 from statecast.service.engine.session_cache import SessionCache
+from statecast.service.engine.standing import Standing
+from statecast.service.engine.table import Table
 from statecast.service.models.registry import Model
 
-STEPS_AT_ONCE = 16_384
-"""Over all sessions of a computation; a trace holds every intermediate state, some kilobytes each."""
+log = logging.getLogger(__name__)
+
 EXPLAINED_STEPS_AT_ONCE = 64
 """Per session, if a step is to be explained: its gates are recomputed from the beginning of the trace."""
 
 
 @dataclass(slots=True)
-class Advanced:
-    """The results of one session: its new state, and the outputs of its requests.
+class Computed:
+    """What was computed at once, for sessions of one model.
 
     Attributes:
-        model: Model that computed them.
-        states: States of all sessions of the computation.
-        index: This session's row of `states`.
-        pit: Position of each new value in the forecast before it, NaN without one, float64 [new steps, targets].
-        forecasts: Forecasts of the requests that want one, by the request's position.
-        gates: Gates of the requests whose last step is to be explained, by position, if the model has any.
+        model: Their model.
+        rows: Their rows in the table.
+        state: Their new states, in that order.
+        pit: Position of each new value in the forecast before it, NaN without one, float64 [sessions, steps, targets].
+        forecasts: Forecasts of the requests that want one, by the session's index and the request's position.
+        gates: Gates of the requests whose last step is to be explained, likewise, if the model has any.
     """
 
     model: Model
-    states: State
-    index: int
+    rows: list[int]
+    state: State
     pit: NDArray[np.float64]
-    forecasts: dict[int, ForecastOutput]
-    gates: dict[int, Gates]
+    forecasts: dict[tuple[int, int], ForecastOutput] = field(default_factory=dict)
+    gates: dict[tuple[int, int], Gates] = field(default_factory=dict)
+
+    def pack(self, indices: Sequence[int]) -> list[bytes]:
+        """Return the packed states of sessions."""
+        return self.model.forecaster.layout.pack(self.state.select(indices))
 
 
-def pack(advanced: Sequence[Advanced]) -> list[bytes]:
-    """Pack the states of sessions into bytes, those of one computation together."""
-    packed = [b""] * len(advanced)
-    together: dict[int, list[int]] = {}
-    for position, each in enumerate(advanced):
-        together.setdefault(id(each.states), []).append(position)
-    for positions in together.values():
-        first = advanced[positions[0]]
-        states = first.states.select([advanced[position].index for position in positions])
-        for position, state in zip(positions, first.model.forecaster.layout.pack(states), strict=True):
-            packed[position] = state
-    return packed
+def advance(table: Table, cache: SessionCache) -> None:
+    """Compute the states and forecasts that the requests need; a failure is that of all sessions computed at once."""
+    for model, rows in _groups(table):
+        try:
+            computed = _compute(model, rows, table, cache)
+        except Exception as error:
+            log.exception("a batch of %d sessions could not be computed", len(rows))
+            for row in rows:
+                table.fail(row, error)
+        else:
+            table.computed.append(computed)
+            for index, row in enumerate(computed.rows):
+                table.states[row] = computed, index
 
 
-def advance(jobs: list[Job], cache: SessionCache) -> dict[str, Advanced]:
-    """Advance the states of jobs of one model, and make their forecasts."""
-    jobs = sorted(jobs, key=_source)
-    model = jobs[0].model
-    inputs = Inputs.of(jobs, model)
-    state = _states(jobs, model, cache)
-    wanted = [each for index, job in enumerate(jobs) for each in job.wanted(index)]
-    made: list[dict[int, ForecastOutput]] = [{} for _ in jobs]
-    gates: list[dict[int, Gates]] = [{} for _ in jobs]
-    pits = []
-    steps_at_once = _slice_steps(len(jobs), wanted)
-    for start in range(0, max(1, inputs.values.shape[1]), steps_at_once):
-        part = inputs.part(start, steps_at_once)
-        trace = model.forecaster.advance(state, part.values, part.lengths, times=part.times, categories=part.categories)
+def _groups(table: Table) -> Iterable[tuple[Model, list[int]]]:
+    """Return the rows that need their states and run together: of one model, and with similarly many steps."""
+    groups: dict[tuple[str, int], tuple[Model, list[int]]] = {}
+    for row in table.rows:
+        plan = table.plans[row]
+        if plan is None or _needs_state(plan, table.requests[row]):
+            model = standing_of(table, row).model
+            place = model.digest, bucket(table.steps[row])
+            group = groups.get(place)
+            if group is None:
+                group = groups[place] = model, []
+            group[1].append(row)
+    return groups.values()
+
+
+def _needs_state(plan: Plan, requests: Sequence[Request]) -> bool:
+    if plan.closed or plan.standing is None:
+        return False
+    return plan.opened or plan.steps > 0 or any(request.horizon or request.copy for request in requests)
+
+
+def standing_of(table: Table, row: int) -> Standing:
+    """Return the standing of a session: after its requests if they were planned, else before them."""
+    plan, session = table.plans[row], table.sessions[row]
+    standing = plan.standing if plan is not None else session.standing if session is not None else None
+    if standing is None:
+        raise ValueError(f"session {table.keys[row]!r} does not exist")
+    return standing
+
+
+def _compute(model: Model, rows: list[int], table: Table, cache: SessionCache) -> Computed:
+    rows, state = _states(model, rows, table, cache)
+    last_times = [_last_time(table, row) for row in rows]
+    wanted = _wanted(table, rows, last_times)
+    categories = categories_of(model, (standing_of(table, row).categories for row in rows))
+    steps = [table.steps[row] for row in rows]
+    if not any(steps):
+        computed = Computed(model, rows, state, np.empty((len(rows), 0, model.targets)))
+        _add_forecasts(computed, wanted, partial(_context, model, state, categories))
+        return computed
+    data = [entry.data for row in rows for entry in table.entries[row]]
+    inputs = Inputs.of(model, steps, data, last_times, categories)
+    computed, pits = Computed(model, rows, state, np.empty(0)), []
+    steps_at_once = _steps_at_once(len(rows), wanted)
+    for start, trace, pit in traces(model, state, inputs, steps_at_once):
         due = [each for each in wanted if start < each.step <= start + steps_at_once or each.step == start == 0]
-        for each, result in forecasts(model, trace, start, [each for each in due if each.request.horizon]):
-            made[each.index][each.position] = result
+        _add_forecasts(computed, due, trace.context, start)
         for each in due:
             if each.is_explained and (told := _gates(trace, each.index, each.step - start)):
-                gates[each.index][each.position] = told
-        # A trace without steps may have one of padding.
-        pits.append(trace.pit[:, : part.values.shape[1]].cpu().numpy())
-        state = trace.state
-    pit = pits[0] if len(pits) == 1 else np.concatenate(pits, axis=1)
-    return {
-        job.key: Advanced(
-            model, state, index, pit[index, job.loaded.replayed_steps : job.steps], made[index], gates[index]
-        )
-        for index, job in enumerate(jobs)
-    }
+                computed.gates[each.index, each.position] = told
+        pits.append(pit)
+        computed.state = trace.state
+    computed.pit = pits[0] if len(pits) == 1 else np.concatenate(pits, axis=1)
+    return computed
 
 
-def _slice_steps(jobs: int, wanted: Sequence[Wanted]) -> int:
+def _add_forecasts(computed: Computed, wanted: Sequence[Wanted], context_of: ContextOf, start: int = 0) -> None:
+    for each, forecast in forecasts(computed.model, context_of, start, [each for each in wanted if each.horizon]):
+        computed.forecasts[each.index, each.position] = forecast
+
+
+def _context(model: Model, state: State, categories: Tensor | None, rows: Tensor, _: Tensor) -> Any:
+    """Return what forecasts need of sessions that take no steps; `rows` are their positions among the states."""
+    return model.forecaster.context(state.select(rows), None if categories is None else categories[rows])
+
+
+def _wanted(table: Table, rows: Sequence[int], last_times: Sequence[int | None]) -> list[Wanted]:
+    """Return the outputs that the requests of these rows want."""
+    wanted = []
+    for index, row in enumerate(rows):
+        plan, requests = table.plans[row], table.requests[row]
+        if plan is None:
+            if requests[0].horizon:
+                standing = standing_of(table, row)
+                wanted.append(Wanted(index, 0, table.steps[row], requests[0], standing, last_times[index]))
+            continue
+        for position, (request, decision) in enumerate(zip(requests, plan.decisions, strict=True)):
+            if isinstance(decision, Answer) and (request.horizon or (request.explain and decision.taken)):
+                standing, is_explained = decision.standing, request.explain and decision.taken > 0
+                each = Wanted(index, position, decision.steps, request, standing, standing.last_time, is_explained)
+                wanted.append(each)
+    return wanted
+
+
+def _last_time(table: Table, row: int) -> int | None:
+    """Return the time of a session's last step after its requests."""
+    entries = table.entries[row]
+    return entries[-1].last_time if entries else standing_of(table, row).last_time
+
+
+def _steps_at_once(sessions: int, wanted: Sequence[Wanted]) -> int:
     """Return how many steps of each session go into one trace."""
-    steps_at_once = max(1, STEPS_AT_ONCE // jobs)
+    steps_at_once = max(1, STEPS_AT_ONCE // sessions)
     return min(steps_at_once, EXPLAINED_STEPS_AT_ONCE) if any(each.is_explained for each in wanted) else steps_at_once
 
 
@@ -102,24 +172,19 @@ def _gates(trace: StreamingTrace, index: int, step: int) -> Gates | None:
     return Gates(gates.names, gates.values.cpu(), cell, gates.hidden.cpu())
 
 
-def _source(job: Job) -> int:
-    """Return the source of the state: 0 the cache, 1 a record, 2 a new session."""
-    if job.loaded.row is not None:
-        return 0
-    return 1 if job.loaded.snapshot is not None else 2
-
-
-def _states(jobs: list[Job], model: Model, cache: SessionCache) -> State:
-    """Return the states to start from, in the order of the jobs (sorted by source)."""
+def _states(model: Model, rows: list[int], table: Table, cache: SessionCache) -> tuple[list[int], State]:
+    """Return the rows in the order of their states, and the states to start from: in memory, copied, or new."""
     forecaster = model.forecaster
-    rows = [job.loaded.row for job in jobs if job.loaded.row is not None]
-    records = [job.loaded.snapshot for job in jobs if job.loaded.snapshot is not None]
-    fresh = len(jobs) - len(rows) - len(records)
+    known = [row for row in rows if table.sessions[row] is not None]
+    others = [(row, plan) for row in rows if table.sessions[row] is None and (plan := table.plans[row])]
+    seeded = [(row, plan.seed.state) for row, plan in others if plan.seed]
+    fresh = [row for row, plan in others if not plan.seed]
     states = []
-    if rows:
-        states.append(cache.read(model, rows))
-    if records:
-        states.append(forecaster.layout.unpack(records, forecaster.device))
+    if known:
+        states.append(cache.read(model, [each for row in known if (each := table.sessions[row])]))
+    if seeded:
+        states.append(forecaster.layout.unpack([seed for _, seed in seeded], forecaster.device))
     if fresh:
-        states.append(forecaster.initial_state(fresh))
-    return states[0] if len(states) == 1 else State.cat(states)
+        states.append(forecaster.initial_state(len(fresh)))
+    rows = [*known, *(row for row, _ in seeded), *fresh]
+    return rows, states[0] if len(states) == 1 else State.cat(states)

@@ -2,18 +2,20 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from math import isclose
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from statecast.service.engine.advance import Advanced
+from statecast.service.engine.advance import Computed
 from statecast.service.engine.plan import Answer, Plan
+from statecast.service.engine.table import Table
 from statecast.service.errors import NotFound, SessionRegressed
 from statecast.service.metrics import Metrics
 from statecast.service.models.registry import Model
+from statecast.service.store.redis_store import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -44,34 +46,28 @@ class BatchCounters:
         self._counters: dict[Model, _Counters] = {}
         self._missing, self._told_at = 0, -TELL_SECONDS
 
-    def count(self, done: Sequence[tuple[Plan, Advanced | None]]) -> None:
-        """Count what a batch did to its sessions."""
-        sums: dict[Model, _Sums] = {}
+    def count(self, table: Table) -> None:
+        """Count what a batch did to the sessions whose commit is done."""
+        self._count_decisions([plan for row in _done(table) if (plan := table.plans[row])])
+        done = set(_done(table))
+        for computed in table.computed:
+            model = computed.model
+            if model not in self._counters:
+                self._counters[model] = _Counters(self._metrics, model)
+            self._counters[model].add(table, computed, done)
+
+    def _count_decisions(self, plans: Sequence[Plan]) -> None:
         replayed = regressed = missing = 0
-        for plan, advanced in done:
+        for plan in plans:
             for decision in plan.decisions:
                 if isinstance(decision, Answer):
                     replayed += decision.replayed
                 else:
                     regressed += isinstance(decision, SessionRegressed)
                     missing += isinstance(decision, NotFound) and decision.was_seen
-            if plan.standing is None:
-                continue
-            own = sums.get(plan.standing.model)
-            if own is None:
-                own = sums[plan.standing.model] = _Sums()
-            own.steps += plan.steps
-            own.opened += plan.opened
-            if advanced is not None:
-                own.forecasts += len(advanced.forecasts)
-                own.pits.append(advanced.pit)
         self._metrics.replayed.inc(replayed)
         self._metrics.regressed.inc(regressed)
         self._count_missing(missing)
-        for model, each in sums.items():
-            if model not in self._counters:
-                self._counters[model] = _Counters(self._metrics, model)
-            self._counters[model].add(each)
 
     def _count_missing(self, missing: int) -> None:
         """Count sessions of which Redis has no trace, and log them about once a second."""
@@ -87,12 +83,8 @@ class BatchCounters:
             self._missing, self._told_at = 0, now
 
 
-class _Sums:
-    """Sums for one model over one batch."""
-
-    def __init__(self) -> None:
-        self.steps = self.forecasts = self.opened = 0
-        self.pits: list[NDArray[np.float64]] = []
+def _done(table: Table) -> list[int]:
+    return [row for row in table.rows if table.verdicts[row] is Verdict.DONE]
 
 
 class _Counters:
@@ -109,13 +101,18 @@ class _Counters:
             for each in intervals(model.config.quantile_levels)
         ]
 
-    def add(self, sums: _Sums) -> None:
-        self._observations.inc(sums.steps)
-        self._forecasts.inc(sums.forecasts)
-        self._opened.inc(sums.opened)
-        if not sums.pits or not self._intervals:
-            return
-        pit = np.concatenate(sums.pits).ravel()
+    def add(self, table: Table, computed: Computed, done: Set[int]) -> None:
+        """Count what was computed for the rows whose commit is done."""
+        rows = [(index, row) for index, row in enumerate(computed.rows) if row in done]
+        plans = [table.plans[row] for _, row in rows]
+        self._observations.inc(sum(table.steps[row] for _, row in rows))
+        self._forecasts.inc(sum(computed.rows[index] in done for index, _ in computed.forecasts))
+        self._opened.inc(sum(plan is not None and plan.opened for plan in plans))
+        if computed.pit.size and self._intervals and rows:
+            pits = [computed.pit[index, : table.steps[row]].ravel() for index, row in rows]
+            self._count_intervals(np.concatenate(pits))
+
+    def _count_intervals(self, pit: NDArray[np.float64]) -> None:
         pit = pit[~np.isnan(pit)]
         if not pit.size:
             return

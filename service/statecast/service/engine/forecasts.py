@@ -1,26 +1,51 @@
 """Computes the forecasts of a batch, and selects from each what its request asked for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from statecast.model import Future, StreamingTrace
+from statecast.model import Future
 from statecast.service.engine.clock import times_after
-from statecast.service.engine.job import Wanted
-from statecast.service.engine.request import ForecastOutput, Outline
+from statecast.service.engine.request import ForecastOutput, Outline, Request
+from statecast.service.engine.standing import Standing
 from statecast.service.models.registry import Model
 
 FORECASTS_AT_ONCE = 512
+ContextOf = Callable[[Tensor, Tensor], Any]
+"""Returns what the model needs of sessions after some of their new steps: both int64 [N]."""
+
+
+@dataclass(slots=True)
+class Wanted:
+    """The output that a request wants: of the session at `index` of what is computed, after `step` of its new steps.
+
+    Its last step then is at `last_time`. If `is_explained`, the request wants the gates of that step.
+    """
+
+    index: int
+    position: int
+    step: int
+    request: Request
+    standing: Standing
+    last_time: int | None
+    is_explained: bool = False
+
+    @property
+    def horizon(self) -> int:
+        """Number of steps to forecast."""
+        return self.request.horizon
 
 
 def forecasts(
-    model: Model, trace: StreamingTrace, start: int, wanted: Sequence[Wanted]
+    model: Model, context_of: ContextOf, start: int, wanted: Sequence[Wanted]
 ) -> Iterator[tuple[Wanted, ForecastOutput]]:
-    """Yield the forecasts from within a trace that begins `start` steps into the batch."""
+    """Yield the forecasts; `context_of` counts the steps from `start`."""
     device = model.forecaster.device
     for at in range(0, len(wanted), FORECASTS_AT_ONCE):
         part = wanted[at : at + FORECASTS_AT_ONCE]
@@ -28,7 +53,7 @@ def forecasts(
         steps = torch.tensor([each.step - start for each in part], device=device)
         horizon = max(each.request.horizon for each in part)
         future = Future(_times(model, part, horizon), _covariates(model, part, horizon))
-        values = model.forecaster.forecast(trace.context(rows, steps), horizon, future).cpu().numpy()
+        values = model.forecaster.forecast(context_of(rows, steps), horizon, future).cpu().numpy()
         for each, forecast in zip(part, values, strict=True):
             yield each, _result(model, each, forecast)
 
@@ -38,7 +63,7 @@ def _times(model: Model, wanted: Sequence[Wanted], horizon: int) -> Tensor | Non
     if model.frequency is None:
         return None
     # A session without observations has no time yet, but nothing to forecast from either.
-    lasts = np.array([each.answer.standing.last_time or 0 for each in wanted], np.int64)
+    lasts = np.array([each.last_time or 0 for each in wanted], np.int64)
     return torch.from_numpy(times_after(lasts, horizon, model.frequency)).to(model.forecaster.device)
 
 
@@ -56,10 +81,10 @@ def _covariates(model: Model, wanted: Sequence[Wanted], horizon: int) -> Tensor 
 
 def _result(model: Model, wanted: Wanted, values: NDArray[np.float32]) -> ForecastOutput:
     """Select what the request asked for from `values` [horizon, levels or classes, targets]."""
-    request, standing = wanted.request, wanted.answer.standing
-    start, clock = None, standing.clock
-    if clock and standing.last_time is not None:
-        start = clock.instant(clock.frequency.add(standing.last_time, 1))
+    request, standing = wanted.request, wanted.standing
+    start = None
+    if model.frequency and wanted.last_time is not None and (clock := standing.clock):
+        start = clock.instant(clock.frequency.add(wanted.last_time, 1))
     values = values[: request.horizon]
     if request.quantile_levels:
         values = _at_levels(values, model.config.quantile_levels, request.quantile_levels)

@@ -30,7 +30,7 @@ from statecast.service.errors import (
     read_only,
 )
 from statecast.service.models.registry import Registry
-from statecast.service.store.record import REMEMBERED_REQUESTS, Entry, RequestMark
+from statecast.service.store.record import DIGEST_BYTES, REMEMBERED_REQUESTS, Entry
 from statecast.service.version import START, Version, chain
 from statecast.v1.reasons import Reason
 
@@ -91,14 +91,14 @@ class Planner:
     ) -> None:
         """Decide by the models in `registry`; `now` returns nanoseconds since 1970."""
         self._registry = registry
-        self._now = now
+        self.now = now
         self._default_ttl_ms = default_ttl_ms
         self._max_steps = max_steps
 
     def plan(self, standing: Standing | None, requests: Sequence[Request], gone: Gone | None = None) -> Plan:
         """Decide the session's requests in order, from its `standing` (None: it does not exist; `gone` may say why).
 
-        A request that closes, copies or forks comes alone.
+        The standing is not changed. A request that closes, copies or forks comes alone.
         """
         if len(requests) > 1 and any(request.goes_alone for request in requests):
             raise ValueError("a request that closes, copies or forks a session must come alone")
@@ -134,13 +134,13 @@ class Planner:
             plan.closed, plan.standing = True, None
             return Answer(standing, plan.steps)
         check_forecast(standing.model, request)
-        mark = _mark(request)
-        if mark and _is_replay(standing, mark):
+        digest = digest_of(request) if request.request_id else b""
+        if digest and _is_replay(standing, request, digest):
             return Answer(standing, plan.steps, replayed=True)
         _check_known(standing, request)
         _check_version(standing, request)
-        placed, entry = self._append(standing, request, mark)
-        if entry and plan.entries and plan.steps + len(entry.rows) > MAX_STEPS_A_SESSION:
+        placed, entry = self._append(standing, request, digest)
+        if entry and plan.entries and plan.steps + entry.steps > MAX_STEPS_A_SESSION:
             plan.turned_away = Overloaded(
                 "the gaps in time before the session's observations add up to too many steps; nothing was appended. "
                 "Send fewer observations at once.",
@@ -149,7 +149,7 @@ class Planner:
             raise plan.turned_away
         if entry:
             plan.entries.append(entry)
-            plan.steps += len(entry.rows)
+            plan.steps += entry.steps
             standing = standing.after(entry)
         plan.standing = standing
         plan.opened |= opened
@@ -171,20 +171,20 @@ class Planner:
             check_categories(model, opening)
             ttl_ms = opening.ttl_ms or self._default_ttl_ms
             return Standing(
-                model, START, None, ttl_ms, categories=opening.categories, zone=opening.zone,
-                max_ahead_ms=opening.max_ahead_ms,
+                START, None, ttl_ms, categories=opening.categories, max_ahead_ms=opening.max_ahead_ms, model=model,
+                zone=opening.zone,
             )  # fmt: skip
         if opening:
             _check_same(standing, opening, request.session_id)
         return standing
 
-    def _append(self, standing: Standing, request: Request, mark: RequestMark | None) -> tuple[Placed, Entry | None]:
+    def _append(self, standing: Standing, request: Request, digest: bytes) -> tuple[Placed, Entry | None]:
         rows, clock = rows_of(standing.model, request, self._max_steps), standing.clock
         if request.start_time is not None and request.times.size:
             raise InvalidRequest("observations.times", "given together with start_time; leave out one of the two")
         if clock:
             ahead_ms = clock.usual_max_ahead_ms if standing.max_ahead_ms is None else standing.max_ahead_ms
-            bounds = Bounds(self._max_steps, standing.model.config.horizon, self._now(), ahead_ms)
+            bounds = Bounds(self._max_steps, standing.model.config.horizon, self.now(), ahead_ms)
             placed = place(rows, Given(request.start_time, request.times), standing.last_time, clock, bounds)
         elif request.start_time is not None:
             raise InvalidRequest(
@@ -198,7 +198,8 @@ class Planner:
         if not len(rows):
             return placed, None
         version = chain(standing.version, rows, times if clock else None)
-        return placed, Entry(rows, times[-1] if times else None, mark, version)
+        data = rows.astype("<f8", copy=False).tobytes()
+        return placed, Entry(len(rows), data, times[-1] if times else None, request.request_id, digest, version)
 
 
 def _no_more_sessions(request: Request) -> Overloaded:
@@ -252,10 +253,9 @@ def _not_found(plan: Plan, request: Request) -> NotFound:
 
 def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
     """Start the session as a copy, or find that this request already did."""
-    content = hashlib.blake2b(b"fork of " + fork.source_id.encode(), digest_size=8).digest()
-    mark = RequestMark(request.request_id, content) if request.request_id else None
+    digest = hashlib.blake2b(b"fork of " + fork.source_id.encode(), digest_size=DIGEST_BYTES).digest()
     if plan.standing:
-        if mark and _is_replay(plan.standing, mark):
+        if request.request_id and _is_replay(plan.standing, request, digest):
             return Answer(plan.standing, 0, replayed=True)
         raise AlreadyExists(
             f"session {quoted(request.session_id)} exists already; fork under another id, or close it first",
@@ -265,9 +265,12 @@ def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
         raise _not_found(plan, request)
     if request.is_full:
         raise _no_more_sessions(request)
-    plan.standing = fork.seed.standing.forked(mark, fork.ttl_ms)
+    plan.standing = copied = fork.seed.standing.copy()
+    copied.ttl_ms = fork.ttl_ms or copied.ttl_ms
+    if request.request_id:
+        copied.remember(request.request_id, digest)
     plan.seed, plan.opened = fork.seed, True
-    return Answer(plan.standing, 0, opened=True)
+    return Answer(copied, 0, opened=True)
 
 
 def _check_seen(standing: Standing, request: Request) -> None:
@@ -305,25 +308,24 @@ def _check_version(standing: Standing, request: Request) -> None:
         raise elsewhere(standing.version, request.if_version)
 
 
-def _mark(request: Request) -> RequestMark | None:
-    if not request.request_id:
-        return None
+def digest_of(request: Request) -> bytes:
+    """Return the digest of what a request appends, by which a repetition is told from another request."""
     # The lengths come first, so that times, values and covariates cannot be confused.
     start = f"{request.start_time} {request.values.size}\n".encode()
     if request.times.size:  # their length comes first, too
         start = f"{request.start_time} {request.values.size} {request.times.size}\n".encode() + request.times.tobytes()
-    content = hashlib.blake2b(start + request.values.tobytes() + request.covariates.tobytes(), digest_size=8)
-    return RequestMark(request.request_id, content.digest())
+    content = start + request.values.tobytes() + request.covariates.tobytes()
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def _is_replay(standing: Standing, mark: RequestMark) -> bool:
-    for known in standing.recent:
-        if known.request_id == mark.request_id:
-            if known.digest != mark.digest:
-                raise InvalidRequest(
-                    "request_id",
-                    "the session has already taken another request under this id; give a new request a new id",
-                    Reason.REQUEST_ID_REUSED,
-                )
-            return True
-    return False
+def _is_replay(standing: Standing, request: Request, digest: bytes) -> bool:
+    known = standing.recent.get(request.request_id)
+    if known is None:
+        return False
+    if known != digest:
+        raise InvalidRequest(
+            "request_id",
+            "the session has already taken another request under this id; give a new request a new id",
+            Reason.REQUEST_ID_REUSED,
+        )
+    return True

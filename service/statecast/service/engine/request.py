@@ -1,6 +1,7 @@
 """The requests that the engine takes, and the results that it returns."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,6 +53,31 @@ class Fork:
     ttl_ms: int | None = None
 
 
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """Who waits for the results of one or more requests.
+
+    Attributes:
+        caller: Name of the caller, by which callers take turns.
+        deliver: Takes some of the requests with their results; called in the event loop.
+        has_gone: Returns True once nobody waits any more; called from any thread.
+        queued_at: When they were queued, by time.monotonic.
+    """
+
+    caller: str
+    deliver: "Callable[[Sequence[Answered]], None]"
+    has_gone: Callable[[], bool]
+    queued_at: float = field(default_factory=time.monotonic)
+
+    @staticmethod
+    def nobody() -> "Ticket":
+        """Return the ticket of requests that nobody has queued."""
+        return Ticket("", lambda _: None, lambda: False)
+
+
+NOBODY = Ticket.nobody()
+
+
 @dataclass(slots=True)
 class Request:
     """A request for one session: append `values`, then forecast `horizon` steps; or close, copy or fork it.
@@ -66,10 +92,13 @@ class Request:
         may_open: False if the caller may use no session but one that exists.
         is_full: True if its tenant may have no more sessions.
         key: Key of the session.
+        is_plain: True if it observes or forecasts, and asks for nothing that sessions seldom need.
         deadline: When the caller stops waiting, by time.monotonic.
         cost: Estimated cost; 1 is one time step.
         nbytes: Estimated memory of the request and its answer.
         queue_seconds: How long it waited in the queue; None until it is in a batch.
+        ticket: Who waits for its result, once it is queued.
+        position: Its position in the caller's frame.
     """
 
     session_id: str
@@ -95,12 +124,26 @@ class Request:
     is_full: bool = False
 
     key: str = field(init=False)
+    is_plain: bool = field(init=False)
     cost: int = field(init=False)
     nbytes: int = field(init=False)
-    queue_seconds: float | None = field(init=False, default=None)
+    queue_seconds: float | None = field(init=False, default=None, compare=False)
+    ticket: Ticket = field(init=False, default=NOBODY, compare=False, repr=False)
+    position: int = field(init=False, default=0, compare=False)
 
     def __post_init__(self) -> None:
         self.key = session_key(self.tenant, self.session_id)
+        self.is_plain = bool(self.values.size or self.horizon) and not (
+            self.if_version is not None
+            or self.fork is not None
+            or self.close
+            or self.copy
+            or self.explain
+            or self.quantile_levels
+            or self.covariates.size
+            or self.times.size
+            or self.future_covariates.size
+        )
         numbers = self.values.size + self.covariates.size + self.times.size
         self.cost = cost(numbers, self.horizon, explain=self.explain)
         levels = len(self.quantile_levels) or USUAL_LEVELS
@@ -144,10 +187,11 @@ class ForecastOutput:
 
 @dataclass(slots=True)
 class Outcome:
-    """The result of a successful request: the session's standing after it, and the forecast from there.
+    """The result of a successful request: the session's version after it, and the forecast from there.
 
-    The version is None if a session was closed whose record could not be read. `pit` holds the position of each of the
-    request's values in the forecast before it [time, targets]. `missing` counts appended steps without an observation.
+    The version is None if a session was closed whose record could not be read. Usual requests, which observe or
+    forecast, get no `standing`. `pit` holds the position of each of the request's values in the forecast before it
+    [time, targets]. `missing` counts appended steps without an observation.
     """
 
     version: Version | None
@@ -159,7 +203,10 @@ class Outcome:
     gates: Gates | None = None
     missing: int = 0
     seed: Seed | None = None
+    ttl_ms: int = 0
 
 
 Result = Outcome | Exception
 """The outcome of a request, or its error."""
+Answered = tuple[Request, Result]
+"""A request with its result."""

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from statecast.service.engine.admission import Admission
-from statecast.service.engine.request import Request, Result
-from statecast.service.errors import Overloaded, ServiceError, Unavailable
+from statecast.service.engine.admission import Admission, Caller, Tenant
+from statecast.service.engine.request import Request, Ticket
+from statecast.service.errors import ServiceError, Unavailable
 from statecast.v1.reasons import Reason
 
 LONGEST_BATCH_SECONDS = 0.2
@@ -25,25 +25,14 @@ LONGEST_BATCH_SECONDS = 0.2
 
 
 @dataclass(slots=True)
-class Ticket:
-    """A request that waits for its result. `wanted`, called from any thread, returns False once its caller has gone."""
-
-    request: Request
-    resolve: Callable[[Result], None]
-    wanted: Callable[[], bool] = lambda: True
-    caller: str = ""
-    queued_at: float = field(default_factory=time.monotonic)
-
-
-@dataclass(slots=True)
 class Batch:
-    """The tickets of each session in the order of arrival, and those whose deadline had passed.
+    """The requests of each session in the order of arrival, and those whose deadline had passed.
 
     It is full if more requests waited than it could hold.
     """
 
-    sessions: dict[str, list[Ticket]] = field(default_factory=dict)
-    late: list[Ticket] = field(default_factory=list)
+    sessions: dict[str, list[Request]] = field(default_factory=dict)
+    late: list[Request] = field(default_factory=list)
     cost: int = 0
     is_full: bool = False
     taken_at: float = field(default_factory=time.monotonic)
@@ -65,7 +54,7 @@ class Scheduler:
     def __init__(self, limits: BatchLimits, tenant_bytes: Callable[[str], float] = lambda _: math.inf) -> None:
         """Create an empty queue, in which a tenant's requests may take `tenant_bytes` of its name."""
         self._limits = limits
-        self._lines: dict[str, deque[Ticket]] = {}
+        self._lines: dict[str, deque[Request]] = {}
         self._books = Admission(limits.queued_requests, limits.queued_bytes, tenant_bytes)
         # A heap with one entry for each tenant that can have a turn: cost given so far, tie-break, name.
         self._turns: list[tuple[int, int, str]] = []
@@ -75,63 +64,44 @@ class Scheduler:
         self._ready = 0  # sessions that can be batched
         self._under_way = 0  # batches
         self._closed = False
-        lock = threading.RLock()
-        self._changed = threading.Condition(lock)  # for threads that take any batch
-        self._filled = threading.Condition(lock)  # for threads that take only full batches
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # for threads that take any batch
+        self._filled = threading.Condition(self._lock)  # for threads that take only full batches
+        self._asleep = 0  # threads that wait for either
 
     @property
     def queued_requests(self) -> int:
         """Number of requests that wait for a batch."""
-        return self._books.requests
+        return self._books.queued.requests
 
-    def submit(self, ticket: Ticket) -> None:
-        """Queue a request.
-
-        Raises:
-            Overloaded: if the queue or the caller's share of it is full, or the wait would exceed the deadline.
-            Unavailable: if the server is shutting down.
-        """
-        _, error = self.submit_all([ticket])
-        if error:
-            raise error
-
-    def submit_all(self, tickets: Sequence[Ticket]) -> tuple[int, ServiceError | None]:
-        """Queue requests in order until one is refused, so that a frame of them lands in one batch.
+    def submit(self, ticket: Ticket, requests: Sequence[Request]) -> tuple[int, ServiceError | None]:
+        """Queue requests of one caller in order until one is refused, so that a frame of them lands in one batch.
 
         Returns:
-            The number queued, and if not all were, the error that `submit` would raise.
+            The number queued, and the error of the next one: Overloaded if the queue or the caller's share of it is
+            full, or the wait would exceed the deadline; Unavailable if the server is shutting down.
         """
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return 0, Unavailable(
                     "the server is shutting down; nothing was appended. Send the same request again, to any replica.",
                     Reason.DRAINING,
                 )
-            for position, ticket in enumerate(tickets):
-                request = ticket.request
-                try:
-                    self._books.check(request.tenant, ticket.caller, request.cost, request.deadline)
-                except Overloaded as error:
-                    self._tell()
-                    return position, error
-                self._books.enter(ticket.caller, request, self._given)
-                line = self._lines.get(request.key)
-                if line is None:
-                    line = self._lines[request.key] = deque()
-                    if request.key not in self._busy:
-                        self._give_turn(ticket)
-                line.append(ticket)
+            taken, error = self._books.enter(ticket.caller, requests, self._given)
+            if taken:
+                self._queue(ticket, requests if error is None else requests[:taken])
             self._tell()
-        return len(tickets), None
+            return taken, error
 
     def check(self, tenant: str, caller: str, cost: int, deadline: float | None) -> None:
         """Check that a request of about this cost would be queued, before spending more work on it.
 
+        It only reads, so it needs no lock.
+
         Raises:
-            Overloaded: as `submit` does.
+            Overloaded: as `submit` returns it.
         """
-        with self._changed:
-            self._books.check(tenant, caller, cost, deadline)
+        self._books.check(tenant, caller, cost, deadline)
 
     def take(self, *, only_full: bool = False) -> Batch | None:
         """Wait for the next batch and return it, or None once the scheduler is closed and empty.
@@ -141,7 +111,7 @@ class Scheduler:
         Args:
             only_full: Wait for a full batch, and return None as soon as the scheduler is closed.
         """
-        with self._changed:
+        with self._lock:
             while True:
                 may_take = not only_full or self._ready >= self._limits.sessions
                 batch = self._form_batch() if may_take else Batch()
@@ -152,15 +122,17 @@ class Scheduler:
                     return batch
                 if self._closed and (only_full or not self._lines):
                     return None
+                self._asleep += 1
                 (self._filled if only_full else self._changed).wait()
+                self._asleep -= 1
 
     def done(self, batch: Batch) -> None:
         """Allow the sessions of `batch` into other batches again."""
-        with self._changed:
+        with self._lock:
+            self._busy.difference_update(batch.sessions)
             for key in batch.sessions:
-                self._busy.discard(key)
-                if key in self._lines:
-                    self._give_turn(self._lines[key][0])
+                if line := self._lines.get(key):
+                    self._give_turns(line[0].tenant, line[0].ticket.caller, [key])
             if batch.is_full:  # batches in progress at once share the time
                 self._books.pace.note((time.monotonic() - batch.taken_at) / self._under_way, batch.cost)
             self._under_way -= 1
@@ -168,79 +140,123 @@ class Scheduler:
                 self._books.under_way_until = 0.0
             self._tell()
 
-    def take_all(self) -> list[Ticket]:
-        """Remove and return all queued tickets, in no order, to be answered without being carried out."""
-        with self._changed:
-            tickets = [ticket for line in self._lines.values() for ticket in line]
+    def take_all(self) -> list[Request]:
+        """Remove and return all queued requests, in no order, to be answered without being carried out."""
+        with self._lock:
+            requests = [request for line in self._lines.values() for request in line]
             self._lines.clear()
             self._turns.clear()
             self._ready = 0
             self._books.clear()
             self._tell()
-            return tickets
+            return requests
 
     def close(self) -> None:
         """Accept no more requests; queued ones are still served."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._tell()
 
     def _tell(self) -> None:
         """Wake the threads that may have a batch to take."""
+        if not self._asleep:
+            return
         self._changed.notify_all()
         if self._ready >= self._limits.sessions or self._closed:
             self._filled.notify_all()
 
-    def _give_turn(self, ticket: Ticket) -> None:
-        """Let the ticket's caller put its session into a batch."""
-        name = ticket.request.tenant
+    def _queue(self, ticket: Ticket, requests: Sequence[Request]) -> None:
+        """Put requests into the lines of their sessions."""
+        lines, free = self._lines, []
+        for request in requests:
+            request.ticket = ticket
+            line = lines.get(request.key)
+            if line is not None:
+                line.append(request)
+                continue
+            lines[request.key] = deque((request,))
+            if request.key not in self._busy:
+                free.append(request.key)
+        if free:
+            self._give_turns(requests[0].tenant, ticket.caller, free)
+
+    def _give_turns(self, name: str, caller_name: str, keys: Sequence[str]) -> None:
+        """Let a caller put these sessions into batches."""
         tenant = self._books.tenants[name]
-        caller = tenant.callers[ticket.caller]
-        caller.ready.append(ticket.request.key)
-        self._ready += 1
-        if len(caller.ready) == 1:
-            caller.given = max(caller.given, tenant.at)
-            heapq.heappush(tenant.turns, (caller.given, next(self._ties), ticket.caller))
-            if len(tenant.turns) == 1:
-                tenant.given = max(tenant.given, self._given)
-                heapq.heappush(self._turns, (tenant.given, next(self._ties), name))
+        caller = tenant.callers[caller_name]
+        had_turns = bool(caller.ready)
+        caller.ready.extend(keys)
+        self._ready += len(keys)
+        if had_turns:
+            return
+        caller.given = max(caller.given, tenant.at)
+        heapq.heappush(tenant.turns, (caller.given, next(self._ties), caller_name))
+        if len(tenant.turns) == 1:
+            tenant.given = max(tenant.given, self._given)
+            heapq.heappush(self._turns, (tenant.given, next(self._ties), name))
 
     def _form_batch(self) -> Batch:
-        batch = Batch()
+        batch, left = Batch(), list[Request]()
         most = self._books.pace.cost_within(LONGEST_BATCH_SECONDS, self._limits.cost)
         while self._turns and len(batch.sessions) < self._limits.sessions and batch.cost < most:
             self._given, _, tenant_name = heapq.heappop(self._turns)
             tenant = self._books.tenants[tenant_name]
             tenant.at, _, name = heapq.heappop(tenant.turns)
             caller = tenant.callers[name]
-            key = caller.ready.popleft()
-            self._ready -= 1
-            taken = self._take_from(key, most - batch.cost, batch.late, batch.taken_at)
-            cost = taken[0].request.cost if len(taken) == 1 else sum(ticket.request.cost for ticket in taken)
-            batch.cost += cost
-            caller.given, tenant.given = tenant.at + cost, self._given + cost
+            spent, last = self._take_turns(caller, batch, most, self._lead(tenant), left)
+            caller.given, tenant.given = tenant.at + spent, self._given + spent
+            # Where newcomers start: at the tag of the last turn.
+            tenant.at, self._given = caller.given - last, tenant.given - last
             if caller.ready:
                 heapq.heappush(tenant.turns, (caller.given, next(self._ties), name))
             if tenant.turns:
                 heapq.heappush(self._turns, (tenant.given, next(self._ties), tenant_name))
-            if taken:
-                batch.sessions[key] = taken
-                self._busy.add(key)
+        self._books.leave(left)
         batch.is_full = bool(self._turns and batch.sessions)
         return batch
 
-    def _take_from(self, key: str, room: int, late: list[Ticket], now: float) -> list[Ticket]:
+    def _lead(self, tenant: Tenant) -> float:
+        """Return the cost that the caller whose turn it is may spend before another's turn comes."""
+        lead = math.inf
+        if tenant.turns:
+            lead = tenant.turns[0][0] - tenant.at
+        if self._turns:
+            lead = min(lead, self._turns[0][0] - self._given)
+        return lead
+
+    def _take_turns(self, caller: Caller, batch: Batch, most: int, lead: float, left: list[Request]) -> tuple[int, int]:
+        """Put a caller's next sessions into the batch until another's turn comes.
+
+        Returns:
+            The cost of all of them, and of the last one.
+        """
+        spent = cost = 0
+        sessions, busy, limit = batch.sessions, self._busy, self._limits.sessions
+        while caller.ready:
+            key = caller.ready.popleft()
+            self._ready -= 1
+            taken = self._take_from(key, most - batch.cost, batch, left)
+            cost = taken[0].cost if len(taken) == 1 else sum([request.cost for request in taken])
+            batch.cost += cost
+            spent += cost
+            if taken:
+                sessions[key] = taken
+                busy.add(key)
+            if spent >= lead or len(sessions) >= limit or batch.cost >= most:
+                break
+        return spent, cost
+
+    def _take_from(self, key: str, room: int, batch: Batch, left: list[Request]) -> list[Request]:
         """Take as many of the session's next requests as fit, at least one; some go alone."""
         line = self._lines[key]
-        taken: list[Ticket] = []
-        while line and not (taken and (room <= 0 or taken[-1].request.goes_alone or line[0].request.goes_alone)):
-            ticket = line.popleft()
-            request = ticket.request
-            self._books.leave(ticket.caller, request)
-            if request.deadline is not None and request.deadline <= now:
-                late.append(ticket)
-            elif ticket.wanted():
-                taken.append(ticket)
+        taken: list[Request] = []
+        while line and not (taken and (room <= 0 or taken[-1].goes_alone or line[0].goes_alone)):
+            request = line.popleft()
+            left.append(request)
+            if request.deadline is not None and request.deadline <= batch.taken_at:
+                batch.late.append(request)
+            elif not request.ticket.has_gone():
+                taken.append(request)
                 room -= request.cost
         if not line:
             del self._lines[key]

@@ -1,17 +1,17 @@
-"""Cached sessions: each one's standing and recurrent state, kept on the device between batches.
+"""The sessions in memory, and their recurrent states, kept on the device between batches.
 
-A cached session may be stale if another replica has moved it on; its stamp reveals that at commit.
+A session in memory may be stale if another replica has moved it on; its stamp reveals that at commit.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from threading import RLock
 
 import torch
 
 from statecast.model import State
-from statecast.service.engine.session_loading import Loaded
+from statecast.service.engine.standing import Session
 from statecast.service.models.registry import Model
 
 _FIRST_ROWS = 64
@@ -51,12 +51,13 @@ class StatePool:
 class SessionCache:
     """A thread-safe cache of sessions that drops the least recently used beyond `capacity`.
 
-    A session in a batch stays until the batch is over, so that its row is not reused.
+    A session in a batch stays until the batch is over, and no other batch has it. So the batch may change the session
+    without a lock; the lock guards the pools and the order.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._sessions: OrderedDict[str, Loaded] = OrderedDict()
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._pools: dict[str, StatePool] = {}
         self._in_batches: set[str] = set()
         self._lock = RLock()
@@ -64,55 +65,57 @@ class SessionCache:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def get(self, key: str) -> Loaded | None:
-        """Return the session, if it is cached, and pin it until `let_go`."""
+    def find(self, keys: Iterable[str]) -> list[Session | None]:
+        """Return the sessions of a batch that are in memory, and keep them there until `let_go`."""
         with self._lock:
-            session = self._sessions.get(key)
-            if session is not None:
-                self._sessions.move_to_end(key)
-                self._in_batches.add(key)
-            return session
+            self._in_batches.update(keys)
+            sessions = list(map(self._sessions.get, keys))
+            for session in sessions:
+                if session is not None:
+                    self._sessions.move_to_end(session.key)
+            return sessions
 
     def let_go(self, keys: Iterable[str]) -> None:
-        """Unpin sessions at the end of their batch."""
+        """Let the sessions of a batch be dropped from now on, beginning with the least recently used."""
         with self._lock:
             self._in_batches.difference_update(keys)
-
-    def read(self, model: Model, rows: list[int]) -> State:
-        """Return the states of the model's sessions in `rows`."""
-        with self._lock:
-            return self._pool(model).read(rows)
-
-    def keep(self, model: Model, sessions: Mapping[str, Loaded], states: State) -> None:
-        """Cache sessions of one model and their states, one row each in the same order; assigns their rows."""
-        with self._lock:
-            pool = self._pool(model)
-            # Drop them while their rows are written: a failure must not leave an old state under a new stamp.
-            for key in sessions:
-                self.drop(key)
-            rows: list[int] = []
-            try:
-                rows.extend(pool.claim() for _ in sessions)
-                pool.write(rows, states)
-            except BaseException:
-                for row in rows:
-                    pool.release(row)
-                raise
-            for row, session in zip(rows, sessions.values(), strict=True):
-                session.row = row
-            self._sessions.update(sessions)
             excess = len(self._sessions) - self._capacity
             if excess > 0:
                 idle = (key for key in self._sessions if key not in self._in_batches)
                 for key in list(islice(idle, excess)):
                     self.drop(key)
 
+    def read(self, model: Model, sessions: Sequence[Session]) -> State:
+        """Return a copy of the states of sessions of one model."""
+        with self._lock:
+            return self._pool(model).read([session.row for session in sessions])
+
+    def write(self, model: Model, sessions: Sequence[Session], states: State) -> None:
+        """Keep sessions of one model and their new states; those that are not in memory yet get a row."""
+        with self._lock:
+            pool = self._pool(model)
+            claimed = [session for session in sessions if session.row < 0]
+            try:
+                for session in claimed:
+                    session.row = pool.claim()
+                pool.write([session.row for session in sessions], states)
+            except BaseException:
+                for session in claimed:
+                    if session.row >= 0:
+                        pool.release(session.row)
+                        session.row = -1
+                raise
+            for session in claimed:
+                self.drop(session.key)
+                self._sessions[session.key] = session
+
     def drop(self, key: str) -> None:
-        """Forget a session, if it is cached."""
+        """Forget a session, if it is in memory."""
         with self._lock:
             session = self._sessions.pop(key, None)
-            if session and session.standing and session.row is not None:
+            if session is not None:
                 self._pool(session.standing.model).release(session.row)
+                session.row = -1
 
     def _pool(self, model: Model) -> StatePool:
         pool = self._pools.get(model.digest)

@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from statecast.model import TimeZoneError, Zone
 from statecast.service.engine.clock import times_up_to
-from statecast.service.engine.standing import Standing
+from statecast.service.engine.standing import Session, Standing
 from statecast.service.errors import PreconditionFailed, quoted
 from statecast.service.models.registry import Model, Registry
 from statecast.service.session_key import id_of
@@ -27,24 +24,16 @@ class Gone:
 
 @dataclass(slots=True)
 class Loaded:
-    """A session before a batch; `standing` is None if it does not exist, and `gone` gives the reason if known.
+    """What a record says: a session, with the packed state of its snapshot and the data of the steps since then.
 
-    Its state is in `row` of the session cache, or in the bytes of `snapshot` followed by the steps `replay`
-    [time, targets and covariates]. With neither it is the initial state.
+    Without a session, `gone` gives the reason if known, and `stamp` is the record's.
     """
 
-    standing: Standing | None = None
-    stamp: bytes = b""
-    steps_since_snapshot: int = 0
-    row: int | None = None
+    session: Session | None = None
+    state: bytes = b""
+    replay: bytes = b""
     gone: Gone | None = None
-    snapshot: bytes | None = None
-    replay: NDArray[np.float64] | None = None
-
-    @property
-    def replayed_steps(self) -> int:
-        """Number of steps after the snapshot."""
-        return 0 if self.replay is None else len(self.replay)
+    stamp: bytes = b""
 
 
 def load(key: str, stored: Stored | None, registry: Registry) -> Loaded:
@@ -75,27 +64,16 @@ def load(key: str, stored: Stored | None, registry: Registry) -> Loaded:
             "send its history again",
             Reason.RECORD_DAMAGED,
         ) from error
-    snapshot, entries = record.snapshot, record.entries
+    head, entries = record.snapshot, record.entries
     standing = Standing(
-        model,
-        snapshot.version,
-        snapshot.last_time,
-        snapshot.ttl_ms,
-        snapshot.recent,
-        snapshot.lineage,
-        snapshot.categories,
-        zone,
-        snapshot.max_ahead_ms,
-    )
+        head.version, head.last_time, head.ttl_ms, head.recent, head.lineage, head.categories, head.max_ahead_ms,
+        model=model, zone=zone,
+    )  # fmt: skip
     for entry in entries:
-        standing = standing.after(entry)
-    return Loaded(
-        standing,
-        stamp=record.stamp,
-        steps_since_snapshot=standing.version.step - snapshot.version.step,
-        snapshot=snapshot.state,
-        replay=np.concatenate([entry.rows for entry in entries]) if entries else None,
-    )
+        standing.take(entry)
+    session = Session(key, standing, record.stamp, standing.version.step - head.version.step)
+    session.replayed, session.is_fresh = session.steps_since_snapshot, True
+    return Loaded(session, head.state, b"".join([entry.data for entry in entries]), stamp=record.stamp)
 
 
 def read(key: str, data: bytes) -> Record | None:
@@ -141,4 +119,4 @@ def _check(record: Record, model: Model) -> None:
 def _times(entry: Entry, model: Model) -> list[int] | None:
     if model.frequency is None or entry.last_time is None:
         return None
-    return times_up_to(entry.last_time, len(entry.rows), model.frequency)
+    return times_up_to(entry.last_time, entry.steps, model.frequency)

@@ -1,32 +1,21 @@
-"""A session's standing: everything that decides its requests, without a tensor."""
+"""A session in memory: everything that decides its requests, without a tensor."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import dataclass
 
 from statecast.model import UTC, Zone
 from statecast.service.engine.clock import Clock
 from statecast.service.models.registry import Model
-from statecast.service.store.record import REMEMBERED_REQUESTS, REMEMBERED_VERSIONS, Entry, RequestMark
+from statecast.service.store.record import REMEMBERED_VERSIONS, Entry, SessionHead, Snapshot
 from statecast.service.version import START, Version
 
 
-@dataclass(slots=True)
-class Standing:
-    """A session's model, version, categories, remembered requests (`recent`) and last versions (`lineage`).
-
-    `last_time` is the time of its last step on the grid of `clock`; `max_ahead_ms` is None for the default, 0 for no
-    limit.
-    """
+@dataclass(slots=True, kw_only=True)
+class Standing(SessionHead):
+    """A session's head with its model and time zone; `last_time` lies on the grid of `clock`."""
 
     model: Model
-    version: Version
-    last_time: int | None
-    ttl_ms: int
-    recent: tuple[RequestMark, ...] = ()
-    lineage: tuple[Version, ...] = ()
-    categories: Mapping[str, str] = field(default_factory=dict)
     zone: Zone = UTC
-    max_ahead_ms: int | None = None
 
     @property
     def clock(self) -> Clock | None:
@@ -45,18 +34,36 @@ class Standing:
         clock = self.clock
         return None if clock is None or self.last_time is None else clock.instant(self.last_time)
 
+    @property
+    def step_ns(self) -> int | None:
+        """Nanoseconds from each step to the next; 0 if only position counts, None if the steps differ in length."""
+        clock = self.clock
+        if clock is None:
+            return 0
+        return clock.frequency.step_ns if clock.grid_zone == UTC else None
+
+    @property
+    def max_ahead_ns(self) -> float:
+        """How far ahead of the server's clock observations may be dated, in nanoseconds."""
+        clock = self.clock
+        if clock is None or self.max_ahead_ms == 0:
+            return math.inf
+        return 1e6 * (clock.usual_max_ahead_ms if self.max_ahead_ms is None else self.max_ahead_ms)
+
     def after(self, entry: Entry) -> "Standing":
         """Return the standing after `entry`."""
-        lineage = (*self.lineage, entry.version)[-REMEMBERED_VERSIONS:]
-        recent = _remember(self.recent, entry.mark)
-        return Standing(
-            self.model, entry.version, entry.last_time, self.ttl_ms, recent, lineage, self.categories, self.zone,
-            self.max_ahead_ms,
-        )  # fmt: skip
+        later = self.copy()
+        later.take(entry)
+        return later
 
-    def forked(self, mark: RequestMark | None, ttl_ms: int | None) -> "Standing":
-        """Return the standing of a copy of the session, which remembers the request that made it."""
-        return replace(self, ttl_ms=ttl_ms or self.ttl_ms, recent=_remember(self.recent, mark))
+    def snapshot(self, state: bytes) -> Snapshot:
+        """Return the session's snapshot, given its packed state."""
+        model = self.model
+        return Snapshot(
+            self.version, self.last_time, self.ttl_ms, self.recent, self.lineage, self.categories, self.max_ahead_ms,
+            model=model.config.name, model_version=model.config.version, model_digest=model.digest_bytes,
+            width=model.width, state=state, time_zone=self.zone.name, is_on_wall_clock=self.is_on_wall_clock,
+        )  # fmt: skip
 
     def has_lost(self, seen: Version) -> bool:
         """Return True if a session once at `seen` cannot have reached this version by observations alone.
@@ -72,13 +79,34 @@ class Standing:
         return len(self.lineage) < REMEMBERED_VERSIONS or seen.step >= self.lineage[0].step
 
 
-def _remember(recent: tuple[RequestMark, ...], mark: RequestMark | None) -> tuple[RequestMark, ...]:
-    return (*recent, mark)[-REMEMBERED_REQUESTS:] if mark else recent
-
-
 @dataclass(frozen=True, slots=True)
 class Seed:
     """A copy of a session: its standing and its packed state."""
 
     standing: Standing
     state: bytes
+
+
+class Session:
+    """A session in memory, as Redis has it. Its state is in row `row` of its model's pool.
+
+    Attributes:
+        key: Key of the session.
+        standing: Its standing, which moves on once Redis has confirmed a commit.
+        stamp: The newest stamp of its record.
+        steps_since_snapshot: Number of steps after the record's snapshot.
+        row: Row of its state; -1 until it has one.
+        replayed: Number of steps replayed since it was read from Redis; 0 if it was in memory.
+        is_fresh: True if it was read for the batch in progress.
+        step_ns, max_ahead_ns: Those of the standing, which never change.
+    """
+
+    __slots__ = (
+        "is_fresh", "key", "max_ahead_ns", "replayed", "row", "stamp", "standing", "step_ns", "steps_since_snapshot",
+    )  # fmt: skip
+
+    def __init__(self, key: str, standing: Standing, stamp: bytes, steps_since_snapshot: int) -> None:
+        self.key, self.standing, self.stamp = key, standing, stamp
+        self.steps_since_snapshot = steps_since_snapshot
+        self.row, self.replayed, self.is_fresh = -1, 0, False
+        self.step_ns, self.max_ahead_ns = standing.step_ns, standing.max_ahead_ns

@@ -5,16 +5,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from statecast.service.engine.engine import Engine, Results
-from statecast.service.engine.request import Result
-from statecast.service.engine.scheduler import Batch, Scheduler, Ticket
-from statecast.service.errors import DeadlinePassed, Unavailable
-from statecast.service.metrics import Metrics
+from statecast.service.engine.engine import Engine
+from statecast.service.engine.request import Answered, Request, Ticket
+from statecast.service.engine.scheduler import Batch, Scheduler
+from statecast.service.engine.table import Results
+from statecast.service.errors import DeadlinePassed, ServiceError, Unavailable
+from statecast.service.metrics import Metrics, observe_all
 from statecast.v1.reasons import Reason
 
 log = logging.getLogger(__name__)
 
-Delivery = list[tuple[Ticket, Result]]
+Delivery = dict[Ticket, list[Answered]]
 Deliver = Callable[[Delivery], None]
 """Delivers a batch's results to their callers; called from an engine thread."""
 
@@ -54,36 +55,48 @@ class EngineThreads:
             self._threads.shutdown(wait=False)
 
     def _carry_out(self, engine: Engine, batch: Batch) -> Delivery:
-        for tickets in batch.sessions.values():
-            for ticket in tickets:
-                ticket.request.queue_seconds = seconds = batch.taken_at - ticket.queued_at
-                self._metrics.queue_seconds.observe(seconds)
-        requests = {key: [ticket.request for ticket in tickets] for key, tickets in batch.sessions.items()}
+        self._note_waits(batch)
         try:
-            results: Results = engine.run(requests) if requests else {}
+            results: Results = engine.run(batch.sessions) if batch.sessions else {}
         except Exception as error:
-            log.exception("a batch of %d sessions failed", len(requests))
-            results = {key: [error] * len(tickets) for key, tickets in batch.sessions.items()}
-        delivery: Delivery = [
-            pair for key, tickets in batch.sessions.items() for pair in zip(tickets, results[key], strict=True)
-        ]
-        is_lost = requests and engine.store_is_lost
-        return delivery + self._late(batch) + (self._stranded() if is_lost else [])
+            log.exception("a batch of %d sessions failed", len(batch.sessions))
+            results = {key: [error] * len(requests) for key, requests in batch.sessions.items()}
+        delivery: Delivery = {}
+        for key, requests in batch.sessions.items():
+            for answered in zip(requests, results[key], strict=True):
+                delivery.setdefault(answered[0].ticket, []).append(answered)
+        if batch.late:
+            self._refuse(delivery, batch.late, self._late(len(batch.late)))
+        if batch.sessions and engine.store_is_lost:
+            self._refuse(delivery, self._scheduler.take_all(), _stranded())
+        return delivery
 
-    def _late(self, batch: Batch) -> Delivery:
-        """Refuse the requests whose deadline has passed: their callers have stopped waiting."""
-        self._metrics.rejected.labels(Reason.DEADLINE_PASSED).inc(len(batch.late))
-        error = DeadlinePassed(
+    def _note_waits(self, batch: Batch) -> None:
+        """Note how long each request waited."""
+        waits = []
+        for requests in batch.sessions.values():
+            for request in requests:
+                request.queue_seconds = seconds = batch.taken_at - request.ticket.queued_at
+                waits.append(seconds)
+        observe_all(self._metrics.queue_seconds, waits)
+
+    def _refuse(self, delivery: Delivery, requests: Sequence[Request], error: ServiceError) -> None:
+        for request in requests:
+            delivery.setdefault(request.ticket, []).append((request, error))
+
+    def _late(self, count: int) -> ServiceError:
+        """Return the error for requests whose deadline has passed: their callers have stopped waiting."""
+        self._metrics.rejected.labels(Reason.DEADLINE_PASSED).inc(count)
+        return DeadlinePassed(
             "the deadline passed in the queue; nothing was appended. Send the same request with a longer deadline.",
             Reason.DEADLINE_PASSED,
         )
-        return [(ticket, error) for ticket in batch.late]
 
-    def _stranded(self) -> Delivery:
-        """Refuse all queued requests once Redis is lost, instead of waiting for one timeout after another."""
-        error = Unavailable(
-            "Redis cannot be used now; nothing was appended. Send the same request again.",
-            Reason.STORE_UNREACHABLE,
-            LOST_RETRY_SECONDS,
-        )
-        return [(ticket, error) for ticket in self._scheduler.take_all()]
+
+def _stranded() -> ServiceError:
+    """Return the error for all queued requests once Redis is lost, instead of one timeout after another."""
+    return Unavailable(
+        "Redis cannot be used now; nothing was appended. Send the same request again.",
+        Reason.STORE_UNREACHABLE,
+        LOST_RETRY_SECONDS,
+    )

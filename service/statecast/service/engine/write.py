@@ -1,12 +1,13 @@
-"""Builds a session's commit: an entry after its snapshot, a new snapshot, or nothing."""
+"""Builds the commit of each session: an entry after its snapshot, a new snapshot, a comparison, or nothing."""
 
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable
 
-from statecast.service.engine.plan import Plan
-from statecast.service.engine.session_loading import Loaded
-from statecast.service.engine.standing import Standing
+from statecast.service.engine.standing import Session, Standing
+from statecast.service.engine.table import Table
 from statecast.service.store.record import (
     LONGEST_TRACE_MS,
+    NONCE_BYTES,
     STAMP_BYTES,
     Record,
     Snapshot,
@@ -23,103 +24,98 @@ MOST_REPLAYED = 16
 """A session read with this many steps after its snapshot gets a new one: it may be read again soon."""
 
 
-@dataclass(slots=True)
-class Write:
-    """One session's commit (None: nothing to write or compare), and its record's stamp and step count afterwards."""
+def write(table: Table, snapshot_every: int) -> None:
+    """Fill the column `commits`."""
+    states = _packed(table, [row for row in table.rows if _is_snapshot_due(table, row, snapshot_every)])
+    nonce = os.urandom(NONCE_BYTES)  # a session is in a batch only once
+    for row in table.rows:
+        plan, session = table.plans[row], table.sessions[row]
+        if plan is not None and plan.closed and session is not None:
+            table.commits[row] = _close(table.keys[row], session)
+        elif row in states:
+            table.commits[row] = _replace(table, row, states[row], nonce)
+        elif table.entries[row] and session is not None:
+            table.commits[row] = _append(table, row, session, nonce)
+        elif session is not None and not session.is_fresh:  # one just read from Redis is the newest
+            table.commits[row] = _check(session)
 
-    commit: Commit | None
-    stamp: bytes
-    steps_since_snapshot: int
 
-
-def is_snapshot_due(loaded: Loaded, plan: Plan, snapshot_every: int) -> bool:
-    """Return True if this commit must write the session's whole state."""
-    if not plan.entries and not plan.opened:
+def _is_snapshot_due(table: Table, row: int, snapshot_every: int) -> bool:
+    """Return True if the commit must write the session's whole state."""
+    plan, session, steps = table.plans[row], table.sessions[row], table.steps[row]
+    if plan is not None and plan.closed:
         return False
-    is_far = loaded.steps_since_snapshot + plan.steps >= snapshot_every
-    return plan.opened or is_far or loaded.replayed_steps >= MOST_REPLAYED
+    if session is None or (plan is not None and plan.opened):
+        return plan is not None and plan.opened
+    is_far = session.steps_since_snapshot + steps >= snapshot_every or session.replayed >= MOST_REPLAYED
+    return steps > 0 and is_far
 
 
-def write(key: str, loaded: Loaded, plan: Plan, state: bytes | None, nonce: bytes) -> Write:
-    """Build the session's commit.
-
-    Args:
-        key: Key of the session.
-        loaded: The session before the batch.
-        plan: The decisions of the batch.
-        state: The session's packed state, if a snapshot is due.
-        nonce: Random bytes that no other commit to the session has.
-    """
-    if plan.closed and loaded.standing:
-        return Write(_close(key, loaded.stamp, loaded.standing), b"", 0)
-    if plan.standing is None or not (plan.entries or plan.opened):
-        return _compare(key, loaded)
-    if state is not None:
-        return _replace(key, loaded, plan.standing, state, nonce)
-    return _append(key, loaded, plan, plan.standing.ttl_ms, nonce)
+def _packed(table: Table, rows: Iterable[int]) -> dict[int, bytes]:
+    """Return the packed states of sessions by row; those computed together are packed together."""
+    states: dict[int, bytes] = {}
+    together: dict[int, list[int]] = {}
+    for row in rows:
+        if place := table.states[row]:
+            together.setdefault(id(place[0]), []).append(row)
+    for group in together.values():
+        places = [place for row in group if (place := table.states[row])]
+        computed = places[0][0]
+        states |= zip(group, computed.pack([index for _, index in places]), strict=True)
+    return states
 
 
-def close_unusable(key: str, data: bytes, record: Record | None) -> Write:
+def _after(table: Table, row: int) -> Standing:
+    """Return a session's standing after its requests."""
+    plan, session = table.plans[row], table.sessions[row]
+    if plan is not None and plan.standing is not None:
+        return plan.standing
+    if session is None:
+        raise ValueError(f"session {table.keys[row]!r} does not exist")
+    return session.standing.after(table.entries[row][0])
+
+
+def _replace(table: Table, row: int, state: bytes, nonce: bytes) -> Commit:
+    standing, key = _after(table, row), table.keys[row]
+    payload = encode_snapshot(key, standing.snapshot(state), stamp_of(nonce, standing.version))
+    tombstone = tombstone_ms(standing.ttl_ms)
+    # The replaced record may be a tombstone, which must not block the commit.
+    own_tombstone = tombstone if table.sessions[row] else 0
+    return Commit(key, Operation.REPLACE, table.stamps[row], payload, standing.ttl_ms + tombstone, own_tombstone)
+
+
+def _append(table: Table, row: int, session: Session, nonce: bytes) -> Commit:
+    """Build an append; its entries may share a nonce, since only a record's last stamp is compared."""
+    key, entries, ttl_ms = session.key, table.entries[row], session.standing.ttl_ms
+    payload = encode_entry(key, entries[0], stamp_of(nonce, entries[0].version))
+    for entry in entries[1:]:
+        payload += encode_entry(key, entry, stamp_of(nonce, entry.version))
+    tombstone = tombstone_ms(ttl_ms)
+    return Commit(key, Operation.APPEND, session.stamp, payload, ttl_ms + tombstone, tombstone)
+
+
+def _check(session: Session) -> Commit:
+    """Change nothing, but compare: a session in memory must still be the newest."""
+    return Commit(session.key, Operation.CHECK, session.stamp, tombstone_ms=tombstone_ms(session.standing.ttl_ms))
+
+
+def _close(key: str, session: Session) -> Commit:
+    standing = session.standing
+    return _replace_by_tombstone(key, session.stamp, _tombstone(standing.version, standing.ttl_ms), expires=True)
+
+
+def close_unusable(key: str, data: bytes, record: Record | None) -> Commit:
     """Close a session whose record cannot be used or decoded, if the record has not changed."""
-    stamp = data[-STAMP_BYTES:]
     at = (record.newest.version, record.snapshot.ttl_ms) if record else (START, LONGEST_TRACE_MS)
-    tombstone = _tombstone(*at)
-    return Write(_replace_by_tombstone(key, stamp, tombstone, expires=record is not None), b"", 0)
-
-
-def _close(key: str, stamp: bytes, standing: Standing) -> Commit:
-    return _replace_by_tombstone(key, stamp, _tombstone(standing.version, standing.ttl_ms), expires=True)
+    return _replace_by_tombstone(key, data[-STAMP_BYTES:], _tombstone(*at), expires=record is not None)
 
 
 def _tombstone(version: Version, ttl_ms: int) -> Snapshot:
     """Return the record that a closed session leaves behind."""
-    return Snapshot("", "", bytes(32), 0, b"", version, None, ttl_ms, closed=True)
+    return Snapshot(version, None, ttl_ms, closed=True)
 
 
 def _replace_by_tombstone(key: str, stamp: bytes, tombstone: Snapshot, *, expires: bool) -> Commit:
     payload = encode_snapshot(key, tombstone, new_stamp(tombstone.version))
     lifetime_ms = tombstone_ms(tombstone.ttl_ms)
     return Commit(key, Operation.CLOSE, stamp, payload, lifetime_ms, lifetime_ms if expires else 0)
-
-
-def _compare(key: str, loaded: Loaded) -> Write:
-    """Change nothing; a cached session must still be the newest, one just read from Redis is."""
-    commit = None
-    if loaded.row is not None and loaded.standing:
-        commit = Commit(key, Operation.CHECK, loaded.stamp, tombstone_ms=tombstone_ms(loaded.standing.ttl_ms))
-    return Write(commit, loaded.stamp, loaded.steps_since_snapshot)
-
-
-def _replace(key: str, loaded: Loaded, standing: Standing, state: bytes, nonce: bytes) -> Write:
-    model = standing.model
-    snapshot = Snapshot(
-        model.config.name,
-        model.config.version,
-        model.digest_bytes,
-        model.width,
-        state,
-        standing.version,
-        standing.last_time,
-        standing.ttl_ms,
-        standing.recent,
-        standing.lineage,
-        standing.categories,
-        time_zone=standing.zone.name,
-        is_on_wall_clock=standing.is_on_wall_clock,
-        max_ahead_ms=standing.max_ahead_ms,
-    )
-    stamp = stamp_of(nonce, standing.version)
-    payload = encode_snapshot(key, snapshot, stamp)
-    tombstone = tombstone_ms(standing.ttl_ms)
-    # The replaced record may be a tombstone, which must not block the commit.
-    own_tombstone = tombstone if loaded.standing else 0
-    commit = Commit(key, Operation.REPLACE, loaded.stamp, payload, standing.ttl_ms + tombstone, own_tombstone)
-    return Write(commit, stamp, 0)
-
-
-def _append(key: str, loaded: Loaded, plan: Plan, ttl_ms: int, nonce: bytes) -> Write:
-    """Build an append; its entries may share a nonce, since only a record's last stamp is compared."""
-    payload = b"".join([encode_entry(key, entry, stamp_of(nonce, entry.version)) for entry in plan.entries])
-    tombstone = tombstone_ms(ttl_ms)
-    commit = Commit(key, Operation.APPEND, loaded.stamp, payload, ttl_ms + tombstone, tombstone)
-    return Write(commit, payload[-STAMP_BYTES:], loaded.steps_since_snapshot + plan.steps)

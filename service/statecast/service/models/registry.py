@@ -71,6 +71,11 @@ class Model:
         """Numbers per time step: the targets, then the covariates."""
         return self.targets + len(self.config.covariates)
 
+    @cached_property
+    def takes_plain_steps(self) -> bool:
+        """True if a time step is its targets, any numbers, and nothing else."""
+        return self.width == self.targets and not self.config.classes
+
     @property
     def is_adaptive(self) -> bool:
         """True if the intervals adapt per session."""

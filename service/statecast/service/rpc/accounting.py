@@ -1,14 +1,15 @@
 """Counts, times and logs every request once, on its own, in a frame or on a stream."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 import grpc
 from prometheus_client import Counter, Histogram
 
+from statecast.service.engine.request import Request
 from statecast.service.errors import ServiceError
-from statecast.service.metrics import Metrics
+from statecast.service.metrics import Metrics, observe_all
 from statecast.service.rpc.request_log import Caller, Ended, Ending, RequestLog
 from statecast.service.rpc.status import code_of
 from statecast.v1.forecast_service_pb2 import ForecastRequest
@@ -69,6 +70,9 @@ _CODES = {
         Reason.MODEL_UNAVAILABLE,
     ),
 }  # fmt: skip
+_KINDS = {
+    (True, True): Kind.STEP, (True, False): Kind.FORECAST, (False, True): Kind.OBSERVE, (False, False): Kind.LOOK
+}  # fmt: skip
 OK, CANCELLED, INTERNAL = (
     (code.name, "") for code in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL)
 )
@@ -81,11 +85,14 @@ def outcomes() -> Iterator[tuple[str, str]]:
         yield from ((code.name, reason.value) for reason in reasons)
 
 
-def kind_of(message: ForecastRequest) -> Kind:
+def kind_of_message(message: ForecastRequest) -> Kind:
     """Return the kind of a Forecast call's request."""
-    if message.horizon:
-        return Kind.STEP if message.observations.values else Kind.FORECAST
-    return Kind.OBSERVE if message.observations.values else Kind.LOOK
+    return _KINDS[bool(message.horizon), bool(message.observations.values)]
+
+
+def kind_of(request: Request) -> Kind:
+    """Return the kind of a Forecast call's request, as the engine has it."""
+    return _KINDS[request.horizon > 0, request.values.size > 0]
 
 
 def ending_of(error: Exception) -> Ending:
@@ -111,6 +118,18 @@ class Accounts:
         """Settle a successful request that began at `started`, by time.perf_counter."""
         self._settle(kind, started, OK, asked, caller)
 
+    def all_succeeded(self, requests: Sequence[Request], started: float, caller: Caller) -> None:
+        """Settle requests of Forecast calls that began together and were answered together."""
+        seconds = time.perf_counter() - started
+        kinds = [kind_of(request) for request in requests]
+        for kind in set(kinds):
+            count = kinds.count(kind)
+            observe_all(self._seconds[kind], [seconds] * count)
+            self._counts[kind, *OK].inc(count)
+        if seconds >= self._log.from_seconds:
+            for kind, request in zip(kinds, requests, strict=True):
+                self._log.ended(Ended(kind, OK, seconds, request, caller))
+
     def failed(self, kind: Kind, started: float, error: Exception, asked: object, caller: Caller) -> None:
         """Settle a request that ended with an error."""
         outcome = ending_of(error)
@@ -131,7 +150,7 @@ class Accounts:
     def _settle(self, kind: Kind, started: float, outcome: Ending, asked: object, caller: Caller) -> float:
         """Count and time a request; return the seconds that it took."""
         seconds = time.perf_counter() - started
-        self._seconds[kind].observe(seconds)
+        observe_all(self._seconds[kind], [seconds])
         counter = self._counts.get((kind, *outcome))
         if counter is None:
             counter = self._counts[kind, *outcome] = self._metrics.requests.labels(kind, *outcome)

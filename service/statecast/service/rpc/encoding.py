@@ -63,8 +63,8 @@ def response(request: Request, outcome: Outcome) -> bytes:
     if outcome.gates is not None:
         gates = _gates(outcome.gates)
         parts += _GATES, _varint(len(gates)), gates
-    if request.opening is not None and outcome.standing is not None:
-        time_to_live = _duration(outcome.standing.ttl_ms)
+    if request.opening is not None:
+        time_to_live = _duration(outcome.ttl_ms)
         parts += _TIME_TO_LIVE, _varint(len(time_to_live)), time_to_live
     if outcome.missing:
         parts += _MISSING_STEPS, _varint(outcome.missing)

@@ -5,11 +5,12 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from statecast.service.access.principal import Principal, Role
 from statecast.service.access.quotas import Quotas
-from statecast.service.engine.request import Outcome, Request, Result
-from statecast.service.engine.scheduler import Scheduler, Ticket
+from statecast.service.engine.request import Answered, Outcome, Request, Ticket
+from statecast.service.engine.scheduler import Scheduler
 from statecast.service.engine.threads import Delivery
 from statecast.service.errors import Overloaded, ServiceError, read_only
 from statecast.service.metrics import Metrics
@@ -86,41 +87,28 @@ class EngineClient:
         Raises:
             ServiceError: if it fails; any other exception is a bug of the server.
         """
-        answer = self._queue(request, call)
+        answer: asyncio.Future[Outcome] = self._loop.create_future()
+        if request.deadline is None:
+            request.deadline = call.deadline
+        _, error = self.submit(Ticket(call.caller, partial(_settle, answer), answer.done), [request])
+        if error is not None:
+            raise error
         try:
             return await answer
         finally:  # it holds the error, whose traceback holds this frame: a cycle
             del answer
 
-    def _queue(self, request: Request, call: Call) -> "asyncio.Future[Outcome]":
-        answer: asyncio.Future[Outcome] = self._loop.create_future()
-
-        def resolve(result: Result) -> None:
-            if answer.done():  # its caller has gone
-                return
-            if isinstance(result, Outcome):
-                answer.set_result(result)
-            else:
-                answer.set_exception(result)
-
-        if request.deadline is None:
-            request.deadline = call.deadline
-        _, error = self.submit([Ticket(request, resolve, lambda: not answer.done(), call.caller)])
-        if error:
-            answer.set_exception(error)
-        return answer
-
-    def submit(self, tickets: Sequence[Ticket]) -> tuple[int, ServiceError | None]:
-        """Queue requests in order until one is refused; each ticket is resolved in the event loop.
+    def submit(self, ticket: Ticket, requests: Sequence[Request]) -> tuple[int, ServiceError | None]:
+        """Queue requests of one caller in order until one is refused; the ticket's `deliver` gets the results.
 
         Returns:
-            The number queued, and the error if not all were.
+            The number queued, and the error of the next one if not all were.
         """
-        within, beyond = self._within_quota(tickets) if self._quotas.is_active else (tickets, None)
-        taken, error = self._scheduler.submit_all(within)
+        within, beyond = self._within_quota(requests) if self._quotas.is_active else (requests, None)
+        taken, error = self._scheduler.submit(ticket, within) if within else (0, None)
         error = error or beyond
         if isinstance(error, Overloaded):
-            self._count(error, len(tickets) - taken)
+            self._count(error, len(requests) - taken)
         return taken, error
 
     def charge(self, call: Call) -> None:
@@ -132,29 +120,44 @@ class EngineClient:
         if self._quotas.is_active:
             self._quotas.take(call.principal.tenant, 0)
 
-    def _within_quota(self, tickets: Sequence[Ticket]) -> tuple[Sequence[Ticket], Overloaded | None]:
-        """Return the first tickets that their tenants' limits allow, and the error for the rest."""
-        for position, ticket in enumerate(tickets):
-            request = ticket.request
+    def _within_quota(self, requests: Sequence[Request]) -> tuple[Sequence[Request], Overloaded | None]:
+        """Return the first requests that their tenant's limits allow, and the error for the rest."""
+        for position, request in enumerate(requests):
             try:
                 self._quotas.take(request.tenant, request.values.size)
             except Overloaded as error:
-                return tickets[:position], error
+                return requests[:position], error
             request.is_full = self._quotas.sessions_are_full(request.tenant)
-        return tickets, None
+        return requests, None
 
     def deliver(self, results: Delivery) -> None:
         """Hand a batch's results to the event loop; called from an engine thread."""
-        self._loop.call_soon_threadsafe(self._resolve_all, results)
+        self._loop.call_soon_threadsafe(self._deliver, results)
 
-    def _resolve_all(self, results: Delivery) -> None:
-        for ticket, result in results:
-            if isinstance(result, Outcome) and result.opened and self._quotas.is_active:
-                self._quotas.opened(ticket.request.tenant)
+    def _deliver(self, results: Delivery) -> None:
+        for ticket, answered in results.items():
+            if self._quotas.is_active:
+                self._note_opened(answered)
             try:
-                ticket.resolve(result)
+                ticket.deliver(answered)
             except Exception:  # the others of the batch still wait
-                log.exception("a result could not be delivered")
+                log.exception("results could not be delivered")
+
+    def _note_opened(self, answered: Sequence[Answered]) -> None:
+        for request, result in answered:
+            if isinstance(result, Outcome) and result.opened:
+                self._quotas.opened(request.tenant)
 
     def _count(self, error: Overloaded, requests: int) -> None:
         self._metrics.rejected.labels(error.reason).inc(requests)
+
+
+def _settle(answer: "asyncio.Future[Outcome]", answered: Sequence[Answered]) -> None:
+    """Give the only result to who awaits it, unless that one has gone."""
+    ((_, result),) = answered
+    if answer.done():
+        return
+    if isinstance(result, Outcome):
+        answer.set_result(result)
+    else:
+        answer.set_exception(result)

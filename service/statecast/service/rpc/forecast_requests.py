@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from statecast.service.engine.request import NOTHING, Request, cost
+from statecast.service.engine.request import NO_TIMES, NOTHING, Request, cost
 from statecast.service.errors import InvalidRequest
 from statecast.service.rpc.engine_client import Call
 from statecast.service.rpc.fields import (
@@ -28,30 +28,27 @@ def to_request(message: ForecastRequest, call: Call) -> Request:
         InvalidRequest: if a field is invalid.
         PermissionDenied: if the caller may not append observations.
     """
-    if message.observations.values:
+    has, observations = message.HasField, message.observations
+    values, covariates, times = observations.values, observations.covariates, observations.times
+    if values:
         call.require_write("append observations")
-    observations, levels, future = message.observations, message.quantile_levels, message.future_covariates
-    has = message.HasField
+    has_start, levels, future = observations.HasField("start_time"), message.quantile_levels, message.future_covariates
     return Request(
-        session_id=to_session_id(message.session_id),
-        opening=to_opening(message.open, "open") if has("open") else None,
-        values=to_numbers(observations.values, "observations.values"),
-        covariates=to_numbers(observations.covariates, "observations.covariates"),
-        target_count=observations.targets,
-        start_time=(
-            to_nanoseconds(observations.start_time, "observations.start_time")
-            if observations.HasField("start_time")
-            else None
-        ),
-        times=to_times(observations.times, len(observations.values), "observations.times"),
-        horizon=message.horizon,
-        quantile_levels=_quantile_levels(levels) if levels else (),
-        future_covariates=to_numbers(future, "future_covariates") if future else NOTHING,
-        explain=message.explain,
-        request_id=to_request_id(message.request_id),
-        if_version=to_version(message.if_version) if has("if_version") else None,
-        last_seen=to_version(message.last_seen) if has("last_seen") else None,
-        deadline=call.until(to_timeout(message)),
+        to_session_id(message.session_id),
+        to_opening(message.open, "open") if has("open") else None,
+        to_numbers(values, "observations.values") if values else NOTHING,
+        to_numbers(covariates, "observations.covariates") if covariates else NOTHING,
+        observations.targets,
+        to_nanoseconds(observations.start_time, "observations.start_time") if has_start else None,
+        to_times(times, len(values), "observations.times") if times else NO_TIMES,
+        message.horizon,
+        _quantile_levels(levels) if levels else (),
+        to_numbers(future, "future_covariates") if future else NOTHING,
+        message.explain,
+        to_request_id(message.request_id),
+        to_version(message.if_version) if has("if_version") else None,
+        to_version(message.last_seen) if has("last_seen") else None,
+        call.until(to_timeout(message)) if has("timeout") else call.deadline,
         tenant=call.principal.tenant,
         may_open=call.may_write,
     )

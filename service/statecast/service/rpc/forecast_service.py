@@ -51,7 +51,7 @@ class ForecastService(ForecastServiceServicer):
                 complete.set_result(None)
 
         call = Call.of(context)
-        frame = Frame(self._engine_client, context, call, emit, lambda: not complete.done(), MAX_ANSWER_BYTES)
+        frame = Frame(self._engine_client, context, call, emit, complete.done, MAX_ANSWER_BYTES)
         for position, message in enumerate(request.requests):
             frame.add(position, message)
         frame.flush()

@@ -2,17 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from google.rpc import status_pb2
 
-from statecast.service.engine.request import Outcome, Request, Result
-from statecast.service.engine.scheduler import Ticket
+from statecast.service.engine.request import Answered, Outcome, Request, Result, Ticket
 from statecast.service.errors import InvalidRequest, Overloaded, ServiceError
 from statecast.service.rpc import encoding, forecast_requests
-from statecast.service.rpc.accounting import Kind, kind_of
+from statecast.service.rpc.accounting import kind_of, kind_of_message
 from statecast.service.rpc.crowded import MAX_REQUESTS_A_FRAME
 from statecast.service.rpc.engine_client import Call, EngineClient
 from statecast.service.rpc.methods import Context
@@ -48,7 +46,7 @@ class Frame:
         context: Context,
         call: Call,
         emit: Emit,
-        wanted: Callable[[], bool],
+        has_gone: Callable[[], bool],
         max_bytes: float = math.inf,
     ) -> None:
         """Create an empty frame.
@@ -58,18 +56,19 @@ class Frame:
             context: The call that carries the frame, for the log.
             call: Its caller and deadline.
             emit: Receives each result.
-            wanted: Returns False once the caller has gone; called from any thread.
+            has_gone: Returns True once the caller has gone; called from any thread.
             max_bytes: Approximate limit on the memory of all answers.
         """
         self._engine_client, self._accounts = engine_client, engine_client.accounts
         self._context, self._call = context, call
         self._emit = emit
-        self._wanted = wanted
+        self._has_gone = has_gone
         self._max_bytes = max_bytes
         self._turned_away: _Refusal | None = None
         self._bytes = 0
-        self._tickets: list[tuple[int, Ticket]] = []
-        self._open: dict[int, tuple[Kind, float, Request]] = {}
+        self._started = time.perf_counter()
+        self._accepted: list[Request] = []
+        self._open: dict[int, tuple[float, Request]] = {}
 
     @property
     def is_done(self) -> bool:
@@ -78,8 +77,8 @@ class Frame:
 
     def abandon(self) -> None:
         """Settle unanswered requests as cancelled: the caller has gone."""
-        for kind, started, request in self._open.values():
-            self._accounts.cancelled(kind, started, request, self._context)
+        for started, request in self._open.values():
+            self._accounts.cancelled(kind_of(request), started, request, self._context)
         self._open.clear()
 
     def add(self, position: int, message: pb.ForecastRequest) -> int:
@@ -87,40 +86,40 @@ class Frame:
 
         A request that is invalid or does not fit is answered at once, and takes none.
         """
-        kind, started = kind_of(message), time.perf_counter()
-        if self._turned_away is None:
+        refusal = self._turned_away
+        if refusal is None:
             try:
-                if not self._tickets:  # refusing a frame should be cheaper than queueing it
+                if not self._accepted:  # refusing a frame should be cheaper than queueing it
+                    self._started = time.perf_counter()
                     self._engine_client.check(self._call, forecast_requests.cost_of(message))
                 request = forecast_requests.to_request(message, self._call)
                 self._claim_room(request)
             except Exception as error:  # one broken request must not fail the whole frame
                 refusal = self._refusal(error)
             else:
-                self._open[position] = kind, started, request
-                resolve = partial(self._resolve, position, request)
-                self._tickets.append((position, Ticket(request, resolve, self._wanted, self._call.caller)))
+                request.position = position
+                self._open[position] = self._started, request
+                self._accepted.append(request)
                 return request.nbytes
-        else:
-            refusal = self._turned_away
-        self._accounts.failed(kind, started, refusal.error, message, self._context)
+        self._accounts.failed(kind_of_message(message), self._started, refusal.error, message, self._context)
         self._emit(position, _failed(message.session_id, message.request_id, refusal.status), 0)
         return 0
 
     def flush(self) -> None:
         """Queue the requests accepted since the last flush."""
-        tickets, self._tickets = self._tickets, []
-        if not tickets:
+        requests, self._accepted = self._accepted, []
+        if not requests:
             return
-        taken, error = self._engine_client.submit([ticket for _, ticket in tickets])
+        ticket = Ticket(self._call.caller, self._deliver, self._has_gone)
+        taken, error = self._engine_client.submit(ticket, requests)
         if error is None:
             return
         refusal = self._refusal(error)
-        for position, ticket in tickets[taken:]:
-            request = ticket.request
-            self._settle(position, refusal.error)
+        for request in requests[taken:]:
+            started, _ = self._open.pop(request.position)
+            self._accounts.failed(kind_of(request), started, refusal.error, request, self._context)
             answer = _failed(request.session_id, request.request_id.decode(), refusal.status)
-            self._emit(position, answer, request.nbytes)
+            self._emit(request.position, answer, request.nbytes)
 
     def _refusal(self, error: Exception) -> "_Refusal":
         if isinstance(error, ServiceError):  # what may be kept must not hold this frame
@@ -130,13 +129,6 @@ class Frame:
             self._turned_away = refusal
         return refusal
 
-    def _settle(self, position: int, result: Result) -> None:
-        kind, started, request = self._open.pop(position)
-        if isinstance(result, Exception):
-            self._accounts.failed(kind, started, result, request, self._context)
-        else:
-            self._accounts.succeeded(kind, started, request, self._context)
-
     def _claim_room(self, request: Request) -> None:
         self._bytes += request.nbytes
         if self._bytes > self._max_bytes:
@@ -145,15 +137,24 @@ class Frame:
                 Reason.FRAME_FULL,
             )
 
-    def _resolve(self, position: int, request: Request, result: Result) -> None:
-        if not self._wanted():
+    def _deliver(self, answered: Sequence[Answered]) -> None:
+        """Answer some of the requests."""
+        if self._has_gone():
             return
-        try:
-            answer = _answer(request, result)
-        except Exception as error:  # a bug; the caller still needs an answer
-            answer, result = _answer(request, error), error
-        self._settle(position, result)
-        self._emit(position, answer, request.nbytes)
+        succeeded: dict[float, list[Request]] = {}
+        for request, result in answered:
+            try:
+                answer = _answer(request, result)
+            except Exception as error:  # a bug; the caller still needs an answer
+                answer, result = _answer(request, error), error
+            started, _ = self._open.pop(request.position)
+            if isinstance(result, Outcome):
+                succeeded.setdefault(started, []).append(request)
+            else:
+                self._accounts.failed(kind_of(request), started, result, request, self._context)
+            self._emit(request.position, answer, request.nbytes)
+        for started, requests in succeeded.items():
+            self._accounts.all_succeeded(requests, started, self._context)
 
 
 class _Refusal(NamedTuple):

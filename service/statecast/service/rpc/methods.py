@@ -15,8 +15,8 @@ from statecast.service.access.gate import Credentials, Gate
 from statecast.service.access.principal import STRANGER, Principal
 from statecast.service.engine.request import Request
 from statecast.service.errors import InvalidRequest
-from statecast.service.metrics import Metrics
-from statecast.service.rpc.accounting import BY_METHOD, Accounts, Kind, kind_of
+from statecast.service.metrics import Metrics, observe_all
+from statecast.service.rpc.accounting import BY_METHOD, Accounts, Kind, kind_of_message
 from statecast.service.rpc.crowded import MAX_PARTS, MAX_REQUESTS_A_FRAME, has_more_fields, nested_in
 from statecast.service.rpc.status import STATUS_CODES, code_of, to_status
 from statecast.v1.forecast_service_pb2 import ForecastRequest
@@ -151,7 +151,7 @@ class _Measured:
             self._count(code, start)
 
     def _count(self, code: grpc.StatusCode, since: float) -> None:
-        self._seconds.observe(time.perf_counter() - since)
+        observe_all(self._seconds, [time.perf_counter() - since])
         if code not in self._handled:
             self._handled[code] = self._counter_of(code.name)
         self._handled[code].inc()
@@ -175,7 +175,7 @@ def _kind(method: str, request: Any) -> Kind | None:
     """Return the kind of a call's request; None if it carries many."""
     if isinstance(request, DecodeError):
         return Kind.UNKNOWN
-    return kind_of(request) if isinstance(request, ForecastRequest) else BY_METHOD.get(method)
+    return kind_of_message(request) if isinstance(request, ForecastRequest) else BY_METHOD.get(method)
 
 
 def _encode(response: Message | bytes | None) -> bytes:

@@ -170,7 +170,7 @@ class _Stream:
                     raise InvalidRequest(
                         "requests", f"a frame has more than {MAX_FRAME_BYTES // 2**20} MiB; split it into several"
                     )
-                frame = Frame(self._engine_client, self._context, self._call, self._emit, lambda: not self._is_over)
+                frame = Frame(self._engine_client, self._context, self._call, self._emit, lambda: self._is_over)
                 self._frames = [each for each in self._frames if not each.is_done] + [frame]
                 for position, request in enumerate(message.requests):
                     if not self._has_room_now():

@@ -19,10 +19,11 @@ expired session's is its record, which Redis keeps for `tombstone_ms` longer tha
 import os
 import struct
 import zlib
+from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ _LENGTH = struct.Struct("<H")
 _TIMED = 1  # flag: the part carries a time
 _CLOSED = 2  # flag: the session was closed at this version
 _ON_WALL_CLOCK = 4  # flag: the record's times are wall-clock time in the session's zone, not in UTC
-_DIGEST_BYTES = 8
+DIGEST_BYTES = 8
 
 
 class DamagedRecord(Exception):
@@ -63,46 +64,91 @@ class DamagedRecord(Exception):
 
 
 @dataclass(slots=True)
-class RequestMark:
-    """A request that appended to the session: its id and a digest of what it appended."""
+class Entry:
+    """What one request has appended, and the session's version after it.
 
+    Attributes:
+        steps: Number of time steps.
+        data: Their rows [time, targets and covariates] as float64, little-endian.
+        last_time: Time of the last one; None if only position counts.
+        request_id: The request's id, empty without one.
+        digest: Digest of the request's content; empty without an id.
+        version: The session's version after it.
+    """
+
+    steps: int
+    data: bytes
+    last_time: int | None
     request_id: bytes
     digest: bytes
+    version: Version
+
+    @property
+    def rows(self) -> NDArray[np.float64]:
+        """The rows, float64 [time, targets and covariates]."""
+        return np.frombuffer(self.data, "<f8").reshape(self.steps, -1)
 
 
 @dataclass(slots=True)
-class Entry:
-    """One commit: the rows [time, targets and covariates] that it appended, and the session's version after it."""
+class SessionHead:
+    """A session at one step without its state: the same in memory and in a record.
 
-    rows: NDArray[np.float64]
-    last_time: int | None
-    mark: RequestMark | None
-    version: Version
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The whole session at one step; `width` is the count of numbers in each of its rows.
-
-    `time_zone` is the name of its zone, empty for UTC. If `is_on_wall_clock`, the times of the snapshot and of its
-    entries are wall-clock time there. `max_ahead_ms` is None for the default, 0 for no limit.
+    Attributes:
+        version: The session's version.
+        last_time: Time of its last step; None without one, or if only position counts.
+        ttl_ms: Its time to live.
+        recent: Digests of the last requests with an id, by that id, the oldest first.
+        lineage: Its last versions, the oldest first.
+        categories: Its static categories.
+        max_ahead_ms: How far ahead observations may be dated; None for the default, 0 for no limit.
     """
 
-    model: str
-    model_version: str
-    model_digest: bytes
-    width: int
-    state: bytes
     version: Version
     last_time: int | None
     ttl_ms: int
-    recent: tuple[RequestMark, ...] = ()
-    lineage: tuple[Version, ...] = ()
+    recent: dict[bytes, bytes] = field(default_factory=dict)
+    lineage: deque[Version] = field(default_factory=lambda: deque(maxlen=REMEMBERED_VERSIONS))
     categories: Mapping[str, str] = field(default_factory=dict)
+    max_ahead_ms: int | None = None
+
+    def take(self, entry: Entry) -> None:
+        """Move on to after `entry`."""
+        self.version, self.last_time = entry.version, entry.last_time
+        self.lineage.append(entry.version)
+        if entry.request_id:
+            self.remember(entry.request_id, entry.digest)
+
+    def remember(self, request_id: bytes, digest: bytes) -> None:
+        """Remember a request, and forget the oldest beyond `REMEMBERED_REQUESTS`."""
+        self.recent[request_id] = digest
+        if len(self.recent) > REMEMBERED_REQUESTS:
+            del self.recent[next(iter(self.recent))]
+
+    def copy(self) -> Self:
+        """Return a copy that can move on by itself."""
+        return replace(self, recent=dict(self.recent), lineage=self.lineage.copy())
+
+
+@dataclass(slots=True, kw_only=True)
+class Snapshot(SessionHead):
+    """The whole session at one step.
+
+    Attributes:
+        width: Count of numbers in each of its rows.
+        state: Its packed state.
+        closed: True if the session was closed at this version.
+        time_zone: Name of its time zone, empty for UTC.
+        is_on_wall_clock: True if the times of the snapshot and of its entries are wall-clock time there.
+    """
+
+    model: str = ""
+    model_version: str = ""
+    model_digest: bytes = bytes(32)
+    width: int = 0
+    state: bytes = b""
     closed: bool = False
     time_zone: str = ""
     is_on_wall_clock: bool = False
-    max_ahead_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +189,7 @@ def encode_snapshot(key: str, snapshot: Snapshot, stamp: bytes) -> bytes:
     """Encode a record that consists of `snapshot` alone."""
     names = f"{snapshot.model}\0{snapshot.model_version}".encode()
     categories = b"".join(_encode_text(name) + _encode_text(value) for name, value in snapshot.categories.items())
-    recent = b"".join(_encode_mark(mark) for mark in snapshot.recent)
+    recent = b"".join(bytes([len(name)]) + name + digest for name, digest in snapshot.recent.items())
     lineage = b"".join(_VERSION.pack(*version) for version in snapshot.lineage)
     flags = (_TIMED if snapshot.last_time is not None else 0) | (_CLOSED if snapshot.closed else 0)
     flags |= _ON_WALL_CLOCK if snapshot.is_on_wall_clock else 0
@@ -162,16 +208,13 @@ def encode_snapshot(key: str, snapshot: Snapshot, stamp: bytes) -> bytes:
 
 
 def encode_entry(key: str, entry: Entry, stamp: bytes) -> bytes:
-    """Encode the bytes that one more commit appends to a record."""
-    mark, time, flags = b"", b"", 0
-    if entry.mark:
-        mark = entry.mark.request_id + entry.mark.digest
+    """Encode the bytes that one more request appends to a record."""
+    body, flags = entry.request_id + entry.digest + entry.data + stamp, 0
     if entry.last_time is not None:
-        time, flags = _TIME.pack(entry.last_time), _TIMED
-    body = time + mark + entry.rows.astype("<f8", copy=False).tobytes() + stamp
-    size, id_bytes = _ENTRY.size + len(body), len(entry.mark.request_id) if entry.mark else 0
-    checksum = _checksum(key, _ENTRY.pack(size, 0, len(entry.rows), id_bytes, flags), body)
-    return _ENTRY.pack(size, checksum, len(entry.rows), id_bytes, flags) + body
+        body, flags = _TIME.pack(entry.last_time) + body, _TIMED
+    size, id_bytes = _ENTRY.size + len(body), len(entry.request_id)
+    checksum = _checksum(key, _ENTRY.pack(size, 0, entry.steps, id_bytes, flags), body)
+    return _ENTRY.pack(size, checksum, entry.steps, id_bytes, flags) + body
 
 
 def decode(key: str, data: bytes) -> Record:
@@ -211,12 +254,13 @@ def _decode_snapshot(key: str, data: bytes) -> tuple[Snapshot, int]:
         raise DamagedRecord("the snapshot's checksum does not hold")
     model, model_version = data[names_at:categories_at].decode().split("\0")
     snapshot = Snapshot(
-        model, model_version, digest, width, data[state_at:recent_at],
         Version(step, _tag(data, end)), last_time if flags & _TIMED else None, ttl_ms,
-        tuple(_decode_marks(data[recent_at:lineage_at])),
-        tuple(Version(*pair) for pair in _VERSION.iter_unpack(data[lineage_at:options_at])),
-        _decode_categories(data[categories_at:state_at]), bool(flags & _CLOSED),
-        is_on_wall_clock=bool(flags & _ON_WALL_CLOCK), **_decode_options(data[options_at : end - STAMP_BYTES]),
+        dict(_decode_recent(data[recent_at:lineage_at])),
+        deque(map(Version._make, _VERSION.iter_unpack(data[lineage_at:options_at])), REMEMBERED_VERSIONS),
+        _decode_categories(data[categories_at:state_at]),
+        model=model, model_version=model_version, model_digest=digest, width=width, state=data[state_at:recent_at],
+        closed=bool(flags & _CLOSED), is_on_wall_clock=bool(flags & _ON_WALL_CLOCK),
+        **_decode_options(data[options_at : end - STAMP_BYTES]),
     )  # fmt: skip
     return snapshot, end
 
@@ -234,13 +278,15 @@ def _decode_entry(key: str, data: bytes, at: int, width: int, step: int) -> tupl
     if flags & _TIMED:
         (last_time,) = _TIME.unpack_from(data, at)
         at += _TIME.size
-    mark = None
+    request_id = digest = b""
     if id_len:
         digest_at = at + id_len
-        mark = RequestMark(data[at:digest_at], data[digest_at : digest_at + _DIGEST_BYTES])
-        at = digest_at + _DIGEST_BYTES
-    rows = np.frombuffer(data, "<f8", steps * width, at).reshape(steps, width)
-    return Entry(rows, last_time, mark, Version(step + steps, _tag(data, end))), end
+        request_id, digest = data[at:digest_at], data[digest_at : digest_at + DIGEST_BYTES]
+        at = digest_at + DIGEST_BYTES
+    rows = data[at : end - STAMP_BYTES]
+    if len(rows) != 8 * steps * width:
+        raise DamagedRecord("an entry does not hold as many rows as it says")
+    return Entry(steps, rows, last_time, request_id, digest, Version(step + steps, _tag(data, end))), end
 
 
 def _encode_text(text: str) -> bytes:
@@ -286,16 +332,13 @@ def _decode_options(data: bytes) -> dict[str, Any]:
     return options
 
 
-def _encode_mark(mark: RequestMark) -> bytes:
-    return bytes([len(mark.request_id)]) + mark.request_id + mark.digest
-
-
-def _decode_marks(data: bytes) -> Iterable[RequestMark]:
+def _decode_recent(data: bytes) -> Iterable[tuple[bytes, bytes]]:
+    """Yield the id and the digest of each remembered request."""
     at = 0
     while at < len(data):
         digest_at = at + 1 + data[at]
-        yield RequestMark(data[at + 1 : digest_at], data[digest_at : digest_at + _DIGEST_BYTES])
-        at = digest_at + _DIGEST_BYTES
+        yield data[at + 1 : digest_at], data[digest_at : digest_at + DIGEST_BYTES]
+        at = digest_at + DIGEST_BYTES
 
 
 def _tag(data: bytes, end: int) -> int:

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from importlib import resources
 from typing import Any, NamedTuple, cast
 
 import redis
@@ -19,13 +18,12 @@ from redis.exceptions import (
 
 from statecast.service.errors import Overloaded, ServiceError, StartupError, StoreRefuses, Unavailable
 from statecast.service.session_key import id_of, session_key, tenant_of
+from statecast.service.store.scripts import Argument, Script, ScriptConnection
 from statecast.v1.reasons import Reason
 
 log = logging.getLogger(__name__)
 
-LOAD_SCRIPT, COMMIT_SCRIPT = (
-    resources.files(__package__).joinpath(name).read_text() for name in ("load.lua", "commit.lua")
-)
+LOAD_SCRIPT, COMMIT_SCRIPT = Script.read("load.lua"), Script.read("commit.lua")
 NOT_RENEWED = 2
 REFUSALS = (NoPermissionError, AskError, ClusterCrossSlotError)
 """Errors that last until Redis' configuration changes: no permission, or a node of a cluster."""
@@ -89,7 +87,7 @@ class Store:
         self._lost = False
         self._on_refusal: Callable[[], None] = lambda: None
         self._namespace = namespace
-        self._load, self._commit = client.register_script(LOAD_SCRIPT), client.register_script(COMMIT_SCRIPT)
+        self._scripts = ScriptConnection(client)
 
     def tell_of_refusals(self, on_refusal: Callable[[], None]) -> None:
         """Call `on_refusal`, from any thread, when Redis refuses what the server needs."""
@@ -105,7 +103,7 @@ class Store:
         if not session_keys:
             return []
         try:
-            replies = cast("list[Any]", self._load(keys=self._keys(session_keys)))
+            replies: list[Any] = self._scripts.call(LOAD_SCRIPT, self._keys(session_keys))
         except redis.RedisError as error:
             self._note(error)
             raise _not_asked(error) from error
@@ -127,14 +125,14 @@ class Store:
             return {}
         # Deletions last: a full Redis refuses only commands before a script's first successful write.
         commits = sorted(commits, key=lambda commit: commit.operation is Operation.CLOSE)
-        arguments: list[bytes | str | int] = []
+        arguments: list[Argument] = []
         for commit in commits:
             arguments += (
                 commit.operation.value, commit.expected, commit.payload, commit.lifetime_ms, commit.tombstone_ms
             )  # fmt: skip
         keys = self._keys(commit.key for commit in commits)
         try:
-            replies = cast("list[int | bytes]", self._commit(keys=keys, args=arguments))
+            replies: list[int | bytes] = self._scripts.call(COMMIT_SCRIPT, keys, arguments)
         except redis.RedisError as error:
             self._note(error)
             if isinstance(error, _NOT_CARRIED_OUT) or _is_forbidden(str(error)):
@@ -143,7 +141,7 @@ class Store:
         self._note(None)
         if any(isinstance(reply, bytes) and b"READONLY" in reply for reply in replies):
             # After a failover the old primary still answers here; a new connection resolves the address again.
-            self._redis.connection_pool.disconnect(inuse_connections=False)
+            self._scripts.close()
         verdicts = {commit.key: _verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
         if any(isinstance(verdict, StoreRefuses) for verdict in verdicts.values()):
             self._on_refusal()
@@ -170,6 +168,7 @@ class Store:
 
     def close(self) -> None:
         """Close the connections."""
+        self._scripts.close()
         self._redis.close()
 
     def _note(self, error: redis.RedisError | None) -> None:
