@@ -40,7 +40,8 @@ test-fast: .venv/dev  ## Tests that start no process and no server: a minute
 
 test-lowest: .venv-lowest/test  ## All but the slow tests, with the lowest allowed version of each dependency
 	.venv-lowest/bin/pytest --numprocesses logical --maxprocesses 4 --dist worksteal -m "not slow" \
-		--ignore tests/test_packaging.py --ignore tests/client/test_typing.py
+		--ignore tests/test_packaging.py --ignore tests/test_site.py --ignore tests/client/test_typing.py \
+		--deselect tests/proto/test_languages.py::test_what_comes_from_google_is_unchanged
 
 coverage: .venv/dev  ## All tests, with line and branch coverage in htmlcov/
 	$(PYTEST) --cov --cov-report=term --cov-report=html

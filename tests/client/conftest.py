@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from client.guarded import Guarded
 from support.models import CATEGORIES, COVARIATES, HORIZON, LEVELS, symbol_model, tiny_model, write_models
 from support.proxy import Proxy
 from support.redis_process import RedisProcess
@@ -141,3 +142,11 @@ def knowing_server(any_redis: RedisProcess, tmp_path_factory: pytest.TempPathFac
 def knowing(make_client: MakeClient, knowing_server: ServerThread) -> Any:
     """A client of that server."""
     return make_client(knowing_server.target)
+
+
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guarded]:
+    monkeypatch.delenv("STATECAST_API_KEY", raising=False)
+    server = Guarded()
+    yield server
+    server.stop()

@@ -15,6 +15,7 @@ from support.certificates import Authority, Pair
 
 from statecast.client import InvalidArgument, Unavailable
 from statecast.client._target import is_loopback
+from statecast.client._tls import kind_that_may_not_encrypt
 
 MakeClient = Callable[..., Any]
 KEY = "sck_key"
@@ -33,6 +34,24 @@ REMOTE = [
     "ipv6:[::2]:1", "UNIX:/run/s.sock", "vsock:2:443", "xds:///localhost", "google-c2p:///localhost",
     "passthrough:///localhost:443",
 ]  # fmt: skip
+PLAIN = getattr(grpc.experimental, "insecure_channel_credentials")()  # noqa: B009  # it has no type
+CALLER = grpc.access_token_call_credentials("x")
+WEAK = {
+    "local": grpc.local_channel_credentials(),
+    "composite-of-local": grpc.composite_channel_credentials(grpc.local_channel_credentials(), CALLER),
+    "xds-or-plain": grpc.xds_channel_credentials(PLAIN),
+    "composite-of-xds-or-local": grpc.composite_channel_credentials(
+        grpc.xds_channel_credentials(grpc.local_channel_credentials()), CALLER
+    ),
+    "composite-of-plain": grpc.composite_channel_credentials(PLAIN, CALLER),
+}
+"""Credentials of channels that may not encrypt."""
+STRONG = {
+    "ssl": grpc.ssl_channel_credentials(),
+    "composite-of-ssl": grpc.composite_channel_credentials(grpc.ssl_channel_credentials(), CALLER),
+    "xds-or-ssl": grpc.xds_channel_credentials(),
+    "alts": grpc.alts_channel_credentials(),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -206,7 +225,47 @@ def test_the_environment_names_the_ca(
     make_client("localhost:50051", tls=None)
 
 
-PLAIN = getattr(grpc.experimental, "insecure_channel_credentials")()  # noqa: B009  # it has no type
+@pytest.mark.parametrize("kind", WEAK)
+def test_ready_made_credentials_that_may_not_encrypt_keep_the_key_on_this_machine(
+    make_client: MakeClient, kind: str
+) -> None:
+    for target in ("forecasts:443", "dns:///forecasts:443", "xds:///forecasts", "dns://10.0.0.53/localhost:443"):
+        for arguments in ({"api_key": KEY}, {"token": lambda: KEY}):
+            with pytest.raises(
+                InvalidArgument, match=r"may not encrypt, so .* is not sent to .*; give grpc\.ssl"
+            ) as caught:
+                make_client(target, tls=WEAK[kind], **arguments)
+            assert caught.value.field == "tls"
+            assert next(iter(arguments)) in str(caught.value)
+            assert KEY not in str(caught.value)
+    for target in ("localhost:50051", "unix:/run/s.sock"):
+        make_client(target, tls=WEAK[kind], api_key=KEY)
+    make_client("forecasts:443", tls=WEAK[kind])
+
+
+@pytest.mark.parametrize("kind", STRONG)
+def test_ready_made_credentials_that_encrypt_carry_a_key_anywhere(make_client: MakeClient, kind: str) -> None:
+    for target in ("forecasts:443", "xds:///forecasts", "unix:/run/s.sock"):
+        make_client(target, tls=STRONG[kind], api_key=KEY)
+
+
+def test_credentials_of_compute_engine_encrypt() -> None:  # a channel with them opens there only
+    assert kind_that_may_not_encrypt(grpc.compute_engine_channel_credentials(CALLER)) is None
+
+
+def test_an_unencrypted_credential_of_local_channels_goes_through_no_proxy(
+    make_client: MakeClient, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.lower() == "no_proxy"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("http_proxy", f"http://{listener.address}")
+    server = Guarded()
+    assert make_client(server.target, api_key=KEY, tls=WEAK["local"]).models() == []
+    assert {header for _, header in server.headers} == {f"Bearer {KEY}"}
+    assert listener.heard == []
+    server.stop()
+
+
 READY = grpc.ssl_channel_credentials()
 
 

@@ -1,24 +1,18 @@
 """What credential each call carries, and what happens when the server refuses it."""
 
-import asyncio
 import itertools
 import logging
 import pickle
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from client.credentials import CALLS, OVER_STREAMS, SECRET, Tokens, expired, outcomes, stream
 from client.guarded import Guarded
 from support import WAIT_SECONDS
 
 from statecast.client import (
-    AsyncClient,
     Client,
-    DeadlineExceeded,
-    Forecast,
     InvalidArgument,
     PermissionDenied,
     ResourceExhausted,
@@ -30,72 +24,6 @@ from statecast.client._bearer import AsyncBearer, Bearer, SyncBearer
 from statecast.v1.reasons import Reason
 
 MakeClient = Callable[..., Any]
-SECRET = "sck_0123456789ab_do-not-show-this"
-
-
-@pytest.fixture
-def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guarded]:
-    monkeypatch.delenv("STATECAST_API_KEY", raising=False)
-    server = Guarded()
-    yield server
-    server.stop()
-
-
-class Tokens:
-    """A function that returns token-1, token-2, ...; `asked` is how often it was called."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def __call__(self) -> str:
-        self.asked += 1
-        return f"token-{self.asked}"
-
-    async def asynchronously(self) -> str:
-        await asyncio.sleep(0)
-        return self()
-
-
-def expired(*tokens: str) -> Callable[[str | None], Reason | None]:
-    """A server for which these tokens have expired."""
-    headers = [f"Bearer {token}" for token in tokens]
-    return lambda header: Reason.CREDENTIAL_EXPIRED if header in headers else None
-
-
-def look_up(client: Any) -> list[Any]:
-    return [client.models()]
-
-
-def observe(client: Any) -> list[Any]:
-    return [client.session("a").observe([1.0, 2.0])]
-
-
-def step_many(client: Any) -> list[Any]:
-    pairs = [(client.session(name), 1.0) for name in ("a", "b")]
-    try:
-        results: list[Any] = client.step_many(pairs, horizon=2)
-    except SomeFailed as some:
-        results = list(some.results)
-    return results
-
-
-def stream(client: Any) -> list[Any]:
-    sessions = [client.session(name) for name in ("a", "b", "c")]
-    return [result for _, result in client.stream(((sessions[at % 3], float(at)) for at in range(30)), horizon=1)]
-
-
-CALLS = [look_up, observe, step_many, stream]
-# Calls over a stream. Now and then gRPC for asyncio reports that such a call broke, not how the server ended it
-# (https://github.com/grpc/grpc/issues/36066). Then the client tries once more, and the outcome counts as unknown.
-OVER_STREAMS = (observe, stream)
-
-
-def outcomes(call: Callable[[Any], list[Any]], client: Any) -> list[Any]:
-    """What a call gives: its results, or its error."""
-    try:
-        return call(client)
-    except StatecastError as error:
-        return [error]
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -239,120 +167,6 @@ def test_a_token_may_expire_in_the_middle_of_a_stream(make_client: MakeClient, g
     assert set(guarded.steps.values()) == {1}
     assert len(guarded.steps) == 50
     assert tokens.asked == 2
-
-
-def test_a_late_answer_to_an_old_token_does_not_replace_the_new_one() -> None:
-    tokens, error = Tokens(), Unauthenticated("too old", Reason.CREDENTIAL_EXPIRED)
-    bearer = SyncBearer(None, tokens)
-    old = bearer.metadata()
-    bearer.failure(error, old)
-    new = bearer.metadata()
-    assert bearer.failure(error, old) is error
-    assert bearer.metadata() is new
-    assert error.may_succeed_again
-    assert (old, new) == ((("authorization", "Bearer token-1"),), (("authorization", "Bearer token-2"),))
-
-
-def test_threads_that_share_an_expired_token_replace_it_once(guarded: Guarded) -> None:
-    together, tokens = threading.Barrier(8), Tokens()
-
-    def refusal(header: str | None) -> Reason | None:
-        if header != "Bearer token-1":
-            return None
-        together.wait(WAIT_SECONDS)  # all calls are on their way with the old token
-        return Reason.CREDENTIAL_EXPIRED
-
-    def slow_token() -> str:
-        time.sleep(0.1)  # calls meet while they wait for it
-        return tokens()
-
-    guarded.refusal = refusal
-    with Client(guarded.target, token=slow_token) as client, ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(lambda _: client.models(), range(8))) == [[]] * 8
-    assert tokens.asked == 2
-
-
-async def test_tasks_that_share_an_expired_token_replace_it_once(guarded: Guarded) -> None:
-    together, tokens = threading.Barrier(8), Tokens()
-
-    def refusal(header: str | None) -> Reason | None:
-        if header != "Bearer token-1":
-            return None
-        together.wait(WAIT_SECONDS)
-        return Reason.CREDENTIAL_EXPIRED
-
-    guarded.refusal = refusal
-    async with AsyncClient(guarded.target, token=tokens.asynchronously) as client:
-        assert await asyncio.gather(*(client.models() for _ in range(8))) == [[]] * 8
-        forecast = await client.session("a").step(1.0, 2)
-    assert isinstance(forecast, Forecast)
-    assert tokens.asked == 2
-    assert {header for _, header in guarded.headers} == {"Bearer token-1", "Bearer token-2"}
-
-
-def test_the_next_event_loop_keeps_the_token(guarded: Guarded) -> None:
-    tokens = Tokens()
-
-    async def slow_token() -> str:
-        await asyncio.sleep(0.1)  # calls meet while they wait for it
-        return tokens()
-
-    client = AsyncClient(guarded.target, token=slow_token)
-
-    async def calls() -> None:
-        await asyncio.gather(*(client.models() for _ in range(3)), client.session("a").observe(1.0))
-
-    asyncio.run(calls())
-    guarded.refusal = expired("token-1")
-    asyncio.run(calls())
-    assert tokens.asked == 2
-
-
-@pytest.mark.parametrize("call", CALLS)
-def test_a_token_function_that_fails_is_an_error_without_a_call(
-    make_client: MakeClient, guarded: Guarded, call: Any
-) -> None:
-    def fails() -> str:
-        raise RuntimeError(f"no answer to {SECRET}")
-
-    for result in outcomes(call, make_client(guarded.target, token=fails)):
-        assert type(result) is Unauthenticated
-        assert str(result) == "token: the function raised RuntimeError"
-        assert not result.outcome_unknown
-    assert guarded.headers == []
-
-
-@pytest.mark.parametrize("call", [look_up, stream])
-@pytest.mark.parametrize("returned", [f"{SECRET}\n", f"{SECRET} x", f"{SECRET}ä", "", None, SECRET.encode(), 7])
-def test_what_is_no_token_is_not_sent(make_client: MakeClient, guarded: Guarded, call: Any, returned: Any) -> None:
-    for result in outcomes(call, make_client(guarded.target, token=lambda: returned)):
-        assert isinstance(result, InvalidArgument)
-        assert result.field == "token"
-        assert SECRET not in str(result)
-    assert guarded.headers == []
-
-
-def test_the_synchronous_client_takes_no_asynchronous_function(guarded: Guarded) -> None:
-    tokens = Tokens()
-    with pytest.raises(InvalidArgument, match="AsyncClient"):
-        Client(guarded.target, token=tokens.asynchronously)  # type: ignore[arg-type]
-    hidden: Any = lambda: tokens.asynchronously()  # noqa: E731
-    with Client(guarded.target, token=hidden) as client, pytest.raises(InvalidArgument, match="returned coroutine"):
-        client.models()
-
-
-async def test_a_token_that_does_not_come_is_waited_for_until_time_is_up(guarded: Guarded) -> None:
-    never = asyncio.Event()
-
-    async def wait() -> str:
-        await never.wait()
-        return "token"
-
-    async with AsyncClient(guarded.target, token=wait, timeout_seconds=0.2) as client:
-        for call in (client.models(), client.session("a").observe(1.0)):
-            with pytest.raises(DeadlineExceeded):
-                await call
-    assert guarded.headers == []
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ class RedisProcess:
 
     def stop(self) -> None:
         assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)  # a test that failed may have left it suspended
         self._process.terminate()
         self.resume()  # a failed test may have left it suspended
         self._process.wait()

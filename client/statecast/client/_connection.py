@@ -11,7 +11,7 @@ import grpc.aio
 from . import _calls, _messages
 from ._bearer import AsyncToken, check_secret
 from ._target import check_target, is_loopback
-from ._tls import FilePath, Tls, channel_credentials
+from ._tls import FilePath, Tls, channel_credentials, kind_that_may_not_encrypt
 from .errors import invalid
 
 API_KEY_VARIABLE = "STATECAST_API_KEY"
@@ -108,12 +108,20 @@ def resolve_connection(
         if encryption is None:
             raise invalid("server_name", "needs TLS; set tls or ca as well")
         options += (("grpc.ssl_target_name_override", server_name),)
-    if encryption is None and credential:
-        if not is_loopback(target):
-            raise invalid(
-                credential,
-                f"is not sent unencrypted to {target!r}; turn on TLS with tls or ca, or connect to localhost, "
-                "127.0.0.1, [::1] or a Unix socket",
-            )
+    weak = None if encryption is None else kind_that_may_not_encrypt(encryption)
+    if credential and (encryption is None or weak):
+        _check_that_it_stays_here(credential, target, weak)
         options += _NO_PROXY
     return Connection(target, encryption, options)
+
+
+def _check_that_it_stays_here(credential: str, target: str, kind: str | None) -> None:
+    """Refuse a credential that could leave this machine unencrypted; `kind` is that of ready-made credentials."""
+    if is_loopback(target):
+        return
+    elsewhere = "or connect to localhost, 127.0.0.1, [::1] or a Unix socket"
+    if kind is None:
+        fix = f"turn on TLS with tls or ca, {elsewhere}"
+        raise invalid(credential, f"is not sent unencrypted to {target!r}; {fix}")
+    fix = f"give grpc.ssl_channel_credentials, also as the fallback of xDS, {elsewhere}"
+    raise invalid("tls", f"{kind} may not encrypt, so {credential} is not sent to {target!r}; {fix}")

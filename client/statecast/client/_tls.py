@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import grpc
-import grpc.experimental
 
 from . import _messages
 from .errors import invalid
@@ -15,6 +14,10 @@ CA_VARIABLE = "STATECAST_CA"
 
 FilePath: TypeAlias = str | os.PathLike[str]
 Tls: TypeAlias = bool | grpc.ChannelCredentials | None
+
+_INSECURE = "InsecureChannelCredentials"
+_ENCRYPTING = {"SSLChannelCredentials", "ALTSChannelCredentials", "ComputeEngineChannelCredentials"}
+"""Kinds of channel credentials that always encrypt, by the names of gRPC's classes."""
 
 
 def channel_credentials(
@@ -31,7 +34,8 @@ def channel_credentials(
     if isinstance(tls, grpc.ChannelCredentials):
         if given:
             raise invalid(given[0], "grpc.ChannelCredentials say it all; leave it out, or set tls to True")
-        _check_that_they_encrypt(tls)
+        if type(getattr(tls, "_credentials", None)).__name__ == _INSECURE:
+            raise invalid("tls", "these credentials do not encrypt; set it to False for a plaintext connection")
         return tls
     if tls is False:
         if given:
@@ -49,10 +53,18 @@ def channel_credentials(
     return grpc.ssl_channel_credentials(roots, secret, chain)
 
 
-def _check_that_they_encrypt(credentials: grpc.ChannelCredentials) -> None:
-    plain = grpc.experimental.insecure_channel_credentials()  # type: ignore[no-untyped-call]
-    if getattr(credentials, "_credentials", None) is getattr(plain, "_credentials", plain):
-        raise invalid("tls", "these credentials do not encrypt; set it to False for a plaintext connection")
+def kind_that_may_not_encrypt(credentials: grpc.ChannelCredentials) -> str | None:
+    """Return the kind of these credentials if they do not always encrypt, else None.
+
+    gRPC's local credentials only check that the connection stays on this machine. Those of xDS are as good as their
+    fallback, which applies unless the control plane says otherwise. A kind that is not known here may not encrypt.
+    """
+    inner = getattr(credentials, "_credentials", None)
+    # Composite credentials wrap other ones, and those of xDS have a fallback.
+    while wrapped := getattr(inner, "_channel_credentials", None) or getattr(inner, "_fallback_credentials", None):
+        inner = wrapped
+    kind = type(inner).__name__
+    return None if kind in _ENCRYPTING else kind
 
 
 def _roots(field: str, path: FilePath) -> bytes:

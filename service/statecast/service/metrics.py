@@ -31,73 +31,84 @@ class Metrics:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
         self.tenants = TenantMetrics(registry, most_tenants) if most_tenants else None
-        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
-        seconds = partial(Histogram, registry=registry, buckets=SECONDS)
-        sessions = partial(Histogram, registry=registry, buckets=SESSIONS)
+        self._counter, self._gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        self._seconds = partial(Histogram, registry=registry, buckets=SECONDS)
+        self._sessions = partial(Histogram, registry=registry, buckets=SESSIONS)
+        self._count_rpcs()
+        self._time_batches()
+        self._count_sessions()
+        self._watch_redis()
+        self._watch_engine()
 
-        self.rpc_started = counter("grpc_server_started", "RPCs started on the server.", _METHOD)
+    def _count_rpcs(self) -> None:
+        self.rpc_started = self._counter("grpc_server_started", "RPCs started on the server.", _METHOD)
         what = "RPCs completed on the server, by status code."
-        self.rpc_handled = counter("grpc_server_handled", what, (*_METHOD, "grpc_code"))
+        self.rpc_handled = self._counter("grpc_server_handled", what, (*_METHOD, "grpc_code"))
         what = "Time from receiving an RPC to answering it, in seconds."
-        self.rpc_seconds = seconds("grpc_server_handling_seconds", what, _METHOD)
-
+        self.rpc_seconds = self._seconds("grpc_server_handling_seconds", what, _METHOD)
         what = "Requests by kind, status code and reason; those in a frame or stream count one by one."
-        self.requests = counter("statecast_requests", what, ("kind", "code", "reason"))
+        self.requests = self._counter("statecast_requests", what, ("kind", "code", "reason"))
         what = "Time from receiving a request to answering it, in seconds."
-        self.request_seconds = seconds("statecast_request_seconds", what, ("kind",))
+        self.request_seconds = self._seconds("statecast_request_seconds", what, ("kind",))
 
+    def _time_batches(self) -> None:
         what = "Time of a phase, in seconds: of one request in the queue, else of one batch."
-        phases = seconds("statecast_phase_seconds", what, ("phase",))
+        phases = self._seconds("statecast_phase_seconds", what, ("phase",))
         self.queue_seconds, self.load_seconds, self.advance_seconds, self.commit_seconds = (
             phases.labels(phase) for phase in ("queue", "load", "advance", "commit")
         )
-        self.batch_sessions = sessions("statecast_batch_sessions", "Sessions in a batch.")
+        self.batch_sessions = self._sessions("statecast_batch_sessions", "Sessions in a batch.")
 
-        self.observations = counter("statecast_observations", "Time steps appended to sessions.", _MODEL)
+    def _count_sessions(self) -> None:
+        self.observations = self._counter("statecast_observations", "Time steps appended to sessions.", _MODEL)
         what = "Values appended, by whether they lay inside a level's interval, as forecast one step before."
-        self.interval_observations = counter("statecast_interval_observations", what, (*_MODEL, "level", "inside"))
-        self.forecasts = counter("statecast_forecasts", "Forecasts made.", _MODEL)
-        self.sessions_opened = counter("statecast_sessions_opened", "Sessions opened.", _MODEL)
-        self.replayed = counter("statecast_replayed", "Repeated requests, answered without appending anything.")
+        self.interval_observations = self._counter(
+            "statecast_interval_observations", what, (*_MODEL, "level", "inside")
+        )
+        self.forecasts = self._counter("statecast_forecasts", "Forecasts made.", _MODEL)
+        self.sessions_opened = self._counter("statecast_sessions_opened", "Sessions opened.", _MODEL)
+        self.replayed = self._counter("statecast_replayed", "Repeated requests, answered without appending anything.")
         what = "Requests whose session had lost observations that it had acknowledged."
-        self.regressed = counter("statecast_regressed", what)
+        self.regressed = self._counter("statecast_regressed", what)
         what = "Requests for sessions that their callers have seen but that left no trace: lost, or expired long ago."
-        self.sessions_missing = counter("statecast_sessions_missing", what)
-        self.conflicts = counter(
+        self.sessions_missing = self._counter("statecast_sessions_missing", what)
+        self.conflicts = self._counter(
             "statecast_conflicts", "Commits refused because another replica had moved the session on."
         )
-        self.rejected = counter("statecast_rejected", "Requests refused for lack of room or time.", ("reason",))
+        self.rejected = self._counter("statecast_rejected", "Requests refused for lack of room or time.", ("reason",))
 
-        self.cache_hits = counter("statecast_cache_hits", "Sessions of a batch whose state was cached.")
-        self.cache_misses = counter("statecast_cache_misses", "Sessions of a batch that were read from Redis.")
+    def _watch_redis(self) -> None:
+        self.cache_hits = self._counter("statecast_cache_hits", "Sessions of a batch whose state was cached.")
+        self.cache_misses = self._counter("statecast_cache_misses", "Sessions of a batch that were read from Redis.")
         what = "1 if Redis may lose sessions, because it evicts keys or keeps no append-only file."
-        self.redis_volatile = gauge("statecast_redis_volatile", what)
+        self.redis_volatile = self._gauge("statecast_redis_volatile", what)
         what = "Time at which the server's TLS certificate expires, in seconds since 1970; 0 without TLS."
-        self.certificate_expiry = gauge("statecast_tls_certificate_expiry_seconds", what)
-        self.redis_up = gauge("statecast_redis_up", "1 if Redis answered the last probe and can be used.")
+        self.certificate_expiry = self._gauge("statecast_tls_certificate_expiry_seconds", what)
+        self.redis_up = self._gauge("statecast_redis_up", "1 if Redis answered the last probe and can be used.")
         what = "Time from a command to Redis until its answer, in seconds; one serves a whole batch."
-        redis_seconds = seconds("statecast_redis_seconds", what, ("operation",))
+        redis_seconds = self._seconds("statecast_redis_seconds", what, ("operation",))
         self.redis_load_seconds, self.redis_commit_seconds = (
             redis_seconds.labels(operation) for operation in ("load", "commit")
         )
         what = "Sessions read from Redis, by the model version that wrote them."
-        self.sessions_read = counter("statecast_sessions_read", what, _MODEL)
+        self.sessions_read = self._counter("statecast_sessions_read", what, _MODEL)
         what = "Records in Redis that could not be used, by reason."
-        self.records_refused = counter("statecast_records_refused", what, ("reason",))
+        self.records_refused = self._counter("statecast_records_refused", what, ("reason",))
         for reason in (Reason.RECORD_DAMAGED, Reason.MODEL_CHANGED):
             self.records_refused.labels(reason)
 
+    def _watch_engine(self) -> None:
         what = "Time that the engine's threads have spent on batches, in seconds; of all threads together."
-        self.engine_busy_seconds = counter("statecast_engine_busy_seconds", what)
-        self.engine_threads = gauge("statecast_engine_threads", "Threads of the engine.")
+        self.engine_busy_seconds = self._counter("statecast_engine_busy_seconds", what)
+        self.engine_threads = self._gauge("statecast_engine_threads", "Threads of the engine.")
         what = "How late the event loop is for an appointment, in seconds."
-        self.loop_lag_seconds = seconds("statecast_event_loop_lag_seconds", what)
-        self.cached_sessions = gauge("statecast_cached_sessions", "Sessions whose state is cached.")
-        self._queue_requests = gauge("statecast_queue_requests", "Requests that wait for a batch.")
+        self.loop_lag_seconds = self._seconds("statecast_event_loop_lag_seconds", what)
+        self.cached_sessions = self._gauge("statecast_cached_sessions", "Sessions whose state is cached.")
+        self._queue_requests = self._gauge("statecast_queue_requests", "Requests that wait for a batch.")
         what = "A loaded model; always 1."
-        self._model_info = gauge("statecast_model_info", what, (*_MODEL, "digest"))
+        self._model_info = self._gauge("statecast_model_info", what, (*_MODEL, "digest"))
         what = "A model version in the models folder that cannot be loaded; always 1."
-        self._model_unavailable = gauge("statecast_model_unavailable", what, _MODEL)
+        self._model_unavailable = self._gauge("statecast_model_unavailable", what, _MODEL)
 
     def watch_queue(self, queued_requests: Callable[[], int]) -> None:
         """Report the queue's length at the time of each scrape."""

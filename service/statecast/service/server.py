@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import psutil
 import redis
@@ -54,6 +54,9 @@ from statecast.service.transport.standard import Standard
 from statecast.v1 import forecast_service_pb2, model_service_pb2
 from statecast.v1.forecast_service_pb2_grpc import add_ForecastServiceServicer_to_server
 from statecast.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+
+if TYPE_CHECKING:  # an optional extra
+    from statecast.service.tracing.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -172,45 +175,62 @@ async def serving(
         )  # fmt: skip
         endpoint.start()
         stack.callback(endpoint.stop)
-        if settings.models and settings.models_poll_seconds:
-            watcher = Watcher(settings.models, registry, metrics, _device(settings), settings.models_poll_seconds)
-            watcher.start()
-            stack.push_async_callback(watcher.stop)
+        _watch_models(settings, registry, metrics, stack)
         kept = stack.enter_context(_stores(settings))
         scheduler = Scheduler(_limits(settings), access.quotas.queue_bytes)
         metrics.watch_queue(lambda: scheduler.queued_requests)
         engine_client = EngineClient(scheduler, metrics, accounts, access.quotas)
         engines = _engines(settings, registry, kept.stores, metrics)
-        engine_threads = EngineThreads(
-            scheduler, engines, metrics, engine_client.deliver, spans.observe if spans else None
-        )
-        engine = asyncio.ensure_future(_all(engine_threads.start()))
-        stack.push_async_callback(_stop_engine, scheduler, engine)
+        engine = _start_engines(engines, scheduler, metrics, engine_client, spans, stack)
         streams = Streams(engine_client, settings.max_streams, settings.queue_mib * MIB, access.gate, access.quotas)
         if metrics.tenants is not None:
             metrics.tenants.name(access.quotas.tenants)
             metrics.tenants.watch(scheduler.queued_bytes, streams.open_by_tenant)
-        services = Methods(metrics, accounts, access.gate, spans)
-        forecasts, models = ForecastService(engine_client, streams, kept.catalog), ModelService(registry)
-        add_ForecastServiceServicer_to_server(forecasts, services)  # type: ignore[arg-type]  # it takes them as servers do
-        add_ModelServiceServicer_to_server(models, services)  # type: ignore[arg-type]
-        transport = make_transport(settings, {**services.by_path, **standard.methods}, found)
+        methods = Methods(metrics, accounts, access.gate, spans)
+        _add_services(methods, ForecastService(engine_client, streams, kept.catalog), ModelService(registry))
+        transport = make_transport(settings, {**methods.by_path, **standard.methods}, found)
         stack.push_async_callback(transport.stop, 0.0)
         stack.callback(standard.end)
-        port = await transport.start()
+        running = Running(await transport.start(), endpoint.port, metrics, standard, transport, streams, engine)
         is_listening.set()
-        running = Running(port, endpoint.port, metrics, standard, transport, streams, engine)
-        tasks = [
+        for task in (
             _monitor(kept, settings, metrics, standard).run(),
             access.look_after(streams.look),
             _count_sessions(access.quotas, kept.catalog),
             _watch_loop(metrics),
             *_certificate_watch(settings, found, metrics, (transport, endpoint)),
-        ]
-        for task in tasks:
+        ):
             stack.push_async_callback(_end, asyncio.ensure_future(task))
         _announce(settings, running, registry, stack)
         yield running
+
+
+def _watch_models(settings: Settings, registry: Registry, metrics: Metrics, stack: AsyncExitStack) -> None:
+    """Follow the models folder, unless the settings say otherwise."""
+    if settings.models and settings.models_poll_seconds:
+        watcher = Watcher(settings.models, registry, metrics, _device(settings), settings.models_poll_seconds)
+        watcher.start()
+        stack.push_async_callback(watcher.stop)
+
+
+def _start_engines(
+    engines: list[Engine],
+    scheduler: Scheduler,
+    metrics: Metrics,
+    engine_client: EngineClient,
+    spans: "Spans | None",
+    stack: AsyncExitStack,
+) -> "asyncio.Future[None]":
+    """Start a thread for each engine; return a future that is done once they have ended, or one has failed."""
+    threads = EngineThreads(scheduler, engines, metrics, engine_client.deliver, spans.observe if spans else None)
+    engine = asyncio.ensure_future(_all(threads.start()))
+    stack.push_async_callback(_stop_engine, scheduler, engine)
+    return engine
+
+
+def _add_services(methods: Methods, forecasts: ForecastService, models: ModelService) -> None:
+    add_ForecastServiceServicer_to_server(forecasts, methods)  # type: ignore[arg-type]  # it takes them as servers do
+    add_ModelServiceServicer_to_server(models, methods)  # type: ignore[arg-type]
 
 
 def _models(settings: Settings, load_models: LoadModels, metrics: Metrics) -> Registry:

@@ -292,14 +292,15 @@ def test_a_revoked_key_is_refused_and_its_stream_ends_after_its_answers(place: P
     assert outcome(METHODS["ListModels"][1], caller) == "UNAUTHENTICATED CREDENTIAL_INVALID"
 
 
-def test_a_reflection_stream_ends_when_its_key_is_revoked(place: Place) -> None:
+@pytest.mark.parametrize("is_busy", [False, True], ids=["silent", "busy"])
+def test_a_reflection_stream_ends_when_its_key_is_revoked(place: Place, is_busy: bool) -> None:
     key_id, key = api_keys.create(place.keys, "acme", "read")
     caller = place.caller(key)
     await_true(lambda: outcome(METHODS["ListModels"][1], caller) == OK)
     path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
     asked = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
     method: Any = caller.channel.stream_stream(path)
-    answers = method(_forever(asked), metadata=caller.headers, timeout=20)
+    answers = method(_often(asked) if is_busy else _forever(asked), metadata=caller.headers, timeout=20)
     assert next(answers)
     api_keys.revoke(place.keys, key_id)
     code, status = failure(lambda: list(answers))
@@ -315,6 +316,12 @@ def test_a_stream_ends_when_its_key_expires(place: Place) -> None:
     )
     code, status = failure(lambda: list(answers))
     assert (code, reason(status)) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_EXPIRED")
+
+
+def _often(each: T) -> Iterator[T]:
+    while True:
+        yield each
+        time.sleep(0.05)
 
 
 def _forever(first: T) -> Iterator[T]:

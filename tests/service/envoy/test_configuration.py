@@ -97,11 +97,28 @@ def test_a_configuration_that_does_not_load_the_server_is_refused(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [(None, "cannot be read"), ("a: [", "cannot be read"), ("[]", "is not a conf")]
+    ("text", "says"),
+    [
+        (None, "cannot be read: No such file or directory; correct the path"),
+        (b"a: [", r"is neither YAML nor JSON in line 1, column 5: .*; correct it"),
+        (b"a: \x00", "is neither YAML nor JSON: special characters are not allowed"),
+        (b"\xff", "is neither YAML nor JSON: invalid start byte"),
+        (b"[]", "is not a configuration; start from what --print-envoy-config prints"),
+        (b"static_resources: x", "has no listener"),
+        (b"static_resources: {listeners: x}", "has no listener"),
+        (b"static_resources: {listeners: [x]}", "has no listener"),
+    ],
+    ids=["absent", "open", "binary", "not UTF-8", "list", "text", "text inside", "text in a list"],
 )
-def test_a_file_that_cannot_be_is_refused(tmp_path: Path, text: str | None, says: str) -> None:
+def test_a_file_that_cannot_be_is_refused(tmp_path: Path, text: bytes | None, says: str) -> None:
     own = tmp_path / "envoy.yaml"
     if text is not None:
-        own.write_text(text)
+        own.write_bytes(text)
     with pytest.raises(StartupError, match=f"envoy-config .*envoy.yaml {says}"):
         launcher.own_configuration(Settings(envoy_config=own), Path("admin.sock"))
+
+
+def test_dates_of_yaml_are_text(tmp_path: Path) -> None:
+    own = tmp_path / "envoy.yaml"
+    own.write_text(json.dumps(launcher.own_configuration(Settings(), Path("admin.sock")))[:-1] + ", made: 2024-05-01}")
+    assert launcher.own_configuration(Settings(envoy_config=own), Path("admin.sock"))["made"] == "2024-05-01"

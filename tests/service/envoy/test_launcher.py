@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from prometheus_client.parser import text_string_to_metric_families
 from support import WAIT_SECONDS, await_true
+from support.certificates import Authority
 from support.redis_process import RedisProcess
 from support.servers import ServerProcess
 
@@ -55,12 +58,32 @@ def test_a_signal_ends_both_processes_cleanly(server: ServerProcess, number: sig
 
 def test_killed_it_takes_envoy_along(server: ServerProcess) -> None:
     envoy = server.engine
-    config = json.loads(envoy.cmdline()[envoy.cmdline().index("--config-yaml") + 1])
-    folder = Path(config["admin"]["address"]["pipe"]["path"]).parent
+    folder = folder_of(envoy)
     assert folder.exists()
     os.kill(server.process.pid, signal.SIGKILL)
     await_true(lambda: gone(envoy))
     assert not folder.exists()
+
+
+def test_both_killed_they_leave_no_private_key_behind(any_redis: RedisProcess, tmp_path: Path) -> None:
+    pair = Authority(tmp_path).server()
+    tls = ("--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
+    server = ServerProcess("--transport", "envoy", "--redis-url", any_redis.url, *tls)
+    server.wait_until_serving()
+    folder = folder_of(server.engine)
+    assert ssl.get_server_certificate(("127.0.0.1", server.port)) == pair.cert.read_text()
+    server.signal_all(signal.SIGKILL)
+    server.process.wait(WAIT_SECONDS)
+    left = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+    assert "BEGIN CERTIFICATE" in left["server.json"]
+    assert not [name for name, text in left.items() if "PRIVATE KEY" in text]
+    shutil.rmtree(folder)
+
+
+def folder_of(envoy: psutil.Process) -> Path:
+    """Return the folder of this Envoy's files."""
+    config = json.loads(envoy.cmdline()[envoy.cmdline().index("--config-yaml") + 1])
+    return Path(config["admin"]["address"]["pipe"]["path"]).parent
 
 
 def test_envoy_killed_it_ends_with_an_error(server: ServerProcess) -> None:

@@ -1,4 +1,6 @@
 import os
+import struct
+import zlib
 from collections import deque
 
 import numpy as np
@@ -94,6 +96,18 @@ def test_every_flipped_bit_of_an_entry_is_noticed() -> None:
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(DamagedRecord):
             decode("s", begin + bytes(damaged))
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("size", [0, 14, 29])
+def test_an_entry_shorter_than_its_header_and_stamp_is_refused_though_its_checksum_holds(size: int) -> None:
+    snapshot = Snapshot(Version(3, 7), None, 1000, model="m", model_version="1", width=1)
+    begin = encode_snapshot("s", snapshot, new_stamp(snapshot.version))
+    body = bytes(max(0, size - 14))
+    checksum = zlib.crc32(body, zlib.crc32(struct.pack("<IIIBB", size, 0, 0, 0, 0), zlib.crc32(b"s")))
+    entry = struct.pack("<IIIBB", size, checksum, 0, 0, 0) + body
+    with pytest.raises(DamagedRecord, match="an entry is shorter than its header"):
+        decode("s", begin + entry)
 
 
 @given(records(), st.data())

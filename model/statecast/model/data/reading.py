@@ -50,37 +50,31 @@ def read_panel(
         FrequencyError: The frequency is not a usable pandas alias.
     """
     layout = layout or Layout()
-    if max_rows is not None and max_rows < 1:
-        raise DataError(f"max_rows: expected at least 1, got {max_rows}")
-    if frequency and layout.time is None:
-        raise DataError("frequency: there is no column of times")
+    _check(layout, frequency, max_rows)
     collector = FindingsCollector()
     source = _load(Path(path), layout, collector)
-    rows, roles = source.rows, source.roles
-    if source.times is not None:
-        rows, until_ns = _timed(source.times, rows, layout, frequency, until, collector)
-    elif until is not None:
-        raise DataError("until: there is no column of times to cut at")
-    else:
-        until_ns = None
+    roles = source.roles
+    rows, until_ns = _timed(source, layout, frequency, until, collector)
     parts = _parts(rows, roles, until_ns, max_rows, collector)
     if not parts:
         raise DataError(f"there are no rows until {until}")
     alias = "" if roles.time is None else frequency or common_frequency(parts)
-    grid = Frequency.parse(alias) if alias else None
-    series = []
-    for part, one in filled(parts, grid, max_rows, collector):
-        _count_missing(part, roles, layout, collector)
-        series.append(one)
-    if layout.wide:
-        series = list(_columns_apart(series[0], roles.targets, grid))
-        roles = replace(roles, targets=layout.targets)
+    series = _regular(parts, roles, layout, alias, max_rows, collector)
+    roles = replace(roles, targets=layout.targets) if layout.wide else roles
     kept = tuple(one for one in series if _is_observed(one, roles, collector))
     if not kept:
         raise DataError(f"no series has a value of {listed(roles.targets)}")
     return Panel(
         kept, roles.targets, roles.covariates, roles.categories, alias, collector.findings(), layout.time_zone
     )  # fmt: skip
+
+
+def _check(layout: Layout, frequency: str | None, max_rows: int | None) -> None:
+    """Refuse arguments that are wrong for every file."""
+    if max_rows is not None and max_rows < 1:
+        raise DataError(f"max_rows: expected at least 1, got {max_rows}")
+    if frequency and layout.time is None:
+        raise DataError("frequency: there is no column of times")
 
 
 class _Source(NamedTuple):
@@ -118,14 +112,14 @@ def _load(path: Path, layout: Layout, collector: FindingsCollector) -> _Source:
 
 
 def _timed(
-    column: TimeColumn,
-    rows: Rows,
-    layout: Layout,
-    frequency: str | None,
-    until: Until | None,
-    collector: FindingsCollector,
+    source: _Source, layout: Layout, frequency: str | None, until: Until | None, collector: FindingsCollector
 ) -> tuple[Rows, int | None]:
     """Return the rows with times, and the last time to keep; wall clock times if steps are a day or longer."""
+    rows, column = source.rows, source.times
+    if column is None:
+        if until is not None:
+            raise DataError("until: there is no column of times to cut at")
+        return rows, None
     zone = Zone.parse(layout.time_zone)
     last = None if until is None else moment(until, zone, on_wall_clock=column.is_on_wall_clock)
     in_days = Frequency.parse(frequency).counts_days if frequency else look_daily(column.order, rows.series, last)
@@ -142,6 +136,18 @@ def _parts(
         rows = rows.until(until_ns, collector)
     parts = list(rows.sorted(collector).distinct(collector, single=roles.unique_id is None).split())
     return parts if max_rows is None else [part.until_row(max_rows, collector) for part in parts]
+
+
+def _regular(
+    parts: list[Rows], roles: Roles, layout: Layout, alias: str, max_rows: int | None, collector: FindingsCollector
+) -> list[Series]:
+    """Return the series with a row for each step, and count missing values; each column is one if the table is wide."""
+    grid = Frequency.parse(alias) if alias else None
+    series = []
+    for part, one in filled(parts, grid, max_rows, collector):
+        _count_missing(part, roles, layout, collector)
+        series.append(one)
+    return list(_columns_apart(series[0], roles.targets, grid)) if layout.wide else series
 
 
 def _count_missing(part: Rows, roles: Roles, layout: Layout, collector: FindingsCollector) -> None:

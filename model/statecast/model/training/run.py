@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,24 +79,31 @@ def make_model(
     config = configure(panel, name, _next_version(models, name), wishes)
     season = config.lags[0] if config.lags else 1
     held = hold_back(panel, config.horizon, validation_rows, season)
-    for finding in held.whole.findings.items[len(panel.findings.items) :]:
-        say(f"  {finding}")
-    say(held.summary())
+    _say_held_back(held, panel, say)
     work = work_dir or cache_folder()
-    trained = train(held.learned, config, recipe, work, validation=held)
-    finished = [trained.folder]
+    trained = first = train(held.learned, config, recipe, work, validation=held)
     report = _validate(trained.forecaster, held)
     say(f"best after {trained.best_update} of {trained.updates} updates: SQL {report.rows[0].scores.sql:.4f}")
     if refit:
         say(f"training once more on all rows, {trained.best_update} updates")
-        again = replace(recipe, updates=trained.best_update)
-        refitted = train(held.whole, config, again, work)
-        finished.append(refitted.folder)
-        trained = replace(refitted, took_seconds=trained.took_seconds + refitted.took_seconds)
+        trained = _refit(trained, held, config, recipe, work)
     folder = models / name / config.version
     _publish(folder, config, held.whole if refit else held.learned, recipe, trained, report, refit)
-    _clear(finished)
+    _clear({first.folder, trained.folder})
     return Made(folder, config, report, verdict(report))
+
+
+def _say_held_back(held: HeldBack, panel: Panel, say: Say) -> None:
+    """Say which rows are held back, and what was found on the way."""
+    for finding in held.whole.findings.items[len(panel.findings.items) :]:
+        say(f"  {finding}")
+    say(held.summary())
+
+
+def _refit(trained: Trained, held: HeldBack, config: ModelConfig, recipe: Recipe, work: Path) -> Trained:
+    """Train again on all rows, for as many updates as were best before."""
+    refitted = train(held.whole, config, replace(recipe, updates=trained.best_update), work)
+    return replace(refitted, took_seconds=trained.took_seconds + refitted.took_seconds)
 
 
 def _validate(forecaster: Forecaster, held: HeldBack) -> Report:
@@ -114,7 +121,7 @@ def _bundled(held: HeldBack) -> Iterator[Forecasts]:
         yield replace(rolled, name=BUNDLED_NAME)
 
 
-def _clear(folders: Sequence[Path]) -> None:
+def _clear(folders: Iterable[Path]) -> None:
     """Delete the checkpoints of finished trainings."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)

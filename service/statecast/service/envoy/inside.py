@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,15 @@ from statecast.service.envoy import control
 from statecast.service.envoy.admin import Admin
 from statecast.service.envoy.configuration import MIB
 from statecast.service.envoy.control import Control
-from statecast.service.envoy.secrets import write_secrets
+from statecast.service.envoy.secrets import Secrets
 from statecast.service.errors import StartupError
 from statecast.service.log import configure_logging
 from statecast.service.models.registry import load_registry
 from statecast.service.rpc.methods import Method
 from statecast.service.server import LoadModels, MakeTransport, Running, Transport, serving
 from statecast.service.settings import Settings
-from statecast.service.transport.asgi import AsgiTransport, Receive, Send
+from statecast.service.transport.asgi import AsgiTransport
+from statecast.service.transport.asgi_call import Receive, Send
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Inside:
         def make(settings: Settings, methods: Mapping[str, Method], _: Certificates | None) -> Transport:
             message, queue = settings.max_message_mib * MIB, settings.queue_mib * MIB
             most = max(queue, 2 * message)
-            renew = partial(write_secrets, self._folder)
+            renew = Secrets(self._folder).write
             self._transport = AsgiTransport(methods, message, most, listen, admin.drain, renew)
             return self._transport
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +21,8 @@ from statecast.service.access.opening import certificates
 from statecast.service.envoy import control
 from statecast.service.envoy.configuration import APP, LISTENER, configuration, tls
 from statecast.service.envoy.control import Control
-from statecast.service.envoy.secrets import write_secrets
+from statecast.service.envoy.refusals import reason_in
+from statecast.service.envoy.secrets import Secrets
 from statecast.service.errors import EngineStopped, StartupError
 from statecast.service.log import is_json_line
 from statecast.service.settings import Settings
@@ -64,9 +66,11 @@ async def run(settings: Settings, app: str = APP) -> None:
         if settings.port_file is not None:
             stack.callback(settings.port_file.unlink, missing_ok=True)  # if Envoy dies, it stays behind
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="statecast-envoy-", dir=short_folder())))
+        secrets = Secrets(folder)
+        stack.callback(secrets.close)
         if found := certificates(settings):
-            write_secrets(folder, found)
-        envoy = _Envoy(settings, folder / "admin.sock", app)
+            secrets.write(found)
+        envoy = _Envoy(settings, folder / "admin.sock", app, secrets.descriptors)
         stack.callback(envoy.end)
         stack.enter_context(signals.stopping(stop, envoy.kill))
         await _attend(envoy, settings, stop)
@@ -86,6 +90,7 @@ async def _attend(envoy: "_Envoy", settings: Settings, stop: asyncio.Event) -> N
         await ended
         link.close()
         if not stop.is_set():
+            envoy.raise_refusal(settings)
             raise StartupError("Envoy did not load the server; its listener must be as --print-envoy-config prints it")
         log.info("stopped")
         return
@@ -101,6 +106,7 @@ async def _attend(envoy: "_Envoy", settings: Settings, stop: asyncio.Event) -> N
     message = await told
     link.close()
     stopped.cancel()
+    envoy.raise_refusal(settings)
     if message is not None:
         raise (EngineStopped if message.get("started") else StartupError)(message[control.FAILED])
     if status or not asked:
@@ -120,9 +126,10 @@ def _why_ended(status: int, last_message: str, settings: Settings) -> str:
 class _Envoy:
     """The process of Envoy."""
 
-    def __init__(self, settings: Settings, admin: Path, app: str) -> None:
+    def __init__(self, settings: Settings, admin: Path, app: str, descriptors: Sequence[int] = ()) -> None:
         self.admin = admin
         self.last_message = ""
+        self._refusal: str | None = None
         self._is_json = settings.log_format == "json"
         self.link, theirs = socket.socketpair()
         with theirs:
@@ -130,7 +137,7 @@ class _Envoy:
             self.process = subprocess.Popen(
                 _command(settings, admin, app),
                 env=os.environ | _environment() | {control.VARIABLE: str(theirs.fileno())},
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *descriptors],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -153,12 +160,30 @@ class _Envoy:
         self._relay.join(1.0)
         self.link.close()
 
+    def raise_refusal(self, settings: Settings) -> None:
+        """Raise the error for a configuration that Envoy has refused, once it has ended.
+
+        Raises:
+            StartupError: if it has.
+        """
+        self._relay.join(1.0)
+        if self._refusal and settings.envoy_config:
+            hint = "correct that, or compare the file with --print-envoy-config"
+            raise StartupError(f"envoy-config {settings.envoy_config}: Envoy refuses it: {self._refusal}; {hint}")
+        if self._refusal:
+            raise StartupError(f"Envoy cannot start: {self._refusal}; start again, or choose --transport grpc")
+
     def _pass_on(self, lines: IO[bytes]) -> None:
         """Write the server's lines as they are, and those of Envoy and its libraries in the same format."""
         for line in lines:
             text = line.decode("utf-8", "replace")
+            if self._refusal:
+                continue  # Envoy says it again at length
             if text.startswith(MARK):
                 _, level, name, message = text.rstrip("\n").split("|", 3)
+                if refusal := reason_in(message):
+                    self._refusal = refusal
+                    continue
                 self.last_message = message
                 logging.getLogger(f"envoy.{name}").log(_level(level), "%s", message)
             elif self._is_json and not is_json_line(text):
@@ -204,24 +229,38 @@ def own_configuration(settings: Settings, admin: Path, app: str = APP) -> dict[s
     config = configuration(settings, admin, app)
     if settings.envoy_config is None:
         return config
-    import yaml
-
-    try:
-        own = yaml.safe_load(settings.envoy_config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StartupError(f"envoy-config {settings.envoy_config} cannot be read: {error}") from error
-    if not isinstance(own, dict):
-        raise StartupError(f"envoy-config {settings.envoy_config} is not a configuration; see --print-envoy-config")
+    own = _read(settings.envoy_config)
     for chain in _listener(settings.envoy_config, own).get("filter_chains") or []:
-        if settings.tls_cert:
+        if settings.tls_cert and isinstance(chain, dict):  # else Envoy refuses it
             chain["transport_socket"] = tls(settings, admin.parent)
     node = {"node": config["node"]} if settings.tls_cert else {}
     return {**node, **own, "admin": config["admin"]}
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """Return the operator's own configuration."""
+    import yaml
+
+    try:
+        own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartupError(f"envoy-config {path} cannot be read: {error.strerror}; correct the path") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", error)
+        raise StartupError(f"envoy-config {path} is neither YAML nor JSON{where}: {problem}; correct it") from error
+    if not isinstance(own, dict):
+        raise StartupError(f"envoy-config {path} is not a configuration; start from what --print-envoy-config prints")
+    without_dates: dict[str, Any] = json.loads(json.dumps(own, default=str))
+    return without_dates
+
+
 def _listener(path: Path, own: dict[str, Any]) -> dict[str, Any]:
     """Return the listener of a configuration, and check that it has the filter that loads the server."""
-    listeners = (own.get("static_resources") or {}).get("listeners") or []
+    resources = own.get("static_resources")
+    listeners = resources.get("listeners") if isinstance(resources, dict) else None
+    listeners = listeners if isinstance(listeners, list) else []
     found = [each for each in listeners if isinstance(each, dict) and each.get("name") == LISTENER]
     if not found or '"pyvoy"' not in json.dumps(found):
         raise StartupError(

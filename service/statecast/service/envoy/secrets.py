@@ -1,7 +1,12 @@
-"""The files from which Envoy reads its certificates; it reads a file again when another one takes its place."""
+"""The files from which Envoy reads its certificates; it reads a file again when another one takes its place.
+
+On Linux, the private key itself is in no file system: it lies in memory that Envoy's process has open, so nothing of it
+is left however the processes end.
+"""
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +18,34 @@ NODE = {"id": "statecast", "cluster": "statecast"}
 """Envoy asks for a name of its own where it reads secrets from files."""
 
 
-def write_secrets(folder: Path, certificates: Certificates) -> None:
-    """Write the files, or replace them."""
-    chain = {"certificate_chain": _inline(certificates.chain), "private_key": _inline(certificates.key)}
-    _write(folder, SERVER, {"tls_certificate": chain})
-    if certificates.client_ca is not None:
-        _write(folder, CLIENTS, {"validation_context": {"trusted_ca": _inline(certificates.client_ca)}})
+class Secrets:
+    """The files in a folder, and the private key. The process that reads them needs the same file descriptors."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.descriptors: list[int] = []
+
+    def write(self, certificates: Certificates) -> None:
+        """Write the files, or replace them."""
+        chain = {"certificate_chain": _inline(certificates.chain), "private_key": self._private(certificates.key)}
+        _write(self._folder, SERVER, {"tls_certificate": chain})
+        if certificates.client_ca is not None:
+            _write(self._folder, CLIENTS, {"validation_context": {"trusted_ca": _inline(certificates.client_ca)}})
+
+    def close(self) -> None:
+        """Forget the private key."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+
+    def _private(self, key: bytes) -> dict[str, str]:
+        """Return where Envoy finds the key. The one before stays open, for Envoy may not have read the new file yet."""
+        if sys.platform != "linux":
+            return _inline(key)
+        while len(self.descriptors) > 1:
+            os.close(self.descriptors.pop(0))
+        self.descriptors.append(os.memfd_create("statecast-tls-key"))
+        os.write(self.descriptors[-1], key)
+        return {"filename": f"/dev/fd/{self.descriptors[-1]}"}  # Envoy reads nothing below /proc
 
 
 def transport_socket(folder: Path, *, asks_clients: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from statecast.service.engine.request import Request
 from statecast.service.errors import InvalidRequest, ServiceError
 from statecast.service.metrics import Metrics, observe_all
 from statecast.service.rpc.accounting import BY_METHOD, Accounts, Kind, kind_of_message
-from statecast.service.rpc.crowded import MAX_REQUESTS_A_FRAME, has_more_fields
+from statecast.service.rpc.crowded import MAX_PARTS, MAX_REQUESTS_A_FRAME, has_more_fields, nested_in
 from statecast.service.rpc.status import STATUS_CODES, code_of, to_status
 from statecast.v1.forecast_service_pb2 import ForecastRequest
 
@@ -78,11 +78,7 @@ class Method:
 
 
 class CrowdedMessage(DecodeError):
-    """A message has more parts than it may have: more than `most`."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.most = most
+    """A message has more parts of a kind than it may have; the text says so and what to do."""
 
 
 class Methods:
@@ -213,7 +209,7 @@ def _encode(response: Message | bytes | None) -> bytes:
 def undecodable(error: DecodeError) -> InvalidRequest:
     """Return the error for bytes that are not the method's request."""
     if isinstance(error, CrowdedMessage):
-        return InvalidRequest("request", f"has more than {error.most} requests; send them in several frames")
+        return InvalidRequest("request", str(error))
     return InvalidRequest(
         "request", "cannot be decoded as this method's request; generate your client from the server's .proto files"
     )
@@ -222,12 +218,15 @@ def undecodable(error: DecodeError) -> InvalidRequest:
 def decoder(inner: Callable[[bytes], Any], most: int | None = None) -> Callable[[bytes], Any]:
     """Return a decoder that returns a DecodeError, so that it is answered like any other bad request.
 
-    A large message with more than `most` fields is not decoded.
+    A large message is not decoded if it has more than `most` requests, or more than MAX_PARTS times and the like.
     """
+    nested = nested_in(inner(b"").DESCRIPTOR)
 
     def decode(data: bytes) -> Any:
         if most is not None and has_more_fields(data, most):
-            return CrowdedMessage(most)
+            return CrowdedMessage(f"has more than {most} requests; send them in several frames")
+        if nested is not None and has_more_fields(data, MAX_PARTS, nested):
+            return CrowdedMessage(f"has more than {MAX_PARTS} times or other small parts; send fewer at once")
         try:
             return inner(data)
         except DecodeError as error:

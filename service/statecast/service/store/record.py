@@ -49,6 +49,7 @@ _MILLISECONDS = struct.Struct("<Q")
 _TIME_ZONE, _MAX_AHEAD = 1, 2  # tags of options
 # bytes of the entry, checksum, steps, bytes of the request id, flags
 _ENTRY = struct.Struct("<IIIBB")
+_SMALLEST_ENTRY = _ENTRY.size + STAMP_BYTES
 _TIME = struct.Struct("<q")
 _VERSION = struct.Struct("<QQ")
 _LENGTH = struct.Struct("<H")
@@ -268,6 +269,8 @@ def _decode_entry(key: str, data: bytes, at: int, width: int, step: int) -> tupl
     size, checksum, steps, id_len, flags = _ENTRY.unpack_from(data, at)
     end = at + size
     header = _ENTRY.pack(size, 0, steps, id_len, flags)
+    if size < _SMALLEST_ENTRY:  # one of size 0 would be read for ever
+        raise DamagedRecord("an entry is shorter than its header")
     if end > len(data) or _checksum(key, header, data[at + _ENTRY.size : end]) != checksum:
         raise DamagedRecord("an entry's checksum does not hold")
     at += _ENTRY.size
