@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from statecast.service.access.principal import Principal, Role
 from statecast.service.access.quotas import Quotas
-from statecast.service.engine.request import Answered, Outcome, Request, Ticket
+from statecast.service.engine.request import NOBODY, Answered, Outcome, Request, Ticket
 from statecast.service.engine.scheduler import Scheduler
 from statecast.service.engine.threads import Delivery
 from statecast.service.errors import Overloaded, ServiceError, read_only
@@ -145,6 +145,8 @@ class EngineClient:
         for ticket, answered in results.items():
             if self._quotas.is_active or self._metrics.tenants is not None:
                 self._note(answered)
+            for request, _ in answered:
+                request.ticket = NOBODY  # a result may be an error whose traceback holds the request: a cycle
             try:
                 ticket.deliver(answered)
             except Exception:  # the others of the batch still wait
