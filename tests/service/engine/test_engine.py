@@ -52,6 +52,20 @@ def test_replicas_that_take_turns_agree_with_one_run(
             assert_close(outcome.forecast.values, expected(values[: step + 1]))
 
 
+@pytest.mark.parametrize("snapshot_every", [1, 2, 100])
+def test_each_session_of_a_batch_is_written_as_its_own(make_engine: MakeEngine, snapshot_every: int) -> None:
+    histories = {name: [float(place + 1), 10.0 * place, -3.0 * place] for place, name in enumerate("abcd")}
+    engine = make_engine(snapshot_every=snapshot_every)
+    for step in range(3):
+        engine.run({name: [observe(name, values[step])] for name, values in histories.items()})
+    results = make_engine().run({name: [Request(name, horizon=HORIZON)] for name in histories})
+    for name, values in histories.items():
+        (outcome,) = results[name]
+        assert isinstance(outcome, Outcome)
+        assert outcome.forecast is not None
+        assert_close(outcome.forecast.values, expected(values))
+
+
 def test_queued_requests_of_a_session_are_answered_each_for_itself(make_engine: MakeEngine) -> None:
     requests = [observe("a", 1.0), observe("a", 2.0, 3.0), observe("a"), observe("a", 4.0, horizon=2)]
     results = make_engine().run({"a": requests})["a"]
