@@ -116,6 +116,23 @@ def test_a_state_that_cannot_be_kept_in_memory_is_read_again(
     assert_close(outcome.forecast.values, expected([1.0, 2.0, 3.0, 100.0, 200.0, 7.0]))
 
 
+def test_a_session_whose_batch_failed_is_compared_again(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, other = make_engine(), make_engine()
+    one(other, observe("a", 1.0))
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("statecast.service.engine.advance._compute", fail)
+        (result,) = engine.run({"a": [Request("a", horizon=2)]})["a"]
+        assert isinstance(result, RuntimeError)
+    one(other, observe("a", 2.0))
+    assert one(engine, Request("a", horizon=2)).version == version_of([1.0, 2.0])
+
+
 def test_a_defect_in_one_request_stays_there(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError

@@ -195,9 +195,7 @@ class Engine:
 
 def _turn_away_excess(table: Table) -> None:
     """Refuse the sessions whose steps no longer fit into the batch."""
-    room = MAX_STEPS_A_BATCH - sum(
-        session.replayed for session in table.sessions if session is not None and session.is_fresh
-    )
+    room = MAX_STEPS_A_BATCH - sum(session.replayed for row in table.fresh if (session := table.sessions[row]))
     for row in table.rows:
         if room <= 0 and table.steps[row]:
             table.fail(row, _turned_away())

@@ -49,7 +49,6 @@ def _session(table: Table, row: int) -> Session:
 
 def _move_on(table: Table, row: int, session: Session) -> None:
     plan, commit = table.plans[row], table.commits[row]
-    session.is_fresh = False
     if plan is None:
         for entry in table.entries[row]:
             session.standing.take(entry)

@@ -32,6 +32,7 @@ def enter(table: Table, found: Mapping[int, Loaded], cache: SessionCache) -> Non
         else:
             for row, session in zip(rows, sessions, strict=True):
                 table.sessions[row] = session
+                table.fresh.add(row)
 
 
 def _replayed(model: Model, sessions: Sequence[Session], loaded: Sequence[Loaded]) -> State:

@@ -72,7 +72,7 @@ def load(key: str, stored: Stored | None, registry: Registry) -> Loaded:
     for entry in entries:
         standing.take(entry)
     session = Session(key, standing, record.stamp, standing.version.step - head.version.step)
-    session.replayed, session.is_fresh = session.steps_since_snapshot, True
+    session.replayed = session.steps_since_snapshot
     return Loaded(session, head.state, b"".join([entry.data for entry in entries]), stamp=record.stamp)
 
 

@@ -96,17 +96,16 @@ class Session:
         stamp: The newest stamp of its record.
         steps_since_snapshot: Number of steps after the record's snapshot.
         row: Row of its state; -1 until it has one.
-        replayed: Number of steps replayed since it was read from Redis; 0 if it was in memory.
-        is_fresh: True if it was read for the batch in progress.
+        replayed: Number of steps that were replayed when it was read from Redis; 0 once it has a new snapshot.
         step_ns, max_ahead_ns: Those of the standing, which never change.
     """
 
     __slots__ = (
-        "is_fresh", "key", "max_ahead_ns", "replayed", "row", "stamp", "standing", "step_ns", "steps_since_snapshot",
+        "key", "max_ahead_ns", "replayed", "row", "stamp", "standing", "step_ns", "steps_since_snapshot"
     )  # fmt: skip
 
     def __init__(self, key: str, standing: Standing, stamp: bytes, steps_since_snapshot: int) -> None:
         self.key, self.standing, self.stamp = key, standing, stamp
         self.steps_since_snapshot = steps_since_snapshot
-        self.row, self.replayed, self.is_fresh = -1, 0, False
+        self.row, self.replayed = -1, 0
         self.step_ns, self.max_ahead_ns = standing.step_ns, standing.max_ahead_ns

@@ -26,6 +26,7 @@ class Table:
         sessions: Sessions in memory; None for those that do not exist (yet).
         stamps: Stamp of each record, empty without one.
         gone: Traces of sessions that were closed or have expired.
+        fresh: The rows of sessions that were read from Redis for this batch; not a column.
         plans: Decisions of the planner; None for a steady row.
         entries: What the requests append.
         steps: Number of time steps that they append, missing ones included.
@@ -45,6 +46,7 @@ class Table:
         self.sessions: list[Session | None] = [None] * count
         self.stamps: list[bytes] = [b""] * count
         self.gone: list[Gone | None] = [None] * count
+        self.fresh: set[int] = set()
         self.plans: list[Plan | None] = [None] * count
         self.entries: list[Sequence[Entry]] = [NO_ENTRIES] * count
         self.steps = [0] * count
