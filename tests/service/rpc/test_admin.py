@@ -1,6 +1,5 @@
 """AdminService with raw stubs: sessions leave one server and go on in another one."""
 
-import queue
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from support import await_true
 from support.redis_process import RedisProcess
 from support.servers import ServerProcess, ServerThread
 from support.wire import OPEN, failure, observations, reason
