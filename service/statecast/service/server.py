@@ -187,13 +187,13 @@ async def serving(
         engine = asyncio.ensure_future(_all(engine_threads.start()))
         stack.push_async_callback(_stop_engine, scheduler, engine)
         streams = Streams(engine_client, settings.max_streams, settings.queue_mib * MIB, access.gate, access.quotas)
-        transfers = Transfers(Transfer(kept.transfer_store, registry), access.gate, access.quotas)
+        transfers, transfer = Transfers(access.gate, access.quotas), Transfer(kept.transfer_store, registry)
         stack.callback(transfers.close)
         services = Methods(metrics, accounts, access.gate)
         forecasts, models = ForecastService(engine_client, streams, kept.catalog), ModelService(registry)
         add_ForecastServiceServicer_to_server(forecasts, services)  # type: ignore[arg-type]  # it takes them as servers do
         add_ModelServiceServicer_to_server(models, services)  # type: ignore[arg-type]
-        add_AdminServiceServicer_to_server(AdminService(transfers, accounts), services)  # type: ignore[arg-type]
+        add_AdminServiceServicer_to_server(AdminService(transfers, transfer, accounts), services)  # type: ignore[arg-type]
         transport = make_transport(settings, {**services.by_path, **standard.methods}, found)
         stack.push_async_callback(transport.stop, 0.0)
         stack.callback(standard.end)

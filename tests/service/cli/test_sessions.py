@@ -253,6 +253,7 @@ CALLERS = ("torch", "redis", "pandas", "matplotlib", "prometheus_client", "psuti
     ("command", "missing"),
     [
         (("sessions", "list", "--target"), CALLERS),
+        (("sessions", "export", "/dev/null", "--target"), CALLERS),
         (("models", "list", "--target"), CALLERS),
         (("top", "--once", "--interval", "0.1", "--metrics-url"), ("torch", "redis", "pandas", "matplotlib")),
         (("redis", "check"), ("torch", "prometheus_client", "pandas", "matplotlib")),

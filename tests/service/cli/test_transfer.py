@@ -130,6 +130,34 @@ def test_some_of_a_file_can_be_imported(
     assert nothing == f"{file} holds no session whose id begins with 'none'"
 
 
+def test_a_link_stays_one_and_a_device_is_written_to(server: ServerThread, session_id: str, file: Path) -> None:
+    observe(server, session_id, 1.0)
+    link = file.with_name("newest")
+    link.symlink_to(file)
+    run("export", server, link, "--prefix", session_id)
+    assert (link.is_symlink(), file.is_file()) == (True, True)
+    os.mkfifo(pipe := file.with_name("pipe"))
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+    assert run("export", server, pipe, "--prefix", session_id).exit_code == 0
+    assert len(reader.communicate(timeout=20)[0]) == file.stat().st_size
+    assert pipe.is_fifo()
+
+
+def test_no_import_needs_torch(elsewhere: ServerThread, server: ServerThread, session_id: str, file: Path) -> None:
+    observe(server, session_id, 1.0)
+    run("export", server, file, "--prefix", session_id)
+    code = f"""
+import sys
+for name in ("torch", "redis", "pandas", "matplotlib", "prometheus_client", "psutil", "cryptography"):
+    sys.modules[name] = None
+sys.argv = ["statecast", "sessions", "import", {str(file)!r}, "--target", {elsewhere.target!r}]
+from statecast.service.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_export_of_nothing_leaves_an_earlier_file(server: ServerThread, file: Path) -> None:
     file.write_bytes(b"yesterday's")
     done = run("export", server, file, "--prefix", "no such")

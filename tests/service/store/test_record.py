@@ -1,4 +1,5 @@
 import os
+import zlib
 
 import numpy as np
 import pytest
@@ -118,6 +119,19 @@ def test_the_record_of_another_tenants_session_of_that_name_is_noticed() -> None
         assert decode(session_key(tenant, "s"), data).snapshot == snapshot
         with pytest.raises(DamagedRecord):
             decode(session_key(other, "s"), data)
+
+
+@pytest.mark.parametrize("size", [0, 17, 32])
+def test_an_entry_without_room_for_itself_is_refused(size: int) -> None:
+    """Its checksum may hold; a reader must not stay at one place forever."""
+    snapshot = Snapshot("m", "1", bytes(32), 1, b"", Version(0, 0), None, 1000)
+    data = encode_snapshot("s", snapshot, bytes(16))
+    checksum = zlib.crc32(
+        bytes(max(0, size - 14)), zlib.crc32(size.to_bytes(4, "little") + bytes(10), zlib.crc32(b"s"))
+    )
+    entry = size.to_bytes(4, "little") + checksum.to_bytes(4, "little") + bytes(40)
+    with pytest.raises(DamagedRecord, match="shorter than its own header and stamp"):
+        decode("s", data + entry)
 
 
 @given(records())

@@ -17,7 +17,7 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -109,20 +109,24 @@ def written(path: Path) -> Iterator[BinaryIO]:
     Raises:
         SessionFileError: if it cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    path = path.resolve()  # a link stays one
     try:
-        with suppress(FileNotFoundError):
-            unfinished.unlink()
-        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        unfinished.replace(path)
+        if path.exists() and not path.is_file():  # a pipe or a device
+            with path.open("wb") as out:
+                yield out
+            return
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            unfinished.unlink(missing_ok=True)
+            with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+                yield out
+                out.flush()
+                os.fsync(out.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise SessionFileError(f"cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
 
 
 @contextmanager
@@ -141,7 +145,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _copy_of_stdin() -> BinaryIO:
-    copy: Any = tempfile.TemporaryFile()
+    copy: Any = tempfile.TemporaryFile()  # noqa: SIM115  # its user closes it
     shutil.copyfileobj(sys.stdin.buffer, copy)
     return copy  # type: ignore[no-any-return]
 

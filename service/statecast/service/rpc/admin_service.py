@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from statecast.service.engine.transfer import Arrival, Exported, Taken, Transfer, Unreadable
+from statecast.service.engine.transfer import Arrival, Exported, Taken, Transfer
 from statecast.service.errors import ServiceError
 from statecast.service.log import AUDIT, with_fields
 from statecast.service.rpc import moved_sessions
@@ -34,10 +34,10 @@ audit = logging.getLogger(AUDIT)
 
 
 class AdminService(AdminServiceServicer):
-    """Lets `transfers` read and write sessions; the audit log shows by whom."""
+    """Lets `transfer` read and write sessions, in the thread of `transfers`; the audit log shows by whom."""
 
-    def __init__(self, transfers: Transfers, accounts: Accounts) -> None:
-        self._transfers, self._accounts = transfers, accounts
+    def __init__(self, transfers: Transfers, transfer: Transfer, accounts: Accounts) -> None:
+        self._transfers, self._transfer, self._accounts = transfers, transfer, accounts
 
     async def ExportSessions(  # type: ignore[override]  # a coroutine that writes by itself
         self, request: pb.ExportSessionsRequest, context: StreamContext
@@ -77,16 +77,16 @@ class AdminService(AdminServiceServicer):
         """Yield the messages of an export, a page of keys after the other; each page ends with its token."""
         tenant, start = opened.principal.tenant, Timestamp()
         start.GetCurrentTime()
-        count = await self._transfers.run(Transfer.count, tenant, prefix)
+        count = await self._transfers.run(self._transfer.count, tenant, prefix)
         source = pb.ExportSource(
             server_version=version("statecast"), tenant=tenant, start_time=start, session_count=count
         )
         yield pb.ExportSessionsResponse(source=source)
         while True:
             await self._transfers.charge(opened)
-            keys, cursor = await self._transfers.run(Transfer.find, tenant, prefix, cursor)
+            keys, cursor = await self._transfers.run(self._transfer.find, tenant, prefix, cursor)
             for at in range(0, len(keys), RECORDS_AT_ONCE):
-                for message in _messages(await self._transfers.run(Transfer.read, keys[at : at + RECORDS_AT_ONCE])):
+                for message in await self._transfers.run(_messages, self._transfer, keys[at : at + RECORDS_AT_ONCE]):
                     yield message
             if not cursor:
                 return
@@ -97,11 +97,11 @@ class AdminService(AdminServiceServicer):
     ) -> list[pb.ImportResult]:
         """Import a frame; settle each of its sessions as one request, and count what became of it."""
         started, tenant = time.perf_counter(), context.principal.tenant
-        arrivals = moved_sessions.to_arrivals(frame, context.principal)
+        arrivals = await self._transfers.run(moved_sessions.to_arrivals, frame, tenant)
         valid = [each for each in arrivals if isinstance(each, Arrival)]
         full = self._transfers.full(tenant)
         try:
-            taken = await self._transfers.run(Transfer.take, valid, replace=frame.replace, full=full)
+            taken = await self._transfers.run(self._transfer.take, valid, replace=frame.replace, full=full)
         except ServiceError as error:  # of Redis
             for message in frame.sessions:
                 self._accounts.failed(Kind.IMPORT, started, error, message, context)
@@ -131,10 +131,11 @@ async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _messages(found: Sequence[Exported | Unreadable]) -> Iterator[pb.ExportSessionsResponse]:
-    """Yield sessions in messages of a limited size."""
+def _messages(transfer: Transfer, keys: Sequence[str]) -> list[pb.ExportSessionsResponse]:
+    """Return the open sessions with these keys, in messages of a limited size."""
+    messages: list[pb.ExportSessionsResponse] = []
     message, nbytes = pb.ExportSessionsResponse(), 0
-    for each in found:
+    for each in transfer.read(keys):
         if isinstance(each, Exported):
             session = moved_sessions.from_exported(each)
             message.sessions.append(session)
@@ -142,10 +143,9 @@ def _messages(found: Sequence[Exported | Unreadable]) -> Iterator[pb.ExportSessi
         else:
             message.unreadable.add(session_id=each.session_id, status=to_status(each.error))
         if nbytes >= MAX_BYTES_A_MESSAGE:
-            yield message
+            messages.append(message)
             message, nbytes = pb.ExportSessionsResponse(), 0
-    if message.sessions or message.unreadable:
-        yield message
+    return [*messages, message] if message.sessions or message.unreadable else messages
 
 
 def _outcome(result: Taken | ServiceError) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 
-from statecast.service.access.principal import Principal
 from statecast.service.engine.transfer import Arrival, Exported, Taken
 from statecast.service.errors import InvalidRequest, ServiceError
 from statecast.service.rpc.fields import (
@@ -37,6 +36,8 @@ from statecast.v1.limits import MAX_MAGNITUDE
 MAX_SESSIONS_A_FRAME = 256
 LONGEST_LEFT_SECONDS = TIME_TO_LIVE_SECONDS[1] * 17 // 16
 """A lifetime in Redis is set a sixteenth longer than asked for."""
+MOST_STEPS_TO_REPLAY = 32_768
+"""Loading a session takes all steps after its snapshot at once, in a batch with those of others."""
 _DIGEST_BYTES = 8
 
 
@@ -64,8 +65,8 @@ def from_exported(session: Exported) -> pb.ExportedSession:
     )
 
 
-def to_arrivals(frame: pb.ImportSessionsRequest, caller: Principal) -> list[Arrival | ServiceError]:
-    """Return the sessions of a frame, each for its caller's tenant, or the error of one that is not valid.
+def to_arrivals(frame: pb.ImportSessionsRequest, tenant: str) -> list[Arrival | ServiceError]:
+    """Return the sessions of a frame, each for this tenant, or the error of one that is not valid.
 
     Raises:
         InvalidRequest: if there are too many.
@@ -81,7 +82,7 @@ def to_arrivals(frame: pb.ImportSessionsRequest, caller: Principal) -> list[Arri
             if message.session_id in seen:
                 raise InvalidRequest(f"{field}.session_id", "occurs twice in one frame; send each session once")
             seen.add(message.session_id)
-            arrivals.append(_arrival(message, field, caller.tenant))
+            arrivals.append(_arrival(message, field, tenant))
         except ServiceError as error:
             arrivals.append(error.with_traceback(None))
     return arrivals
@@ -125,7 +126,7 @@ def _problems(record: Record) -> Iterator[str]:
         yield f"its time to live is {snapshot.ttl_ms} ms"
     if snapshot.max_ahead_ms is not None and snapshot.max_ahead_ms > MAX_AHEAD_SECONDS * 1000:
         yield f"its max_ahead is {snapshot.max_ahead_ms} ms"
-    if not 0 <= snapshot.version.step < 2**62:
+    if snapshot.version.step >= 2**62:
         yield f"it is at step {snapshot.version.step}"
     if not _are_in_range([snapshot.last_time, *(entry.last_time for entry in record.entries)]):
         yield "a time in it is outside the years 1678 to 2261"
@@ -138,6 +139,8 @@ def _problems(record: Record) -> Iterator[str]:
     marks = [*snapshot.recent, *(entry.mark for entry in record.entries if entry.mark)]
     if any(len(mark.digest) != _DIGEST_BYTES or not _is_id(mark.request_id) for mark in marks):
         yield "it remembers a request id that is not one"
+    if sum(len(entry.rows) for entry in record.entries) > MOST_STEPS_TO_REPLAY:
+        yield "too many steps follow its snapshot"
     if any((np.abs(entry.rows) > MAX_MAGNITUDE).any() for entry in record.entries):
         yield "a value in it is too large"
 

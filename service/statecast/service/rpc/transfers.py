@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from statecast.service.access.gate import Gate
 from statecast.service.access.principal import Principal
 from statecast.service.access.quotas import Quotas, exceeded
-from statecast.service.engine.transfer import Transfer
 from statecast.service.errors import Overloaded, ServiceError, Unavailable
 from statecast.service.rpc.methods import StreamContext
 from statecast.v1.reasons import Reason
@@ -62,7 +61,8 @@ class OpenTransfer:
         self.check()
         waiting = asyncio.ensure_future(what)
         try:
-            await asyncio.wait({waiting, self._away}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {waiting, self._away}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             self.check()
             return await waiting
         finally:
@@ -72,8 +72,8 @@ class OpenTransfer:
 class Transfers:
     """All such calls; a shutdown ends them, and the end of their caller's credential."""
 
-    def __init__(self, transfer: Transfer, gate: Gate, quotas: Quotas) -> None:
-        self._transfer, self._gate, self._quotas = transfer, gate, quotas
+    def __init__(self, gate: Gate, quotas: Quotas) -> None:
+        self._gate, self._quotas = gate, quotas
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="transfer")
         self._open: set[OpenTransfer] = set()
         self._is_leaving = False
@@ -115,10 +115,9 @@ class Transfers:
             if refusal := self._gate.refusal(each.principal):
                 each.leave(refusal)
 
-    async def run(self, work: Callable[Concatenate[Transfer, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Let the thread call a method of Transfer."""
-        call = partial(work, self._transfer, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Let the thread work."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
 
     async def charge(self, opened: OpenTransfer) -> None:
         """Count a request; wait while the tenant has reached its limit.

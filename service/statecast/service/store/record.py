@@ -224,6 +224,8 @@ def _decode_entry(key: str, data: bytes, at: int, width: int, step: int) -> tupl
     size, checksum, steps, id_len, flags = _ENTRY.unpack_from(data, at)
     end = at + size
     header = _ENTRY.pack(size, 0, steps, id_len, flags)
+    if size < _ENTRY.size + STAMP_BYTES:
+        raise DamagedRecord("an entry is shorter than its own header and stamp")
     if end > len(data) or _checksum(key, header, data[at + _ENTRY.size : end]) != checksum:
         raise DamagedRecord("an entry's checksum does not hold")
     at += _ENTRY.size
