@@ -231,10 +231,10 @@ def test_a_file_travels_through_a_pipe(server: ServerThread, elsewhere: ServerTh
         [STATECAST, "sessions", "export", "-", "--prefix", session_id, "--target", server.target],
         capture_output=True, timeout=60, check=True,
     )  # fmt: skip
-    assert into.stderr == b"exported 1 sessions\n"
+    assert into.stderr == b"exported 1 session\n"
     command = [STATECAST, "sessions", "import", "-", "--target", elsewhere.target]
     out = subprocess.run(command, input=into.stdout, capture_output=True, timeout=60, check=True)
-    assert out.stdout == b"imported 1 sessions: 1 created, 0 replaced, 0 unchanged\n"
+    assert out.stdout == b"imported 1 session: 1 created, 0 replaced, 0 unchanged\n"
     assert listed(elsewhere, session_id) == {session_id: 2}
     assert "--output json: the file itself goes to" in refused(run("export", server, "-", "--output", "json"), 2)
 

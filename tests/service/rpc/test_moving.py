@@ -147,8 +147,7 @@ def test_an_import_loses_no_commit_unnoticed(here: Place, there: Place, session_
                 )
                 try:
                     versions.append(there.forecasts.Forecast(message, timeout=20).version)
-                except grpc.RpcError as error:
-                    assert error.code() is grpc.StatusCode.ABORTED  # type: ignore[attr-defined]
+                except grpc.RpcError:  # at another version
                     return
 
         with thread_of(write) as is_over:

@@ -38,7 +38,7 @@ def export_sessions(file: Path, prefix: str, output: str, **connection: Any) -> 
         contents, unreadable = _export(calls, file, prefix)
     record = {"file": str(file), "bytes": contents.nbytes, **_exported_record(contents)}
     if str(file) == "-":
-        click.echo(f"exported {contents.sessions:,} sessions", err=True)
+        click.echo(f"exported {_number(contents.sessions)}", err=True)
     else:
         write_one(output, record)
     if unreadable:
@@ -152,7 +152,7 @@ class _Import:
             if result["error"]:
                 click.echo(f"Error: {result['error']}", err=True)
         counts = ", ".join(f"{self._counts[outcome]:,} {outcome}" for outcome in OUTCOMES)
-        click.echo(f"imported {sum(self._counts[outcome] for outcome in OUTCOMES):,} sessions: {counts}")
+        click.echo(f"imported {_number(sum(self._counts[outcome] for outcome in OUTCOMES))}: {counts}")
 
 
 def _problem(result: "pb.ImportResult", connection: dict[str, Any]) -> str:
@@ -202,6 +202,10 @@ def _check_models(chosen: "Contents", models: Sequence["ModelInfo"]) -> None:
             f"the sessions run on other models; nothing was imported. {'; '.join(problems)}. Copy their folders "
             "NAME/VERSION from the old server's --models to this one's, then import again"
         )
+
+
+def _number(sessions: int) -> str:
+    return f"{sessions:,} session{'s' * (sessions != 1)}"
 
 
 def _exported_record(contents: "Contents") -> dict[str, Any]:

@@ -28,6 +28,7 @@ from statecast.service.store.record import (
     REMEMBERED_VERSIONS,
     DamagedRecord,
     Record,
+    Snapshot,
 )
 from statecast.service.times import NANOSECONDS
 from statecast.v1 import admin_service_pb2 as pb
@@ -119,21 +120,12 @@ def _to_left_ms(left: Duration, field: str) -> int:
 
 def _problems(record: Record) -> Iterator[str]:
     """Yield what no request could have led to: a checksum does not show who has made a record."""
-    snapshot, (least, most) = record.snapshot, TIME_TO_LIVE_SECONDS
-    if snapshot.closed:
-        yield "its session is closed"
-    if not least * 1000 <= snapshot.ttl_ms <= most * 1000:
-        yield f"its time to live is {snapshot.ttl_ms} ms"
-    if snapshot.max_ahead_ms is not None and snapshot.max_ahead_ms > MAX_AHEAD_SECONDS * 1000:
-        yield f"its max_ahead is {snapshot.max_ahead_ms} ms"
+    snapshot = record.snapshot
+    yield from _option_problems(snapshot)
     if snapshot.version.step >= 2**62:
         yield f"it is at step {snapshot.version.step}"
     if not _are_in_range([snapshot.last_time, *(entry.last_time for entry in record.entries)]):
         yield "a time in it is outside the years 1678 to 2261"
-    if len(snapshot.categories) > MAX_CATEGORIES or any(
-        len(text) > MAX_CATEGORY_CHARACTERS for pair in snapshot.categories.items() for text in pair
-    ):
-        yield "its categories are too many or too long"
     if len(snapshot.lineage) > REMEMBERED_VERSIONS or len(snapshot.recent) > REMEMBERED_REQUESTS:
         yield "it remembers too many versions or requests"
     marks = [*snapshot.recent, *(entry.mark for entry in record.entries if entry.mark)]
@@ -143,6 +135,19 @@ def _problems(record: Record) -> Iterator[str]:
         yield "too many steps follow its snapshot"
     if any((np.abs(entry.rows) > MAX_MAGNITUDE).any() for entry in record.entries):
         yield "a value in it is too large"
+
+
+def _option_problems(snapshot: Snapshot) -> Iterator[str]:
+    least, most = TIME_TO_LIVE_SECONDS
+    if snapshot.closed:
+        yield "its session is closed"
+    if not least * 1000 <= snapshot.ttl_ms <= most * 1000:
+        yield f"its time to live is {snapshot.ttl_ms} ms"
+    if snapshot.max_ahead_ms is not None and snapshot.max_ahead_ms > MAX_AHEAD_SECONDS * 1000:
+        yield f"its max_ahead is {snapshot.max_ahead_ms} ms"
+    texts = [text for pair in snapshot.categories.items() for text in pair]
+    if len(snapshot.categories) > MAX_CATEGORIES or any(len(text) > MAX_CATEGORY_CHARACTERS for text in texts):
+        yield "its categories are too many or too long"
 
 
 def _are_in_range(times: Sequence[int | None]) -> bool:
