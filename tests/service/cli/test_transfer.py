@@ -5,21 +5,28 @@ import io
 import json
 import os
 import random
+import re
+import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from click.testing import CliRunner, Result
+from support import await_true
 from support.models import tiny_model, write_models
 from support.redis_process import RedisProcess
 from support.servers import ServerProcess, ServerThread
 
 from statecast.client import Client
 from statecast.model import save_model
+from statecast.service.access import api_keys
 from statecast.service.cli.main import main
 from statecast.service.settings import Settings
 
@@ -239,28 +246,32 @@ def test_a_file_travels_through_a_pipe(server: ServerThread, elsewhere: ServerTh
     assert "--output json: the file itself goes to" in refused(run("export", server, "-", "--output", "json"), 2)
 
 
+@pytest.mark.parametrize(
+    ("has_other", "expected"),
+    [(False, "(1 sessions): the server does not have it"), (True, "the server's has digest ")],
+)
 def test_other_models_are_refused_before_anything_is_imported(
-    server: ServerThread, any_redis: RedisProcess, session_id: str, file: Path, tmp_path: Path
+    server: ServerThread,
+    any_redis: RedisProcess,
+    session_id: str,
+    file: Path,
+    tmp_path: Path,
+    has_other: bool,
+    expected: str,
 ) -> None:
     observe(server, session_id, 1.0)
     run("export", server, file, "--prefix", session_id)
     models = write_models(tmp_path / "models")
-    save_model(tiny_model("tiny", seed=1), models / "other" / "1")
-    (models / "tiny").rename(tmp_path / "tiny")
-    other = Settings(redis_url=any_redis.url, models=models, namespace="other", models_poll_seconds=0.1)
-    for folder, expected in ((None, "the server does not have it"), (models / "other", "the server's has digest ")):
-        if folder:
-            folder.rename(models / "tiny")
-        elif (models / "other").exists():
-            (models / "other").rename(tmp_path / "other")
-        place = ServerThread(other)
-        message = refused(run("import", place, file))
-        assert message.startswith("the sessions run on other models; nothing was imported. tiny 1, digest ")
-        assert expected in message
-        assert not listed(place, session_id)
-        place.stop()
-        if not folder:
-            (tmp_path / "other").rename(models / "other")
+    shutil.rmtree(models / "tiny")
+    if has_other:
+        save_model(tiny_model("tiny", seed=1), models / "tiny" / "1")
+    other = Settings(redis_url=any_redis.url, models=models, namespace="other")
+    place = ServerThread(other)
+    message = refused(run("import", place, file))
+    assert message.startswith("the sessions run on other models; nothing was imported. ")
+    assert expected in message
+    assert not listed(place, session_id)
+    place.stop()
 
 
 def test_what_cannot_be_read_or_written_is_named(server: ServerThread, tmp_path: Path, session_id: str) -> None:
@@ -271,3 +282,142 @@ def test_what_cannot_be_read_or_written_is_named(server: ServerThread, tmp_path:
     closed = CliRunner().invoke(main, ["sessions", "export", str(tmp_path / "a"), "--target", "localhost:1"])
     assert refused(closed) == "localhost:1: no server listens there; start one, or name another with --target"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_server_killed_in_the_middle_can_be_given_the_file_again(
+    own_redis: RedisProcess, models_folder: Path, file: Path
+) -> None:
+    options = ("--redis-url", own_redis.url, "--models", str(models_folder), "--transport", "grpc")
+    server = ServerProcess(*options)
+    names = [f"pump {number}" for number in range(2000)]
+    with Client(server.target) as client:
+        client.observe_many([(client.session(name, model="tiny"), 1.0) for name in names])
+    assert as_json("export", server, file)["sessions"] == len(names)
+    own_redis.client.flushall()
+    command = [STATECAST, "sessions", "import", str(file), "--target", server.target, "--timeout-seconds", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    await_true(lambda: own_redis.client.dbsize() > 100)
+    server.kill()
+    _, told = process.communicate(timeout=60)
+    done = own_redis.client.dbsize()
+    assert process.returncode == 1
+    assert 100 < done < len(names)
+    assert re.search(
+        r"; \d+ of 2000 sessions are imported, or some more; import the file again to go on$", told.strip()
+    )
+    again = ServerProcess(*options)
+    result = run("import", again, file)
+    expected = f"imported 2,000 sessions: {len(names) - done:,} created, 0 replaced, {done:,} unchanged\n"
+    assert result.stdout == expected
+    assert listed(again, "") == dict.fromkeys(names, 1)
+    again.stop()
+
+
+def test_commands_outlast_a_restart_of_the_server(own_redis: RedisProcess, models_folder: Path, file: Path) -> None:
+    options = (
+        "--redis-url",
+        own_redis.url,
+        "--models",
+        str(models_folder),
+        "--transport",
+        "grpc",
+        "--drain-seconds",
+        "0",
+    )
+    server = ServerProcess(*options)
+    port = server.port
+    names = [f"pump {number}" for number in range(6000)]
+    with Client(server.target) as client:
+        client.observe_many([(client.session(name, model="tiny"), 1.0) for name in names])
+
+    def outlast(server: ServerProcess, command: str, *others: str) -> tuple[ServerProcess, str]:
+        words = [STATECAST, "sessions", command, str(file), "--target", f"127.0.0.1:{port}", *others]
+        words += ["--timeout-seconds", "30", "--output", "json"]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        await_true(lambda: bool(begun[command]()))
+        assert server.stop() == 0
+        server = ServerProcess(*options, port=port)
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0
+        return server, out
+
+    begun = {
+        "export": lambda: [each for each in file.parent.glob(".*") if each.stat().st_size > 100_000],
+        "import": lambda: own_redis.client.dbsize() > 100,
+    }
+    server, out = outlast(server, "export")
+    assert json.loads(out)["sessions"] == len(names)
+    own_redis.client.flushall()
+    server, out = outlast(server, "import")
+    assert {each["session_id"] for each in json.loads(out)} == set(names)
+    assert listed(server, "") == dict.fromkeys(names, 1)
+    server.stop()
+
+
+def test_ctrl_c_says_how_far_it_came(own_redis: RedisProcess, models_folder: Path, file: Path) -> None:
+    server = ServerThread(Settings(redis_url=own_redis.url, models=models_folder, redis_timeout_seconds=60))
+    observe(server, "a", 1.0)
+    run("export", server, file)
+    words = [STATECAST, "sessions", "import", str(file), "--target", server.target, "--timeout-seconds", "60"]
+    own_redis.pause()
+
+    def has_begun() -> bool:
+        with urlopen(server.metrics_url) as response:
+            return bool(re.search(rb'grpc_server_started_total{[^}]*"ImportSessions"[^}]*} 1.0', response.read()))
+
+    try:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        await_true(has_begun)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    finally:
+        own_redis.resume()
+    server.stop()
+    assert process.returncode == 1
+    assert told == "Error: interrupted: 0 of 1 sessions are imported, or some more; import the file again to go on\n"
+
+
+def test_a_bar_shows_on_a_terminal_only(server: ServerThread, session_id: str, file: Path) -> None:
+    observe(server, session_id, 1.0)
+    master, slave = os.openpty()
+    words = [STATECAST, "sessions", "export", str(file), "--prefix", session_id, "--target", server.target]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=slave)
+    out, _ = process.communicate(timeout=60)
+    os.close(slave)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+    assert "exporting" in shown
+    assert "1/1" in shown
+    assert out.startswith(b"file ")
+    assert run("export", server, file, "--prefix", session_id).stderr == ""
+
+
+def test_errors_of_credentials_name_the_next_step(
+    any_redis: RedisProcess, models_folder: Path, tmp_path: Path, file: Path, session_id: str
+) -> None:
+    path = tmp_path / "keys.json"
+    admin, writer = (api_keys.create(path, "acme", role)[1] for role in ("admin", "write"))
+    server = ServerThread(Settings(redis_url=any_redis.url, models=models_folder, namespace=session_id, api_keys=path))
+    with Client(server.target, api_key=writer) as client:
+        client.session("pump", model="tiny").observe(1.0)
+    assert refused(run("export", server, file)).endswith("give it with --api-key or the variable STATECAST_API_KEY")
+    assert "this credential's role is write, which may not export sessions; ask for one whose role is admin" in refused(
+        run("export", server, file, "--api-key", writer)
+    )
+    assert as_json("export", server, file, "--api-key", admin)["tenant"] == "acme"
+    assert "may not import sessions" in refused(run("import", server, file, "--api-key", writer))
+    assert run("import", server, file, "--api-key", admin).exit_code == 0
+    server.stop()
+
+
+def test_a_damaged_session_is_left_out_and_named(
+    server: ServerThread, any_redis: RedisProcess, session_id: str, file: Path
+) -> None:
+    observe(server, f"{session_id}-a", 1.0)
+    any_redis.client.set(f"shared:default:{session_id}-b", b"damaged")
+    done = run("export", server, file, "--prefix", session_id)
+    assert refused(done) == "1 session could not be exported; the file holds all others"
+    assert f"the record of session '{session_id}-b' is damaged" in done.stderr
+    any_redis.client.delete(f"shared:default:{session_id}-b")
+    assert "1 unchanged" in run("import", server, file).stdout

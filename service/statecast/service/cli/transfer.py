@@ -42,7 +42,7 @@ def export_sessions(file: Path, prefix: str, output: str, **connection: Any) -> 
     else:
         write_one(output, record)
     if unreadable:
-        raise click.ClickException(f"{unreadable} sessions could not be exported; the file holds all others")
+        raise click.ClickException(f"{_number(unreadable)} could not be exported; the file holds all others")
 
 
 @click.command("import")
@@ -83,7 +83,7 @@ def _export(calls: "AdminCalls", file: Path, prefix: str) -> tuple["Contents", i
         "server_version": source.server_version,
         "tenant": source.tenant,
         "prefix": prefix,
-        "exported_at": utc(source.start_time.ToDatetime(UTC)),
+        "exported_at": utc(source.start_time.ToDatetime(UTC).replace(microsecond=0)),
     }
     with _place(file) as out, progress_bar("exporting", source.session_count or None) as advance:
         writer, seen, unreadable = SessionWriter(out, manifest), set[str](), 0
