@@ -184,7 +184,10 @@ def decode(key: str, data: bytes) -> Record:
         entries = []
         step = snapshot.version.step
         while at < len(data):
+            start = at
             entry, at = _decode_entry(key, data, at, snapshot.width, step)
+            if at < start + _ENTRY.size + STAMP_BYTES:
+                raise DamagedRecord("an entry is shorter than its own header and stamp")
             step = entry.version.step
             entries.append(entry)
     except (struct.error, ValueError, IndexError) as error:
@@ -224,8 +227,6 @@ def _decode_entry(key: str, data: bytes, at: int, width: int, step: int) -> tupl
     size, checksum, steps, id_len, flags = _ENTRY.unpack_from(data, at)
     end = at + size
     header = _ENTRY.pack(size, 0, steps, id_len, flags)
-    if size < _ENTRY.size + STAMP_BYTES:
-        raise DamagedRecord("an entry is shorter than its own header and stamp")
     if end > len(data) or _checksum(key, header, data[at + _ENTRY.size : end]) != checksum:
         raise DamagedRecord("an entry's checksum does not hold")
     at += _ENTRY.size
