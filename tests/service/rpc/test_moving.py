@@ -1,6 +1,7 @@
 """Exports and imports while others write, while servers stop and Redis fails, and of many sessions."""
 
 import queue
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -13,18 +14,23 @@ import numpy as np
 import pytest
 from support import WAIT_SECONDS, await_true
 from support.engines import assert_close, expected
-from support.models import HORIZON
+from support.models import HORIZON, write_rich_models
 from support.redis_process import RedisProcess
 from support.servers import ServerProcess, ServerThread
-from support.wire import OPEN, failure, observations, reason
+from support.wire import failure, observations, reason
 
 from statecast.service.access import api_keys
 from statecast.service.settings import Settings
+from statecast.service.store.portable import to_portable
+from statecast.service.store.record import Record, Snapshot
+from statecast.service.version import Version
 from statecast.v1 import admin_service_pb2 as admin
 from statecast.v1 import forecast_pb2
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.admin_service_pb2_grpc import AdminServiceStub
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
+from statecast.v1.model_service_pb2 import ListModelsRequest
+from statecast.v1.model_service_pb2_grpc import ModelServiceStub
 
 Server = ServerThread | ServerProcess
 
@@ -44,14 +50,18 @@ class Place:
         answers = self.admin.ExportSessions(request, metadata=self.headers, timeout=60)
         return {each.session_id: each for answer in answers for each in answer.sessions}
 
-    def open_many(self, names: list[str], **others: Any) -> None:
+    def open_many(self, names: list[str], *, model: str = "tiny", targets: int = 1, dated: bool = False) -> None:
+        """Open sessions with two steps each."""
+        seen = observations(*[1.0] * targets, *[2.0] * targets)
+        if dated:
+            seen.start_time.seconds = 1_700_006_400
+        opening = forecast_pb2.OpenOptions(model=model)
         for at in range(0, len(names), 1000):
-            requests = [
-                pb.ForecastRequest(session_id=name, open=OPEN, observations=observations(1.0, 2.0))
-                for name in names[at : at + 1000]
-            ]
+            some = names[at : at + 1000]
+            requests = [pb.ForecastRequest(session_id=name, open=opening, observations=seen) for name in some]
             frame = pb.ForecastManyRequest(requests=requests)
-            self.forecasts.ForecastMany(frame, metadata=self.headers, timeout=60)
+            answer = self.forecasts.ForecastMany(frame, metadata=self.headers, timeout=60)
+            assert {result.status.code for result in answer.results} == {0}
 
 
 class Importing:
@@ -160,6 +170,45 @@ def test_an_import_loses_no_commit_unnoticed(here: Place, there: Place, session_
         assert result.outcome == admin.IMPORT_OUTCOME_REPLACED
         assert result.replaced_version == acknowledged[-1]
     importing.end()
+
+
+def forged_sessions(model: Any, start: str) -> Iterator[admin.ExportedSession]:
+    """Yield sessions of a model with intact records around states that no model has made."""
+    chance, size = random.Random(model.name), model.state_bytes
+    for number, fill in enumerate((b"\xff", b"\0\0\0\0\0\0\xf0\x7f", b"\x7f", b"\x80", None)):
+        state = chance.randbytes(size) if fill is None else (fill * size)[:size]
+        digest, width = bytes.fromhex(model.digest), len(model.targets) + len(model.covariates)
+        snapshot = Snapshot(model.name, model.version, digest, width, state, Version(2**61, 1), None, 60_000)
+        session = f"{start}-{model.name}-{number}"
+        yield admin.ExportedSession(session_id=session, record=to_portable(session, Record(snapshot, (), b"")))
+
+
+def test_forged_states_harm_no_other_session(any_redis: RedisProcess, tmp_path: Path, session_id: str) -> None:
+    """Whoever may import may make up a state: a checksum is no signature. Only its own session may suffer."""
+    models = write_rich_models(tmp_path)
+    server = ServerThread(Settings(redis_url=any_redis.url, models=models, namespace=session_id))
+    place = Place(server)
+    listed: Any = ModelServiceStub(place.channel).ListModels(ListModelsRequest())
+    importing = Importing(place)
+    asked = []
+    for model in listed.models:
+        forged = list(forged_sessions(model, session_id))
+        assert {each.outcome for each in importing.ask(*forged)} == {admin.IMPORT_OUTCOME_CREATED}
+        for session in forged:
+            seen = observations(*[1.0] * len(model.targets))
+            if model.frequency:
+                seen.start_time.seconds = 1_700_006_400
+            asked.append(pb.ForecastRequest(session_id=session.session_id, horizon=3, observations=seen))
+            name = f"good-{len(asked)}"
+            place.open_many([name], model=model.name, targets=len(model.targets), dated=bool(model.frequency))
+            asked.append(pb.ForecastRequest(session_id=name, horizon=3))
+    importing.end()
+    alone = [place.forecasts.Forecast(each, timeout=20) for each in asked[1::2]]
+    answer = place.forecasts.ForecastMany(pb.ForecastManyRequest(requests=asked), timeout=30)
+    assert {result.status.code for result in answer.results} == {0}
+    for result, before in zip(answer.results[1::2], alone, strict=True):
+        assert_close(list(result.response.forecast.values), list(before.forecast.values))
+    server.stop()
 
 
 def test_few_transfers_at_once(here: Place) -> None:
