@@ -83,7 +83,7 @@ def test_an_impossible_length_takes_no_memory() -> None:
 def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "sessions"
     with pytest.raises(TypeError), written(path) as out:
-        out.write("no bytes")  # type: ignore[arg-type]
+        out.write("no bytes")  # type: ignore[call-overload]
     assert not list(tmp_path.iterdir())
     with written(path) as out:
         out.write(b"all")

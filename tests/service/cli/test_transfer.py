@@ -59,7 +59,7 @@ def run(
     return CliRunner().invoke(main, words, input=stdin)
 
 
-def as_json(command: str, server: ServerThread, *arguments: str | Path) -> Any:
+def as_json(command: str, server: ServerThread | ServerProcess, *arguments: str | Path) -> Any:
     done = run(command, server, *arguments, "--output", "json")
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
@@ -330,21 +330,22 @@ def test_commands_outlast_a_restart_of_the_server(own_redis: RedisProcess, model
     with Client(server.target) as client:
         client.observe_many([(client.session(name, model="tiny"), 1.0) for name in names])
 
+    def has_begun(command: str) -> bool:
+        if command == "import":
+            return own_redis.client.dbsize() > 100
+        return any(each.stat().st_size > 100_000 for each in file.parent.glob(".*"))
+
     def outlast(server: ServerProcess, command: str, *others: str) -> tuple[ServerProcess, str]:
         words = [STATECAST, "sessions", command, str(file), "--target", f"127.0.0.1:{port}", *others]
         words += ["--timeout-seconds", "30", "--output", "json"]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-        await_true(lambda: bool(begun[command]()))
+        await_true(lambda: has_begun(command))
         assert server.stop() == 0
         server = ServerProcess(*options, port=port)
         out, _ = process.communicate(timeout=120)
         assert process.returncode == 0
         return server, out
 
-    begun = {
-        "export": lambda: [each for each in file.parent.glob(".*") if each.stat().st_size > 100_000],
-        "import": lambda: own_redis.client.dbsize() > 100,
-    }
     server, out = outlast(server, "export")
     assert json.loads(out)["sessions"] == len(names)
     own_redis.client.flushall()

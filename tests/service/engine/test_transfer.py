@@ -104,8 +104,13 @@ def test_a_session_opened_meanwhile_is_not_overwritten(
     one(engine, observe("a", 1.0))
     arrival = as_arrival(read(transfer))
     one(engine, Request("a", close=True))
-    opened = []
-    store.write = lambda: opened or opened.append(one(engine, observe("a", 8.0)))
+    opened: list[Outcome] = []
+
+    def write() -> None:
+        if not opened:
+            opened.append(one(engine, observe("a", 8.0)))
+
+    store.write = write
     assert isinstance(take(transfer, arrival), AlreadyExists)
     assert one(engine, Request("a")).version == opened[0].version
 
