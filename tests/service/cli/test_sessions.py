@@ -253,7 +253,6 @@ CALLERS = ("torch", "redis", "pandas", "matplotlib", "prometheus_client", "psuti
     ("command", "missing"),
     [
         (("sessions", "list", "--target"), CALLERS),
-        (("sessions", "export", "/dev/null", "--target"), CALLERS),
         (("models", "list", "--target"), CALLERS),
         (("top", "--once", "--interval", "0.1", "--metrics-url"), ("torch", "redis", "pandas", "matplotlib")),
         (("redis", "check"), ("torch", "prometheus_client", "pandas", "matplotlib")),
@@ -340,4 +339,4 @@ def test_shells_complete_the_commands(shell: str, sign: str) -> None:
 
     assert sign in ask(_STATECAST_COMPLETE=f"{shell}_source")
     completed = ask(_STATECAST_COMPLETE="bash_complete", COMP_WORDS="statecast sessions ", COMP_CWORD="2")
-    assert completed.split() == ["plain,close", "plain,fork", "plain,list", "plain,show"]
+    assert completed.split() == [f"plain,{name}" for name in ("close", "export", "fork", "import", "list", "show")]

@@ -150,19 +150,21 @@ def test_a_link_stays_one_and_a_device_is_written_to(server: ServerThread, sessi
     assert pipe.is_fifo()
 
 
-def test_no_import_needs_torch(elsewhere: ServerThread, server: ServerThread, session_id: str, file: Path) -> None:
+def test_neither_command_needs_torch(
+    elsewhere: ServerThread, server: ServerThread, session_id: str, file: Path
+) -> None:
     observe(server, session_id, 1.0)
-    run("export", server, file, "--prefix", session_id)
-    code = f"""
+    for command, target in (("export", server.target), ("import", elsewhere.target)):
+        code = f"""
 import sys
 for name in ("torch", "redis", "pandas", "matplotlib", "prometheus_client", "psutil", "cryptography"):
     sys.modules[name] = None
-sys.argv = ["statecast", "sessions", "import", {str(file)!r}, "--target", {elsewhere.target!r}]
+sys.argv = ["statecast", "sessions", {command!r}, {str(file)!r}, "--prefix", {session_id!r}, "--target", {target!r}]
 from statecast.service.__main__ import main
 main()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_export_of_nothing_leaves_an_earlier_file(server: ServerThread, file: Path) -> None:
