@@ -15,13 +15,13 @@ from support.servers import ServerThread
 from torture.faults import FAULTS
 
 from statecast.service.settings import Settings
-from statecast.v1 import forecast_service_pb2, model_service_pb2
+from statecast.v1 import admin_service_pb2, forecast_service_pb2, model_service_pb2
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SERVICES: dict[str, Any] = {
     service.full_name: service
-    for module in (forecast_service_pb2, model_service_pb2)
+    for module in (admin_service_pb2, forecast_service_pb2, model_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 }
 

@@ -45,7 +45,9 @@ def wrong_with(rpc: Rpc, frames: tuple[bytes, ...], answer: Answer, levels: Leve
         yield from _wrong_with_failure(answer, requests)
     elif None in requests:
         yield "accepted a request that cannot be decoded"
-    if rpc.name in ("ForecastMany", "ForecastStream"):
+    if rpc.name == "ImportSessions":
+        yield from _wrong_with_imports(requests, answer)
+    elif rpc.name in ("ForecastMany", "ForecastStream"):
         yield from _wrong_with_frames(rpc, requests, answer, levels)
     elif answer.responses and requests[0] is not None:
         yield from wrong_with_response(requests[0], answer.responses[0], levels)
@@ -156,6 +158,19 @@ def _wrong_with_frames(rpc: Rpc, requests: list[Message | None], answer: Answer,
         # Requests with the same ids are indistinguishable: the result must be right for one of them.
         found = [list(_wrong_with_result(request, result, levels)) for request in candidates]
         yield from min(found, key=len, default=["a result without a request"])
+
+
+def _wrong_with_imports(requests: list[Message | None], answer: Answer) -> Iterator[str]:
+    """Check that every session of every frame has one result, in order."""
+    for request, response in zip(requests, answer.responses, strict=False):
+        asked = [session.session_id for session in getattr(request, "sessions", ())]
+        if [result.session_id for result in response.results] != asked:
+            yield f"{len(response.results)} results of {len(asked)} sessions, or in another order"
+        for result in response.results:
+            if result.HasField("status") == bool(result.outcome):
+                yield f"both an outcome and a status, or neither: {result}"
+            elif result.HasField("status"):
+                yield from wrong_with_status(result.status, request)
 
 
 def _key(*messages: Message) -> bytes:

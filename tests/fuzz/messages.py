@@ -14,7 +14,7 @@ _SURROGATE = b"\xed\xa0\x80"
 MANY_REQUESTS = 4097
 MANY_KEYS = 101
 SHORT = 2000
-USUAL_FIELDS = frozenset({"session_id", "source_session_id", "open", "options", "requests"})
+USUAL_FIELDS = frozenset({"session_id", "source_session_id", "open", "options", "requests", "sessions"})
 """Fields that a sensible request nearly always has."""
 RARE_FIELDS = frozenset({
     "start_time", "times", "if_version", "last_seen", "targets", "covariates", "future_covariates", "categories",

@@ -1,14 +1,17 @@
 """Every RPC of every service, found in the descriptors so that none is forgotten."""
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.message import DecodeError, Message
 
-from statecast.v1 import forecast_service_pb2, model_service_pb2
+from statecast.v1 import admin_service_pb2, forecast_service_pb2, model_service_pb2
 
+MOST_ANSWERS = 50
+"""Messages of one call that are read, so that an export does not take long."""
 ANSWER_SECONDS = 10.0
 """Seconds without an answer after which a call counts as hanging."""
 
@@ -22,6 +25,8 @@ class Rpc:
     request: type[Message]
     response: type[Message]
     streams: bool
+    """True if the caller may send many messages."""
+    answers_many: bool
 
     def parse(self, frame: bytes) -> Message | None:
         """Decode the request; return None if it cannot be decoded."""
@@ -33,7 +38,7 @@ class Rpc:
 
 def _rpcs() -> dict[str, Rpc]:
     found = {}
-    for file in (forecast_service_pb2, model_service_pb2):
+    for file in (admin_service_pb2, forecast_service_pb2, model_service_pb2):
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 found[method.name] = Rpc(
@@ -42,6 +47,7 @@ def _rpcs() -> dict[str, Rpc]:
                     message_factory.GetMessageClass(method.input_type),
                     message_factory.GetMessageClass(method.output_type),
                     method.client_streaming,
+                    method.server_streaming,
                 )
     return found
 
@@ -70,15 +76,20 @@ class Caller:
     def __init__(self, channel: grpc.Channel) -> None:
         self._methods: dict[str, Any] = {}
         for rpc in RPCS.values():
-            kind = channel.stream_stream if rpc.streams else channel.unary_unary
+            kind: Any = channel.stream_stream if rpc.streams else channel.unary_unary
+            if rpc.answers_many and not rpc.streams:
+                kind = channel.unary_stream
             self._methods[rpc.name] = kind(rpc.path, response_deserializer=rpc.response.FromString)
 
     def call(self, rpc: Rpc, frames: tuple[bytes, ...]) -> Answer:
         """Send the frames, only the first unless the method takes a stream, and wait for the end."""
         responses: list[Any] = []
         try:
-            if rpc.streams:
-                responses.extend(self._methods[rpc.name](iter(frames), timeout=ANSWER_SECONDS))
+            if rpc.answers_many:
+                sent = iter(frames) if rpc.streams else frames[0]
+                call = self._methods[rpc.name](sent, timeout=ANSWER_SECONDS)
+                responses.extend(islice(call, MOST_ANSWERS))
+                call.cancel()
             else:
                 responses.append(self._methods[rpc.name](frames[0], timeout=ANSWER_SECONDS))
         except grpc.RpcError as caught:

@@ -74,11 +74,11 @@ def test_what_is_far_too_large_is_refused_without_room_for_it(
     bomb = bytes(BOMB_MIB * MIB if name == "Forecast" else 8 * LIMIT_MIB * MIB)
     narrow.forget_peak()
     before = narrow.rss()
-    method: Any = (channel.stream_stream if rpc.streams else channel.unary_unary)(rpc.path)
+    method: Any = (channel.stream_stream if rpc.answers_many else channel.unary_unary)(rpc.path)
 
     def call() -> None:
-        answer = method(iter([bomb]) if rpc.streams else bomb, compression=compression, timeout=SECONDS)
-        list(answer if rpc.streams else [])
+        answer = method(iter([bomb]) if rpc.answers_many else bomb, compression=compression, timeout=SECONDS)
+        list(answer if rpc.answers_many else [])
 
     code, _ = failure(call)
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED

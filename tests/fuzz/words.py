@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import strategies as st
+from support.models import tiny_model
 
+from statecast.service.store.portable import to_portable
+from statecast.service.store.record import Record, Snapshot
 from statecast.service.version import START, chain
 
 Values = st.SearchStrategy[Any]
@@ -44,8 +48,20 @@ _INTEGERS = {
 }
 
 
+@cache
+def portable(session_id: str) -> bytes:
+    """Return the record of a new session, as a server exports it."""
+    model = tiny_model()
+    state = model.layout.pack(model.initial_state(1))[0]
+    digest = bytes.fromhex(model.digest)
+    snapshot = Snapshot(START, None, 60_000, model="tiny", model_version="1", model_digest=digest, width=1, state=state)
+    return to_portable(session_id, Record(snapshot, (), b""))
+
+
 def hostile(field: FieldDescriptor) -> Values:
     """Generate a value of a scalar field, mostly at an edge of its range."""
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return st.binary(max_size=100) | st.sampled_from(SESSIONS).map(portable)
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         return st.sampled_from(TEXTS) | st.text(max_size=12)
     if field.cpp_type in (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT):
@@ -83,6 +99,9 @@ PLAIN: dict[str, Values] = {
 """Sensible values, by the name of the field."""
 
 PLAIN_MESSAGES: dict[str, Values] = {
+    "statecast.v1.ExportedSession": st.sampled_from(SESSIONS).map(
+        lambda name: {"session_id": name, "record": portable(name), "time_left": {"seconds": 60}}
+    ),
     "google.protobuf.Timestamp": st.integers(-3, 48).map(lambda hours: {"seconds": NOON + 3600 * hours}),
     "google.protobuf.Duration": st.sampled_from([1, 60, 86_400]).map(lambda seconds: {"seconds": seconds}),
     "statecast.v1.Version": st.sampled_from(VERSIONS).map(lambda version: {"step": version.step, "tag": version.tag}),

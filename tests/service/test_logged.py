@@ -18,7 +18,9 @@ from support.wire import OPEN, observations
 
 from statecast.service.access import api_keys
 from statecast.service.rpc.request_log import MOST_LINES
+from statecast.v1 import admin_service_pb2 as admin
 from statecast.v1 import forecast_service_pb2 as pb
+from statecast.v1.admin_service_pb2_grpc import AdminServiceStub
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -164,3 +166,33 @@ def test_text_has_the_same_fields(any_redis: RedisProcess, session_id: str) -> N
     assert " INFO statecast.requests: request failed code=NOT_FOUND reason=SESSION_NOT_FOUND kind=forecast " in line
     assert ' session="a b" tenant=default peer=' in line
     assert "credential" not in line
+
+
+def test_exports_and_imports_are_administrative_acts(seen: Seen) -> None:
+    key_id, key = api_keys.create(seen.keys, "acme", "admin")
+    await_true(lambda: bool(seen.told("statecast.audit", "was read again")))
+    opening = pb.ForecastRequest(session_id="s", open=OPEN, observations=observations(VALUE))
+    seen.ask(seen.stub.Forecast, opening)
+    stub: Any = AdminServiceStub(seen.channel)
+    headers = [("authorization", f"Bearer {key}")]
+    answers = stub.ExportSessions(admin.ExportSessionsRequest(prefix="s"), metadata=headers)
+    exported = [session for answer in answers for session in answer.sessions]
+    seen.ask(seen.stub.Forecast, opening)  # so that it is another one
+    renamed = admin.ExportedSession(session_id="t", record=exported[0].record)
+    frame = admin.ImportSessionsRequest(sessions=[*exported, renamed], replace=True)
+    list(stub.ImportSessions(iter([frame]), metadata=headers))
+    seen.ask(stub.ExportSessions, admin.ExportSessionsRequest())  # by a writer
+    seen.stop()
+    acts = [event for event in seen.events() if event["logger"] == "statecast.audit"][1:]
+    assert [event["message"] for event in acts] == ["sessions exported", "session replaced", "sessions imported"]
+    assert all((event["tenant"], event["credential"]) == ("acme", f"key {key_id}") for event in acts)
+    told, replaced, taken = acts
+    assert (told["prefix"], told["sessions"]) == ("s", 1)
+    assert replaced["session"] == "s"
+    assert (taken["replaced"], taken["refused"]) == (1, 1)
+    failed = seen.told("statecast.requests", "request failed")
+    assert {(event["kind"], event["reason"]) for event in failed} == {
+        ("import", "INVALID_FIELD"), ("export", "ROLE_TOO_LOW"),
+    }  # fmt: skip
+    assert "987654.2" not in seen.server.log
+    assert "Traceback" not in seen.server.log

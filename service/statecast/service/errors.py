@@ -123,6 +123,11 @@ def read_only(what: str) -> PermissionDenied:
     return PermissionDenied(f"this credential's role is read, which may not {what}; ask for one whose role is write")
 
 
+def no_admin(role: str, what: str) -> PermissionDenied:
+    """Return the error for a caller of that role, who asks for `what`."""
+    return PermissionDenied(f"this credential's role is {role}, which may not {what}; ask for one whose role is admin")
+
+
 class RetryableError(ServiceError):
     """The same request can be sent again, after `retry_after_seconds`."""
 

@@ -28,18 +28,21 @@ from statecast.service.engine.plan import Planner
 from statecast.service.engine.scheduler import BatchLimits, Scheduler
 from statecast.service.engine.session_cache import SessionCache
 from statecast.service.engine.threads import EngineThreads
+from statecast.service.engine.transfer import Transfer
 from statecast.service.errors import EngineStopped, ServiceError, StartupError
 from statecast.service.metrics import Metrics
 from statecast.service.metrics_endpoint import MetricsEndpoint
 from statecast.service.models.registry import Registry, load_registry
 from statecast.service.models.watcher import Watcher
 from statecast.service.rpc.accounting import Accounts
+from statecast.service.rpc.admin_service import AdminService
 from statecast.service.rpc.engine_client import EngineClient
 from statecast.service.rpc.forecast_service import ForecastService
 from statecast.service.rpc.methods import Method, Methods
 from statecast.service.rpc.model_service import ModelService
 from statecast.service.rpc.request_log import RequestLog
 from statecast.service.rpc.streams import Streams
+from statecast.service.rpc.transfers import Transfers
 from statecast.service.settings import Settings, default_data_dir
 from statecast.service.store.catalog import Catalog
 from statecast.service.store.connection import connect, redact
@@ -51,7 +54,8 @@ from statecast.service.tracing import setup
 from statecast.service.transport.grpcio import GrpcioTransport
 from statecast.service.transport.place import Place
 from statecast.service.transport.standard import Standard
-from statecast.v1 import forecast_service_pb2, model_service_pb2
+from statecast.v1 import admin_service_pb2, forecast_service_pb2, model_service_pb2
+from statecast.v1.admin_service_pb2_grpc import add_AdminServiceServicer_to_server
 from statecast.v1.forecast_service_pb2_grpc import add_ForecastServiceServicer_to_server
 from statecast.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 
@@ -71,6 +75,7 @@ READ_SECONDS = 5.0
 SERVICES = (
     forecast_service_pb2.DESCRIPTOR.services_by_name["ForecastService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
 )
 
 
@@ -135,6 +140,7 @@ class Running:
     standard: Standard
     transport: Transport
     streams: Streams
+    transfers: Transfers
     engine: "asyncio.Future[None]"
 
     def raise_engine_stopped(self) -> NoReturn:
@@ -147,6 +153,7 @@ class Running:
         self.standard.leave()
         await asyncio.sleep(settings.drain_seconds)
         self.streams.leave()
+        self.transfers.leave()
         self.standard.end()
         await self.transport.stop(settings.grace_seconds)
 
@@ -183,19 +190,24 @@ async def serving(
         engines = _engines(settings, registry, kept.stores, metrics)
         engine = _start_engines(engines, scheduler, metrics, engine_client, spans, stack)
         streams = Streams(engine_client, settings.max_streams, settings.queue_mib * MIB, access.gate, access.quotas)
+        transfers, transfer = Transfers(access.gate, access.quotas), Transfer(kept.transfer_store, registry)
+        stack.callback(transfers.close)
         if metrics.tenants is not None:
             metrics.tenants.name(access.quotas.tenants)
             metrics.tenants.watch(scheduler.queued_bytes, streams.open_by_tenant)
         methods = Methods(metrics, accounts, access.gate, spans)
         _add_services(methods, ForecastService(engine_client, streams, kept.catalog), ModelService(registry))
+        add_AdminServiceServicer_to_server(AdminService(transfers, transfer, accounts), methods)  # type: ignore[arg-type]
         transport = make_transport(settings, {**methods.by_path, **standard.methods}, found)
         stack.push_async_callback(transport.stop, 0.0)
         stack.callback(standard.end)
-        running = Running(await transport.start(), endpoint.port, metrics, standard, transport, streams, engine)
+        running = Running(
+            await transport.start(), endpoint.port, metrics, standard, transport, streams, transfers, engine
+        )
         is_listening.set()
         for task in (
             _monitor(kept, settings, metrics, standard).run(),
-            access.look_after(streams.look),
+            access.look_after(streams.look, transfers.look),
             _count_sessions(access.quotas, kept.catalog),
             _watch_loop(metrics),
             *_certificate_watch(settings, found, metrics, (transport, endpoint)),
@@ -307,9 +319,10 @@ def _limits(settings: Settings) -> BatchLimits:
 
 @dataclass(frozen=True)
 class _Kept:
-    """The session storage: the engines' stores, the catalog, and the Redis behind them."""
+    """The session storage: the engines' stores, that of exports and imports, the catalog, and the Redis behind them."""
 
     stores: list[Store]
+    transfer_store: Store
     catalog: Catalog
     client: redis.Redis
     url: str
@@ -335,7 +348,8 @@ def _stores(settings: Settings) -> Iterator[_Kept]:
             redact(url),
         )
         catalog = Catalog(Store(client, settings.namespace))
-        yield _Kept([Store(client, settings.namespace) for _ in range(settings.engine_threads)], catalog, client, url)
+        transfer_store, *stores = (Store(client, settings.namespace) for _ in range(1 + settings.engine_threads))
+        yield _Kept(stores, transfer_store, catalog, client, url)
         catalog.close()
     finally:
         client.close()

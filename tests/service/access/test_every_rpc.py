@@ -20,14 +20,19 @@ from support.wire import OPEN, failure, observations, reason
 
 from statecast.service.access import api_keys
 from statecast.service.settings import Settings
+from statecast.v1 import admin_service_pb2 as admin
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1 import model_service_pb2 as models
+from statecast.v1.admin_service_pb2_grpc import AdminServiceStub
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 from statecast.v1.model_service_pb2_grpc import ModelServiceStub
 
 SESSION = "meter 7"
 """A session of the tenant acme."""
-SERVICES = ("statecast.v1.ForecastService", "statecast.v1.ModelService", "grpc.reflection.v1alpha.ServerReflection")
+SERVICES = (
+    "statecast.v1.ForecastService", "statecast.v1.ModelService", "statecast.v1.AdminService",
+    "grpc.reflection.v1alpha.ServerReflection",
+)  # fmt: skip
 OK = "OK"
 NOT_FOUND = "NOT_FOUND SESSION_NOT_FOUND"
 DENIED = "PERMISSION_DENIED ROLE_TOO_LOW"
@@ -44,6 +49,7 @@ class Caller:
     def __post_init__(self) -> None:
         self.channel = grpc.insecure_channel(self.server.target)
         self.forecasts, self.models = ForecastServiceStub(self.channel), ModelServiceStub(self.channel)
+        self.admin: Any = AdminServiceStub(self.channel)
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -60,6 +66,14 @@ class Caller:
     def frame(self, *requests: pb.ForecastRequest) -> list[pb.ForecastResult]:
         answer = self.call(self.forecasts.ForecastMany, pb.ForecastManyRequest(requests=requests))
         return list(answer.results)
+
+    def export(self, prefix: str = SESSION) -> list[admin.ExportedSession]:
+        answers = self.call(self.admin.ExportSessions, admin.ExportSessionsRequest(prefix=prefix))
+        return [session for answer in answers for session in answer.sessions]
+
+    def take(self, *sessions: admin.ExportedSession, replace: bool = False) -> list[admin.ImportResult]:
+        frame = admin.ImportSessionsRequest(sessions=sessions, replace=replace)
+        return [result for answer in self.call(self.admin.ImportSessions, iter([frame])) for result in answer.results]
 
     def reflect(self, version: str) -> None:
         path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
@@ -91,7 +105,7 @@ def new() -> str:
 T = TypeVar("T")
 Ask = Callable[[Caller], object]
 METHODS: dict[str, tuple[str, Ask, str, str]] = {
-    # what is asked: its method, how, and what a reader and another tenant's writer get
+    # what is asked: its method, how, and what a reader and another tenant's writer get; an admin gets everything
     "observe": ("Forecast", lambda on: on.call(on.forecasts.Forecast, request(SESSION, 1)), DENIED, NOT_FOUND),
     "step": ("Forecast", lambda on: on.call(on.forecasts.Forecast, request(SESSION, 1, horizon=2)), DENIED, NOT_FOUND),
     "forecast": ("Forecast", lambda on: on.call(on.forecasts.Forecast, request(horizon=2)), OK, NOT_FOUND),
@@ -131,6 +145,8 @@ METHODS: dict[str, tuple[str, Ask, str, str]] = {
     ),
     "ListModels": ("ListModels", lambda on: on.call(on.models.ListModels, models.ListModelsRequest()), OK, OK),
     "GetModel": ("GetModel", lambda on: on.call(on.models.GetModel, models.GetModelRequest()), OK, OK),
+    "ExportSessions": ("ExportSessions", lambda on: on.export(), DENIED, DENIED),
+    "ImportSessions": ("ImportSessions", lambda on: on.take(), DENIED, DENIED),
     "reflection v1": ("ServerReflectionInfo", lambda on: on.reflect("v1"), OK, OK),
     "reflection v1alpha": ("ServerReflectionInfo", lambda on: on.reflect("v1alpha"), OK, OK),
 }  # fmt: skip
@@ -142,6 +158,7 @@ class Place:
 
     server: ServerThread | ServerProcess
     keys: Path
+    admin: str
     right: str
     reader: str
     other: str
@@ -160,7 +177,8 @@ def place(
 ) -> Iterator[Place]:
     path = tmp_path_factory.mktemp("keys") / "keys.json"
     tenant = f"acme-{uuid.uuid4().hex[:8]}"
-    right, reader = (api_keys.create(path, tenant, role)[1] for role in ("write", "read"))
+    roles = ("admin", "write", "read")
+    admin_key, right, reader = (api_keys.create(path, tenant, role)[1] for role in roles)
     other = api_keys.create(path, "other", "write")[1]
     expired = api_keys.create(path, tenant, "write", days=1e-9)[1]
     server: ServerThread | ServerProcess
@@ -178,7 +196,7 @@ def place(
         served = ("--models", str(models_folder), "--default-model", "tiny")
         access = ("--api-keys", str(path), "--max-wrong-credentials", "0")
         server = ServerProcess("--transport", "envoy", "--redis-url", any_redis.url, *served, *access)
-    place = Place(server, path, right, reader, other, expired)
+    place = Place(server, path, admin_key, right, reader, other, expired)
     yield place
     server.stop()
 
@@ -230,8 +248,14 @@ def test_strangers_get_nothing(place: Place, what: str, authorization: str | Non
 
 
 @pytest.mark.parametrize("what", METHODS)
-def test_a_writer_may_do_everything(place: Place, what: str) -> None:
-    assert outcome(METHODS[what][1], place.caller(place.right)) == OK
+def test_an_admin_may_do_everything(place: Place, what: str) -> None:
+    assert outcome(METHODS[what][1], place.caller(place.admin)) == OK
+
+
+@pytest.mark.parametrize("what", METHODS)
+def test_a_writer_may_do_all_but_administer(place: Place, what: str) -> None:
+    expected = DENIED if what in ("ExportSessions", "ImportSessions") else OK
+    assert outcome(METHODS[what][1], place.caller(place.right)) == expected
 
 
 @pytest.mark.parametrize("what", METHODS)
@@ -261,6 +285,39 @@ def test_another_tenants_session_is_as_one_that_does_not_exist(place: Place) -> 
     } >= {theirs}
     listed = other.call(other.forecasts.ListSessions, pb.ListSessionsRequest(page_size=1000)).sessions
     assert theirs not in {each.session_id for each in listed}
+
+
+def test_an_admin_moves_the_sessions_of_its_own_tenant_only(place: Place) -> None:
+    owner, ours = place.caller(place.right), place.caller(place.admin)
+    key_id, key = api_keys.create(place.keys, f"third-{uuid.uuid4().hex[:8]}", "admin")
+    theirs = place.caller(key)
+    await_true(lambda: outcome(METHODS["ListModels"][1], theirs) == OK)
+    name = new()
+    owner.call(owner.forecasts.Forecast, request(name, 1, open=OPEN))
+    (exported,) = ours.export(name)
+    assert not theirs.export(name)
+    assert not theirs.export("")
+    (taken,) = theirs.take(exported)
+    assert taken.outcome == admin.IMPORT_OUTCOME_CREATED
+    theirs.call(theirs.forecasts.Forecast, request(name, 5, 6))
+    theirs.take(exported, replace=True)
+    theirs.call(theirs.forecasts.Forecast, request(name, 7))
+    still = owner.call(owner.forecasts.GetSession, pb.GetSessionRequest(session_id=name)).session
+    assert still.version == exported.version
+    assert [each.record for each in ours.export(name)] == [exported.record]
+    theirs.call(theirs.forecasts.CloseSession, pb.CloseSessionRequest(session_id=name))
+    api_keys.revoke(place.keys, key_id)
+
+
+def test_an_import_ends_when_its_key_is_revoked(place: Place) -> None:
+    key_id, key = api_keys.create(place.keys, "third", "admin")
+    caller = place.caller(key)
+    await_true(lambda: outcome(METHODS["ListModels"][1], caller) == OK)
+    answers = caller.admin.ImportSessions(_forever(admin.ImportSessionsRequest()), metadata=caller.headers)
+    assert not next(answers).results
+    api_keys.revoke(place.keys, key_id)
+    code, status = failure(lambda: list(answers))
+    assert (code, reason(status)) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID")
 
 
 def test_equal_names_are_different_sessions(place: Place) -> None:

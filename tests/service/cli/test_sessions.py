@@ -339,4 +339,4 @@ def test_shells_complete_the_commands(shell: str, sign: str) -> None:
 
     assert sign in ask(_STATECAST_COMPLETE=f"{shell}_source")
     completed = ask(_STATECAST_COMPLETE="bash_complete", COMP_WORDS="statecast sessions ", COMP_CWORD="2")
-    assert completed.split() == ["plain,close", "plain,fork", "plain,list", "plain,show"]
+    assert completed.split() == [f"plain,{name}" for name in ("close", "export", "fork", "import", "list", "show")]

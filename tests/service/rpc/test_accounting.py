@@ -19,8 +19,10 @@ from support.wire import OPEN, observations
 
 from statecast.service.rpc.accounting import Kind, outcomes
 from statecast.service.settings import Settings
+from statecast.v1 import admin_service_pb2 as admin
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1 import model_service_pb2
+from statecast.v1.admin_service_pb2_grpc import AdminServiceStub
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 from statecast.v1.model_service_pb2_grpc import ModelServiceStub
 from statecast.v1.reasons import Reason
@@ -42,6 +44,7 @@ class Seen:
         self.server = server
         self.channel = grpc.insecure_channel(server.target)
         self.forecasts, self.models = ForecastServiceStub(self.channel), ModelServiceStub(self.channel)
+        self.admin: Any = AdminServiceStub(self.channel)
 
     def samples(self, name: str) -> list[Any]:
         families = text_string_to_metric_families(urlopen(self.server.metrics_url).read().decode())
@@ -156,6 +159,27 @@ def test_the_other_methods_each_by_their_own_name(seen: Seen) -> None:
         ("list_models", "OK", ""): 1,
         ("get_model", "NOT_FOUND", "MODEL_NOT_FOUND"): 1,
     }
+
+
+def test_an_export_is_one_request_and_an_import_one_for_each_session(seen: Seen) -> None:
+    for name in "ab":
+        seen.forecasts.OpenSession(pb.OpenSessionRequest(session_id=name, options=OPEN))
+    messages = list(seen.admin.ExportSessions(admin.ExportSessionsRequest()))
+    exported = [each for message in messages for each in message.sessions]
+    seen.forecasts.CloseSession(pb.CloseSessionRequest(session_id="a"))
+    changed = [*exported, admin.ExportedSession(session_id="c")]
+    list(seen.admin.ImportSessions(iter([admin.ImportSessionsRequest(sessions=changed)])))
+    attempt(lambda: list(seen.admin.ExportSessions(admin.ExportSessionsRequest(page_token="?"))))
+    assert seen.counts() - Counter({("open", "OK", ""): 2, ("close", "OK", ""): 1}) == {
+        ("export", "OK", ""): 1,
+        ("export", "INVALID_ARGUMENT", "INVALID_FIELD"): 1,
+        ("import", "OK", ""): 2,
+        ("import", "INVALID_ARGUMENT", "INVALID_FIELD"): 1,
+    }
+    rpcs = {
+        sample.labels["grpc_method"]: sample.labels["grpc_type"] for sample in seen.samples("grpc_server_started_total")
+    }
+    assert (rpcs["ExportSessions"], rpcs["ImportSessions"]) == ("server_stream", "bidi_stream")
 
 
 def test_what_cannot_be_read_is_unknown(seen: Seen) -> None:

@@ -7,6 +7,7 @@ import grpc
 import pytest
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
+from grpc.aio import EOF
 from support.calls import PlainCall
 
 from statecast.service.access.gate import Gate
@@ -16,6 +17,7 @@ from statecast.service.rpc.accounting import Accounts
 from statecast.service.rpc.methods import Method, Methods
 from statecast.service.rpc.request_log import RequestLog
 from statecast.service.rpc.status import STATUS_CODES
+from statecast.v1 import admin_service_pb2 as admin
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.reasons import Reason
 
@@ -65,6 +67,39 @@ async def test_an_error_becomes_a_status() -> None:
     assert isinstance(status, status_pb2.Status)
     assert (STATUS_CODES[status.code], status.message) == (grpc.StatusCode.NOT_FOUND, "no such session")
     assert seen.count("NOT_FOUND", "SESSION_NOT_FOUND") == (1, 1)
+
+
+async def test_the_message_of_a_stream_whose_caller_sends_one_is_read_first() -> None:
+    async def answer(request: admin.ExportSessionsRequest, context: Any) -> None:
+        await context.write(request.prefix.encode())
+
+    methods = Methods(Metrics(), Accounts(Metrics(), RequestLog()), Gate())
+    handler: Any = grpc.unary_stream_rpc_method_handler(answer, admin.ExportSessionsRequest.FromString)
+    methods.add_registered_method_handlers("statecast.v1.AdminService", {"ExportSessions": handler})
+    method = methods.by_path["/statecast.v1.AdminService/ExportSessions"]
+    assert (method.is_stream, method.asks_once) == (True, True)
+    for sent, code in ((b"\x0a\x01a", None), (b"\xff", "INVALID_ARGUMENT"), (None, "INVALID_ARGUMENT")):
+        call = StreamCall(EOF if sent is None else method.decode(sent))
+        answered = await method.answer(None, call)
+        if code is None:
+            assert (answered, call.written) == (b"", [b"a"])
+        else:
+            assert isinstance(answered, status_pb2.Status)
+            assert (STATUS_CODES[answered.code].name, call.written) == (code, [])
+
+
+class StreamCall(PlainCall):
+    """A stream that carries one message."""
+
+    def __init__(self, message: Any) -> None:
+        super().__init__()
+        self._message, self.written = message, list[bytes]()
+
+    async def read(self) -> Any:
+        return self._message
+
+    async def write(self, message: bytes) -> None:
+        self.written.append(message)
 
 
 async def test_a_caller_that_goes_is_counted_as_cancelled() -> None:

@@ -66,15 +66,16 @@ class Access:
         if self._tokens:
             await self._tokens.load()
 
-    async def look_after(self, look: Callable[[], None]) -> None:
-        """Read changed files again; call `look` every second, so that it can end what is no longer allowed."""
+    async def look_after(self, *looks: Callable[[], None]) -> None:
+        """Read changed files again; call each of `looks` every second, so that it can end what is no longer allowed."""
         refreshing = asyncio.ensure_future(self._tokens.refresh()) if self._tokens else None
         try:
             while True:
                 await asyncio.sleep(LOOK_SECONDS)
                 try:
                     self._look()
-                    look()
+                    for look in looks:
+                        look()
                 except Exception:  # a bug; revoked keys must still be noticed next time
                     log.exception("the files of access could not be looked at")
         finally:

@@ -17,7 +17,7 @@ class Role(IntEnum):
     WRITE = 2
     """Also open, fork and close sessions, and append observations."""
     ADMIN = 3
-    """Also read the server's metrics, which cover all tenants."""
+    """Also export and import sessions, and read the server's metrics, which cover all tenants."""
 
 
 ROLES = {role.name.lower(): role for role in Role}

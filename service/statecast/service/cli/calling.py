@@ -54,13 +54,26 @@ def connected(connection: dict[str, Any]) -> Iterator["Client"]:
     Raises:
         click.ClickException: An option is wrong, or a call has failed.
     """
-    # gRPC's core would log each failed TLS handshake; it reads the variable when it is loaded.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from statecast.client import Client, StatecastError
+    with calling(connection):
+        from statecast.client import Client
 
-    try:
         with Client(**connection) as client:
             yield client
+
+
+@contextmanager
+def calling(connection: dict[str, Any]) -> Iterator[None]:
+    """Turn the errors of calls into those of a command.
+
+    Raises:
+        click.ClickException: An option is wrong, or a call has failed.
+    """
+    # gRPC's core would log each failed TLS handshake; it reads the variable when it is loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from statecast.client import StatecastError
+
+    try:
+        yield
     except StatecastError as error:
         raise failure(error, connection) from error
 

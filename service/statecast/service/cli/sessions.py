@@ -1,4 +1,4 @@
-"""The commands `statecast sessions`: list, show, fork and close sessions of a running server."""
+"""The commands `statecast sessions`: list, show, fork and close sessions of a running server; move them by files."""
 
 import re
 import sys
@@ -10,6 +10,7 @@ import click
 
 from statecast.service.cli.calling import connected, failure, server_options
 from statecast.service.cli.output import output_option, printable, utc, write_list, write_one
+from statecast.service.cli.transfer import export_sessions, import_sessions
 
 if TYPE_CHECKING:
     from statecast.client import Client, SessionInfo
@@ -49,7 +50,11 @@ class Span(click.FloatRange):
 
 @click.group()
 def sessions() -> None:
-    """List, show, fork and close sessions of a running server."""
+    """List, show, fork, close, export and import sessions of a running server."""
+
+
+sessions.add_command(export_sessions)
+sessions.add_command(import_sessions)
 
 
 @sessions.command("list")

@@ -32,6 +32,9 @@ class Kind(StrEnum):
     CLOSE = "close"
     LIST_MODELS = "list_models"
     GET_MODEL = "get_model"
+    EXPORT = "export"
+    IMPORT = "import"
+    """Of each session."""
     UNKNOWN = "unknown"
     """The request cannot be decoded."""
 
@@ -44,6 +47,7 @@ BY_METHOD = {
     "CloseSession": Kind.CLOSE,
     "ListModels": Kind.LIST_MODELS,
     "GetModel": Kind.GET_MODEL,
+    "ExportSessions": Kind.EXPORT,
 }
 """The methods with one request of a fixed kind; that of Forecast depends on its message."""
 _CODES = {

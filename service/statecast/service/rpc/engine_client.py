@@ -13,7 +13,7 @@ from statecast.service.access.quotas import Quotas
 from statecast.service.engine.request import NOBODY, Answered, Outcome, Request, Ticket
 from statecast.service.engine.scheduler import Scheduler
 from statecast.service.engine.threads import Delivery
-from statecast.service.errors import Overloaded, ServiceError, read_only
+from statecast.service.errors import Overloaded, ServiceError, no_admin, read_only
 from statecast.service.metrics import Metrics
 from statecast.service.rpc.accounting import Accounts
 from statecast.service.rpc.methods import Context
@@ -55,6 +55,15 @@ class Call:
         """
         if not self.may_write:
             raise read_only(what)
+
+    def require_admin(self, what: str) -> None:
+        """Check that the caller is an administrator.
+
+        Raises:
+            PermissionDenied: if it is not; the message says that it may not `what`.
+        """
+        if self.principal.role < Role.ADMIN:
+            raise no_admin(self.principal.role.name.lower(), what)
 
     def until(self, seconds: float | None) -> float | None:
         """Return the deadline of a request that must be answered within so many seconds."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
+import grpc.aio
 from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 from prometheus_client import Counter
@@ -24,8 +25,9 @@ from statecast.v1.forecast_service_pb2 import ForecastRequest
 if TYPE_CHECKING:  # an optional extra
     from statecast.service.tracing.spans import CallTrace, Spans
 
-FRAMES = ("ForecastMany", "ForecastStream")
+FRAMES = ("ForecastMany", "ForecastStream", "ImportSessions")
 """The methods whose messages carry many requests."""
+UNARY, SERVER_STREAM, BIDI_STREAM = "unary", "server_stream", "bidi_stream"
 
 
 class Context(Credentials, Protocol):
@@ -49,7 +51,7 @@ class Context(Credentials, Protocol):
 
 
 class StreamContext(Context, Protocol):
-    """A bidirectional stream as its method sees it."""
+    """A stream as its method sees it."""
 
     async def read(self) -> Any:
         """Return the next message, decoded by `Method.decode`, or grpc.aio.EOF."""
@@ -63,18 +65,20 @@ class Method:
     """One gRPC method.
 
     Attributes:
-        is_stream: True for a bidirectional stream, False for a unary call.
+        is_stream: True if the call may carry many messages, False for a unary call.
         decode: Decodes a request's bytes to its message, or to a DecodeError if they are invalid.
         answer: Takes the decoded request and the Context, for a stream None and the StreamContext. Returns the
             response's bytes, empty at the end of a stream, or the status of a failed call.
         admit: Takes the Context before the request is read, sets its principal, and returns the status of a call that
             is refused; None admits everybody.
+        asks_once: True for a stream whose caller sends one message only; the method reads it like any stream's.
     """
 
     is_stream: bool
     decode: Callable[[bytes], Any]
     answer: Callable[[Any, Any], Awaitable[bytes | status_pb2.Status]]
     admit: Callable[[Any], status_pb2.Status | None] | None = None
+    asks_once: bool = False
 
 
 class CrowdedMessage(DecodeError):
@@ -94,12 +98,14 @@ class Methods:
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Add the methods of a service."""
         for name, handler in handlers.items():
-            is_stream = bool(handler.request_streaming)
-            inner = handler.stream_stream if is_stream else handler.unary_unary
-            labels = "bidi_stream" if is_stream else "unary", service, name
+            inner = handler.stream_stream or handler.unary_stream or handler.unary_unary
+            labels = _type_of(handler), service, name
             decode = decoder(handler.request_deserializer, MAX_REQUESTS_A_FRAME if name in FRAMES else None)
             method = _Measured(inner, labels, self._metrics, self._accounts, self._gate, self._spans)
-            self.by_path[f"/{service}/{name}"] = Method(is_stream, decode, method.answer, method.admit)
+            is_stream, asks_once = bool(handler.response_streaming), not handler.request_streaming
+            self.by_path[f"/{service}/{name}"] = Method(
+                is_stream, decode, method.answer, method.admit, asks_once=is_stream and asks_once
+            )
 
     def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
         """Ignore the methods: add_registered_method_handlers has already added them."""
@@ -119,6 +125,7 @@ class _Measured:
     ) -> None:
         self._inner, self._name, self._accounts, self._gate = inner, labels[-1], accounts, gate
         self._spans, self._path = spans, "/".join(labels[1:])
+        self._asks_once = labels[0] == SERVER_STREAM
         self._started, self._seconds = metrics.rpc_started.labels(*labels), metrics.rpc_seconds.labels(*labels)
         self._handled: dict[grpc.StatusCode, Counter] = {}
         self._counter_of = partial(metrics.rpc_handled.labels, *labels)
@@ -146,6 +153,8 @@ class _Measured:
         start = time.perf_counter()
         code, reason = grpc.StatusCode.CANCELLED, ""  # unless the call ends otherwise
         try:
+            if self._asks_once:
+                request = await _only_message(context)
             if isinstance(request, DecodeError):
                 raise undecodable(request)
             response = _encode(await self._inner(request, context))
@@ -190,6 +199,21 @@ class _Measured:
 
 def _reason_of(error: Exception) -> str:
     return error.reason.value if isinstance(error, ServiceError) else type(error).__name__
+
+
+def _type_of(handler: Any) -> str:
+    """Return a method's type, as gRPC's metrics name it."""
+    if handler.request_streaming:
+        return BIDI_STREAM
+    return SERVER_STREAM if handler.response_streaming else UNARY
+
+
+async def _only_message(context: Any) -> Any:
+    """Return the message of a stream whose caller sends one."""
+    message = await context.read()
+    if message is grpc.aio.EOF:
+        raise InvalidRequest("request", "is missing; send one message")
+    return message
 
 
 def _kind(method: str, request: Any) -> Kind | None:

@@ -253,11 +253,13 @@ def _decode_snapshot(key: str, data: bytes) -> tuple[Snapshot, int]:
     if end > len(data) or _checksum(key, header, data[body_at:end]) != checksum:
         raise DamagedRecord("the snapshot's checksum does not hold")
     model, model_version = data[names_at:categories_at].decode().split("\0")
+    recent = dict(_decode_recent(data[recent_at:lineage_at]))
+    lineage = [Version(*pair) for pair in _VERSION.iter_unpack(data[lineage_at:options_at])]
+    if len(recent) > REMEMBERED_REQUESTS or len(lineage) > REMEMBERED_VERSIONS:
+        raise DamagedRecord("it remembers too many versions or requests")
     snapshot = Snapshot(
         Version(step, _tag(data, end)), last_time if flags & _TIMED else None, ttl_ms,
-        dict(_decode_recent(data[recent_at:lineage_at])),
-        deque(map(Version._make, _VERSION.iter_unpack(data[lineage_at:options_at])), REMEMBERED_VERSIONS),
-        _decode_categories(data[categories_at:state_at]),
+        recent, deque(lineage, REMEMBERED_VERSIONS), _decode_categories(data[categories_at:state_at]),
         model=model, model_version=model_version, model_digest=digest, width=width, state=data[state_at:recent_at],
         closed=bool(flags & _CLOSED), is_on_wall_clock=bool(flags & _ON_WALL_CLOCK),
         **_decode_options(data[options_at : end - STAMP_BYTES]),

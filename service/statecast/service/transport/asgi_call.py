@@ -72,8 +72,8 @@ class Call:
         self._task = asyncio.current_task()
         self._event: asyncio.Future[Event] | None = None
         self._has_event: asyncio.Future[None] | None = None
-        # A stream of a method that admits everybody must not stay open for nothing.
-        self._has_first_to_come = method.is_stream and method.admit is None
+        # A stream must not stay open for nothing, unless it is of a known caller that may say more at any time.
+        self._has_first_to_come = method.is_stream and (method.admit is None or method.asks_once)
         self._began = time.monotonic()
         self._look_at = self._began + LOOK_SECONDS
         self._has_body, self._has_started = True, False
