@@ -61,12 +61,12 @@ class Call:
         self.principal = ANYBODY
         self.asked: Request | None = None
         self.trace: CallTrace | None = None
-        self._client, self._headers = client, headers
+        self._peer, self._headers = "{}:{}".format(*client) if client else "unix:", headers
         self._traceparent = headers.get(b"traceparent")
         self._receive, self._send = receive, send
         self._messages, self._arriving, self._method = messages, arriving, method
         self._kept = CALL_BYTES + sum(len(name) + len(value) for name, value in headers.items())
-        arriving.change(self.peer(), self._kept)
+        arriving.change(self._peer, self._kept)
         self._accounted = 0
         self._waited, self._waits_since = 0.0, math.inf  # seconds for this message so far; inf: does not wait
         self._task = asyncio.current_task()
@@ -87,7 +87,7 @@ class Call:
 
     def peer(self) -> str:
         """Return the address of the caller's connection."""
-        return "{}:{}".format(*self._client) if self._client else "unix:"
+        return self._peer
 
     def authorization(self) -> str | None:
         """Return the header `authorization`; None without one."""
@@ -137,7 +137,7 @@ class Call:
         """Return the status of a call that is refused; its headers are needed no longer."""
         refusal = self._method.admit(self) if self._method.admit else None
         self._headers = {}
-        self._arriving.change(self.peer(), CALL_BYTES - self._kept)
+        self._arriving.change(self._peer, CALL_BYTES - self._kept)
         self._kept = CALL_BYTES
         return refusal
 
@@ -217,7 +217,7 @@ class Call:
     def close(self) -> None:
         """Forget the timer, and what has arrived."""
         self._is_over = True
-        self._arriving.change(self.peer(), -self._accounted - self._kept)
+        self._arriving.change(self._peer, -self._accounted - self._kept)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -243,7 +243,7 @@ class Call:
     def _account(self) -> None:
         nbytes = self._messages.nbytes - self._accounted
         if nbytes:
-            self._arriving.change(self.peer(), nbytes)
+            self._arriving.change(self._peer, nbytes)
             self._accounted += nbytes
 
     async def _part(self) -> bytes:
