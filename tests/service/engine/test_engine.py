@@ -352,6 +352,16 @@ def test_a_full_redis_refuses_writes_and_serves_reads(make_engine: MakeEngine, o
     assert one(engine, observe("a", 2.0)).version == version_of([1.0, 2.0])
 
 
+def test_an_answer_stays_as_it_was_while_the_session_moves_on(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    one(engine, observe("a", 1.0, request_id=b"x"))
+    before = standing(one(engine, Request("a")))
+    one(engine, observe("a", 2.0, request_id=b"y"))
+    assert before.version == version_of([1.0])
+    assert list(before.recent) == [b"x"]
+    assert len(before.lineage) == 1
+
+
 def test_memory_holds_no_more_sessions_than_it_may(make_engine: MakeEngine) -> None:
     engine = make_engine(capacity=3)
     for turn in range(3):

@@ -48,8 +48,9 @@ class BatchCounters:
 
     def count(self, table: Table) -> None:
         """Count what a batch did to the sessions whose commit is done."""
-        self._count_decisions([plan for row in _done(table) if (plan := table.plans[row])])
-        done = set(_done(table))
+        rows = _done(table)
+        done = set(rows)
+        self._count_decisions([plan for row in rows if (plan := table.plans[row])])
         for computed in table.computed:
             model = computed.model
             if model not in self._counters:
@@ -103,17 +104,20 @@ class _Counters:
 
     def add(self, table: Table, computed: Computed, done: Set[int]) -> None:
         """Count what was computed for the rows whose commit is done."""
-        rows = [(index, row) for index, row in enumerate(computed.rows) if row in done]
-        plans = [table.plans[row] for _, row in rows]
-        self._observations.inc(sum(table.steps[row] for _, row in rows))
-        self._forecasts.inc(sum(computed.rows[index] in done for index, _ in computed.forecasts))
-        self._opened.inc(sum(plan is not None and plan.opened for plan in plans))
+        indices = [index for index, row in enumerate(computed.rows) if row in done]
+        is_all = len(indices) == len(computed.rows)
+        rows = computed.rows if is_all else [computed.rows[index] for index in indices]
+        forecasts = len(computed.forecasts)
+        if not is_all:
+            forecasts = sum(computed.rows[index] in done for index, _ in computed.forecasts)
+        self._observations.inc(sum([table.steps[row] for row in rows]))
+        self._forecasts.inc(forecasts)
+        self._opened.inc(sum([plan is not None and plan.opened for plan in [table.plans[row] for row in rows]]))
         if computed.pit.size and self._intervals and rows:
-            pits = [computed.pit[index, : table.steps[row]].ravel() for index, row in rows]
-            self._count_intervals(np.concatenate(pits))
+            self._count_intervals(computed.pit if is_all else computed.pit[indices])
 
     def _count_intervals(self, pit: NDArray[np.float64]) -> None:
-        pit = pit[~np.isnan(pit)]
+        pit = pit[~np.isnan(pit)]  # missing values have none, nor has padding
         if not pit.size:
             return
         for (_, low, high), inside, outside in self._intervals:

@@ -2,9 +2,9 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, NamedTuple, cast
 
 import redis
@@ -32,8 +32,8 @@ _NOT_CARRIED_OUT = (*REFUSALS, AuthenticationError, ReadOnlyError)
 _FORBIDDEN_IN_SCRIPT = ("can't run this command", "ACL failure in script", "NOPERM")
 
 
-class Operation(Enum):
-    """Operations of a commit on a record whose stamp is the expected one."""
+class Operation(StrEnum):
+    """Operations of a commit on a record whose stamp is the expected one, as the script names them."""
 
     CHECK = "check"
     APPEND = "append"
@@ -124,11 +124,11 @@ class Store:
         if not commits:
             return {}
         # Deletions last: a full Redis refuses only commands before a script's first successful write.
-        commits = sorted(commits, key=lambda commit: commit.operation is Operation.CLOSE)
+        commits = sorted(commits, key=_is_deletion)
         arguments: list[Argument] = []
         for commit in commits:
             arguments += (
-                commit.operation.value, commit.expected, commit.payload, commit.lifetime_ms, commit.tombstone_ms
+                commit.operation, commit.expected, commit.payload, commit.lifetime_ms, commit.tombstone_ms
             )  # fmt: skip
         keys = self._keys(commit.key for commit in commits)
         try:
@@ -139,13 +139,21 @@ class Store:
                 raise _not_asked(error) from error
             raise _unavailable(str(error), "the observations may or may not have been appended") from error
         self._note(None)
+        done = Verdict.DONE  # by far the most frequent
+        verdicts = {
+            commit.key: done if reply == 1 else _verdict(reply) for commit, reply in zip(commits, replies, strict=True)
+        }
+        if any(isinstance(reply, bytes) for reply in replies):
+            self._look_at(replies, verdicts)
+        return verdicts
+
+    def _look_at(self, replies: Sequence[int | bytes], verdicts: Mapping[str, Verdict | ServiceError]) -> None:
+        """Do what the errors of single sessions ask for."""
         if any(isinstance(reply, bytes) and b"READONLY" in reply for reply in replies):
             # After a failover the old primary still answers here; a new connection resolves the address again.
             self._scripts.close()
-        verdicts = {commit.key: _verdict(reply) for commit, reply in zip(commits, replies, strict=True)}
         if any(isinstance(verdict, StoreRefuses) for verdict in verdicts.values()):
             self._on_refusal()
-        return verdicts
 
     def scan(self, tenant: str, prefix: str, cursor: int, count: int) -> tuple[list[str], int]:
         """Return about `count` keys of a tenant's sessions whose ids begin with `prefix`, and the next cursor.
@@ -183,6 +191,10 @@ class Store:
 
     def _keys(self, session_keys: Iterable[str]) -> list[str]:
         return [f"{self._namespace}:{tenant_of(key)}:{id_of(key)}" for key in session_keys]
+
+
+def _is_deletion(commit: Commit) -> bool:
+    return commit.operation is Operation.CLOSE
 
 
 def _verdict(reply: int | bytes) -> Verdict | ServiceError:
