@@ -355,11 +355,17 @@ def test_a_full_redis_refuses_writes_and_serves_reads(make_engine: MakeEngine, o
 def test_an_answer_stays_as_it_was_while_the_session_moves_on(make_engine: MakeEngine) -> None:
     engine = make_engine()
     one(engine, observe("a", 1.0, request_id=b"x"))
-    before = standing(one(engine, Request("a")))
-    one(engine, observe("a", 2.0, request_id=b"y"))
-    assert before.version == version_of([1.0])
-    assert list(before.recent) == [b"x"]
-    assert len(before.lineage) == 1
+    looks = [standing(one(engine, Request("a"))), standing(one(engine, Request("a", Opening("tiny"))))]
+    copied = one(engine, Request("a", copy=True)).seed
+    assert copied is not None
+    opened = standing(one(engine, Request("b", Opening())))
+    for name in "ab":
+        one(engine, observe(name, 2.0, request_id=b"y"))
+    for before in (*looks, copied.standing):
+        assert before.version == version_of([1.0])
+        assert list(before.recent) == [b"x"]
+        assert len(before.lineage) == 1
+    assert (opened.version, opened.recent) == (START, {})
 
 
 def test_memory_holds_no_more_sessions_than_it_may(make_engine: MakeEngine) -> None:

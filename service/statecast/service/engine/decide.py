@@ -28,7 +28,7 @@ def decide(table: Table, planner: Planner) -> None:
                 table.entries[row] = (_entry(session, requests[0]),)
                 table.steps[row] = 1
         else:
-            # A copy, since answers refer to it while the session moves on.
+            # A copy, since answers refer to it, and the session moves on.
             standing = session.standing.copy() if session else None
             plan = table.plans[row] = planner.plan(standing, requests, table.gone[row])
             table.entries[row], table.steps[row] = plan.entries, plan.steps

@@ -52,8 +52,8 @@ def _move_on(table: Table, row: int, session: Session) -> None:
     if plan is None:
         for entry in table.entries[row]:
             session.standing.take(entry)
-    elif plan.standing is not None:
-        session.standing = plan.standing
+    elif plan.standing is not None and _has_changed(table, row):
+        session.standing = plan.standing.copy()  # answers refer to the plan's
     if commit is None or commit.operation is Operation.CHECK:
         return
     session.stamp = commit.payload[-STAMP_BYTES:]
