@@ -205,6 +205,16 @@ def test_a_read_only_forecast_notices_that_its_copy_is_stale(make_engine: MakeEn
     assert first._metrics.conflicts._value.get() == 1
 
 
+def test_what_was_read_is_compared_the_next_time(make_engine: MakeEngine) -> None:
+    writer, reader = make_engine(snapshot_every=100), make_engine()
+    for taken in range(1, 5):
+        one(writer, observe("a", float(taken)))
+        if taken > 1:  # with entries to replay
+            for _ in range(2):
+                version = one(reader, Request("a", horizon=HORIZON)).version
+                assert version == version_of([float(each + 1) for each in range(taken)])
+
+
 def test_a_session_that_is_not_there(make_engine: MakeEngine) -> None:
     engine = make_engine()
     for request in (observe("a", 1.0, opening=None), Request("a"), Request("a", close=True)):
