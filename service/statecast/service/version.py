@@ -1,6 +1,7 @@
 """A session's version: a step count and a hash chained over every observation."""
 
 import struct
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ class Version(NamedTuple):
 
 START = Version(0, 0)
 NAN = float("nan")
+FEW_VALUES = 64
 _VALUE = struct.Struct("<d")
 
 
@@ -33,19 +35,29 @@ def chain(version: Version, rows: NDArray[np.float64], times: list[int] | None) 
         rows: New observations [time, targets and covariates], NaN for missing values.
         times: Each row's time in nanoseconds since the epoch; None if only position counts.
     """
+    (after,) = chain_each(version, rows, times, [len(rows)])
+    return after
+
+
+def chain_each(
+    version: Version, rows: NDArray[np.float64], times: list[int] | None, counts: Iterable[int]
+) -> list[Version]:
+    """Return the version after each part of the rows; `counts` are the parts' numbers of rows, in order."""
     links = _links(rows)
     if times is not None:
         links = [link + at.to_bytes(8, "little", signed=True) for link, at in zip(links, times, strict=True)]
-    tag = version.tag.to_bytes(8, "little")
-    for link in links:
-        tag = blake2b(tag + link, digest_size=8).digest()
-    return Version(version.step + len(links), int.from_bytes(tag, "little"))
+    versions, step, tag, at = [], version.step, version.tag.to_bytes(8, "little"), 0
+    for count in counts:
+        for link in links[at : at + count]:
+            tag = blake2b(tag + link, digest_size=8).digest()
+        at += count
+        versions.append(Version(step + at, int.from_bytes(tag, "little")))
+    return versions
 
 
 def _links(rows: NDArray[np.float64]) -> list[bytes]:
     """Return the bytes of each row, with one bit pattern for every NaN, and one for both zeros."""
-    if rows.size == 1:  # the usual case, in which numpy is slow
-        value = rows.item()
-        return [_VALUE.pack(value + 0.0 if value == value else NAN)]
+    if rows.size <= FEW_VALUES and rows.shape[1] == 1:  # numpy is slow with few numbers
+        return [_VALUE.pack(value + 0.0 if value == value else NAN) for value in rows.ravel().tolist()]
     canonical = np.where(np.isnan(rows), NAN, rows + 0.0).astype("<f8", copy=False)
     return [row.tobytes() for row in canonical]

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from statecast.model import TimeZoneError, Zone
+import numpy as np
+
+from statecast.model import Frequency, TimeZoneError, Zone
 from statecast.service.engine.clock import times_up_to
 from statecast.service.engine.standing import Session, Standing
 from statecast.service.errors import PreconditionFailed, quoted
@@ -10,7 +12,7 @@ from statecast.service.models.registry import Model, Registry
 from statecast.service.session_key import id_of
 from statecast.service.store.record import DamagedRecord, Entry, Record, Snapshot, decode, has_expired
 from statecast.service.store.redis_store import Stored
-from statecast.service.version import Version, chain
+from statecast.service.version import Version, chain_each
 from statecast.v1.reasons import Reason
 
 
@@ -109,14 +111,20 @@ def _check(record: Record, model: Model) -> None:
     snapshot = record.snapshot
     if len(snapshot.state) != model.forecaster.layout.nbytes or snapshot.width != model.width:
         raise DamagedRecord("its state does not have the model's size")
-    version = snapshot.version
-    for entry in record.entries:
-        version = chain(version, entry.rows, _times(entry, model))
+    entries = record.entries
+    if not entries:
+        return
+    rows = np.frombuffer(b"".join([entry.data for entry in entries]), "<f8").reshape(-1, model.width)
+    times = None
+    if model.frequency is not None:
+        times = [time for entry in entries for time in _times(entry, model.frequency)]
+    versions = chain_each(snapshot.version, rows, times, [entry.steps for entry in entries])
+    for version, entry in zip(versions, entries, strict=True):
         if version != entry.version:
-            raise DamagedRecord(f"its entries do not lead to {Version(*entry.version)}")
+            raise DamagedRecord(f"its entries do not lead to {entry.version}")
 
 
-def _times(entry: Entry, model: Model) -> list[int] | None:
-    if model.frequency is None or entry.last_time is None:
-        return None
-    return times_up_to(entry.last_time, entry.steps, model.frequency)
+def _times(entry: Entry, frequency: Frequency) -> list[int]:
+    if entry.last_time is None:
+        raise DamagedRecord("an entry has no time")
+    return times_up_to(entry.last_time, entry.steps, frequency)

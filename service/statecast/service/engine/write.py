@@ -20,7 +20,7 @@ from statecast.service.store.record import (
 from statecast.service.store.redis_store import Commit, Operation
 from statecast.service.version import START, Version
 
-MOST_REPLAYED = 16
+MOST_REPLAYED = 8
 """A session read with this many steps after its snapshot gets a new one: it may be read again soon."""
 
 

@@ -204,7 +204,7 @@ def encode_snapshot(key: str, snapshot: Snapshot, stamp: bytes) -> bytes:
         )  # fmt: skip
 
     body = length + names + categories + snapshot.state + recent + lineage + options + stamp
-    return header(_checksum(key, header(0), body)) + body
+    return header(_checksum(_name(key), header(0), body)) + body
 
 
 def encode_entry(key: str, entry: Entry, stamp: bytes) -> bytes:
@@ -213,7 +213,7 @@ def encode_entry(key: str, entry: Entry, stamp: bytes) -> bytes:
     if entry.last_time is not None:
         body, flags = _TIME.pack(entry.last_time) + body, _TIMED
     size, id_bytes = _ENTRY.size + len(body), len(entry.request_id)
-    checksum = _checksum(key, _ENTRY.pack(size, 0, entry.steps, id_bytes, flags), body)
+    checksum = _checksum(_name(key), _ENTRY.pack(size, 0, entry.steps, id_bytes, flags), body)
     return _ENTRY.pack(size, checksum, entry.steps, id_bytes, flags) + body
 
 
@@ -224,11 +224,11 @@ def decode(key: str, data: bytes) -> Record:
         DamagedRecord: if the bytes are truncated, changed, of another session or of an unknown format.
     """
     try:
-        snapshot, at = _decode_snapshot(key, data)
-        entries = []
+        name, entries = _name(key), []
+        snapshot, at = _decode_snapshot(name, data)
         step = snapshot.version.step
         while at < len(data):
-            entry, at = _decode_entry(key, data, at, snapshot.width, step)
+            entry, at = _decode_entry(name, data, at, snapshot.width, step)
             step = entry.version.step
             entries.append(entry)
     except (struct.error, ValueError, IndexError) as error:
@@ -236,7 +236,7 @@ def decode(key: str, data: bytes) -> Record:
     return Record(snapshot, tuple(entries), data[-STAMP_BYTES:])
 
 
-def _decode_snapshot(key: str, data: bytes) -> tuple[Snapshot, int]:
+def _decode_snapshot(name: int, data: bytes) -> tuple[Snapshot, int]:
     fields = _SNAPSHOT.unpack_from(data)
     magic, format_, flags, width = fields[:4]
     checksum, digest, step, last_time, ttl_ms = fields[9:]
@@ -250,7 +250,7 @@ def _decode_snapshot(key: str, data: bytes) -> tuple[Snapshot, int]:
     categories_at, state_at, recent_at, lineage_at, options_at = accumulate(fields[5:9], initial=names_at + fields[4])
     end = options_at + options_length + STAMP_BYTES
     header = _SNAPSHOT.pack(*fields[:9], 0, *fields[10:])
-    if end > len(data) or _checksum(key, header, data[body_at:end]) != checksum:
+    if end > len(data) or _checksum(name, header, data[body_at:end]) != checksum:
         raise DamagedRecord("the snapshot's checksum does not hold")
     model, model_version = data[names_at:categories_at].decode().split("\0")
     recent = dict(_decode_recent(data[recent_at:lineage_at]))
@@ -267,13 +267,13 @@ def _decode_snapshot(key: str, data: bytes) -> tuple[Snapshot, int]:
     return snapshot, end
 
 
-def _decode_entry(key: str, data: bytes, at: int, width: int, step: int) -> tuple[Entry, int]:
+def _decode_entry(name: int, data: bytes, at: int, width: int, step: int) -> tuple[Entry, int]:
     size, checksum, steps, id_len, flags = _ENTRY.unpack_from(data, at)
     end = at + size
     header = _ENTRY.pack(size, 0, steps, id_len, flags)
     if size < _SMALLEST_ENTRY:  # one of size 0 would be read for ever
         raise DamagedRecord("an entry is shorter than its header")
-    if end > len(data) or _checksum(key, header, data[at + _ENTRY.size : end]) != checksum:
+    if end > len(data) or _checksum(name, header, data[at + _ENTRY.size : end]) != checksum:
         raise DamagedRecord("an entry's checksum does not hold")
     at += _ENTRY.size
     last_time = None
@@ -347,5 +347,10 @@ def _tag(data: bytes, end: int) -> int:
     return int.from_bytes(data[end - 8 : end], "little")
 
 
-def _checksum(key: str, header: bytes, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(header, zlib.crc32(key.encode())))
+def _name(key: str) -> int:
+    """Return the checksum of the session's key, with which that of each part begins."""
+    return zlib.crc32(key.encode())
+
+
+def _checksum(name: int, header: bytes, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(header, name))
