@@ -9,13 +9,12 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import psutil
-import redis
 import torch
 
 from statecast.service import gc_tuning, signals
@@ -43,13 +42,11 @@ from statecast.service.rpc.model_service import ModelService
 from statecast.service.rpc.request_log import RequestLog
 from statecast.service.rpc.streams import Streams
 from statecast.service.rpc.transfers import Transfers
-from statecast.service.settings import Settings, default_data_dir
+from statecast.service.settings import Settings
 from statecast.service.store.catalog import Catalog
-from statecast.service.store.connection import connect, redact
-from statecast.service.store.embedded import EmbeddedRedis
 from statecast.service.store.monitor import Monitor
 from statecast.service.store.redis_store import Store
-from statecast.service.store.requirements import require
+from statecast.service.stores import Kept, open_stores
 from statecast.service.tracing import setup
 from statecast.service.transport.grpcio import GrpcioTransport
 from statecast.service.transport.place import Place
@@ -183,7 +180,7 @@ async def serving(
         endpoint.start()
         stack.callback(endpoint.stop)
         _watch_models(settings, registry, metrics, stack)
-        kept = stack.enter_context(_stores(settings))
+        kept = stack.enter_context(open_stores(settings))
         scheduler = Scheduler(_limits(settings), access.quotas.queue_bytes)
         metrics.watch_queue(lambda: scheduler.queued_requests)
         engine_client = EngineClient(scheduler, metrics, accounts, access.quotas)
@@ -317,47 +314,7 @@ def _limits(settings: Settings) -> BatchLimits:
     )
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """The session storage: the engines' stores, that of exports and imports, the catalog, and the Redis behind them."""
-
-    stores: list[Store]
-    transfer_store: Store
-    catalog: Catalog
-    client: redis.Redis
-    url: str
-
-
-@contextmanager
-def _stores(settings: Settings) -> Iterator[_Kept]:
-    """Open the stores, with an embedded Redis unless `redis_url` names another."""
-    embedded = None
-    url = settings.redis_url
-    if not url:
-        embedded = EmbeddedRedis(settings.data_dir or default_data_dir())
-        embedded.start()
-        url = embedded.url
-    client = connect(url, settings.redis_timeout_seconds, _password(settings))
-    try:
-        require(client, url, settings.namespace, allow_volatile=settings.allow_volatile_redis)
-        if settings.allow_volatile_redis:
-            log.warning("allow-volatile-redis: sessions may be lost, since Redis' persistence is not checked")
-        log.info(
-            "sessions are kept in %s Redis at %s",
-            "the embedded" if embedded else "the",
-            redact(url),
-        )
-        catalog = Catalog(Store(client, settings.namespace))
-        transfer_store, *stores = (Store(client, settings.namespace) for _ in range(1 + settings.engine_threads))
-        yield _Kept(stores, transfer_store, catalog, client, url)
-        catalog.close()
-    finally:
-        client.close()
-        if embedded:
-            embedded.stop()
-
-
-def _monitor(kept: _Kept, settings: Settings, metrics: Metrics, standard: Standard) -> Monitor:
+def _monitor(kept: Kept, settings: Settings, metrics: Metrics, standard: Standard) -> Monitor:
     """Return what monitors Redis."""
     allow_volatile = settings.allow_volatile_redis
     monitor = Monitor(
@@ -397,16 +354,6 @@ async def _watch_loop(metrics: Metrics) -> None:
 async def _end(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.wait([task])
-
-
-def _password(settings: Settings) -> str | None:
-    """Read the password of Redis from its file."""
-    if settings.redis_password_file is None or not settings.redis_url:
-        return None
-    try:
-        return settings.redis_password_file.read_text().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartupError(f"redis-password-file {settings.redis_password_file} cannot be read: {error}") from error
 
 
 def _engines(settings: Settings, registry: Registry, stores: Sequence[Store], metrics: Metrics) -> list[Engine]:

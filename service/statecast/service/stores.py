@@ -1,0 +1,74 @@
+"""Opens the storage of sessions: an embedded Redis, or the one that the settings name."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import redis
+
+from statecast.service.errors import StartupError
+from statecast.service.settings import Settings, default_data_dir
+from statecast.service.store.catalog import Catalog
+from statecast.service.store.connection import connect, redact
+from statecast.service.store.embedded import EmbeddedRedis
+from statecast.service.store.redis_store import Store
+from statecast.service.store.requirements import require
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The session storage: the engines' stores, that of exports and imports, the catalog, and the Redis behind them."""
+
+    stores: list[Store]
+    transfer_store: Store
+    catalog: Catalog
+    client: redis.Redis
+    url: str
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[Kept]:
+    """Open the stores, with an embedded Redis unless `redis_url` names another.
+
+    Raises:
+        StartupError: if Redis cannot be used.
+    """
+    embedded = None
+    url = settings.redis_url
+    if not url:
+        embedded = EmbeddedRedis(settings.data_dir or default_data_dir())
+        embedded.start()
+        url = embedded.url
+    client = connect(url, settings.redis_timeout_seconds, _password(settings))
+    try:
+        require(client, url, settings.namespace, allow_volatile=settings.allow_volatile_redis)
+        if settings.allow_volatile_redis:
+            log.warning("allow-volatile-redis: sessions may be lost, since Redis' persistence is not checked")
+        log.info(
+            "sessions are kept in %s Redis at %s",
+            "the embedded" if embedded else "the",
+            redact(url),
+        )
+        catalog = Catalog(Store(client, settings.namespace))
+        transfer_store, *stores = (Store(client, settings.namespace) for _ in range(1 + settings.engine_threads))
+        yield Kept(stores, transfer_store, catalog, client, url)
+        catalog.close()
+        for store in (transfer_store, *stores):
+            store.close()
+    finally:
+        client.close()
+        if embedded:
+            embedded.stop()
+
+
+def _password(settings: Settings) -> str | None:
+    """Read the password of Redis from its file."""
+    if settings.redis_password_file is None or not settings.redis_url:
+        return None
+    try:
+        return settings.redis_password_file.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupError(f"redis-password-file {settings.redis_password_file} cannot be read: {error}") from error
