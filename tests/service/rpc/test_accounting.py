@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,12 @@ class Seen:
 
 @pytest.fixture
 def seen(request: pytest.FixtureRequest, own_redis: RedisProcess, models_folder: Path) -> Iterator[Seen]:
-    """Start a server, over grpcio unless a test asks for Envoy; then its patience with Redis is longer."""
+    """Start a server, over grpcio unless a test asks for Envoy; one that asks gets longer patience with Redis."""
     server: ServerThread | ServerProcess
-    if getattr(request, "param", "grpc") == "grpc":
-        server = ServerThread(
-            Settings(redis_url=own_redis.url, models=models_folder, redis_timeout_seconds=0.5, default_model="tiny")
-        )
+    transport = getattr(request, "param", None)
+    if transport != "envoy":
+        settings = Settings(redis_url=own_redis.url, models=models_folder, default_model="tiny")
+        server = ServerThread(replace(settings, redis_timeout_seconds=20.0 if transport else 0.5))
     else:
         arguments = ("--models", str(models_folder), "--default-model", "tiny", "--redis-timeout-seconds", "20")
         server = ServerProcess("--transport", "envoy", "--redis-url", own_redis.url, *arguments)
