@@ -186,6 +186,7 @@ class Planner:
             ahead_ms = clock.usual_max_ahead_ms if standing.max_ahead_ms is None else standing.max_ahead_ms
             bounds = Bounds(self._max_steps, standing.model.config.horizon, self.now(), ahead_ms)
             placed = place(rows, Given(request.start_time, request.times), standing.last_time, clock, bounds)
+            check_gap(standing.model, request, len(placed.rows))
         elif request.start_time is not None:
             raise InvalidRequest(
                 "observations.start_time",
