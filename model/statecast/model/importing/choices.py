@@ -116,14 +116,17 @@ class Choices:
         low, high = self.min_max_range
         if high <= low:
             raise ConfigError(f"min_max_range: expected two ascending numbers, got {low:g},{high:g}")
-        pairs = self.scale if self.scale is not None else [(0.0, 1.0)] * len(names)
-        key = "scale"
-        if self.min_max is not None:
-            key = "min_max"
-            pairs = [(least - low * (most - least) / (high - low), (most - least) / (high - low))
-                     for least, most in self.min_max]  # fmt: skip
+        key, pairs = ("scale", self.scale) if self.min_max is None else ("min_max", self.min_max)
+        pairs = [(0.0, 1.0)] * len(names) if pairs is None else pairs
         if len(pairs) != len(names):
             raise ConfigError(f"{key}: expected a pair of numbers for each of {', '.join(names)}, got {len(pairs)}")
+        if self.min_max is not None:
+            steps = [(most - least) / (high - low) for least, most in pairs]
+            pairs = [(least - low * step, step) for (least, _), step in zip(pairs, steps, strict=True)]
+        for name, (_, scale) in zip(names, pairs, strict=True):
+            if not scale > 0:
+                wanted = "a scale above 0" if self.min_max is None else "a high value above the low one"
+                raise ConfigError(f"{key}: expected {wanted} for {name}")
         return {"centres": tuple(float(a) for a, _ in pairs), "scales": tuple(float(b) for _, b in pairs)}
 
 

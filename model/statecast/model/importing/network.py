@@ -160,7 +160,9 @@ def _check_inputs(first: RecurrentLayer, embedding: Tensor | None, settings: dic
         size = len(classes) if embedding is None else embedding.shape[1]
         told = f"{size} numbers of a class"
     else:
-        size, told = len(settings["features"]), f"{len(settings['features'])} ({', '.join(settings['features'])})"
+        lagged = zip(settings["features"], settings["feature_lags"], strict=True)
+        names = [f"{name}@{lag}" if lag else name for name, lag in lagged]
+        size, told = len(names), f"{len(names)} ({', '.join(names)})"
     if first.input_size != size:
         raise WeightsError(f"{first.name}: takes {first.input_size} inputs at each step, but there are {told}")
 

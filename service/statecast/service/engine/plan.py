@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from statecast.service.engine.clock import Bounds, Given, Placed, check_order, place
 from statecast.service.engine.request import Fork, Opening, Request
-from statecast.service.engine.request_checks import check_categories, check_forecast, rows_of
+from statecast.service.engine.request_checks import check_categories, check_forecast, check_gap, rows_of
 from statecast.service.engine.session_loading import Gone
 from statecast.service.engine.standing import Seed, Standing
 from statecast.service.errors import (

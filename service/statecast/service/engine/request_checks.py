@@ -17,9 +17,10 @@ def rows_of(model: Model, request: Request, max_steps: int) -> Rows:
         InvalidRequest: if they are not whole time steps, exceed `max_steps`, or are values that the model refuses.
     """
     values, targets = request.values, model.targets
-    if values.size == model.width == 1 >= request.target_count and model.takes_plain_steps:
-        if not request.covariates.size:
-            return values.reshape(1, 1)  # the usual case
+    if values.size == model.width == 1 >= request.target_count and not (
+        request.covariates.size or not model.takes_plain_steps
+    ):
+        return values.reshape(1, 1)  # the usual case
     _check_width(model, request)
     steps = values.size // targets
     if steps > max_steps:
@@ -130,8 +131,10 @@ def _check_symbols(model: Model, values: Rows) -> None:
 
 def _check_quantities(model: Model, values: Rows) -> None:
     bound = model.config.lower_bound
+    if bound == -np.inf:
+        return
     wrong = np.flatnonzero(values <= bound)  # NaN compares as false
-    if wrong.size and np.isfinite(bound):
+    if wrong.size:
         row, target = divmod(int(wrong[0]), model.targets)
         raise InvalidRequest(
             f"observations.values[{wrong[0]}]",
@@ -163,7 +166,8 @@ def _check_future(model: Model, request: Request) -> None:
     needed = given[: (request.horizon - 1) * len(names)]
     if request.horizon > 1 and not given.size:
         raise InvalidRequest(
-            "future_covariates", f"missing: {model} needs {', '.join(names)} of the steps ahead to forecast more than one"
+            "future_covariates",
+            f"missing: {model} needs {', '.join(names)} of the steps ahead to forecast more than one",
         )
     missing = np.flatnonzero(np.isnan(needed))
     if missing.size:
