@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,21 @@ def test_cells_one_above_the_other_are_layers(tmp_path: Path) -> None:
     torch.testing.assert_close(forecast(loaded(folder), values), owner, rtol=0, atol=1e-6)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN], ids=["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("sizes", [(9, 4, 6), (3, 8)], ids=["narrow", "wide"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "none"])
+def test_layers_of_different_sizes(tmp_path: Path, kind: Any, sizes: tuple[int, ...], bias: bool) -> None:
+    torch.manual_seed(0)
+    layers = [kind(below, size, bias=bias, batch_first=True) for below, size in pairwise((1, *sizes))]
+    head, values = nn.Linear(sizes[-1], 2), torch.randn(30)
+    output = values.view(1, -1, 1)
+    for layer in layers:
+        output, _ = layer(output)
+    folder = import_torch(layers, head, name="pump", models=tmp_path, stateful=True)
+    torch.testing.assert_close(forecast(loaded(folder), values), head(output[0, -1]), rtol=0, atol=1e-6)
+
+
 def without(name: str) -> Callable[[dict[str, Tensor]], Any]:
     return lambda found: [found.pop(name)]
 
@@ -192,7 +208,7 @@ def test_choices_that_do_not_fit_are_named(tmp_path: Path, choices: dict[str, An
         (nn.LSTM(1, 8), nn.Sequential(nn.Linear(8, 1), nn.ReLU(), nn.Tanh()), "head.2: Tanh follows another function"),
         (nn.LSTM(1, 8), nn.ReLU(), "head: expected a torch.nn.Linear"),
         (nn.LSTM(1, 8), nn.Linear(9, 1), "head.weight: takes 9 inputs"),
-        ([nn.LSTM(1, 8), nn.LSTM(8, 4)], nn.Linear(4, 1), "LSTM.1.weight_ih_l0: lstm of size 4 above lstm of size 8"),
+        ([nn.LSTM(1, 8), nn.GRU(8, 8)], nn.Linear(8, 1), "GRU.1.weight_ih_l0: gru above lstm .LSTM.0.weight_ih_l0."),
     ],
     ids=["bidirectional", "no lstm", "norm", "slope", "twice", "no linear", "size", "sizes"],
 )  # fmt: skip

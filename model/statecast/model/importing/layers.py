@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..errors import WeightsError
 
@@ -56,6 +57,27 @@ class RecurrentLayer:
                 f"the hidden size of {self.hidden_size}"
             )
         return GATE_COUNTS[gates]
+
+    def is_like(self, other: "RecurrentLayer") -> bool:
+        """Return whether the sizes of the states are the same."""
+        return (self.hidden_size, self.projection) == (other.hidden_size, other.projection)
+
+    def padded(self, hidden_size: int, input_size: int) -> dict[str, Tensor]:
+        """Return the tensors of a layer with more units and inputs, which does the same: the further ones stay 0.
+
+        Biases that are not there are 0, too. A layer with a projection keeps its size.
+        """
+        gates = self.tensors["weight_ih"].shape[0] // self.hidden_size
+        columns = {"weight_ih": input_size, "weight_hh": self.projection or hidden_size}
+        none = self.tensors["weight_ih"].new_zeros(gates * self.hidden_size)
+        found = {"bias_ih": none, "bias_hh": none, **self.tensors}
+        padded = {"weight_hr": self.tensors["weight_hr"]} if self.projection else {}
+        for what in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            rows = found[what].reshape(gates, self.hidden_size, -1)
+            more = columns.get(what, 1) - rows.shape[2], hidden_size - self.hidden_size
+            wide = functional.pad(rows, (0, more[0], 0, more[1])).flatten(0, 1)
+            padded[what] = wide if what in columns else wide.squeeze(1)
+        return padded
 
 
 @dataclass(frozen=True)

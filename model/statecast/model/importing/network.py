@@ -6,14 +6,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..errors import ConfigError, WeightsError
 from ..files import next_version, publishing, save_model
 from ..imported.config import ImportedConfig
 from ..imported.imported import Imported
 from .choices import ORDER, Choices
+from .keras import layers_of_keras
 from .layers import Layers, LinearLayer, RecurrentLayer, layers_of_modules, layers_of_tensors
 from .reading import read_tensors
+
+KERAS_SUFFIX = ".keras"
 
 
 def import_torch(
@@ -54,7 +58,8 @@ def import_weights(
     """Write the network in a file of weights as a model; sizes are read from the tensors.
 
     Args:
-        file: A .safetensors file, or a state dict of torch.save, which is read without executing anything.
+        file: A .safetensors file, a state dict of torch.save, or a model of Keras 3 (.keras). Nothing in it is
+            executed.
         models: The folder of models.
         activations: The functions after each linear layer of the head. With one more in front, the first is applied to
             the recurrent layers' output. None for a head of a single linear layer without any.
@@ -68,21 +73,29 @@ def import_weights(
         ConfigError: The choices contradict each other, or do not fit the layers.
         WeightsError: The file cannot be read, or a tensor does not fit; the message names it.
     """
-    found = layers_of_tensors(read_tensors(Path(file)))
-    count = len(found.linear)
-    if activations is None:
-        if count > 1:
-            names = ", ".join(each.name for each in found.linear)
-            raise ConfigError(
-                f"activations: the head has {count} linear layers ({names}); name the function after each, such as "
-                f"{','.join(['relu'] * (count - 1) + ['identity'])}"
-            )
-        activations = ["identity"]
-    if len(activations) not in (count, count + 1):
-        raise ConfigError(f"activations: expected {count}, one after each linear layer, or one more in front")
-    told = ("identity",) * (count + 1 - len(activations)) + tuple(activations)
+    known = Choices(**choices)
+    if (path := Path(file)).suffix == KERAS_SUFFIX:
+        if activations is not None:
+            raise ConfigError("activations: a .keras file tells them itself; leave them out")
+        return _write(layers_of_keras(path, symbols=bool(known.classes)), known, Path(models))
+    found = layers_of_tensors(read_tensors(path))
+    told = _activations(found.linear, activations)
     layers = Layers(found.recurrent, found.linear, told, nonlinearity, found.embedding)
-    return _write(layers, Choices(**choices), Path(models))
+    return _write(layers, known, Path(models))
+
+
+def _activations(linear: Sequence[LinearLayer], named: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the functions before the first linear layer and after each."""
+    count = len(linear)
+    if named is None and count > 1:
+        raise ConfigError(
+            f"activations: the head has {count} linear layers ({', '.join(each.name for each in linear)}); name the "
+            f"function after each, such as {','.join(['relu'] * (count - 1) + ['identity'])}"
+        )
+    named = ["identity"] if named is None else named
+    if len(named) not in (count, count + 1):
+        raise ConfigError(f"activations: expected {count}, one after each linear layer, or one more in front")
+    return ("identity",) * (count + 1 - len(named)) + tuple(named)
 
 
 def _write(layers: Layers, choices: Choices, models: Path) -> Path:
@@ -122,7 +135,7 @@ def build(layers: Layers, choices: Choices, version: str) -> Imported:
         version=version,
         cell=first.kind,
         layers=len(layers.recurrent),
-        hidden_size=first.hidden_size,
+        hidden_size=max(layer.hidden_size for layer in layers.recurrent),
         projection=first.projection,
         nonlinearity=layers.nonlinearity if first.kind == "rnn" else "tanh",
         embedding_size=0 if layers.embedding is None else layers.embedding.shape[1],
@@ -139,10 +152,11 @@ def build(layers: Layers, choices: Choices, version: str) -> Imported:
 def _check_recurrent(layers: Sequence[RecurrentLayer]) -> None:
     first, below = layers[0], layers[0]
     for layer in layers[1:]:
-        if (layer.kind, layer.hidden_size, layer.projection) != (first.kind, first.hidden_size, first.projection):
+        is_projected = first.projection > 0 or layer.projection > 0
+        if layer.kind != first.kind or (is_projected and not layer.is_like(first)):
             raise WeightsError(
-                f"{layer.name}: {layer.kind} of size {layer.hidden_size} above {first.kind} of size "
-                f"{first.hidden_size} ({first.name}); all layers must be alike"
+                f"{layer.name}: {layer.kind} above {first.kind} ({first.name}); expected layers of one kind, and of "
+                "one size if their hidden states are projected"
             )
         if layer.input_size != (below.projection or below.hidden_size):
             raise WeightsError(
@@ -192,15 +206,16 @@ def _permutation(order: Sequence[str], horizon: int, targets: int, numbers: int)
 def _state_dict(layers: Layers, rows: Tensor) -> dict[str, Tensor]:
     """Return the tensors of `Imported`, float32; biases that are not there are 0."""
     tensors: dict[str, Tensor] = {}
+    size = max(layer.hidden_size for layer in layers.recurrent)
     for number, layer in enumerate(layers.recurrent):
-        for what in ("weight_ih", "weight_hh", "weight_hr"):
-            if what in layer.tensors:
-                tensors[f"cell.fused.{what}_l{number}"] = layer.tensors[what]
-        none = torch.zeros(layer.tensors["weight_ih"].shape[0])
-        for what in ("bias_ih", "bias_hh"):
-            tensors[f"cell.fused.{what}_l{number}"] = layer.tensors.get(what, none)
+        padded = layer.padded(size, layer.input_size if number == 0 or layer.projection else size)
+        tensors |= {f"cell.fused.{what}_l{number}": tensor for what, tensor in padded.items()}
     for number, linear in enumerate(layers.linear):
         tensors.update(_linear_tensors(number, linear))
+    top = layers.recurrent[-1]
+    if not top.projection:
+        weight = tensors["head.linear.0.weight"]
+        tensors["head.linear.0.weight"] = functional.pad(weight, (0, size - top.hidden_size))
     last = f"head.linear.{len(layers.linear) - 1}"
     for what in ("weight", "bias"):
         tensors[f"{last}.{what}"] = tensors[f"{last}.{what}"][rows]

@@ -133,10 +133,10 @@ class Numbers(click.ParamType[tuple[float, ...]]):
     help="Function of a torch.nn.RNN.",
 )
 def import_model(file: Path, models: Path, **options: Any) -> None:
-    """Make a model of the weights in FILE: a torch.nn.LSTM, GRU or RNN and a head of linear layers.
+    """Make a model of the network in FILE: an LSTM, GRU or RNN and a head of linear layers.
 
-    FILE is a .safetensors file or a state dict of torch.save; nothing in it is executed. Sizes are read from the
-    tensors. A running `statecast serve` with the same --models folder picks up the model.
+    FILE is a .safetensors file, a state dict of torch.save, or a .keras file; nothing in it is executed. Sizes
+    are read from the tensors. A running `statecast serve` with the same --models folder picks up the model.
     """
     try:
         from statecast.model import ImportedConfig, ModelError, import_weights, load_model
