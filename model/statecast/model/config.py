@@ -150,6 +150,7 @@ _CONVERTERS: Mapping[str, Callable[[str, object], Any]] = {
     "output": _text,
     "spread": _text,
     "rollout": _flag,
+    "causal": _flag,
     "transform": _text,
     "difference": _whole,
     "centres": _many(_number),

@@ -114,6 +114,28 @@ def test_logarithms_differences_lags_and_covariates(tmp_path: Path, mode: str) -
 
 @torch.inference_mode()
 @pytest.mark.parametrize("mode", ["stateful", "window"])
+def test_values_are_scaled_by_all_that_came_before(tmp_path: Path, mode: str) -> None:
+    lstm, head = network("lstm", size=2, outputs=1)
+    values, load = series(200) + 1000, series(200, seed=2)
+    options = {"window": WINDOW} if mode == "window" else {"stateful": True}
+    model = made(tmp_path, lstm, head, causal=True, covariates=["load"], scale=[(5, 2)], **options)
+    means = torch.stack([values[: end + 1].mean() for end in range(200)])
+    spreads = torch.stack([values[: end + 1].std(correction=0) if end else torch.ones(()) for end in range(200)])
+    inputs = torch.stack([(values - means) / spreads, (load - 5) / 2], dim=1).float()
+    if mode == "window":
+        outputs = lstm(inputs.unfold(0, WINDOW, 1).transpose(1, 2))[0][:, -1]
+    else:
+        outputs = lstm(inputs.unsqueeze(0))[0][0]
+    first = WINDOW - 1 if mode == "window" else 0
+    owner = head(outputs)[:, 0].double() * spreads[first:] + means[first:]
+    told = medians(model, torch.stack([values, load], dim=1), 1)[first:, 0, 0]
+    torch.testing.assert_close(told, owner, rtol=1e-6, atol=0)
+    flat = model.advance(model.initial_state(1), torch.full((1, WINDOW, 2), 0.1, dtype=torch.float64))
+    assert bool(model.forecast(model.context(flat.state), 1).isfinite().all())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("mode", ["stateful", "window"])
 def test_points_are_fed_back_beside_the_covariates_ahead(tmp_path: Path, mode: str) -> None:
     lstm, head = network("gru", size=2, outputs=1)
     values, price = series(60), series(65, seed=3)
@@ -198,21 +220,26 @@ def rich(folder: Path, missing: str = "carry", **options: Any) -> Imported:
     lstm, head = network("lstm", size=4, outputs=2)
     return made(
         folder, lstm, head, targets=["flow"], covariates=["load"], missing=missing, difference=1, frequency="h",
-        inputs=["flow@2", "load", "flow", "day_sin"], scale=[(0, SCALE), (CENTRE, SCALE)], **options,
+        inputs=["flow@2", "load", "flow", "day_sin"], **{"scale": [(0, SCALE), (CENTRE, SCALE)], **options},
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Imported]:
     folder = tmp_path_factory.mktemp("imported")
+    modes: dict[str, dict[str, Any]] = {
+        "stateful": {"stateful": True},
+        "window": {"window": 4},
+        "causal": {"stateful": True, "causal": True, "scale": [(CENTRE, SCALE)]},
+    }
     return {
         f"{missing} {mode}": rich(folder, missing, name=f"{missing}-{mode}", **options)
         for missing in ("carry", "zero")
-        for mode, options in (("stateful", {"stateful": True}), ("window", {"window": 4}))
+        for mode, options in modes.items()
     }
 
 
-MODELS = ["carry stateful", "carry window", "zero stateful", "zero window"]
+MODELS = [f"{missing} {mode}" for missing in ("carry", "zero") for mode in ("stateful", "window", "causal")]
 BEGIN, HOUR = 472_222 * 3_600_000_000_000, 3_600_000_000_000
 
 

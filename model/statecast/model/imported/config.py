@@ -52,6 +52,7 @@ class ImportedConfig(StoredConfig):
         difference: The distance of differences that replace the targets, in steps; 0 for the targets themselves.
         centres: What is subtracted from each target and covariate, after transform and difference.
         scales: By what each of them is then divided.
+        causal: Whether the targets are scaled by the mean and standard deviation of all their values so far instead.
         missing: What becomes of a missing value: "refuse", "carry" (the last one forward) or "zero" (after scaling).
     """
 
@@ -78,6 +79,7 @@ class ImportedConfig(StoredConfig):
     difference: int = 0
     centres: tuple[float, ...] = (0.0,)
     scales: tuple[float, ...] = (1.0,)
+    causal: bool = False
     missing: str = "refuse"
 
     def __post_init__(self) -> None:
@@ -200,7 +202,17 @@ class ImportedConfig(StoredConfig):
         if self.output != "class" or not self.classes:
             raise ConfigError("output: a network of symbols has classes, and tells 'class'")
         check_classes(self.classes)
-        for key in ("features", "covariates", "quantile_levels", "rollout", "difference", "transform", "frequency"):
+        kept = (
+            "features",
+            "covariates",
+            "quantile_levels",
+            "rollout",
+            "difference",
+            "transform",
+            "causal",
+            "frequency",
+        )
+        for key in kept:
             if getattr(self, key):
                 raise ConfigError(f"{key}: a network of symbols has none")
         if len(self.targets) != 1:

@@ -13,7 +13,7 @@ from ..layers.cells import RecurrentLayers, RecurrentState
 from ..state import Part, State, StateLayout
 from .config import ImportedConfig
 from .head import ImportedHead
-from .inputs import NetworkInputs
+from .inputs import NetworkInputs, running
 from .memory import Memory, output_of, remember, window_at
 from .trace import ImportedContext, ImportedTrace, is_ready
 
@@ -83,7 +83,8 @@ class Imported(nn.Module):
                 values = _carried_forward(torch.cat([state["last"][:, -1:], values], dim=1))[:, 1:]
             rows = torch.cat([state["last"], values], dim=1) if config.recent_rows else values
             skipped = torch.minimum((config.warm_up - state["step"]).clamp(min=0), lengths)
-            inputs = self._inputs(rows, times)
+            statistics = self._running(state, rows)
+            inputs = self._inputs(rows, times, None if statistics is None else statistics[:, 1:])
             if config.warm_up:
                 index = (torch.arange(inputs.shape[1], device=rows.device) + skipped.unsqueeze(1)).clamp(
                     max=max(inputs.shape[1] - 1, 0)
@@ -93,10 +94,13 @@ class Imported(nn.Module):
         advanced = {**_state_of(remembered.after), "step": state["step"] + lengths}
         if config.recent_rows:
             advanced["last"] = window_at(rows, lengths, config.recent_rows)
+        if statistics is not None:
+            advanced["statistics"] = statistics[torch.arange(len(lengths), device=lengths.device), lengths]
         pit = values.new_full((*values.shape[:2], len(config.targets)), torch.nan)
         return ImportedTrace(
             State({part.name: advanced[part.name] for part in self.layout.parts}), lengths, pit, remembered, skipped,
             self._inputs_taken(state), rows, config.recent_rows, self.cell, config.rollout,
+            statistics,
         )  # fmt: skip
 
     def context(self, state: State, categories: Tensor | None = None) -> ImportedContext:
@@ -109,7 +113,8 @@ class Imported(nn.Module):
         memory = _memory_of(state)
         width = len(self.config.targets) + len(self.config.covariates)
         none = torch.empty(state.batch_size, 0, width, dtype=torch.float64, device=self.device)
-        return ImportedContext(memory, state.get("last", none), is_ready(memory, self._inputs_taken(state)))
+        ready = is_ready(memory, self._inputs_taken(state))
+        return ImportedContext(memory, state.get("last", none), ready, state.get("statistics"))
 
     def forecast(self, context: ImportedContext, horizon: int, future: Future | None = None) -> Tensor:
         """Forecast every step from 1 to the horizon.
@@ -132,24 +137,24 @@ class Imported(nn.Module):
             if self.config.rollout:
                 values = self._rolled_out(context, horizon, future or Future())
             else:
-                values = self._told(context.memory, context.recent)[:, :horizon]
+                values = self._told(context.memory, context.recent, context.statistics)[:, :horizon]
         return torch.where(context.is_ready.view(-1, 1, 1, 1), values, torch.nan).float()
 
-    def _told(self, memory: Memory, recent: Tensor) -> Tensor:
+    def _told(self, memory: Memory, recent: Tensor, statistics: Tensor | None) -> Tensor:
         """Return what the head tells of the next steps: quantiles [N, h, Q, D], or probabilities [N, h, K, 1]."""
         numbers = self.head(output_of(self.cell, memory))
         if self.inputs is None:
             probabilities: Tensor = numbers.softmax(dim=-1)
             return probabilities.transpose(2, 3)
-        return self.inputs.restore(self.head.quantiles(numbers), recent)
+        return self.inputs.restore(self.head.quantiles(numbers), recent, statistics)
 
     def _rolled_out(self, context: ImportedContext, horizon: int, future: Future) -> Tensor:
-        """Feed each point back as the next observation, beside the covariates of its step."""
-        memory, recent = context.memory, context.recent
+        """Feed each point back as the next observation, beside its step's covariates; statistics stay as they are."""
+        memory, recent, statistics = context.memory, context.recent, context.statistics
         width, keep = len(self.config.covariates), self.config.recent_rows
         points: list[Tensor] = []
         for step in range(horizon):
-            points.append(self._told(memory, recent))
+            points.append(self._told(memory, recent, statistics))
             if step + 1 < horizon:
                 known = points[-1].new_full((len(recent), 1, width), torch.nan)
                 if future.covariates is not None:
@@ -157,17 +162,25 @@ class Imported(nn.Module):
                 rows = torch.cat([recent, torch.cat([points[-1].squeeze(2), known], dim=2)], dim=1)
                 if self.config.missing == "carry":
                     rows = _carried_forward(rows)
-                inputs = self._inputs(rows, None if future.times is None else future.times[:, step : step + 1])
+                times = None if future.times is None else future.times[:, step : step + 1]
+                inputs = self._inputs(rows, times, None if statistics is None else statistics.unsqueeze(1))
                 if self.config.needs_future:
                     inputs = inputs.masked_fill(known.isnan().any(dim=2, keepdim=True), torch.nan)
                 memory = remember(self.cell, memory, inputs, inputs.new_ones(len(inputs), dtype=torch.int64)).after
                 recent = rows[:, rows.shape[1] - keep :]
         return torch.cat(points, dim=1)
 
-    def _inputs(self, rows: Tensor, times: Tensor | None) -> Tensor:
+    def _running(self, state: State, rows: Tensor) -> Tensor | None:
+        """Return the statistics before the first step and after each, [B, T + 1, 4, D]; None if scales are fixed."""
+        if not self.config.causal or self.inputs is None:
+            return None
+        values = self.inputs.differences(rows)[:, self.config.recent_rows :, : len(self.config.targets)]
+        return running(state["statistics"], values)
+
+    def _inputs(self, rows: Tensor, times: Tensor | None, statistics: Tensor | None) -> Tensor:
         """Return the inputs of the steps behind the recent ones, float32 [B, T, I]; missing symbols are all 0."""
         if self.inputs is not None:
-            inputs: Tensor = self.inputs(rows, times)
+            inputs: Tensor = self.inputs(rows, times, statistics)
             return inputs
         symbols = rows[:, self.config.recent_rows :, 0]
         numbers = symbols.nan_to_num(0.0).long()
@@ -239,4 +252,6 @@ def _parts(config: ImportedConfig) -> Iterator[Part]:
             yield Part("cell", (config.layers, config.hidden_size), "float32")
     if config.recent_rows:
         yield Part("last", (config.recent_rows, len(config.targets) + len(config.covariates)), "float64")
+    if config.causal:
+        yield Part("statistics", (4, len(config.targets)), "float64")
     yield Part("step", (), "int64")

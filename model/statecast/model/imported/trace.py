@@ -19,11 +19,13 @@ class ImportedContext:
         memory: What the network remembers.
         recent: The recent observations, float64 [N, recent, D + C].
         is_ready: Whether the session has had all inputs that a forecast needs, bool [N].
+        statistics: The statistics of the targets so far, float64 [N, 4, D]; None if scales are fixed.
     """
 
     memory: Memory
     recent: Tensor
     is_ready: Tensor
+    statistics: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class ImportedTrace:
     _recent_rows: int
     _layers: RecurrentLayers
     _rolls_out: bool
+    _statistics: Tensor | None
 
     def context(self, rows: Tensor, steps: Tensor) -> ImportedContext:
         """Return what forecasts need of sessions after some of their new observations.
@@ -65,7 +68,8 @@ class ImportedTrace:
         inputs = (steps - self._skipped[rows]).clamp(min=0)
         memory = self._remembered.at(self._layers, rows, inputs, whole=self._rolls_out)
         recent = window_at(self._rows[rows], steps, self._recent_rows)
-        return ImportedContext(memory, recent, is_ready(memory, self._taken_before[rows] + inputs))
+        statistics = None if self._statistics is None else self._statistics[rows, steps]
+        return ImportedContext(memory, recent, is_ready(memory, self._taken_before[rows] + inputs), statistics)
 
     def gates(self, row: int, step: int) -> Gates:
         """Return the cell's gates in one step of one session, `step` counted from 1.

@@ -28,6 +28,8 @@ class Choices:
             scale. None if values were not scaled so.
         min_max: The values that became the ends of `min_max_range`, of each target and covariate, in that order.
         min_max_range: The ends of the range to which `min_max` was scaled.
+        causal: True if the targets were scaled by the mean and standard deviation of all their values so far; then
+            `scale` and `min_max` are those of the covariates alone.
         log1p: True if the targets' log1p was taken, before they were scaled.
         difference: The distance of the differences that replaced the targets, in steps; 0 for the targets themselves.
         frequency: The time between two steps as a pandas alias; empty if only position counts.
@@ -50,6 +52,7 @@ class Choices:
     scale: Sequence[Pair] | None = None
     min_max: Sequence[Pair] | None = None
     min_max_range: Pair = (0.0, 1.0)
+    causal: bool = False
     log1p: bool = False
     difference: int = 0
     frequency: str = ""
@@ -88,6 +91,7 @@ class Choices:
             "spread": spread,
             "quantile_levels": self._levels(output),
             "rollout": self.rollout > 0,
+            "causal": self.causal,
             "transform": "log1p" if self.log1p else "",
             "difference": self.difference,
             "missing": self.missing,
@@ -111,6 +115,8 @@ class Choices:
 
     def _scaling(self) -> dict[str, Any]:
         names = ("symbol",) if self.classes else (*self.targets, *self.covariates)
+        own = [(0.0, 1.0)] * len(self.targets) if self.causal else []
+        names = names[len(own) :]
         if self.scale is not None and self.min_max is not None:
             raise ConfigError("scale: leave out either scale or min_max")
         low, high = self.min_max_range
@@ -119,7 +125,9 @@ class Choices:
         key, pairs = ("scale", self.scale) if self.min_max is None else ("min_max", self.min_max)
         pairs = [(0.0, 1.0)] * len(names) if pairs is None else pairs
         if len(pairs) != len(names):
-            raise ConfigError(f"{key}: expected a pair of numbers for each of {', '.join(names)}, got {len(pairs)}")
+            raise ConfigError(
+                f"{key}: expected a pair of numbers for each of {', '.join(names) or 'no covariate'}, got {len(pairs)}"
+            )
         if self.min_max is not None:
             steps = [(most - least) / (high - low) for least, most in pairs]
             pairs = [(least - low * step, step) for (least, _), step in zip(pairs, steps, strict=True)]
@@ -127,6 +135,7 @@ class Choices:
             if not scale > 0:
                 wanted = "a scale above 0" if self.min_max is None else "a high value above the low one"
                 raise ConfigError(f"{key}: expected {wanted} for {name}")
+        pairs = [*own, *pairs]
         return {"centres": tuple(float(a) for a, _ in pairs), "scales": tuple(float(b) for _, b in pairs)}
 
 

@@ -81,6 +81,12 @@ class Numbers(click.ParamType[tuple[float, ...]]):
     help="Instead of --scale: the values that became the ends of --min-max-range; repeat likewise.",
 )
 @click.option("--min-max-range", type=Numbers("LOW,HIGH", 2), default=(0.0, 1.0), help="That range; by default 0,1.")
+@click.option(
+    "--causal",
+    is_flag=True,
+    help="The targets were scaled by the mean and standard deviation of all their values so far; --scale and --min-max "
+    "are then those of the covariates alone.",
+)
 @click.option("--log1p", is_flag=True, help="The targets' log1p was taken first.")
 @click.option(
     "--difference",
