@@ -217,8 +217,8 @@ def test_a_classifier_comes_back_as_it_was(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda config: config.update(kind="oracle"), "kind: expected 'classifier', got 'oracle'"),
-        (lambda config: config.update(kind=["classifier"]), "kind: expected 'classifier'"),
+        (lambda config: config.update(kind="oracle"), "kind: expected 'classifier' or 'imported', got 'oracle'"),
+        (lambda config: config.update(kind=["classifier"]), "kind: expected 'classifier' or 'imported'"),
         (lambda config: config.pop("kind"), "unknown key|missing key"),
         (lambda config: config.update(targets=["a"]), "targets: unknown key"),
         (lambda config: config.pop("classes"), "classes: missing key"),

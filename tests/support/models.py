@@ -1,10 +1,22 @@
 """Tiny real models: few units and seeded random weights."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from statecast.model import Category, Classifier, ClassifierConfig, Forecaster, ModelConfig, save_model
+from statecast.model import (
+    Category,
+    Classifier,
+    ClassifierConfig,
+    Forecaster,
+    Imported,
+    ModelConfig,
+    import_torch,
+    load_model,
+    save_model,
+)
 
 HORIZON = 6
 LEVELS = (0.1, 0.5, 0.9)
@@ -85,3 +97,22 @@ def write_rich_models(folder: Path) -> Path:
     for model in (shop_model(), symbol_model()):
         save_model(model, folder / model.config.name / "1")
     return write_models(folder)
+
+
+def imported_folder(folder: Path, name: str = "pump", seed: int = 0, **choices: Any) -> Path:
+    """Import a GRU with seeded weights into a folder of models, and return the model's folder.
+
+    Without other choices it runs over windows of 4 values of one target and forecasts 3 points.
+    """
+    torch.manual_seed(seed)
+    chosen: dict[str, Any] = {"window": 0 if choices.get("stateful") else 4, "scale": [(20.0, 4.0)], **choices}
+    inputs = len(chosen.get("targets", ("value",))) + len(chosen.get("covariates", ()))
+    head = nn.Linear(8, 1 if chosen.get("rollout") else 3)
+    return import_torch(nn.GRU(inputs, 8, 2, batch_first=True), head, name=name, models=folder, **chosen)
+
+
+def imported_model(folder: Path, name: str = "pump", **choices: Any) -> Imported:
+    """Return the model that `imported_folder` writes."""
+    model = load_model(imported_folder(folder, name, **choices))
+    assert isinstance(model, Imported)
+    return model

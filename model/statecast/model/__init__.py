@@ -17,6 +17,10 @@ from .forecaster.context import Context
 from .forecaster.forecaster import Forecaster
 from .forecaster.trace import Trace
 from .frequency import Frequency
+from .imported.config import ImportedConfig
+from .imported.imported import Imported
+from .importing.choices import Choices
+from .importing.network import import_torch, import_weights
 from .layers.cells import Gates
 from .state import Part, State, StateLayout
 from .zones import UTC, Zone
@@ -24,6 +28,7 @@ from .zones import UTC, Zone
 __all__ = [
     "UTC",
     "Category",
+    "Choices",
     "Classifier",
     "ClassifierConfig",
     "ConfigError",
@@ -34,6 +39,8 @@ __all__ = [
     "FrequencyError",
     "Future",
     "Gates",
+    "Imported",
+    "ImportedConfig",
     "ModelConfig",
     "ModelError",
     "ObservationError",
@@ -49,6 +56,8 @@ __all__ = [
     "WeightsError",
     "Zone",
     "bundled_models",
+    "import_torch",
+    "import_weights",
     "load_model",
     "save_model",
     "version_order",

@@ -21,6 +21,19 @@ _UNPRINTABLE_CLASSES = ("\n", "\t")
 _MOST_PROBABILITIES = 100_000
 
 
+def check_classes(classes: tuple[str, ...]) -> None:
+    """Raise ConfigError unless there are two or more different symbols that can be shown."""
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise ConfigError("classes: expected two or more different symbols")
+    for symbol in classes:
+        if symbol in _UNPRINTABLE_CLASSES:
+            continue
+        if not 1 <= len(symbol) <= LONGEST_CLASS or not symbol.isprintable():
+            raise ConfigError(
+                f"classes: expected 1 to {LONGEST_CLASS} printable characters, a newline or a tab, got {symbol!r}"
+            )
+
+
 @dataclass(frozen=True)
 class ClassifierConfig(StoredConfig):
     r"""The configuration of a model of symbols, checked on creation.
@@ -38,15 +51,7 @@ class ClassifierConfig(StoredConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
-            raise ConfigError("classes: expected two or more different symbols")
-        for symbol in self.classes:
-            if symbol in _UNPRINTABLE_CLASSES:
-                continue
-            if not 1 <= len(symbol) <= LONGEST_CLASS or not symbol.isprintable():
-                raise ConfigError(
-                    f"classes: expected 1 to {LONGEST_CLASS} printable characters, a newline or a tab, got {symbol!r}"
-                )
+        check_classes(self.classes)
         if self.horizon * len(self.classes) > _MOST_PROBABILITIES:
             raise ConfigError(f"horizon: times classes, at most {_MOST_PROBABILITIES}")
 

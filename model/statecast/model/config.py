@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, ClassVar, Self
 
 from .errors import ConfigError
@@ -22,6 +22,10 @@ _LARGEST = {
     "horizon": 10_000,
     "window": 100_000,
     "multiples": 64,
+    "run_steps": 10_000,
+    "projection": 2048,
+    "embedding_size": 2048,
+    "difference": 10_000,
 }
 _LONGEST = {
     "targets": 1000,
@@ -31,6 +35,8 @@ _LONGEST = {
     "categories": 100,
     "checked_steps": 16,
     "classes": 4096,
+    "features": 4096,
+    "head_sizes": 16,
 }
 _MOST_VALUES = 100_000
 _FASTEST_ADAPTATION = 1.0
@@ -62,6 +68,18 @@ def _number(key: str, value: object) -> float:
     if not isfinite(number):
         raise ConfigError(f"{key}: expected a finite number, got {value!r}")
     return number
+
+
+def _whole(key: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(f"{key}: expected a whole number of at least 0, got {value!r}")
+    return value
+
+
+def _flag(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}: expected true or false, got {value!r}")
+    return value
 
 
 def _many(each: Callable[[str, object], Any]) -> Callable[[str, object], tuple[Any, ...]]:
@@ -121,6 +139,23 @@ _CONVERTERS: Mapping[str, Callable[[str, object], Any]] = {
     "checked_steps": _many(_count),
     "adaptation_rate": _number,
     "classes": _many(_text),
+    "features": _many(_text),
+    "feature_lags": _many(_whole),
+    "run_steps": _whole,
+    "projection": _whole,
+    "nonlinearity": _text,
+    "embedding_size": _whole,
+    "head_sizes": _many(_count),
+    "head_activations": _many(_text),
+    "output": _text,
+    "spread": _text,
+    "rollout": _flag,
+    "causal": _flag,
+    "transform": _text,
+    "difference": _whole,
+    "centres": _many(_number),
+    "scales": _many(_number),
+    "missing": _text,
 }
 
 
@@ -156,6 +191,21 @@ class StoredConfig:
         if self.cell not in CELLS:
             raise ConfigError(f"cell: expected one of {', '.join(CELLS)}, got {self.cell!r}")
 
+    @property
+    def takes_missing(self) -> bool:
+        """True if values may be missing."""
+        return True
+
+    @property
+    def needs_future(self) -> bool:
+        """True if a forecast needs the covariates of its steps."""
+        return False
+
+    @property
+    def lower_bound(self) -> float:
+        """The number that every target's values must exceed."""
+        return -inf
+
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
         """Build a configuration from exactly the keys that `to_dict` writes.
@@ -188,6 +238,27 @@ class StoredConfig:
                 raise ConfigError(f"{field.name}: at most {largest}, got {value}")
             if longest is not None and len(value) > longest:
                 raise ConfigError(f"{field.name}: at most {longest} of them, got {len(value)}")
+
+
+def check_names(targets: tuple[str, ...], frequency: str) -> None:
+    """Raise ConfigError unless the targets have different, printable names and the frequency is known or empty."""
+    if not targets or not all(targets) or len(set(targets)) < len(targets):
+        raise ConfigError("targets: expected one or more different names")
+    if not all(target.isprintable() and len(target) <= 256 for target in targets):
+        raise ConfigError("targets: expected names of at most 256 printable characters")
+    if frequency:
+        try:
+            Frequency.parse(frequency)
+        except Exception as error:
+            raise ConfigError(f"frequency: {error}") from error
+
+
+def check_levels(levels: tuple[float, ...]) -> None:
+    """Raise ConfigError unless the quantile levels are between 0 and 1, and ascending."""
+    if not levels or not all(0 < level < 1 for level in levels):
+        raise ConfigError("quantile_levels: expected one or more numbers between 0 and 1")
+    if list(levels) != sorted(set(levels)):
+        raise ConfigError("quantile_levels: must be ascending")
 
 
 @dataclass(frozen=True)
@@ -235,8 +306,8 @@ class ModelConfig(StoredConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_names()
-        self._check_levels()
+        check_names(self.targets, self.frequency)
+        check_levels(self.quantile_levels)
         self._check_lags()
         self._check_half_lives()
         self._check_known()
@@ -257,24 +328,6 @@ class ModelConfig(StoredConfig):
         lookups = self.horizon * len(self.lags) * self.multiples
         if lookups > _MOST_LOOKUPS:
             raise ConfigError(f"horizon: times lags and multiples, at most {_MOST_LOOKUPS}, got {lookups}")
-
-    def _check_names(self) -> None:
-        if not self.targets or not all(self.targets) or len(set(self.targets)) < len(self.targets):
-            raise ConfigError("targets: expected one or more different names")
-        if not all(target.isprintable() and len(target) <= 256 for target in self.targets):
-            raise ConfigError("targets: expected names of at most 256 printable characters")
-        if self.frequency:
-            try:
-                Frequency.parse(self.frequency)
-            except Exception as error:
-                raise ConfigError(f"frequency: {error}") from error
-
-    def _check_levels(self) -> None:
-        levels = self.quantile_levels
-        if not levels or not all(0 < level < 1 for level in levels):
-            raise ConfigError("quantile_levels: expected one or more numbers between 0 and 1")
-        if list(levels) != sorted(set(levels)):
-            raise ConfigError("quantile_levels: must be ascending")
 
     def _check_lags(self) -> None:
         if list(self.lags) != sorted(set(self.lags)):

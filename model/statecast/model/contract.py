@@ -79,6 +79,18 @@ class Description(Protocol):
     def window(self) -> int:
         """The number of recent time steps that the state keeps unchanged."""
 
+    @property
+    def takes_missing(self) -> bool:
+        """True if values may be missing."""
+
+    @property
+    def needs_future(self) -> bool:
+        """True if a forecast needs the covariates of its steps."""
+
+    @property
+    def lower_bound(self) -> float:
+        """The number that every target's values must exceed; -inf if they may be any."""
+
 
 class StreamingTrace(Protocol):
     """The result of advancing B sessions by up to T observations each."""

@@ -1,7 +1,10 @@
 """A model on disk: <folder>/config.json, model.safetensors and optionally metrics.json."""
 
 import json
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from .classifier import Classifier, ClassifierConfig
 from .config import ModelConfig
 from .errors import ConfigError, WeightsError
 from .forecaster.forecaster import Forecaster
+from .imported.config import ImportedConfig
+from .imported.imported import Imported
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -30,7 +35,32 @@ def version_order(version: str) -> tuple[int, int, str]:
     return (0, int(version), "") if version.isdecimal() else (1, 0, version)
 
 
-def save_model(model: Forecaster | Classifier, folder: Path, metrics: Mapping[str, Any] | None = None) -> None:
+def next_version(models: Path, name: str) -> str:
+    """Return the version after the newest numbered one of a model in a folder of models."""
+    taken = [int(each.name) for each in (models / name).glob("*") if each.name.isdecimal()]
+    return str(max(taken, default=0) + 1)
+
+
+@contextmanager
+def publishing(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder to write a model to, which then becomes `folder`, since a server may read at any time.
+
+    Raises:
+        ConfigError: The folder holds a model already.
+    """
+    beside = folder.parent / f".{folder.name}.{os.getpid()}"
+    try:
+        yield beside
+        if (folder / CONFIG_FILE).exists():
+            raise ConfigError(f"version: {folder} exists already; choose another, or let the next one be chosen")
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def save_model(
+    model: Forecaster | Classifier | Imported, folder: Path, metrics: Mapping[str, Any] | None = None
+) -> None:
     """Write a model to a folder, which is created if necessary.
 
     Args:
@@ -47,7 +77,7 @@ def save_model(model: Forecaster | Classifier, folder: Path, metrics: Mapping[st
         _write_json(folder / METRICS_FILE, metrics)
 
 
-def load_model(folder: Path, device: torch.device | str = "cpu") -> Forecaster | Classifier:
+def load_model(folder: Path, device: torch.device | str = "cpu") -> Forecaster | Classifier | Imported:
     """Read a model, in evaluation mode: a forecaster of quantiles, unless config.json names another kind.
 
     Args:
@@ -59,7 +89,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> Forecaster |
         WeightsError: model.safetensors is absent, damaged or does not fit the configuration.
     """
     config = _read_config(folder / CONFIG_FILE)
-    model = Forecaster(config) if isinstance(config, ModelConfig) else Classifier(config)
+    model = _model_of(config)
     model.load_state_dict(_read_weights(folder / WEIGHTS_FILE, model.state_dict()))
     model.to(device).eval()
     if isinstance(model, Forecaster):
@@ -67,11 +97,17 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> Forecaster |
     return model
 
 
+def _model_of(config: ModelConfig | ClassifierConfig | ImportedConfig) -> Forecaster | Classifier | Imported:
+    if isinstance(config, ModelConfig):
+        return Forecaster(config)
+    return Imported(config) if isinstance(config, ImportedConfig) else Classifier(config)
+
+
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_config(path: Path) -> ModelConfig | ClassifierConfig:
+def _read_config(path: Path) -> ModelConfig | ClassifierConfig | ImportedConfig:
     try:
         values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repetitions)
     except (OSError, ValueError, RecursionError) as error:
@@ -81,7 +117,10 @@ def _read_config(path: Path) -> ModelConfig | ClassifierConfig:
     try:
         if "kind" not in values:
             return ModelConfig.from_dict(values)
-        return ClassifierConfig.from_dict(values)  # refuses any other kind
+        for kind in (ClassifierConfig, ImportedConfig):
+            if values["kind"] == kind.KIND:
+                return kind.from_dict(values)
+        raise ConfigError(f"kind: expected 'classifier' or 'imported', got {values['kind']!r}")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 

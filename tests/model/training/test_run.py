@@ -219,7 +219,7 @@ def test_a_version_made_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch
         (tmp_path / "m" / "1" / "config.json").write_text("{}")
 
     monkeypatch.setattr(running, "save_model", meanwhile)
-    with pytest.raises(ConfigError, match="has been made meanwhile"):
+    with pytest.raises(ConfigError, match="exists already"):
         make(tmp_path)
     assert names(tmp_path / "m") == {"1"}
     assert (tmp_path / "m" / "1" / "config.json").read_text() == "{}"

@@ -1,7 +1,7 @@
 """Recurrent layers, which run step by step for short inputs and with fused kernels for long ones."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +42,28 @@ class Gates:
 
 
 class RecurrentLayers(nn.Module):
-    """A stack of LSTM, GRU or tanh RNN layers over batch-first input."""
+    """A stack of LSTM, GRU or RNN layers over batch-first input.
 
-    def __init__(self, kind: str, input_size: int, hidden_size: int, layers: int) -> None:
+    An LSTM's hidden state may be projected to a smaller size. An RNN applies tanh, or relu.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        input_size: int,
+        hidden_size: int,
+        layers: int,
+        *,
+        projection: int = 0,
+        nonlinearity: str = "tanh",
+    ) -> None:
         super().__init__()
         self.kind, self.layers, self.hidden_size = kind, layers, hidden_size
+        self.projection, self.output_size = projection, projection or hidden_size
+        self._bend = torch.relu if nonlinearity == "relu" else torch.tanh
         types: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
-        self.fused = types[kind](input_size, hidden_size, layers, batch_first=True)
+        own: dict[str, dict[str, Any]] = {"lstm": {"proj_size": projection}, "rnn": {"nonlinearity": nonlinearity}}
+        self.fused = types[kind](input_size, hidden_size, layers, batch_first=True, **own.get(kind, {}))
         if kind == "lstm":
             with torch.no_grad():
                 for layer in range(layers):
@@ -124,9 +139,12 @@ class RecurrentLayers(nn.Module):
         """
         recurrent = torch.addmm(self._weight("bias_hh", layer), hidden, self._weight("weight_hh", layer).t())
         if cell is not None:
-            return _lstm_step(added + recurrent, cell)
+            hidden, cell, gates = _lstm_step(added + recurrent, cell)
+            if self.projection:
+                hidden = functional.linear(hidden, self._weight("weight_hr", layer))
+            return hidden, cell, gates
         if self.kind == "rnn":
-            hidden = torch.tanh(added + recurrent)
+            hidden = self._bend(added + recurrent)
             return hidden, None, (hidden,)
         size = 2 * self.hidden_size
         reset, update = torch.sigmoid(added[:, :size] + recurrent[:, :size]).chunk(2, dim=1)
@@ -162,7 +180,7 @@ def run_ragged(
     Returns:
         The output [B, T, H], 0 beyond a row's length, and the state after each row's last step.
     """
-    output = inputs.new_zeros(*inputs.shape[:2], layers.hidden_size)
+    output = inputs.new_zeros(*inputs.shape[:2], layers.output_size)
     hidden = recurrent.hidden.clone()
     cell = None if recurrent.cell is None else recurrent.cell.clone()
     start = 0

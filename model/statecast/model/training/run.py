@@ -1,6 +1,5 @@
 """Make a model folder from a panel: configuration, training, validation, card."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -10,12 +9,11 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..data.panel import Panel
-from ..errors import ConfigError
 from ..evaluation.report import Report
 from ..evaluation.rolling import roll
 from ..evaluation.run import compared, evaluate_at, find_model
 from ..evaluation.windows import Forecasts
-from ..files import CONFIG_FILE, bundled_models, save_model
+from ..files import bundled_models, next_version, publishing, save_model
 from ..forecaster.forecaster import Forecaster
 from .card import BUNDLED_NAME, CARD_FILE, card_of, metrics_of, verdict
 from .checkpoints import cache_folder
@@ -76,7 +74,7 @@ def make_model(
         DataError: The data are too short, or the model cannot be scored on them.
         Interrupted: Ctrl-C was pressed; calling again resumes the training.
     """
-    config = configure(panel, name, _next_version(models, name), wishes)
+    config = configure(panel, name, next_version(models, name), wishes)
     season = config.lags[0] if config.lags else 1
     held = hold_back(panel, config.horizon, validation_rows, season)
     _say_held_back(held, panel, say)
@@ -127,26 +125,14 @@ def _clear(folders: Iterable[Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _next_version(models: Path, name: str) -> str:
-    taken = [int(each.name) for each in (models / name).glob("*") if each.name.isdecimal()]
-    return str(max(taken, default=0) + 1)
-
-
 def _publish(
     folder: Path, config: ModelConfig, panel: Panel, recipe: Recipe, trained: Trained, report: Report, refitted: bool
 ) -> None:
-    """Write the folder under a hidden name and rename it, since a server may read at any time."""
-    beside = folder.parent / f".{folder.name}.{os.getpid()}"
-    metrics = metrics_of(panel, recipe, trained, report, refitted)
-    try:
-        save_model(trained.forecaster, beside, metrics)
+    """Write the model and its card to the folder."""
+    with publishing(folder) as beside:
+        save_model(trained.forecaster, beside, metrics_of(panel, recipe, trained, report, refitted))
         card = card_of(config, panel, trained, report, _period(panel), refitted=refitted)
         (beside / CARD_FILE).write_text(card, encoding="utf-8")
-        if (folder / CONFIG_FILE).exists():
-            raise ConfigError(f"version: {folder} has been made meanwhile; the same call makes the next one")
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _period(panel: Panel) -> str:

@@ -1,4 +1,4 @@
-"""The commands `statecast models`: the models that a running server has loaded."""
+"""The commands `statecast models`: imports a model, and shows those that a running server has loaded."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from statecast.service.cli.calling import connected, server_options
+from statecast.service.cli.importing import import_model
 from statecast.service.cli.output import output_option, write_list, write_one
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ COLUMNS = {
 
 @click.group()
 def models() -> None:
-    """List and show the models of a running server."""
+    """Import a model; list and show those of a running server."""
 
 
 @models.command("list")
@@ -48,6 +49,9 @@ def show(name: str, version: str, output: str, **connection: Any) -> None:
     """Show a model: its inputs, outputs, size and digest; by default the newest VERSION."""
     with connected(connection) as client:
         write_one(output, _record(client.model(name, version)))
+
+
+models.add_command(import_model)
 
 
 def _record(info: "ModelInfo") -> dict[str, Any]:

@@ -54,7 +54,7 @@ def is_steady(session: Session, request: Request, now: float, clock_ns: int) -> 
     ):
         return False
     if not request.values.size:
-        return request.start_time is None
+        return request.start_time is None and not model.config.needs_future
     if not model.takes_plain_steps or request.values.size != model.width:
         return False
     if request.target_count not in (0, model.width):

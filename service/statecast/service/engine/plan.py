@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from statecast.service.engine.clock import Bounds, Given, Placed, check_order, place
 from statecast.service.engine.request import Fork, Opening, Request
-from statecast.service.engine.request_checks import check_categories, check_forecast, rows_of
+from statecast.service.engine.request_checks import check_categories, check_forecast, check_gap, rows_of
 from statecast.service.engine.session_loading import Gone
 from statecast.service.engine.standing import Seed, Standing
 from statecast.service.errors import (
@@ -186,6 +186,7 @@ class Planner:
             ahead_ms = clock.usual_max_ahead_ms if standing.max_ahead_ms is None else standing.max_ahead_ms
             bounds = Bounds(self._max_steps, standing.model.config.horizon, self.now(), ahead_ms)
             placed = place(rows, Given(request.start_time, request.times), standing.last_time, clock, bounds)
+            check_gap(standing.model, request, len(placed.rows))
         elif request.start_time is not None:
             raise InvalidRequest(
                 "observations.start_time",

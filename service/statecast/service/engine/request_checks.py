@@ -14,11 +14,11 @@ def rows_of(model: Model, request: Request, max_steps: int) -> Rows:
     """Return the request's observations [time, targets and covariates], NaN where unknown.
 
     Raises:
-        InvalidRequest: if they are not whole time steps, exceed `max_steps`, or are not classes of the model.
+        InvalidRequest: if they are not whole time steps, exceed `max_steps`, or are values that the model refuses.
     """
     values, targets = request.values, model.targets
     if values.size == model.width == 1 >= request.target_count and not (
-        request.covariates.size or model.config.classes
+        request.covariates.size or not model.takes_plain_steps
     ):
         return values.reshape(1, 1)  # the usual case
     _check_width(model, request)
@@ -29,7 +29,10 @@ def rows_of(model: Model, request: Request, max_steps: int) -> Rows:
             f"{steps} time steps are more than the {max_steps} that one request may append; split them over several",
         )
     _check_symbols(model, values)
+    _check_quantities(model, values)
     _check_covariates(model, request.covariates, steps, "observations.covariates")
+    if not model.config.takes_missing:
+        _check_known(model, request, steps)
     if model.width == targets:
         return values.reshape(steps, targets)
     rows = np.full((steps, model.width), np.nan)
@@ -66,6 +69,23 @@ def check_forecast(model: Model, request: Request) -> None:
         _check_levels(model, request)
     if request.future_covariates.size:
         _check_covariates(model, request.future_covariates, request.horizon, "future_covariates")
+    if model.config.needs_future:
+        _check_future(model, request)
+
+
+def check_gap(model: Model, request: Request, steps: int) -> None:
+    """Check that a model that refuses missing values is sent no rows with a gap in time, which makes `steps` of them.
+
+    Raises:
+        InvalidRequest: if there is a gap.
+    """
+    gap = steps - request.values.size // model.targets
+    if gap and not model.config.takes_missing:
+        raise InvalidRequest(
+            "observations.times" if request.times.size else "observations.start_time",
+            f"leaves a gap of {gap} steps of {model.config.frequency!r}, and {model} refuses missing values; send the "
+            "rows between, or import the model so that it carries the last value forward",
+        )
 
 
 def check_categories(model: Model, opening: Opening) -> None:
@@ -106,6 +126,55 @@ def _check_symbols(model: Model, values: Rows) -> None:
         raise InvalidRequest(
             f"observations.values[{wrong[0]}]",
             f"{values[wrong[0]]:g} is not the number of one of the classes of {model}: 0 to {count - 1}, or NaN",
+        )
+
+
+def _check_quantities(model: Model, values: Rows) -> None:
+    bound = model.config.lower_bound
+    if bound == -np.inf:
+        return
+    wrong = np.flatnonzero(values <= bound)  # NaN compares as false
+    if wrong.size:
+        row, target = divmod(int(wrong[0]), model.targets)
+        raise InvalidRequest(
+            f"observations.values[{wrong[0]}]",
+            f"{values[wrong[0]]:g} for {model.config.targets[target]} in row {row} is not greater than {bound:g}, as "
+            f"{model} needs for its logarithm",
+        )
+
+
+def _check_known(model: Model, request: Request, steps: int) -> None:
+    """Check that no target and no covariate is missing, for a model that refuses missing values."""
+    config = model.config
+    parts = [("values", request.values, config.targets), ("covariates", request.covariates, config.covariates)]
+    for field, given, names in parts:
+        if steps and names and not given.size:
+            raise InvalidRequest(f"observations.{field}", f"missing: {model} needs {', '.join(names)} in each row")
+        missing = np.flatnonzero(np.isnan(given))
+        if missing.size:
+            row, column = divmod(int(missing[0]), len(names))
+            raise InvalidRequest(
+                f"observations.{field}[{missing[0]}]",
+                f"NaN for {names[column]} in row {row}, but {model} refuses missing values; send a number, or import "
+                "the model so that it carries the last value forward",
+            )
+
+
+def _check_future(model: Model, request: Request) -> None:
+    """Check that the covariates ahead are known, as far as points are fed back beside them."""
+    names, given = model.config.covariates, request.future_covariates
+    needed = given[: (request.horizon - 1) * len(names)]
+    if request.horizon > 1 and not given.size:
+        raise InvalidRequest(
+            "future_covariates",
+            f"missing: {model} needs {', '.join(names)} of the steps ahead to forecast more than one",
+        )
+    missing = np.flatnonzero(np.isnan(needed))
+    if missing.size:
+        step, column = divmod(int(missing[0]), len(names))
+        raise InvalidRequest(
+            f"future_covariates[{missing[0]}]",
+            f"NaN for {names[column]} {step + 1} steps ahead, but {model} refuses missing values; send a number",
         )
 
 

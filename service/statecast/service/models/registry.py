@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 
 import torch
@@ -74,7 +75,9 @@ class Model:
     @cached_property
     def takes_plain_steps(self) -> bool:
         """True if a time step is its targets, any numbers, and nothing else."""
-        return self.width == self.targets and not self.config.classes
+        config = self.config
+        takes_any = config.takes_missing and config.lower_bound == -inf and not config.classes
+        return takes_any and self.width == self.targets
 
     @property
     def is_adaptive(self) -> bool:

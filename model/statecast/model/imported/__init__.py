@@ -1,0 +1,1 @@
+"""Networks that were trained elsewhere: recurrent layers, a head, and the scaling of their inputs and outputs."""
