@@ -137,7 +137,7 @@ def timed(histogram: Histogram) -> Iterator[None]:
 
 
 def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
-    """Observe values at once: the totals are those of `observe` for each."""
+    """Observe values, none of them NaN, at once: the totals are those of `observe` for each."""
     bounds, buckets = histogram._upper_bounds, histogram._buckets
     counts: dict[int, int] = {}
     for value in values:

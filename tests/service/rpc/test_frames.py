@@ -10,6 +10,7 @@ from support.wire import OPEN, observations
 
 from statecast.service.engine.request import Request, Ticket
 from statecast.service.errors import Overloaded, ServiceError
+from statecast.service.rpc.accounting import Accounts
 from statecast.service.rpc.engine_client import EngineClient
 from statecast.service.settings import Settings
 from statecast.v1 import forecast_service_pb2 as pb
@@ -46,3 +47,18 @@ def test_nothing_overtakes_what_was_turned_away(
     results = stub.ForecastMany(pb.ForecastManyRequest(requests=requests)).results
     assert [result.WhichOneof("result") for result in results] == ["response", "status", "status"]
     assert stub.GetSession(pb.GetSessionRequest(session_id=session_id)).session.version.step == 1
+
+
+def test_what_cannot_be_counted_is_answered_all_the_same(
+    stub: ForecastServiceStub, session_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Accounts, "all_succeeded", fail)
+    requests = [
+        pb.ForecastRequest(session_id=f"{session_id}-{number}", open=OPEN, observations=observations(1.0))
+        for number in range(3)
+    ]
+    results = stub.ForecastMany(pb.ForecastManyRequest(requests=requests), timeout=20).results
+    assert [result.WhichOneof("result") for result in results] == ["response"] * 3

@@ -13,8 +13,8 @@ from torch import Tensor
 from statecast.model import Gates, ObservationError, State, StreamingTrace
 from statecast.service.engine.forecasts import ContextOf, Wanted, forecasts
 from statecast.service.engine.inputs import STEPS_AT_ONCE, Inputs, bucket, categories_of, traces
-from statecast.service.engine.plan import Answer, Plan
-from statecast.service.engine.request import ForecastOutput, Request
+from statecast.service.engine.plan import Answer
+from statecast.service.engine.request import ForecastOutput
 from statecast.service.engine.session_cache import SessionCache
 from statecast.service.engine.standing import Standing
 from statecast.service.engine.table import Table
@@ -70,8 +70,7 @@ def _groups(table: Table) -> Iterable[tuple[Model, list[int]]]:
     """Return the rows that need their states and run together: of one model, and with similarly many steps."""
     groups: dict[tuple[str, int], tuple[Model, list[int]]] = {}
     for row in table.rows:
-        plan = table.plans[row]
-        if plan is None or _needs_state(plan, table.requests[row]):
+        if needs_state(table, row):
             model = standing_of(table, row).model
             place = model.digest, bucket(table.steps[row])
             group = groups.get(place)
@@ -81,10 +80,14 @@ def _groups(table: Table) -> Iterable[tuple[Model, list[int]]]:
     return groups.values()
 
 
-def _needs_state(plan: Plan, requests: Sequence[Request]) -> bool:
+def needs_state(table: Table, row: int) -> bool:
+    """Return True if the session's requests need its state."""
+    plan = table.plans[row]
+    if plan is None:
+        return True
     if plan.closed or plan.standing is None:
         return False
-    return plan.opened or plan.steps > 0 or any(request.horizon or request.copy for request in requests)
+    return plan.opened or plan.steps > 0 or any(request.horizon or request.copy for request in table.requests[row])
 
 
 def standing_of(table: Table, row: int) -> Standing:

@@ -51,13 +51,12 @@ def is_steady(session: Session, request: Request, now: float, clock_ns: int) -> 
         or request.request_id in standing.recent
         or request.horizon > model.config.horizon
         or (request.opening is not None and not _names(request.opening, model))
+        or request.target_count not in (0, model.targets)
     ):
         return False
     if not request.values.size:
         return request.start_time is None and not model.config.needs_future
     if not model.takes_plain_steps or request.values.size != model.width:
-        return False
-    if request.target_count not in (0, model.width):
         return False
     if not session.step_ns:
         return session.step_ns == 0 and request.start_time is None

@@ -19,7 +19,7 @@ from statecast.service.engine.plan import Planner, elsewhere
 from statecast.service.engine.replay import enter
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.session_cache import SessionCache
-from statecast.service.engine.session_loading import Loaded, load, read
+from statecast.service.engine.session_loading import load, read
 from statecast.service.engine.table import Requests, Results, Table
 from statecast.service.engine.write import close_unusable, write
 from statecast.service.errors import Overloaded, PreconditionFailed, ServiceError, StoreRefuses, Unavailable
@@ -97,9 +97,12 @@ class Engine:
         """Take the table through all stages but the answer; sessions in conflict have none."""
         with self.times.phase("load"):
             self._load(table)
+        if not table.rows:
+            return
         decide(table, self._planner)
         _turn_away_excess(table)
         with self.times.phase("advance"):
+            enter(table, self._cache)
             advance(table, self._cache)
         write(table, self._snapshot_every)
         with self.times.phase("commit"):
@@ -128,7 +131,7 @@ class Engine:
         ]
 
     def _read(self, table: Table, cold: Sequence[int]) -> None:
-        """Read sessions from Redis into memory."""
+        """Read sessions from Redis; their states are unpacked once they are needed."""
         try:
             with timed(self._metrics.redis_load_seconds):
                 records = self._store.load([table.keys[row] for row in cold])
@@ -137,7 +140,6 @@ class Engine:
             for row in range(len(table.keys)):
                 table.fail(row, error)
             return
-        found: dict[int, Loaded] = {}
         for row, stored in zip(cold, records, strict=True):
             try:
                 loaded = load(table.keys[row], stored, self._registry)
@@ -147,9 +149,8 @@ class Engine:
                 continue
             table.gone[row], table.stamps[row] = loaded.gone, loaded.stamp
             if loaded.session is not None:
-                found[row] = loaded
+                table.sessions[row], table.cold[row] = loaded.session, loaded
                 self._metrics.sessions_read.labels(*loaded.session.standing.model.labels).inc()
-        enter(table, found, self._cache)
 
     def _unreadable(
         self, key: str, stored: Stored | None, requests: Sequence[Request], error: ServiceError
@@ -180,6 +181,8 @@ class Engine:
 
     def _carried_out(self, commits: Sequence[Commit]) -> dict[str, Verdict | ServiceError]:
         """Return the verdict on each session's commit; of those whose outcome is unknown, nothing stays in memory."""
+        if not commits:
+            return {}
         try:
             with timed(self._metrics.redis_commit_seconds):
                 return self._store.commit(commits)
@@ -195,11 +198,13 @@ class Engine:
 
 def _turn_away_excess(table: Table) -> None:
     """Refuse the sessions whose steps no longer fit into the batch."""
-    room = MAX_STEPS_A_BATCH - sum(session.replayed for row in table.fresh if (session := table.sessions[row]))
+    room = MAX_STEPS_A_BATCH
     for row in table.rows:
-        if room <= 0 and table.steps[row]:
+        session, steps = table.sessions[row], table.steps[row]
+        if room <= 0 and steps:
             table.fail(row, _turned_away())
-        room -= table.steps[row]
+        else:
+            room -= steps + (session.replayed if session is not None and row in table.cold else 0)
 
 
 def _turned_away() -> Overloaded:

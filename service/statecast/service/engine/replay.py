@@ -1,9 +1,10 @@
-"""Brings sessions that were read from Redis into memory: unpacks their snapshots, and replays the steps since then."""
+"""Brings states that were read from Redis into memory: unpacks the snapshots, and replays the steps since then."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from statecast.model import State
+from statecast.service.engine.advance import needs_state
 from statecast.service.engine.inputs import STEPS_AT_ONCE, Inputs, bucket, categories_of, traces
 from statecast.service.engine.session_cache import SessionCache
 from statecast.service.engine.session_loading import Loaded
@@ -14,25 +15,25 @@ from statecast.service.models.registry import Model
 log = logging.getLogger(__name__)
 
 
-def enter(table: Table, found: Mapping[int, Loaded], cache: SessionCache) -> None:
-    """Put what was found for some rows into memory; a failure is that of all sessions replayed at once."""
+def enter(table: Table, cache: SessionCache) -> None:
+    """Put the sessions that were read and whose states are needed into memory.
+
+    A failure is that of all sessions replayed at once.
+    """
     groups: dict[tuple[str, int], list[int]] = {}
-    for row, loaded in found.items():
-        if session := loaded.session:
+    for row in table.rows:
+        session = table.sessions[row]
+        if session is not None and row in table.cold and needs_state(table, row):
             groups.setdefault((session.standing.model.digest, bucket(session.replayed)), []).append(row)
     for rows in groups.values():
-        sessions = [session for row in rows if (session := found[row].session)]
+        sessions = [session for row in rows if (session := table.sessions[row])]
         model = sessions[0].standing.model
         try:
-            cache.write(model, sessions, _replayed(model, sessions, [found[row] for row in rows]))
+            cache.write(model, sessions, _replayed(model, sessions, [table.cold[row] for row in rows]))
         except Exception as error:
             log.exception("a batch of %d sessions could not be replayed", len(rows))
             for row in rows:
                 table.fail(row, error)
-        else:
-            for row, session in zip(rows, sessions, strict=True):
-                table.sessions[row] = session
-                table.fresh.add(row)
 
 
 def _replayed(model: Model, sessions: Sequence[Session], loaded: Sequence[Loaded]) -> State:

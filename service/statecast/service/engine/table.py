@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from statecast.service.engine.request import Request, Result
-from statecast.service.engine.session_loading import Gone
+from statecast.service.engine.session_loading import Gone, Loaded
 from statecast.service.engine.standing import Session
 from statecast.service.store.record import Entry
 from statecast.service.store.redis_store import Commit, Verdict
@@ -26,7 +26,7 @@ class Table:
         sessions: Sessions in memory; None for those that do not exist (yet).
         stamps: Stamp of each record, empty without one.
         gone: Traces of sessions that were closed or have expired.
-        fresh: The rows of sessions that were read from Redis for this batch; not a column.
+        cold: What was read from Redis for this batch, by row; not a column.
         plans: Decisions of the planner; None for a steady row.
         entries: What the requests append.
         steps: Number of time steps that they append, missing ones included.
@@ -46,7 +46,7 @@ class Table:
         self.sessions: list[Session | None] = [None] * count
         self.stamps: list[bytes] = [b""] * count
         self.gone: list[Gone | None] = [None] * count
-        self.fresh: set[int] = set()
+        self.cold: dict[int, Loaded] = {}
         self.plans: list[Plan | None] = [None] * count
         self.entries: list[Sequence[Entry]] = [NO_ENTRIES] * count
         self.steps = [0] * count

@@ -63,6 +63,7 @@ class EngineThreads:
                 self._deliver(delivery)
                 self._scheduler.done(batch)
                 self._metrics.engine_busy_seconds.inc(time.monotonic() - batch.taken_at)
+                del batch, delivery  # the next batch may be long in coming
                 time.sleep(0)  # let the event loop queue new arrivals for the next batch
         finally:
             self._threads.shutdown(wait=False)

@@ -36,7 +36,7 @@ def write(table: Table, snapshot_every: int) -> None:
             table.commits[row] = _replace(table, row, states[row], nonce)
         elif table.entries[row] and session is not None:
             table.commits[row] = _append(table, row, session, nonce)
-        elif session is not None and row not in table.fresh:  # one just read from Redis is the newest
+        elif session is not None and row not in table.cold:  # one just read from Redis is the newest
             table.commits[row] = _check(session)
 
 

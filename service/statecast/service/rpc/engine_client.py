@@ -152,12 +152,12 @@ class EngineClient:
 
     def _deliver(self, results: Delivery) -> None:
         for ticket, answered in results.items():
-            if self._quotas.is_active or self._metrics.tenants is not None:
-                self._note(answered)
             for request, _ in answered:
                 request.ticket = NOBODY  # a result may be an error whose traceback holds the request: a cycle
             try:
                 ticket.deliver(answered)
+                if self._quotas.is_active or self._metrics.tenants is not None:
+                    self._note(answered)
             except Exception:  # the others of the batch still wait
                 log.exception("results could not be delivered")
 

@@ -1,5 +1,6 @@
 """Handles frames of requests: each request is queued and answered separately."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from statecast.service.rpc.methods import Context
 from statecast.service.rpc.status import to_status
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.reasons import Reason
+
+log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Approximate limit for all answers to one frame together."""
@@ -143,18 +146,27 @@ class Frame:
         """Answer some of the requests."""
         if self._has_gone():
             return
-        succeeded: dict[float, list[Request]] = {}
+        ended: list[tuple[float, Request, Result]] = []
         for request, result in answered:
             try:
                 answer = _answer(request, result)
             except Exception as error:  # a bug; the caller still needs an answer
                 answer, result = _answer(request, error), error
             started, _ = self._open.pop(request.position)
+            ended.append((started, request, result))
+            self._emit(request.position, answer, request.nbytes)
+        try:
+            self._settle(ended)
+        except Exception:  # they are answered
+            log.exception("%d requests could not be counted", len(ended))
+
+    def _settle(self, ended: Sequence[tuple[float, Request, Result]]) -> None:
+        succeeded: dict[float, list[Request]] = {}
+        for started, request, result in ended:
             if isinstance(result, Outcome):
                 succeeded.setdefault(started, []).append(request)
             else:
                 self._accounts.failed(kind_of(request), started, result, request, self._context)
-            self._emit(request.position, answer, request.nbytes)
         for started, requests in succeeded.items():
             self._accounts.all_succeeded(requests, started, self._context)
 

@@ -12,6 +12,7 @@ from redis.exceptions import (
     AskError,
     AuthenticationError,
     ClusterCrossSlotError,
+    MasterDownError,
     NoPermissionError,
     ReadOnlyError,
 )
@@ -27,7 +28,7 @@ LOAD_SCRIPT, COMMIT_SCRIPT = Script.read("load.lua"), Script.read("commit.lua")
 NOT_RENEWED = 2
 REFUSALS = (NoPermissionError, AskError, ClusterCrossSlotError)
 """Errors that last until Redis' configuration changes: no permission, or a node of a cluster."""
-_NOT_CARRIED_OUT = (*REFUSALS, AuthenticationError, ReadOnlyError)
+_NOT_CARRIED_OUT = (*REFUSALS, AuthenticationError, MasterDownError, ReadOnlyError)
 # Errors of Redis 6 and 7 when a script runs a command that its user may not.
 _FORBIDDEN_IN_SCRIPT = ("can't run this command", "ACL failure in script", "NOPERM")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import hiredis
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError
 
 Argument = bytes | str | int
 
@@ -70,6 +70,9 @@ class ScriptConnection:
         try:
             self._connection.send_packed_command([command])
             reply = self._connection.read_response()
+        except (MasterDownError, ReadOnlyError):
+            self.close()  # it is a replica by now; the next call resolves the address again
+            raise
         except redis.ResponseError:
             raise
         except BaseException:
