@@ -4,22 +4,24 @@
 client/generate makes _sync_calls.py, for the synchronous client, from _async_calls.py.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any, TypeVar
 
 from . import _operations
-from ._ask import Ask, Numbers, Time, Times, Values, observations
+from ._ask import Ask, Numbers, Observations, Time, Times, Values, observations
 from ._calls import Operation
 from ._core import REPLAY_REQUESTS, SessionCore
 from ._messages import Span, open_options
+from ._sync_frames import Frames
+from .errors import StatecastError
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
 
 T = TypeVar("T")
 
 
-class Calls(ABC):
+class Calls(Frames):
     """The calls of a client; a subclass provides the connection."""
 
     _timeout_seconds: float
@@ -133,6 +135,15 @@ class Calls(ABC):
     def _timeout(self, timeout_seconds: float | None) -> float:
         """Return the timeout of one call; None stands for the client's."""
         return self._timeout_seconds if timeout_seconds is None else _operations.check_timeout(timeout_seconds)
+
+    def _outcomes(
+        self, pairs: Sequence[tuple["Session", Observations]], ask: Ask, timeout_seconds: float
+    ) -> list[Forecast | Receipt | StatecastError]:
+        if not pairs:
+            return []
+        told = [(session._core, observed) for session, observed in pairs]
+        operation = _operations.outcomes(told, ask, timeout_seconds)
+        return self._run_alone(operation, [session for session, _ in pairs], timeout_seconds)
 
     @abstractmethod
     def _run(self, operation: Operation[T]) -> T:
