@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ._async_calls import AsyncSession
 
 F = TypeVar("F", bound=FrameLike)
+SHORTEST_SECONDS = 60.0
+"""Time for a request of hundreds of series, if neither the call nor the client allows for more."""
 # A forecast of one step shows when that step is, and so which rows are new.
 LOOK, NOTHING = Ask(horizon=1), observations(())
 
@@ -103,7 +105,8 @@ class AsyncFrames(ABC):
         self, frame: F, model: str, ask: Ask, options: FrameOptions, future: Any = None, *, observes: bool
     ) -> F:
         """Carry out a call about a frame, batch by batch."""
-        timeout = self._timeout(options.get("timeout_seconds"))
+        given = options.get("timeout_seconds")
+        timeout = max(self._timeout(given), SHORTEST_SECONDS) if given is None else self._timeout(given)
         version = options.get("model_version", "")
         info = await self.model(model, version, timeout_seconds=timeout)
         call = FrameCall(frame, info, ask, options, future, observes=observes)

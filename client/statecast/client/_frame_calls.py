@@ -49,7 +49,8 @@ class FrameOptions(TypedDict, total=False):
         time_zone: As for `Client.session`; by default that of the column of times.
         max_ahead: As for `Client.session`.
         progress: True to show a progress bar, which needs tqdm.
-        timeout_seconds: Time for each request; the client's unless given.
+        timeout_seconds: Time for each request, of up to 512 series; unless given, the client's, or a minute if
+            that is longer.
     """
 
     id_col: str

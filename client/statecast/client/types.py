@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 S = TypeVar("S", bound=np.generic)
 DAY_NS = 86_400_000_000_000
@@ -74,7 +75,7 @@ class Receipt:
     gates: Gates | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Forecast:
     """Quantiles of the next time steps, in the data's own units; for a model of symbols, their probabilities.
 
@@ -109,6 +110,16 @@ class Forecast:
     pit: NDArray[np.float32] | None = None
     gates: Gates | None = None
     time_zone: str = ""
+
+    def __repr__(self) -> str:
+        what = f"classes={self.classes}" if self.classes else f"quantile_levels={self.quantile_levels}"
+        when = "" if self.start_time is None else f", start_time={str(self.start_time)!r}"
+        return f"<Forecast of {self.session_id!r} after {self.version}, horizon={self.horizon}{when}, {what}>"
+
+    def _repr_html_(self) -> str:
+        from ._html import forecast_html
+
+        return forecast_html(self)
 
     @property
     def horizon(self) -> int:
@@ -179,6 +190,12 @@ class Forecast:
 
     def _of_targets(self, values: NDArray[S]) -> NDArray[S]:
         return values[:, 0] if len(self.targets) == 1 else values
+
+    def plot(self, history: Any = None) -> "Figure":
+        """Plot the forecast as a matplotlib figure; see `plotting.plot_forecast`."""
+        from .plotting import plot_forecast
+
+        return plot_forecast(self, history)
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return a DataFrame with a row for each step and a column for each level or symbol.
@@ -269,6 +286,11 @@ class ModelInfo:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     classes: tuple[str, ...] = ()
     adaptive: bool = False
+
+    def _repr_html_(self) -> str:
+        from ._html import model_html
+
+        return model_html(self)
 
 
 def _on_wall_clock(moment: datetime) -> datetime:
