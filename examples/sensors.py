@@ -2,8 +2,8 @@
 
     .venv/bin/python examples/sensors.py [--target localhost:50051] [--sensors 200]
 
-Each round, every sensor sends one value, all in one request. One sensor breaks. Its values then lie where the forecasts gave
-them hardly any probability, and the example names it.
+Each round, every sensor sends one value, all in one request. One sensor breaks. Its values then lie where
+the forecasts gave them hardly any probability, and the example names it.
 """
 
 import argparse
