@@ -27,7 +27,7 @@ async def test_values_are_appended_once_and_forecast(http: httpx.AsyncClient, se
     assert answers[0] == answers[1]
     assert answers[0]["step"] == 3
     assert {len(quantile) for quantile in answers[0]["quantiles"].values()} == {3}
-    others = await asyncio.gather(*(http.post(f"{path}-{at}", json=body) for at in range(20)))
+    others = await asyncio.gather(*(http.post(f"/sensors/{session_id}-{at}/values", json=body) for at in range(20)))
     assert [each.json()["step"] for each in others] == [3] * 20
 
 
