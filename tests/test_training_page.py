@@ -59,7 +59,7 @@ def test_the_commands_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.Mo
     sales().to_csv("sales.csv", index=False)
     assert Path("sales.csv").read_text().startswith(blocks("csv")[0])
     consoles = blocks("console")
-    assert len(consoles) == 2
+    assert len(consoles) == 3
     for console in consoles:
         command, *shown = console.splitlines()
         words = shlex.split(command.removeprefix("$ statecast "))
@@ -76,14 +76,16 @@ def test_the_commands_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("heading", "command", "left_out"),
-    [("Options of `statecast train`", "train", set()), ("Evaluate", "evaluate", {"--horizon"})],
+    [
+        ("Options of `statecast train`", "train", set()),
+        ("Evaluate", "evaluate", {"--horizon"}),
+        ("Forecast a file", "forecast", {"--horizon"}),
+    ],
 )
 def test_every_option_stands_in_the_table(heading: str, command: str, left_out: set[str]) -> None:
     rows: dict[str, Any] = {row[0].split("`")[1]: row for row in table(heading)}
     described = [each for each in main.commands[command].params if isinstance(each, click.Option)]
-    told_before = (
-        {each.opts[0] for each in main.commands["train"].params} - left_out if command == "evaluate" else set()
-    )
+    told_before = {each.opts[0] for each in main.commands["train"].params} - left_out if command != "train" else set()
     assert set(rows) == {each.opts[0] for each in described} - told_before
     for option in described:
         if option.opts[0] in rows:

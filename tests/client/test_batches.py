@@ -8,6 +8,8 @@ import pytest
 from support.proxy import Proxy, honest, lose, too_large
 
 from statecast.client import Client, ResourceExhausted, SomeFailed
+from statecast.client._batches import MAX_NUMBERS_A_FRAME, MAX_REQUESTS_A_FRAME
+from statecast.service.rpc.crowded import MAX_PARTS
 
 
 def test_nothing_is_sent_after_what_was_refused(make_client: Any, proxy: Proxy, session_id: str) -> None:
@@ -27,3 +29,8 @@ def test_requests_from_many_threads_push_no_request_id_out(proxy: Proxy, session
         receipts = list(threads.map(lambda at: sessions[at % 2].observe(float(at)), range(40)))
     assert sorted(receipt.version.step for receipt in receipts) == list(range(1, 41))
     assert sum(receipt.replayed for receipt in receipts) >= 15  # the other answers that are lost are those of looks
+
+
+def test_a_frame_of_values_with_times_is_none_that_a_server_refuses() -> None:
+    """Each time comes with a value or more; a request has fewer than 50 fields besides."""
+    assert MAX_NUMBERS_A_FRAME // 2 + 50 * MAX_REQUESTS_A_FRAME < MAX_PARTS

@@ -22,6 +22,7 @@ from statecast.client import (
     ModelInfo,
     Observations,
     Receipt,
+    SeriesFailed,
     SessionInfo,
     SessionRegressed,
     SomeFailed,
@@ -42,12 +43,13 @@ RESULTS = [
     SessionInfo("a", "base", "1", VERSION, timedelta(days=1), MIDNIGHT, {"region": "north"}),
     ModelInfo("base", "1", "ab", "h", ("y",), 24, (0.5,), "lstm", 2, 8, 24, 100, categories={"region": ("north",)}),
 ]  # fmt: skip
+MANY = (SomeFailed, SeriesFailed)
 
 
 def errors() -> Iterator[StatecastError]:
     """One of every kind, with everything that it can carry."""
     for kind in vars(client).values():
-        if not (isinstance(kind, type) and issubclass(kind, StatecastError)) or kind is SomeFailed:
+        if not (isinstance(kind, type) and issubclass(kind, StatecastError)) or kind in MANY:
             continue
         error = kind("what is wrong", "SOME_REASON", 1.5)
         error.request_id, error.values_taken, error.outcome_unknown = "r1", 7, True
@@ -56,6 +58,7 @@ def errors() -> Iterator[StatecastError]:
         if isinstance(error, SessionRegressed):
             error.current, error.last_seen = VERSION, Version(4, 1)
         yield error
+    yield SeriesFailed({"a": InvalidArgument("no")}, [1.5], 2)
     yield SomeFailed([RECEIPT, InvalidArgument("no"), FORECAST])
 
 
@@ -89,7 +92,8 @@ def test_nothing_is_forgotten() -> None:
         each for each in vars(client).values() if isinstance(each, type) and each.__module__.startswith("statecast")
     }
     connections = {client.Client, client.AsyncClient, client.Session, client.AsyncSession}
-    assert {type(each) for each in EVERYTHING} == public - connections
+    options = {client.FrameOptions}  # a dictionary
+    assert {type(each) for each in EVERYTHING} == public - connections - options
 
 
 @pytest.mark.parametrize("value", EVERYTHING, ids=lambda value: type(value).__name__)

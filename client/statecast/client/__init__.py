@@ -1,6 +1,6 @@
 """The Python client: observe, forecast and retry safely.
 
-Needs grpcio, protobuf, googleapis-common-protos and numpy; pandas is optional.
+Needs grpcio, protobuf, googleapis-common-protos and numpy; pandas, narwhals and matplotlib are optional.
 """
 
 import os
@@ -12,6 +12,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 from ._aio import AsyncClient
 from ._ask import Observations
 from ._async_calls import AsyncSession
+from ._frame_calls import FrameOptions
 from ._sync import Client
 from ._sync_calls import Session
 from .errors import (
@@ -24,6 +25,7 @@ from .errors import (
     PreconditionFailed,
     RequestOutdated,
     ResourceExhausted,
+    SeriesFailed,
     ServerError,
     SessionRegressed,
     SomeFailed,
@@ -42,6 +44,7 @@ __all__ = [
     "Client",
     "DeadlineExceeded",
     "Forecast",
+    "FrameOptions",
     "Gates",
     "InvalidArgument",
     "ModelInfo",
@@ -52,6 +55,7 @@ __all__ = [
     "Receipt",
     "RequestOutdated",
     "ResourceExhausted",
+    "SeriesFailed",
     "ServerError",
     "Session",
     "SessionInfo",

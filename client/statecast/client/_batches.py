@@ -19,7 +19,7 @@ from ._times import NONE, Instants
 from .errors import StatecastError, Unauthenticated, VersionMismatch, from_rpc_error
 
 MAX_REQUESTS_A_FRAME = 512
-MAX_NUMBERS_A_FRAME = 500_000
+MAX_NUMBERS_A_FRAME = 400_000  # a server refuses a message of more than 250,000 times, and each has a value
 
 
 def forecast(

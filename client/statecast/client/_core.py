@@ -66,6 +66,11 @@ class SessionCore:
         self._ids = count(int.from_bytes(os.urandom(8)) >> 1)
 
     @property
+    def model(self) -> tuple[str, str]:
+        """Name and version of the model that the caller named; empty for the server's default, or the newest."""
+        return ("", "") if self.opening is None else (self.opening.model, self.opening.model_version)
+
+    @property
     def reading(self) -> Reading:
         """The zones by which to read times without one."""
         return Reading(self.time_zone, self.zone_seen)

@@ -96,7 +96,7 @@ def observe(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds
 
 def step(core: SessionCore, observed: Observations, ask: Ask, timeout_seconds: float) -> Operation[Forecast]:
     """Append observations, possibly none, and forecast."""
-    asked = _asked(core, observed, _ahead(ask))
+    asked = _asked(core, observed, ahead(ask))
     response = yield from _batches.forecast(core, asked.parts, timeout_seconds, may_split=not ask.request_id)
     return _to_forecast(asked, response)
 
@@ -115,7 +115,7 @@ def observe_many(told: Iterable[Told], ask: Ask, timeout_seconds: float) -> Oper
 
 def step_many(told: Iterable[Told], ask: Ask, timeout_seconds: float) -> Operation[list[Forecast]]:
     """Append to many sessions and forecast each."""
-    return (yield from _many(told, _ahead(ask), _to_forecast, timeout_seconds))
+    return (yield from _many(told, ahead(ask), _to_forecast, timeout_seconds))
 
 
 def _many(
@@ -130,6 +130,26 @@ def _many(
     if any(isinstance(result, StatecastError) for result in results):
         raise SomeFailed(results)
     return results
+
+
+def outcomes(
+    told: Iterable[Told], ask: Ask, timeout_seconds: float
+) -> Operation[list[Forecast | Receipt | StatecastError]]:
+    """Append to many sessions, and forecast if there is a horizon; each result is that of one session, or its error."""
+    items: list[Item | StatecastError] = []
+    for core, observed in told:
+        try:
+            items.append(_asked(core, observed, ask, is_one_of_many=True))
+        except StatecastError as error:
+            items.append(error)
+    yield from _batches.forecast_many([item for item in items if isinstance(item, Item)], timeout_seconds)
+    convert: Callable[[Item, Response], Forecast | Receipt] = _to_forecast if ask.horizon else _to_receipt
+    return [
+        item
+        if isinstance(item, StatecastError)
+        else item.error or convert(item, _messages.merged(item.parts, item.answers))
+        for item in items
+    ]
 
 
 def _asked(core: SessionCore, observed: Observations, ask: Ask, *, is_one_of_many: bool = False) -> Item:
@@ -215,7 +235,8 @@ def get_model(name: str, version: str, timeout_seconds: float) -> Operation[Mode
     return _messages.to_model_info(response.model)
 
 
-def _ahead(ask: Ask) -> Ask:
+def ahead(ask: Ask) -> Ask:
+    """Return what is asked for; refuse it if it is no forecast."""
     if ask.horizon == 0:
         raise invalid("horizon", "0 steps ahead is no forecast; to only append, observe")
     return ask

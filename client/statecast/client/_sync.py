@@ -81,9 +81,10 @@ class Client(Calls):
         self._process_id = os.getpid()
         api_key, credential = resolve_credential(api_key, token, may_wait=False)
         self._bearer = SyncBearer(api_key, token)
-        self._channel = resolve_connection(
+        self._connection = resolve_connection(
             target, tls=tls, ca=ca, cert=cert, key=key, server_name=server_name, credential=credential
-        ).open()
+        )
+        self._channel = self._connection.open()
         self._methods: dict[Method, Any] = {
             method: self._channel.unary_unary(method.path, request_serializer=encode) for method in _calls.METHODS
         }

@@ -4,25 +4,39 @@
 client/generate makes _sync_calls.py, for the synchronous client, from _async_calls.py.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _operations
-from ._ask import Ask, Numbers, Time, Times, Values, observations
+from ._ask import Ask, Numbers, Observations, Time, Times, Values, observations
 from ._calls import Operation
+from ._connection import Connection
 from ._core import REPLAY_REQUESTS, SessionCore
+from ._html import client_html, session_html
 from ._messages import Span, open_options
+from ._sync_frames import Frames
+from .errors import StatecastError
 from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 T = TypeVar("T")
 
 
-class Calls(ABC):
+class Calls(Frames):
     """The calls of a client; a subclass provides the connection."""
 
     _timeout_seconds: float
+    _connection: Connection
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._connection.target!r}, timeout_seconds={self._timeout_seconds:g}>"
+
+    def _repr_html_(self) -> str:
+        return client_html(type(self).__name__, self._connection, self._timeout_seconds)
 
     def session(
         self,
@@ -134,6 +148,15 @@ class Calls(ABC):
         """Return the timeout of one call; None stands for the client's."""
         return self._timeout_seconds if timeout_seconds is None else _operations.check_timeout(timeout_seconds)
 
+    def _outcomes(
+        self, pairs: Sequence[tuple["Session", Observations]], ask: Ask, timeout_seconds: float
+    ) -> list[Forecast | Receipt | StatecastError]:
+        if not pairs:
+            return []
+        told = [(session._core, observed) for session, observed in pairs]
+        operation = _operations.outcomes(told, ask, timeout_seconds)
+        return self._run_alone(operation, [session for session, _ in pairs], timeout_seconds)
+
     @abstractmethod
     def _run(self, operation: Operation[T]) -> T:
         """Run an operation."""
@@ -156,6 +179,15 @@ class Session:
     def __init__(self, client: Calls, core: SessionCore, lock: Any = None) -> None:
         self._client, self._core = client, core
         self._lock = lock
+
+    def __repr__(self) -> str:
+        model, version = self._core.model
+        return (
+            f"<{type(self).__name__} {self.id!r}, model={model!r}, model_version={version!r}, version={self.version}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return session_html(self.id, self._core.model, self.version)
 
     @property
     def id(self) -> str:
@@ -254,6 +286,25 @@ class Session:
         ask = Ask(horizon, quantile_levels, explain, request_id, if_version)
         operation = _operations.step(self._core, observed, ask, timeout)
         return self._client._run_alone(operation, [self], timeout)
+
+    def plot(
+        self,
+        horizon: int,
+        *,
+        history: Any = None,
+        future_covariates: Numbers | None = None,
+        timeout_seconds: float | None = None,
+    ) -> "Figure":
+        """Forecast the next steps, and plot them as a matplotlib figure; see `plotting.plot_forecast`.
+
+        Args:
+            horizon: Number of steps to forecast.
+            history: Values before the forecast, to plot as well: the server does not keep them.
+            future_covariates: As for `forecast`.
+            timeout_seconds: As for `forecast`.
+        """
+        forecast = self.forecast(horizon, future_covariates=future_covariates, timeout_seconds=timeout_seconds)
+        return forecast.plot(history)
 
     def info(self, *, timeout_seconds: float | None = None) -> SessionInfo:
         """Look up the session on the server; it must exist."""

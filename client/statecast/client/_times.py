@@ -4,7 +4,7 @@ import calendar
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -37,6 +37,28 @@ class Reading(NamedTuple):
 
     zone: str = ""
     other: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class KnownTimes:
+    """Times that are converted already, as `Observations.times`.
+
+    Attributes:
+        instants: Nanoseconds since 1970, int64 [time].
+        tz: Zone that the caller's times have; None without one.
+    """
+
+    instants: Instants
+    tz: tzinfo | None
+
+    def __len__(self) -> int:
+        return len(self.instants)
+
+    def __array__(self) -> NDArray[Any]:
+        return self.instants.astype("datetime64[ns]")
+
+    def __getitem__(self, row: int) -> datetime:
+        return _as_datetime(int(self.instants[row]), self.tz)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,6 +254,8 @@ def _ahead(observed: Observations, latest: int | None, reading: Reading) -> Inst
 
 def _instants(given: Any, reading: Reading) -> Instants:
     """Convert times to nanoseconds since 1970, [time]."""
+    if isinstance(given, KnownTimes):
+        return given.instants
     kind = getattr(getattr(given, "dtype", None), "kind", "O")
     if getattr(given, "ndim", 1) != 1:
         raise invalid(_FIELD, f"expected [time], got {given.ndim} dimensions")
@@ -289,6 +313,10 @@ def _offset(shown: int, info: tzinfo, fold: int = 0) -> int:
     """Return the UTC offset in nanoseconds at a local time; `fold` 1 for the second time that clocks show it."""
     moment = (_EPOCH + timedelta(seconds=shown // NANOSECONDS)).replace(tzinfo=info, fold=fold)
     return round((moment.utcoffset() or timedelta()).total_seconds()) * NANOSECONDS
+
+
+def _as_datetime(instant: int, zone: tzinfo | None) -> datetime:
+    return (_EPOCH + timedelta(microseconds=instant // 1000)).replace(tzinfo=UTC).astimezone(zone or UTC)
 
 
 def _tzinfo(given: Any) -> tzinfo | None:

@@ -15,13 +15,14 @@ StatecastError
 ├── Unauthenticated     the credential is missing, invalid or expired; `reason` says which
 ├── PermissionDenied    the credential's role does not allow this
 ├── ServerError         any other error, such as a defect of the server
-└── SomeFailed          some requests of a call about many sessions failed; `results` holds every outcome
+├── SomeFailed          some requests of a call about many sessions failed; `results` holds every outcome
+└── SeriesFailed        some series of a data frame failed; `errors` holds why, `frame` the results of the others
 
 If an error's `outcome_unknown` is true, as after Unavailable, DeadlineExceeded and Cancelled, the observations may have
 been appended. Repeat the call with the error's `request_id`: the server then appends them only if it has not yet.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -186,6 +187,24 @@ class SomeFailed(StatecastError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the error by its results; the default would pass the message to the constructor."""
         return type(self), (self.results,), self.__dict__
+
+
+class SeriesFailed(StatecastError):
+    """Some series of a data frame failed; the others were carried out.
+
+    Attributes:
+        errors: The error of each failed series, by its id.
+        frame: Frame of the results of all other series.
+    """
+
+    def __init__(self, errors: Mapping[Any, StatecastError], frame: Any, series: int) -> None:
+        first = next(iter(errors.values()))
+        super().__init__(f"{len(errors)} of {series} series failed, the first with: {first}")
+        self.errors, self.frame, self._series = dict(errors), frame, series
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the error by its arguments; the default would pass the message to the constructor."""
+        return type(self), (self.errors, self.frame, self._series), self.__dict__
 
 
 KINDS: dict[grpc.StatusCode, type[StatecastError]] = {

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 S = TypeVar("S", bound=np.generic)
 DAY_NS = 86_400_000_000_000
@@ -73,7 +75,7 @@ class Receipt:
     gates: Gates | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Forecast:
     """Quantiles of the next time steps, in the data's own units; for a model of symbols, their probabilities.
 
@@ -108,6 +110,16 @@ class Forecast:
     pit: NDArray[np.float32] | None = None
     gates: Gates | None = None
     time_zone: str = ""
+
+    def __repr__(self) -> str:
+        what = f"classes={self.classes}" if self.classes else f"quantile_levels={self.quantile_levels}"
+        when = "" if self.start_time is None else f", start_time={str(self.start_time)!r}"
+        return f"<Forecast of {self.session_id!r} after {self.version}, horizon={self.horizon}{when}, {what}>"
+
+    def _repr_html_(self) -> str:
+        from ._html import forecast_html
+
+        return forecast_html(self)
 
     @property
     def horizon(self) -> int:
@@ -179,6 +191,12 @@ class Forecast:
     def _of_targets(self, values: NDArray[S]) -> NDArray[S]:
         return values[:, 0] if len(self.targets) == 1 else values
 
+    def plot(self, history: Any = None) -> "Figure":
+        """Plot the forecast as a matplotlib figure; see `plotting.plot_forecast`."""
+        from .plotting import plot_forecast
+
+        return plot_forecast(self, history)
+
     def to_pandas(self) -> "pd.DataFrame":
         """Return a DataFrame with a row for each step and a column for each level or symbol.
 
@@ -193,30 +211,12 @@ class Forecast:
 
         index: Any = pd.RangeIndex(1, self.horizon + 1, name="step")
         if self.start_time is not None:
-            index = self._times(self.start_time)
+            index = step_times(self.start_time, self.frequency, self.time_zone, self.horizon)
         inner, name = (self.classes, "symbol") if self.classes else (self.quantile_levels, "level")
         columns: Any = pd.Index(inner, name=name)
         if len(self.targets) > 1:
             columns = pd.MultiIndex.from_product([self.targets, inner], names=["target", name])
         return pd.DataFrame(self.values.swapaxes(1, 2).reshape(self.horizon, -1), index, columns)
-
-    def _times(self, start: datetime) -> "pd.DatetimeIndex":
-        import pandas as pd
-        from pandas.tseries.frequencies import to_offset
-
-        from ._zones import zone_info  # imported late: it needs this module
-
-        offset, zone = to_offset(self.frequency), zone_info(self.time_zone)
-        try:
-            is_absolute = zone is UTC or offset.nanos < DAY_NS
-        except ValueError:  # a calendar step, such as a month, has no fixed length
-            is_absolute = False
-        if is_absolute:
-            steps = pd.date_range(start.astimezone(UTC), periods=self.horizon, freq=offset, name="time")
-            return steps.tz_convert(zone)
-        days = pd.date_range(_on_wall_clock(start.astimezone(zone)), periods=self.horizon, freq=offset, name="time")
-        first = np.ones(self.horizon, bool)
-        return days.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")
 
 
 @dataclass(frozen=True)
@@ -287,9 +287,35 @@ class ModelInfo:
     classes: tuple[str, ...] = ()
     adaptive: bool = False
 
+    def _repr_html_(self) -> str:
+        from ._html import model_html
+
+        return model_html(self)
+
 
 def _on_wall_clock(moment: datetime) -> datetime:
     """Return the local time of a step of days: midnight, even if the clocks skip it."""
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     meant = midnight if midnight.timestamp() == moment.timestamp() else moment
     return meant.replace(tzinfo=None)
+
+
+@lru_cache(maxsize=64)  # the sessions of one call usually begin at the same time
+def step_times(start: datetime, frequency: str, time_zone: str, steps: int) -> "pd.DatetimeIndex":
+    """Return the times of steps from `start` on, [steps], in a session's zone."""
+    import pandas as pd
+    from pandas.tseries.frequencies import to_offset
+
+    from ._zones import zone_info  # imported late: it needs this module
+
+    offset, zone = to_offset(frequency), zone_info(time_zone)
+    try:
+        is_absolute = zone is UTC or offset.nanos < DAY_NS
+    except ValueError:  # a calendar step, such as a month, has no fixed length
+        is_absolute = False
+    if is_absolute:
+        times = pd.date_range(start.astimezone(UTC), periods=steps, freq=offset, name="time")
+        return times.tz_convert(zone)
+    days = pd.date_range(_on_wall_clock(start.astimezone(zone)), periods=steps, freq=offset, name="time")
+    first = np.ones(steps, bool)
+    return days.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")

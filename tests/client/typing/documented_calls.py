@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import grpc
 import numpy as np
 import pandas as pd
+import polars as pl
 
 from statecast.client import AsyncClient, Client, Forecast, Observations, Receipt, StatecastError, Version
 
@@ -71,3 +72,10 @@ async def main() -> None:
         taken: Receipt = await asession.observe([20.4, None, 20.3])
         ahead: Forecast = await asession.step([1.0, 2.0], horizon=6)
         print(taken, ahead.to_pandas())
+
+
+frame = pd.DataFrame({"unique_id": ["a"], "ds": [datetime(2024, 3, 1)], "y": [1.0]})
+quantiles: pd.DataFrame = client.step_frame(frame, 6, "daily", future=frame, quantile_levels=[0.5], id_col="unique_id")
+quantiles = client.forecast_frame(frame, horizon=6, model="daily", time_zone="Europe/Berlin", progress=True)
+client.observe_frame(pl.DataFrame(frame), "daily", target_col=["y"], rows="all", time_to_live=timedelta(days=1))
+session.plot(24, history=pd.Series([1.0])).savefig("fan.png")

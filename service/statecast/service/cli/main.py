@@ -1,4 +1,4 @@
-"""The command line: statecast serve | train | evaluate | demo | health | keys | sessions | models | top | redis."""
+"""The command line: statecast serve, train, evaluate, forecast, demo, health, keys, sessions, models, top and redis."""
 
 import asyncio
 import dataclasses
@@ -18,6 +18,7 @@ from statecast.service import signals
 from statecast.service.cli.client_options import client_options, refused
 from statecast.service.cli.config_file import config_option
 from statecast.service.cli.data_options import read_data, series_options
+from statecast.service.cli.forecasting import forecast
 from statecast.service.cli.keys import keys
 from statecast.service.cli.models import models
 from statecast.service.cli.redis_check import redis
@@ -261,3 +262,4 @@ main.add_command(top)
 main.add_command(redis)
 main.add_command(train)
 main.add_command(evaluate)
+main.add_command(forecast)

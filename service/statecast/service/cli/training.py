@@ -22,14 +22,14 @@ MISSING_ETS = "--auto-ets needs statsforecast, from the extra 'bench' (docs/inst
 TABLE_COLUMNS = 120
 SECONDS_A_LINE = 60.0
 
-_models_option = click.option(
+models_option = click.option(
     "--models",
     type=click.Path(file_okay=False, path_type=Path),
     default="models",
     show_default=True,
     help="Folder of models, as for `statecast serve --models`.",
 )
-_threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default all cores.")
+threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default all cores.")
 
 
 def _guarded(work: Callable[[], None]) -> None:
@@ -51,7 +51,7 @@ def _guarded(work: Callable[[], None]) -> None:
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @config_option(what="options")
 @click.option("--model", required=True, help="Name of the model; training makes its next version.")
-@_models_option
+@models_option
 @data_options
 @click.option("--horizon", type=click.IntRange(min=1), help="Longest forecast in steps; by default about a season.")
 @click.option(
@@ -97,7 +97,7 @@ def _guarded(work: Callable[[], None]) -> None:
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of the weights and of the order of the data."
 )
-@_threads_option
+@threads_option
 def train(data: Path, model: str, models: Path, threads: int | None, **options: Any) -> None:
     """Train a model on DATA, a CSV or Parquet file in long format: unique_id, ds, y.
 
@@ -146,7 +146,7 @@ def _show(table: Any) -> None:
 @click.argument("model")
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @config_option(what="options")
-@_models_option
+@models_option
 @data_options
 @click.option("--horizon", type=click.IntRange(min=1), help="Steps ahead; by default the model's horizon.")
 @click.option("--windows", type=click.IntRange(min=1), default=10, show_default=True, help="Forecasts per series.")
@@ -161,7 +161,7 @@ def _show(table: Any) -> None:
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.json and the pictures."
 )
-@_threads_option
+@threads_option
 def evaluate(
     model: str, data: Path, models: Path, auto_ets: bool, output: Path | None, threads: int | None, **options: Any
 ) -> None:
@@ -186,9 +186,9 @@ def evaluate(
         if output:  # a folder that cannot be made fails before the work
             output.mkdir(parents=True, exist_ok=True)
         forecaster = find_model(model, models)
-        panel = read_data(data, _columns_of(forecaster.config, options))
+        panel = read_data(data, columns_of(forecaster.config, options))
         asked = {key: options[key] for key in ("horizon", "windows", "step", "first_cutoff", "season")}
-        done = evaluate_model(forecaster, panel, Request(**asked, auto_ets=auto_ets), progress=_Progress())
+        done = evaluate_model(forecaster, panel, Request(**asked, auto_ets=auto_ets), progress=Progress())
         if done.left_out:
             why = "too short, or no values before the first cut-off"
             click.echo(f"{done.left_out} of {len(panel.series)} series left out: {why}")
@@ -201,7 +201,7 @@ def evaluate(
     _guarded(work)
 
 
-def _columns_of(config: "Description", options: dict[str, Any]) -> dict[str, Any]:
+def columns_of(config: "Description", options: dict[str, Any]) -> dict[str, Any]:
     """Return the options, with the columns that the model was trained on unless others are named."""
     named = click.get_current_context().get_parameter_source("target") is not ParameterSource.DEFAULT
     # A single target may have a different name in each file.
@@ -217,13 +217,14 @@ def _columns_of(config: "Description", options: dict[str, Any]) -> dict[str, Any
     }
 
 
-class _Progress:
+class Progress:
     """Prints progress: on a terminal continuously, in a log once a minute."""
 
     def __init__(self) -> None:
         self._told_at = time.monotonic()
 
     def __call__(self, what: str, done: int, of: int) -> None:
+        """Print how many of how many are done."""
         if sys.stderr.isatty():
             click.echo(f"\r{what}: {done} of {of}", nl=done == of, err=True)
         elif time.monotonic() - self._told_at >= SECONDS_A_LINE:
