@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from statecast.v1 import admin_service_pb2, forecast_service_pb2, model_service_pb2
 
 MOST_ANSWERS = 50
-"""Messages of one call that are read, so that an export does not take long."""
+"""Messages of an export that are read, so that it does not take long."""
 ANSWER_SECONDS = 10.0
 """Seconds without an answer after which a call counts as hanging."""
 
@@ -88,7 +88,7 @@ class Caller:
             if rpc.answers_many:
                 sent = iter(frames) if rpc.streams else frames[0]
                 call = self._methods[rpc.name](sent, timeout=ANSWER_SECONDS)
-                responses.extend(islice(call, MOST_ANSWERS))
+                responses.extend(call if rpc.streams else islice(call, MOST_ANSWERS))
                 call.cancel()
             else:
                 responses.append(self._methods[rpc.name](frames[0], timeout=ANSWER_SECONDS))

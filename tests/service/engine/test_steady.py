@@ -141,7 +141,7 @@ def test_both_ways_agree(
     sides = []
     for _ in range(2):
         namespace = uuid.uuid4().hex
-        engine = make_engine(snapshot_every=snapshot_every, now=lambda: BEGIN + 100 * HOUR)
+        engine = make_engine(snapshot_every=snapshot_every, now=lambda: BEGIN + 100 * HOUR, timeout_seconds=30.0)
         engine._store._namespace = namespace
         sides.append(Side(engine, any_redis, namespace))
     for asked, forget in batches:
