@@ -32,7 +32,7 @@ check: .venv/dev  ## Lint, types, import contracts, generated code, schemas
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml docker-compose.tls.yml
 
-test: .venv/dev  ## All tests, on a private Redis and real servers: five to eight minutes
+test: .venv/dev  ## All tests, on a private Redis and real servers: eight to thirteen minutes
 	$(PYTEST)
 
 test-fast: .venv/dev  ## Tests that start no process and no server: a minute
