@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from google.rpc import status_pb2
@@ -51,10 +52,12 @@ class Caller:
         headers: list[tuple[bytes, bytes]] = HEADERS,
         path: str = "/a.B/C",
         method: str = "POST",
+        query: bytes = b"",
     ) -> None:
         for event in events:
             self.events.put_nowait(event)
-        scope = {"type": "http", "method": method, "path": path, "headers": headers, "client": ("10.0.0.1", 5)}
+        scope = {"type": "http", "method": method, "headers": headers, "client": ("10.0.0.1", 5)}
+        scope |= {"path": unquote(path), "raw_path": path.encode(), "query_string": query}
         await self.transport.serve(scope, self._receive, self._send)
 
     @property
