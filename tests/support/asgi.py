@@ -24,12 +24,12 @@ def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
 class Caller:
     """An ASGI server with one call; events can be given before and during it."""
 
-    def __init__(self, answer: Answer, *, is_stream: bool = False, most: int = 1000) -> None:
+    def __init__(self, answer: Answer, *, is_stream: bool = False, most: int = 1000, method: str = "/a.B/C") -> None:
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.sent: list[dict[str, Any]] = []
         self.has_gone = False
         self.left: list[str] = []
-        methods = {"/a.B/C": Method(is_stream, lambda data: data, answer, lambda _: None)}
+        methods = {method: Method(is_stream, lambda data: data, answer, lambda _: None)}
         self.transport = AsgiTransport(methods, most, 4 * most, self._listen, self._leave, lambda _: None)
 
     async def _listen(self) -> int:

@@ -74,6 +74,7 @@ _NO_PATH = {
         "json_format": {
             "code": 3,
             "message": "the path cannot be decoded; encode names in it as UTF-8, then with percent signs",
+            "details": [],
         }
     },
 }

@@ -62,7 +62,7 @@ def fill(message: Message, values: Mapping[str, Any], path: str = "") -> None:
         field = fields.get(name)
         if field is None:
             known = ", ".join(each.json_name for each in message.DESCRIPTOR.fields)
-            raise Malformed(f"{path}{_name(name)}", f"there is no such field; there are: {known or 'none'}")
+            raise Malformed(f"{path}{field_name(name)}", f"there is no such field; there are: {known or 'none'}")
         if field.number in given:
             raise Malformed(f"{path}{field.name}", f"given twice, as {field.json_name} and as {field.name}; leave one")
         given.add(field.number)
@@ -208,8 +208,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
-def _name(name: str) -> str:
-    """Return a field's name for an error, quoted if it is none."""
+def field_name(name: str) -> str:
+    """Return a name that a caller gave to a field, for an error; quoted if no field has such a name."""
     return name if name.isidentifier() and name.isascii() and len(name) <= LONGEST_SHOWN else quoted(name)
 
 
@@ -217,7 +217,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise Malformed(_name(name), "given twice in one object; leave one")
+        raise Malformed(field_name(name), "given twice in one object; leave one")
     return found
 
 

@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from statecast.service.errors import quoted
 from statecast.service.rpc.methods import Malformed, Method
-from statecast.service.transport.http_json.reading import fill, parse
+from statecast.service.transport.http_json.reading import field_name, fill, parse
 
 VERBS = ("get", "post", "delete")
 _VARIABLE = re.compile(r"\{(\w+)\}")
@@ -87,7 +87,7 @@ class Asked:
         for name, encoded in self.variables.items():
             value, other = _decoded(encoded, name), getattr(message, name)
             if other and other != value:
-                raise Malformed(name, f"{quoted(other)} differs from {quoted(value)} in the path; leave it out there")
+                raise Malformed(name, f"{quoted(other)} is not {quoted(value)} of the path; leave it out of the body")
             setattr(message, name, value)
 
 
@@ -169,9 +169,9 @@ def _nested(query: bytes) -> Mapping[str, object]:
         for each in outer:
             inner = within.setdefault(each, {})
             if not isinstance(inner, dict):
-                raise Malformed(quoted(name), "given twice in the query; leave one")
+                raise Malformed(field_name(name), "given twice in the query; leave one")
             within = inner
         if last in within:
-            raise Malformed(quoted(name), "given twice in the query; leave one")
+            raise Malformed(field_name(name), "given twice in the query; leave one")
         within[last] = value
     return fields

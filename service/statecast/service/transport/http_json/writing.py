@@ -6,15 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from google.protobuf import json_format
+from google.protobuf import any_pb2, json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import (
-    error_details_pb2,  # noqa: F401  # a status is written by the descriptions of its details
-    status_pb2,
-)
+from google.rpc import error_details_pb2  # noqa: F401  # a status is written by the descriptions of its details
 
 from statecast.v1.forecast_service_pb2 import ForecastManyResponse
 
@@ -22,6 +19,8 @@ _LONG = {FieldDescriptor.CPPTYPE_UINT64, FieldDescriptor.CPPTYPE_INT64}
 _SPECIAL = {math.inf: "Infinity", -math.inf: "-Infinity"}
 FEWEST_DIGITS, MOST_DIGITS = 6, 9
 """Decimal digits that a 32-bit number can hold, and that it may need to be told from all others."""
+LEAST_PLACES, MOST_PLACES = -13, 27
+"""Between these, numbers are scaled by powers of ten that are exact: up to the 22nd."""
 
 
 def chunks(message: Message) -> Iterator[bytes]:
@@ -44,7 +43,7 @@ def to_value(message: Message) -> Any:
     """Return the value that stands for a message in JSON."""
     if isinstance(message, Timestamp | Duration):
         return message.ToJsonString()
-    if isinstance(message, status_pb2.Status):
+    if isinstance(message, any_pb2.Any):
         return json_format.MessageToDict(message)
     values = {}
     fields: Sequence[FieldDescriptor] = message.DESCRIPTOR.fields  # type: ignore[assignment]  # two of its types
@@ -87,6 +86,8 @@ def shortest(numbers: "np.ndarray[Any, np.dtype[np.float32]]") -> list[float]:
     todo = np.isfinite(exact) & (exact != 0)
     places = np.zeros(len(exact))
     places[todo] = np.floor(np.log10(np.abs(exact[todo])))
+    for index in np.flatnonzero((places < LEAST_PLACES) | (places > MOST_PLACES)):
+        short[index], todo[index] = float(str(numbers[index])), False
     for digits in range(FEWEST_DIGITS, MOST_DIGITS + 1):
         shift = digits - 1 - places
         power = 10.0 ** np.abs(shift)
