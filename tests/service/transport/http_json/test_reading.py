@@ -11,9 +11,8 @@ from google.protobuf.message import Message
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from statecast.service.rpc.crowded import MAX_PARTS
 from statecast.service.rpc.methods import Malformed
-from statecast.service.transport.http_json.reading import SCALARS, fill, parse
+from statecast.service.transport.http_json.reading import MOST_PARTS, SCALARS, fill, parse
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1 import model_service_pb2 as models
 
@@ -101,9 +100,9 @@ def test_null_among_numbers_is_a_missing_value() -> None:
         ('{"a": 1} {}', "request", "is not valid JSON"),
         ('{"observations": {"values": [NaN]}}', "request", "holds NaN, which is not JSON; send null"),
         (b'{"sessionId": "\xff"}', "request", "is not UTF-8 at byte 15"),
-        ("[" * 100_000, "request", "nested too deeply"),
+        ("[" * 40_000, "request", "nested too deeply"),
         ('{"horizon": %s}' % ("1" * 5000), "request", "a number has too many digits"),
-        ('{"requests": [%s{}]}' % ("{}," * MAX_PARTS), "request", f"has more than {MAX_PARTS} objects and lists"),
+        ('{"requests": [%s{}]}' % ("{}," * MOST_PARTS), "request", f"has more than {MOST_PARTS} objects and lists"),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -15,7 +15,7 @@ from statecast.service.transport.http_json.writing import chunks, encoded, to_va
 
 CONTENT_TYPE = b"application/json"
 MOST_BYTES = 4 * 1024 * 1024
-"""A larger body would hold the event loop up for longer than a tenth of a second."""
+"""A larger body would hold the event loop up for too long."""
 CHUNK_BYTES = 64 * 1024
 HTTP_STATUS = {
     grpc.StatusCode.OK: 200,

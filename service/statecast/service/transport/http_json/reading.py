@@ -15,11 +15,12 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from statecast.service.errors import quoted
-from statecast.service.rpc.crowded import MAX_PARTS
 from statecast.service.rpc.methods import Malformed
 
 WHOLE = "request"
 """The field that is named if the body as a whole is wrong."""
+MOST_PARTS = 50_000
+"""Most objects and lists in a body; a frame of 4,096 usual requests has half as many."""
 LONGEST_SHOWN = 40
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
@@ -34,8 +35,8 @@ def parse(body: bytes) -> dict[str, Any]:
     Raises:
         Malformed: if it is no JSON object in UTF-8, or has too many parts.
     """
-    if body.count(b"{") + body.count(b"[") > MAX_PARTS:
-        raise Malformed(WHOLE, f"has more than {MAX_PARTS} objects and lists; send fewer at once")
+    if body.count(b"{") + body.count(b"[") > MOST_PARTS:
+        raise Malformed(WHOLE, f"has more than {MOST_PARTS} objects and lists; send fewer at once")
     try:
         parsed = json.loads(body.decode() or "{}", object_pairs_hook=_unique, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
@@ -128,21 +129,39 @@ def _numbers(values: Sequence[Any], where: str) -> Sequence[float]:
     """Return numbers, of which null is NaN."""
     if set(map(type, values)) <= {float}:
         return values
-    return [math.nan if each is None else _number(each, f"{where}[{index}]") for index, each in enumerate(values)]
+    numbers = []
+    try:
+        for each in values:
+            numbers.append(math.nan if each is None else _to_number(each))  # noqa: PERF401  # its length is needed
+    except ValueError as error:
+        raise _no_number(values[len(numbers)], f"{where}[{len(numbers)}]") from error
+    return numbers
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, str):
-        if value in _SPECIAL:
-            return _SPECIAL[value]
-        if _NUMBER.fullmatch(value):
-            return float(value)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    try:
+        return _to_number(value)
+    except ValueError as error:
+        raise _no_number(value, where) from error
+
+
+def _to_number(value: Any) -> float:
+    """Return a number; ValueError says that it is none."""
+    kind = type(value)
+    if kind is float or kind is int:
         try:
             return float(value)
-        except OverflowError:
-            pass
-    raise Malformed(where, f"{_shown(value)} is no number; send one, or null for a missing value")
+        except OverflowError as error:
+            raise ValueError from error
+    if kind is str and value in _SPECIAL:
+        return _SPECIAL[value]
+    if kind is str and _NUMBER.fullmatch(value):
+        return float(value)
+    raise ValueError
+
+
+def _no_number(value: Any, where: str) -> Malformed:
+    return Malformed(where, f"{_shown(value)} is no number; send one, or null for a missing value")
 
 
 def _integer(value: Any, where: str, *, least: int, most: int) -> int:
