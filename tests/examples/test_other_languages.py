@@ -16,14 +16,14 @@ from statecast.client import Client
 ROOT = Path(__file__).parents[2]
 COUNT = 300
 GO_PATH, JARS = Path("/usr/share/gocode/src/google.golang.org"), Path("/usr/share/java")
-GO = (
+GO: tuple[str | Path, ...] = (
     "protoc",
     "protoc-gen-go",
     "protoc-gen-go-grpc",
     "go",
     *(GO_PATH / name for name in ("grpc", "genproto", "protobuf")),
 )
-JAVA = (
+JAVA: tuple[str | Path, ...] = (
     "protoc",
     "grpc_java_plugin",
     "javac",

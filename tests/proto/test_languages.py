@@ -13,8 +13,11 @@ from support.programs import needs, run
 PROTO = Path(__file__).parents[2] / "proto"
 NAMES = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("statecast/v1/*.proto"))
 GOOGLE = (
-    "google/rpc/status.proto", "google/rpc/error_details.proto", "google/api/annotations.proto", "google/api/http.proto",
-)  # fmt: skip
+    "google/api/annotations.proto",
+    "google/api/http.proto",
+    "google/rpc/error_details.proto",
+    "google/rpc/status.proto",
+)
 
 
 def protoc(*arguments: str) -> None:

@@ -219,7 +219,7 @@ def test_half_a_body_is_not_answered_and_harms_nobody(server: ServerProcess, cal
 
 
 def test_pages_of_named_origins_may_call(caller: Caller) -> None:
-    asks = {"access_control_request_method": "POST", "access_control_request_headers": "content-type"}
+    asks: dict[str, Any] = {"access_control_request_method": "POST", "access_control_request_headers": "content-type"}
     _, headers, _ = caller.raw("OPTIONS", "/v1/sessions/x:forecast", origin=ORIGIN, **asks)
     assert headers["access-control-allow-origin"] == ORIGIN
     assert headers["access-control-allow-methods"] == "GET,POST,DELETE"

@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from google.rpc import status_pb2
 
 from statecast.service.access.certificates import Certificates
 from statecast.service.errors import Overloaded, quoted
@@ -145,7 +144,8 @@ class AsgiTransport:
             arriving = self._arriving if method.admit else self._arriving_of_strangers
             return Call(scope["client"], headers, _timeout(headers), receive, send, messages, arriving, method)
         except (FramingError, Overloaded) as error:
-            await refuse(send, _status_of(error), has_started=False)
+            status = error.status if isinstance(error, FramingError) else to_status(error)
+            await refuse(send, status, has_started=False)
         return None
 
     async def _json_call(
@@ -169,8 +169,10 @@ class AsgiTransport:
             allow = ((b"allow", ", ".join(error.allowed).encode()),) if error.allowed else ()
             number = 405 if error.allowed else 404
             await http_json.refuse(send, status, number, allow, is_head=scope["method"] == "HEAD")
-        except (FramingError, Overloaded) as error:
-            await http_json.refuse(send, _status_of(error))
+        except FramingError as error:  # of the header grpc-timeout
+            await http_json.refuse(send, make_status(grpc.StatusCode.INVALID_ARGUMENT, error.status.message))
+        except Overloaded as error:
+            await http_json.refuse(send, to_status(error))
         return None
 
 
@@ -178,7 +180,3 @@ def _timeout(headers: Mapping[bytes, bytes]) -> float | None:
     """Return the seconds that the header grpc-timeout leaves; None without one."""
     timeout = headers.get(b"grpc-timeout")
     return None if timeout is None else timeout_seconds(timeout)
-
-
-def _status_of(error: FramingError | Overloaded) -> status_pb2.Status:
-    return error.status if isinstance(error, FramingError) else to_status(error)

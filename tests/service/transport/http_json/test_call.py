@@ -58,7 +58,7 @@ async def test_the_body_may_repeat_the_path_and_not_contradict_it() -> None:
         ({"headers": []}, 415, "content-type: must be application/json"),
         ({"headers": [(b"content-type", b"text/plain")]}, 415, "content-type: must be application/json"),
         ({"headers": [JSON, (b"content-encoding", b"gzip")]}, 415, "content-encoding"),
-        ({"headers": [JSON, (b"grpc-timeout", b"soon")]}, 500, "grpc-timeout 'soon'"),
+        ({"headers": [JSON, (b"grpc-timeout", b"soon")]}, 400, "grpc-timeout 'soon'"),
         ({"path": "/v1/nothing"}, 404, "there is no 'POST' '/v1/nothing' here; there are: POST /v1/sessions/{session"),
         ({"path": "/v1/sessions/a/b:forecast"}, 404, "there is no"),
         ({"path": "/v1/sessions/:forecast"}, 404, "there is no"),

@@ -1,5 +1,6 @@
 """Messages from JSON, as json_format reads them; but null among numbers is NaN, and errors name the field."""
 
+import json
 import math
 from typing import Any
 
@@ -7,12 +8,14 @@ import pytest
 from fuzz.messages import contents
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from statecast.service.rpc.methods import Malformed
 from statecast.service.transport.http_json.reading import MOST_PARTS, SCALARS, fill, parse
+from statecast.v1 import forecast_pb2
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1 import model_service_pb2 as models
 
@@ -114,6 +117,34 @@ def test_an_error_names_the_field_and_the_problem(body: str | bytes, field: str,
     assert len(caught.value.problem) < 300
 
 
+NAMES = sorted({
+    name
+    for kind in (pb.ForecastRequest, forecast_pb2.Observations, forecast_pb2.OpenOptions)
+    for field in kind.DESCRIPTOR.fields
+    for name in (field.name, field.json_name)
+})  # fmt: skip
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("1.5s") | st.sampled_from(NAMES)
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(), inner)
+)
+
+
+@given(body=st.dictionaries(st.sampled_from(NAMES), VALUES).map(lambda value: json.dumps(value).encode()) | st.binary())
+def test_whatever_comes_is_read_or_refused(body: bytes) -> None:
+    refused = None
+    try:
+        read(body).SerializeToString()
+    except Malformed as error:
+        refused = error
+    assert refused is None or (refused.field and len(refused.problem) < 300 and str(refused).encode())
+
+
+def test_a_long_name_is_shortened() -> None:
+    with pytest.raises(Malformed) as caught:
+        read('{"open": {"categories": {"%s": 7}}}' % ("x" * 10_000))
+    assert len(caught.value.field) < 200
+
+
 def test_errors_in_a_frame_name_the_request() -> None:
     with pytest.raises(Malformed, match=r"requests\[1\].observations.values\[0\]"):
         read('{"requests": [{}, {"observations": {"values": [{}]}}]}', pb.ForecastManyRequest())
@@ -133,5 +164,5 @@ def test_every_type_in_a_request_can_be_read(module: Any) -> None:
     """The times' own parts are read as strings."""
     for service in module.DESCRIPTOR.services_by_name.values():
         for method in service.methods:
-            known = {*SCALARS, *types_in(pb.ForecastRequest.DESCRIPTOR.fields_by_name["timeout"].message_type)}
+            known = {*SCALARS, *types_in(Duration.DESCRIPTOR)}
             assert types_in(method.input_type) <= known, method.name

@@ -75,7 +75,7 @@ def _set(message: Message, field: FieldDescriptor, value: Any, where: str) -> No
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         texts = getattr(message, field.name)
         for key, each in _object(value, where).items():
-            texts[_text(key, where)] = _text(each, f"{where}[{key!r}]")
+            texts[_text(key, where)] = _text(each, f"{where}[{quoted(key)}]")
     elif field.is_repeated:
         _extend(getattr(message, field.name), field, _list(value, where), where)
     elif field.message_type is not None:
