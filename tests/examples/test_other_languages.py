@@ -70,15 +70,15 @@ def test_a_program_goes_on_after_the_server_was_killed(language: str, server: Se
         ["bash", "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert program.stdout is not None
-    said = []
-    for line in program.stdout:
-        said.append(line)
-        if f"{name}-1 step 10:" in line:
-            break
-    server.kill()
-    server.launch()
-    said += program.communicate(timeout=120)[0].splitlines(keepends=True)
-    output = "".join(said)
+    output = ""
+    try:
+        while f"{name}-1 step 10:" not in output and (line := program.stdout.readline()):
+            output += line
+        server.kill()
+        server.launch()
+        output += program.communicate(timeout=120)[0]
+    finally:
+        program.kill()
     assert program.returncode == 0, output
     ran = output.partition("built\n")[2]
     assert "refused: INVALID_FIELD: observations.values[0] is at fault: 1e+40 is too large" in ran

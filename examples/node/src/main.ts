@@ -23,7 +23,7 @@ async function beRefused(service: ForecastServiceClient): Promise<void> {
 }
 
 // Sends what is in flight and then value after value, until all are answered or the stream breaks.
-async function stream(service: ForecastServiceClient, all: Series[], backoff: { current: Backoff }): Promise<void> {
+async function stream(service: ForecastServiceClient, all: Series[]): Promise<void> {
   const byId = new Map(all.map((series) => [series.id, series]));
   const call = service.ForecastStream();
   const waiting = all.flatMap(({ request }) => (request ? [request] : []));
@@ -35,16 +35,32 @@ async function stream(service: ForecastServiceClient, all: Series[], backoff: { 
       const series = byId.get(response ? response.session_id : session_id);
       if (series === undefined) continue;
       if (response) {
-        backoff.current = new Backoff(); // it goes on, so patience begins anew
         series.take(response);
         series.next();
       } else if (status && isRetryable(status.code)) {
-        await backoff.current.wait(new Error(explain(status)));
+        await series.backoff.wait(new Error(explain(status)));
       } else if (status) {
         throw new Error(explain(status));
       }
       if (series.request) call.write({ requests: [series.request] });
       else if (--open === 0) call.end();
+    }
+  }
+}
+
+// Streams until every value is answered. A stream that breaks is followed by another.
+async function streamAll(service: ForecastServiceClient, all: Series[]): Promise<void> {
+  const sentSoFar = () => all.reduce((sum, { sent }) => sum + sent, 0);
+  let backoff = new Backoff();
+  while (all.some(({ request }) => request)) {
+    const before = sentSoFar();
+    try {
+      await stream(service, all);
+    } catch (error) {
+      if (!isRetryable((error as ServiceError).code)) throw error;
+      console.log(`the stream broke, ${explain(error as ServiceError)}; sending again what is unanswered`);
+      if (sentSoFar() > before) backoff = new Backoff(); // it went on, so patience begins anew
+      await backoff.wait(error as Error);
     }
   }
 }
@@ -63,16 +79,7 @@ async function main(): Promise<void> {
     series.take(await answered((deadline, callback) => service.Forecast(request, { deadline }, callback)));
     series.next();
   }
-  const backoff = { current: new Backoff() };
-  while (all.some(({ request }) => request)) {
-    try {
-      await stream(service, all, backoff);
-    } catch (error) {
-      if (!isRetryable((error as ServiceError).code)) throw error;
-      console.log(`the stream broke, ${explain(error as ServiceError)}; sending again what is unanswered`);
-      await backoff.current.wait(error as Error);
-    }
-  }
+  await streamAll(service, all);
   for (const { id: session_id } of all) {
     const { session } = await answered<GetSessionResponse__Output>((deadline, callback) =>
       service.GetSession({ session_id }, { deadline }, callback),

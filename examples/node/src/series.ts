@@ -3,10 +3,12 @@ import { randomUUID } from "node:crypto";
 import type { ForecastRequest } from "./generated/statecast/v1/ForecastRequest";
 import type { ForecastResponse__Output } from "./generated/statecast/v1/ForecastResponse";
 import type { Version } from "./generated/statecast/v1/Version";
+import { Backoff } from "./retry";
 
 export class Series {
   request: ForecastRequest | null = null; // the one in flight; it is repeated as it is
-  private sent = 0;
+  sent = 0;
+  backoff = new Backoff(); // of the request in flight
   private lastSeen: Version = {};
 
   constructor(readonly id: string, private readonly values: number[]) {}
@@ -14,6 +16,7 @@ export class Series {
   // Makes the next request; null after the last value.
   next(): ForecastRequest | null {
     const value = this.values[this.sent];
+    this.backoff = new Backoff();
     if (value === undefined) return (this.request = null);
     this.request = {
       session_id: this.id,

@@ -259,13 +259,17 @@ def secured(
         f"{tenant} {role}": api_keys.create(keys, tenant, role)[1] for tenant in ("acme", "other") for role in ROLES
     }
     subjects.write_text('[subjects."CN=gateway"]\ntenant = "acme"\nrole = "write"\n')
+    made["small"] = api_keys.create(keys, "small", "write")[1]
+    limits = folder / "limits.toml"
+    limits.write_text("[small]\nrequests_per_second = 1\n")
     pair, contexts = authority.server(), {}
     for name in ("gateway", "nobody"):
         client, contexts[name] = authority.client(name, file=name), ssl.create_default_context(cafile=authority.ca)
         contexts[name].load_cert_chain(client.cert, client.key)
     tls = ("--tls-cert", pair.cert, "--tls-key", pair.key, "--tls-client-ca", authority.ca, "--tls-subjects", subjects)
     common = ("--transport", "envoy", "--redis-url", any_redis.url, "--models", models_folder, "--api-keys", keys)
-    server = ServerProcess(*map(str, (*common, *tls, "--default-model", "tiny")))
+    others = ("--default-model", "tiny", "--tenant-limits", limits)
+    server = ServerProcess(*map(str, (*common, *tls, *others)))
     yield Secured(server, made, contexts)
     assert server.stop() == 0
 
@@ -301,6 +305,17 @@ def test_every_call_asks_for_a_credential(secured: Secured, session_id: str, nam
     if name in {*CHANGES, "GetSession"}:
         assert call(secured.caller("other write")) == (404, "SESSION_NOT_FOUND")
     assert call(secured.caller(certificate="gateway")) == (200, "")
+
+
+def test_a_tenant_beyond_its_limit_is_told_when_to_come_again(secured: Secured, session_id: str) -> None:
+    caller = secured.caller("small")
+    answers = [caller.forecast(session_id, open={}) for _ in range(8)]
+    refused = [answer for status, answer in answers if status == 429]
+    assert answers[0][0] == 200
+    assert reason(refused[0]) == "QUOTA_EXCEEDED"
+    path = f"/v1/sessions/{session_id}:forecast"
+    found = [caller.raw("POST", path, b"{}", content_type="application/json") for _ in range(4)]
+    assert any(status == 429 and int(headers["retry-after"]) >= 1 for status, headers, _ in found)
 
 
 def test_without_a_certificate_there_is_no_connection(secured: Secured) -> None:

@@ -124,12 +124,12 @@ func open(ctx context.Context, client pb.ForecastServiceClient, each *series) er
 // streamAll streams until every value is answered. A stream that breaks is followed by another.
 func streamAll(ctx context.Context, client pb.ForecastServiceClient, all map[string]*series) error {
 	for pause := newAttempts(); ; {
-		before := time.Now()
+		before := sent(all)
 		err := stream(ctx, client, all)
 		if err == nil || !isRetryable(status.Code(err)) {
 			return err
 		}
-		if time.Since(before) > patience { // it went on for long, so patience begins anew
+		if sent(all) > before { // it went on, so patience begins anew
 			pause = newAttempts()
 		}
 		fmt.Printf("the stream broke, %s; sending again what is unanswered\n", explain(status.Convert(err)))
@@ -137,6 +137,13 @@ func streamAll(ctx context.Context, client pb.ForecastServiceClient, all map[str
 			return err
 		}
 	}
+}
+
+func sent(all map[string]*series) (total int) {
+	for _, each := range all {
+		total += each.sent
+	}
+	return total
 }
 
 // stream sends what is in flight and then value after value.
@@ -193,10 +200,11 @@ func settle(ctx context.Context, result *pb.ForecastResult, all map[string]*seri
 	if !isRetryable(failure.Code()) {
 		return nil, failure.Err()
 	}
-	if err := newAttempts().wait(ctx, failure.Err()); err != nil {
+	each := all[result.SessionId]
+	if err := each.attempts.wait(ctx, failure.Err()); err != nil {
 		return nil, err
 	}
-	return all[result.SessionId].request, nil
+	return each.request, nil
 }
 
 // report shows where a session stands.

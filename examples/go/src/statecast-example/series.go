@@ -18,11 +18,12 @@ type series struct {
 	sent     int
 	lastSeen *pb.Version
 	request  *pb.ForecastRequest // the one in flight; it is repeated as it is
+	attempts *attempts           // of that request
 }
 
 // next makes the next request; nil after the last value.
 func (s *series) next() (*pb.ForecastRequest, error) {
-	s.request = nil
+	s.request, s.attempts = nil, newAttempts()
 	if s.sent == len(s.values) {
 		return nil, nil
 	}

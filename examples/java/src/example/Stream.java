@@ -10,6 +10,7 @@ import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.StreamObserver;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
@@ -23,6 +24,7 @@ final class Stream implements StreamObserver<ForecastStreamResponse> {
   private final ManagedChannel channel;
   private final Map<String, Series> all;
   private final CompletableFuture<Void> ended = new CompletableFuture<>();
+  private final Map<Series, Attempts> attempts = new HashMap<>(); // of requests that were refused for now
   private StreamObserver<ForecastStreamRequest> requests;
 
   Stream(ManagedChannel channel, List<Series> all) {
@@ -74,6 +76,7 @@ final class Stream implements StreamObserver<ForecastStreamResponse> {
   private void settle(ForecastResult result) throws InterruptedException {
     Series series = all.get(result.hasResponse() ? result.getResponse().getSessionId() : result.getSessionId());
     if (result.hasResponse()) {
+      attempts.remove(series);
       series.take(result.getResponse());
       series.next();
     } else {
@@ -81,7 +84,7 @@ final class Stream implements StreamObserver<ForecastStreamResponse> {
       if (!Attempts.isRetryable(failure)) {
         throw failure;
       }
-      new Attempts(channel).pause(failure);
+      attempts.computeIfAbsent(series, each -> new Attempts(channel)).pause(failure);
     }
     if (series.request() != null) {
       send(List.of(series.request()));

@@ -38,7 +38,8 @@ def test_a_request_is_read_as_the_library_wrote_it(content: dict[str, Any], name
         written = json_format.MessageToJson(request, preserving_proto_field_name=names)
     except (ValueError, json_format.SerializeToJsonError):  # a time that JSON cannot write
         reject()
-    assert encoded(read(written)) == encoded(request)
+    again = json_format.MessageToJson(read(written), preserving_proto_field_name=names)
+    assert json.loads(again) == json.loads(written)
 
 
 @pytest.mark.parametrize(
