@@ -8,19 +8,26 @@ WORKDIR /src
 # The dependencies first: they change less often than the code.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN mkdir -p proto/statecast model/statecast service/statecast client/statecast \
- && /opt/statecast/bin/pip install -c constraints.txt '.[server,tracing]' \
+ && /opt/statecast/bin/pip install -c constraints.txt '.[server,kernels,tracing]' \
  && /opt/statecast/bin/pip uninstall -y statecast
 COPY proto proto
 COPY model model
 COPY service service
 COPY client client
 RUN /opt/statecast/bin/pip install --no-deps .
+# Kernels for any x86 processor with AVX2; on others, a server compiles its own.
+ENV NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx2,+fma,+bmi,+bmi2,+f16c,+lzcnt,+popcnt,+sse4.2
+RUN if [ "$(uname -m)" = x86_64 ]; then \
+      /opt/statecast/bin/python -c 'from statecast.model.kernels.cache import install; install()'; \
+    fi
 
 FROM python:3.11-slim
 COPY --from=build /opt/statecast /opt/statecast
 RUN mkdir /data /models && chown 10001:10001 /data /models
 ENV PATH=/opt/statecast/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-    STATECAST_HOST=0.0.0.0 STATECAST_METRICS_HOST=0.0.0.0 STATECAST_DATA_DIR=/data
+    STATECAST_HOST=0.0.0.0 STATECAST_METRICS_HOST=0.0.0.0 STATECAST_DATA_DIR=/data \
+    STATECAST_KERNEL_CACHE=/tmp/statecast-kernels \
+    NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx2,+fma,+bmi,+bmi2,+f16c,+lzcnt,+popcnt,+sse4.2
 USER 10001:10001
 VOLUME /data
 EXPOSE 50051 9464

@@ -73,7 +73,7 @@ bench: .venv/server  ## Compare with peers and floors: ten minutes; QUICK=1 take
 	$(PYTHON) -m venv .venv
 
 .venv/server: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[server]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[server,kernels]'
 	touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt requirements-dev.lock

@@ -17,6 +17,8 @@ from bench.compare.models import plain_config, usual_config, write_models
 from bench.compare.servers import private_redis
 from bench.compare.sizes import FRAME_SESSIONS, HORIZON
 
+from statecast.model.kernels.cache import KernelCache
+from statecast.model.kernels.stepping import fuse
 from statecast.service.access.principal import ANYBODY
 from statecast.service.engine import engine as stages
 from statecast.service.engine.engine import Engine
@@ -84,12 +86,15 @@ class Stopwatch:
         return ordered[len(ordered) // 20]
 
 
-def measure(sessions: int, rounds: int, *, usual: bool) -> dict[str, float]:
+def measure(sessions: int, rounds: int, *, usual: bool, kernels: bool) -> dict[str, float]:
     """Return the microseconds of each stage, for a request of a batch of so many sessions."""
     torch.set_num_threads(1)
     config, watch = usual_config() if usual else plain_config(), Stopwatch()
     with tempfile.TemporaryDirectory() as folder, private_redis() as redis:
         registry = load_registry(write_models(Path(folder), config), config.name, torch.device("cpu"), require_all=True)
+        if kernels:
+            KernelCache().load()
+            registry.prepare_with(lambda model: fuse(cast("Any", model.forecaster)))
         store = Store(connect(redis.url, 5.0), uuid.uuid4().hex)
         cache, metrics = SessionCache(2 * sessions), Metrics()
         engine = Engine(registry, store, cache, Planner(registry, 3_600_000, 1000), metrics, snapshot_every=128)
@@ -161,10 +166,11 @@ def _written(requests: list[Request], outcomes: list[Outcome]) -> bytes:
 @click.command()
 @click.option("--sessions", type=click.IntRange(min=1), default=FRAME_SESSIONS, show_default=True, help="In a batch.")
 @click.option("--rounds", type=click.IntRange(min=1), default=200, show_default=True, help="Batches to measure.")
+@click.option("--torch", "torch_only", is_flag=True, help="Without compiled kernels.")
 @click.option("--usual", is_flag=True, help="A model as `statecast train` makes it, instead of the plain LSTM.")
-def main(sessions: int, rounds: int, *, usual: bool) -> None:
+def main(sessions: int, rounds: int, *, usual: bool, torch_only: bool) -> None:
     """Print each stage's microseconds as a Markdown table."""
-    found = measure(sessions, rounds, usual=usual)
+    found = measure(sessions, rounds, usual=usual, kernels=not torch_only)
     click.echo("| part | us |\n|---|---|")
     for what, microseconds in found.items():
         click.echo(f"| {what} | {microseconds:.1f} |")

@@ -93,7 +93,7 @@ class KernelCache:
 
     def _take_installed(self) -> None:
         """Copy kernels that came with the installation, since numba reads only from folders that it can write to."""
-        installed = Path(sys.prefix) / "share" / "statecast" / "kernels" / self.folder.name
+        installed = _installed()
         if self.is_complete or not (installed / _COMPLETE).exists():
             return
         shutil.copytree(installed, self.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_COMPLETE))
@@ -115,6 +115,17 @@ def finish(folder: Path) -> None:
     if not (folder / _COMPLETE).exists():
         load(folder)
         (folder / _COMPLETE).touch()
+
+
+def install() -> None:
+    """Compile the kernels into the installation, from where servers copy them, for the processor that numba is told."""
+    folder = _installed()
+    folder.mkdir(parents=True, exist_ok=True)
+    finish(folder)
+
+
+def _installed() -> Path:
+    return Path(sys.prefix) / "share" / "statecast" / "kernels" / digest()
 
 
 def digest() -> str:
