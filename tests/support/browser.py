@@ -19,7 +19,7 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
 
 
 class Browser:
-    """A running browser; `problems` are what its pages have complained of: errors, and what their policy has blocked."""
+    """A running browser; `problems` are the errors of its pages, and what their policy has blocked."""
 
     def __init__(self, profile: Path) -> None:
         here_in, there_out = os.pipe()

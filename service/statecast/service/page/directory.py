@@ -16,7 +16,7 @@ from statecast.v1.reasons import Reason
 KEYS_AT_ONCE = 1000
 MOST_NAMES, MOST_SECONDS = 100_000, 2.0
 """Names that a search finds at most, and how long it may take."""
-FRESH_SECONDS, KEPT_SEARCHES = 5.0, 8
+FRESH_SECONDS, KEPT_SEARCHES = 1.0, 8
 WAIT_SECONDS = 5.0
 LAST = chr(0x10FFFF)
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from statecast.model import Future, State, StreamingTrace
+from statecast.model.intervals.pit import share_below
 from statecast.service.engine.clock import times_up_to
 from statecast.service.engine.forecasts import Wanted, forecasts
 from statecast.service.engine.inputs import Inputs, categories_of, traces
@@ -199,8 +200,15 @@ def _judge(
     covariates = taken.values[0, first:, model.targets :].unsqueeze(1) if model.config.covariates else None
     context = trace.context(torch.zeros_like(steps), steps)
     values = model.forecaster.forecast(context, 1, Future(times, covariates))[:, 0].cpu().numpy()
-    if not model.config.classes:
+    levels = model.config.quantile_levels
+    if levels:
         before[:] = values
+        if len(levels) > 1 and np.isnan(surprise).all():  # the model itself does not judge values
+            quantiles, observed = (
+                torch.from_numpy(values).double().movedim(1, 2),
+                taken.values[0, first:, : model.targets],
+            )
+            surprise[:] = share_below(quantiles, observed.cpu(), torch.tensor(levels, dtype=torch.float64)).numpy()
         return
     symbols = taken.values[0, first:, 0].cpu().numpy()
     seen = ~np.isnan(symbols)

@@ -161,9 +161,11 @@ class Watcher:
             )
 
     def _run(self) -> None:
-        while not self._stopped:
+        while True:
             started = time.monotonic()
             self._wake.clear()
+            if self._stopped:  # asked after the clear, which may have come after the last wake
+                return
             try:
                 self._look(self._due())
             except Exception:  # a bug; the others must still be looked at next time

@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { h, show } from "./dom.js";
 import { count, time } from "./format.js";
 
-const SIZE = 50, AGAIN_MS = 10000, TYPED_MS = 250;
+const SIZE = 50, AGAIN_MS = 5000, TYPED_MS = 250;
 
 export class SessionList {
   constructor(side) {
