@@ -127,7 +127,7 @@ def test_it_moves_as_observations_arrive(browser: Browser, looking: Looking, cli
     forecast = session.step(21.25, horizon=6)
     tab.await_true("document.querySelector('.tiles').innerText.includes('21.25')")
     assert tab.run("document.querySelector('.fan .observed').getAttribute('d')") != before
-    assert f"{forecast.median[0]:.5g}" in tab.text(".tiles")
+    assert f"{forecast.median[0]:.4g}" in tab.text(".tiles")
     assert tab.run("document.querySelectorAll('.fan .band').length") == 6
     assert len(tab.run("document.querySelector('.heat path').getAttribute('d')")) > 10
     assert re.search(r"21.25 at step 41. Next step: [\d.]+, from [\d.]+ to [\d.]+ with 80%", images(tab)[0])

@@ -73,6 +73,7 @@ def test_several_targets_times_and_categories(looking: Looking, client: Client, 
         view = following.view()
         np.testing.assert_allclose(view["forecast"]["values"], session.forecast(6).values[:, :, 1], rtol=1e-4)
         pit = session.step([50.0, 31.5], horizon=1).pit
+        assert pit is not None
         *_, later = following.view_at(11)
     assert later["points"]["surprise"] == [pytest.approx(float(pit[0, 1]), rel=1e-3)]
     assert view["points"]["values"] == rows[:, 1].tolist()
@@ -134,7 +135,7 @@ def test_another_session_of_that_name_begins_anew(looking: Looking, client: Clie
 
 def batches(server: ServerThread) -> str:
     with urllib.request.urlopen(server.metrics_url, timeout=20) as response:
-        text = response.read().decode()
+        text: str = response.read().decode()
     return next(line for line in text.splitlines() if line.startswith("statecast_batch_sessions_count"))
 
 

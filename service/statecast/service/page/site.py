@@ -1,6 +1,7 @@
 """Answers the page's requests: its files to anybody, all else to whom the credential admits."""
 
 import ipaddress
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -87,6 +88,7 @@ class Site:
         self._own_name = own_name
         self._files = read_files()
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+        self._counting = threading.Lock()
         self._routes: Mapping[str, Callable[[Fields, Principal], Any]] = {
             "server": self._server,
             "sessions": self._sessions,
@@ -139,14 +141,16 @@ class Site:
     def _take(self, tenant: str) -> None:
         """Count a request of the tenant, and refuse it if there are too many."""
         now = time.monotonic()
-        bucket = self._buckets.setdefault(tenant, Bucket(REQUESTS_A_SECOND, now))
-        if len(self._buckets) > TENANTS:
-            self._buckets.popitem(last=False)
-        if wait := bucket.wait_seconds(1, now):
-            raise Overloaded(
-                f"the page takes {REQUESTS_A_SECOND:g} requests a second of a tenant", Reason.QUOTA_EXCEEDED, wait
-            )
-        bucket.take(1)
+        with self._counting:
+            bucket = self._buckets.setdefault(tenant, Bucket(REQUESTS_A_SECOND, now))
+            self._buckets.move_to_end(tenant)
+            if len(self._buckets) > TENANTS:
+                self._buckets.popitem(last=False)
+            if wait := bucket.wait_seconds(1, now):
+                raise Overloaded(
+                    f"the page takes {REQUESTS_A_SECOND:g} requests a second of a tenant", Reason.QUOTA_EXCEEDED, wait
+                )
+            bucket.take(1)
 
     def _server(self, _: Fields, principal: Principal) -> Any:
         caller = {"tenant": principal.tenant, "role": principal.role.name.lower()}

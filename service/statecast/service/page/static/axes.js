@@ -8,7 +8,7 @@ export const scale = (from, to, start, end) => (value) => start + ((value - from
 /** Round values between `low` and `high`, about `most` of them, and their distance. */
 export function ticks(low, high, most) {
   const rough = (high - low || 1) / most, power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * ([1, 2, 5, 10].find((each) => each * power >= rough) ?? 10);
+  const step = power * ([1, 2, 5, 10].find((each) => each * power >= 0.75 * rough) ?? 10);
   const found = [];
   for (let at = Math.ceil(low / step); at * step <= high + step * 1e-9; at++) found.push(at * step);
   return { values: found, step };

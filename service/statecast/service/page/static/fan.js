@@ -53,7 +53,7 @@ export class FanChart {
     this.steps = [first, now + ahead];
     const x = scale(first, Math.max(now + ahead, first + 1), LEFT, this.width - RIGHT);
     this.stepAt = scale(LEFT, this.width - RIGHT, first, Math.max(now + ahead, first + 1));
-    const [low, high] = extent(recent, forecast);
+    const [low, high] = extent(recent, forecast, session.levels);
     const y = scale(low, high, height - BOTTOM, TOP);
     const all = [...recent.map((each) => each.time), ...(forecast?.times ?? recent.map(() => null).slice(0, ahead))];
     const times = all.some((each) => each === null) ? null : all;
@@ -61,7 +61,7 @@ export class FanChart {
     const clip = "fan-clip";
     show(this.chart,
       svg("title", {}, this.summary()),
-      svg("clipPath", { id: clip }, svg("rect", { x: LEFT, y: 0, width: this.width - LEFT - RIGHT + 6, height: height - BOTTOM + 1 })),
+      svg("clipPath", { id: clip }, svg("rect", { x: LEFT, y: TOP - 6, width: this.width - LEFT - RIGHT + 6, height: height - BOTTOM - TOP + 7 })),
       yAxis(y, low, high, LEFT, this.width - RIGHT, height / 60),
       xAxis(x, recent.length ? first : now + 1, now + ahead, times, session.zone, height - BOTTOM, this.width - LEFT - RIGHT),
       svg("g", { "clip-path": `url(#${clip})` }, this.past(recent, x, y), this.future(recent, x, y), this.dots(recent, x, y, height)),
@@ -155,17 +155,18 @@ export class FanChart {
   }
 }
 
-/** The lowest and highest value to show: all that was observed, and the forecast unless it is far wider. */
-function extent(recent, forecast) {
-  const seen = recent.map(({ value }) => value).filter((value) => value !== null);
-  const told = [...recent.flatMap(({ before }) => before ?? []), ...(forecast?.values.flat() ?? [])].filter((value) => value !== null);
-  const all = seen.length ? seen : told;
-  if (!all.length) return [0, 1];
-  let low = Math.min(...all), high = Math.max(...all);
-  const reach = Math.max(high - low, Math.abs(high) * 1e-3, 1e-9) * 1.5;
-  for (const value of told) {
-    if (value >= low - reach && value < low) low = value;
-    if (value <= high + reach && value > high) high = value;
+/** The lowest and highest value to show: all that was observed, the usual bands, and what is not much further out. */
+function extent(recent, forecast, levels) {
+  const known = (values) => values.filter((value) => value !== null && value !== undefined);
+  const usual = usualBand(levels) ?? { from: 0, to: 0 };
+  const rows = known([...recent.map(({ before }) => before), ...(forecast?.values ?? [])]);
+  const inner = known([...recent.map(({ value }) => value), ...rows.flatMap((row) => [row[usual.from], row[usual.to]])]);
+  if (!inner.length) return [0, 1];
+  let low = Math.min(...inner), high = Math.max(...inner);
+  const least = low - 0.75 * (high - low), most = high + 0.75 * (high - low);
+  for (const value of known(rows.flat())) {
+    low = Math.min(low, Math.max(value, least));
+    high = Math.max(high, Math.min(value, most));
   }
   const pad = (high - low || Math.abs(high) || 1) * 0.06;
   return [low - pad, high + pad];

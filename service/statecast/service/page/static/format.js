@@ -15,9 +15,17 @@ export function number(value) {
   return plain.format(value).replace("-", "−");
 }
 
+/** A number with four digits; with more if it is larger. */
+export function brief(value) {
+  const size = Math.abs(value ?? 0);
+  if (!size || size >= 1e4) return number(value);
+  return number(Number(value.toPrecision(4)));
+}
+
 /** The number for a tick, as precise as the distance between ticks needs. */
 export function tick(value, step) {
   const size = Math.abs(value);
+  if (size < step / 1e6) return "0";
   if (size >= 1e6 || (size && step < 1e-4)) return value ? value.toExponential(1).replace("e+", "e") : "0";
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
   const format = { minimumFractionDigits: digits, maximumFractionDigits: digits };

@@ -3,7 +3,7 @@
 import { follow } from "./api.js";
 import { h, show } from "./dom.js";
 import { FanChart } from "./fan.js";
-import { count, duration, number, percent, time } from "./format.js";
+import { brief, count, duration, number, percent, time } from "./format.js";
 import { HeatMaps } from "./heat.js";
 import { History, bandsOf, usualBand } from "./history.js";
 import { Calibration, Surprise } from "./quality.js";
@@ -96,7 +96,7 @@ class SessionView {
       : [new FanChart(), ...(bandsOf(session.levels).length ? [new Calibration(), new Surprise()] : [])];
     const table = session.symbols ? symbolTable() : pointTable();
     const heat = memory.length ? [new HeatMaps()] : [];
-    this.parts.push(table, ...heat);
+    this.parts.push(...heat, table);
     show(this.body, this.parts.map((part) => part.element));
     if (session.targets.length < 2) return show(this.choice);
     const select = h("select", { id: "target", onchange: (event) => {
@@ -129,8 +129,8 @@ class SessionView {
     const figures = [["Last value", last ? number(last.value) : "not kept", `step ${count(step)}`]];
     const middle = session.levels.indexOf(0.5), next = forecast?.values[0];
     const band = usualBand(session.levels);
-    if (next && middle >= 0) figures.push([band ? "Next, median" : "Next", number(next[middle]), forecast.times ? time(forecast.times[0], session.zone) : `step ${count(step + 1)}`]);
-    if (next && band) figures.push([`Next, ${percent(band.share)} band`, `${number(next[band.from])} to ${number(next[band.to])}`, ""]);
+    if (next && middle >= 0) figures.push([band ? "Next, median" : "Next", brief(next[middle]), forecast.times ? time(forecast.times[0], session.zone) : `step ${count(step + 1)}`]);
+    if (next && band) figures.push([`Next, ${percent(band.share)} band`, `${brief(next[band.from])} to ${brief(next[band.to])}`, ""]);
     if (last && last.surprise !== null) {
       const far = last.surprise < 0.05 || last.surprise > 0.95;
       figures.push(["Surprise", String(last.surprise), far ? (last.surprise < 0.5 ? "unusually low" : "unusually high") : "as expected", far ? "far" : ""]);
