@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,8 +54,10 @@ class Looking:
         return json.loads(body) | {"status": status}
 
     @contextmanager
-    def following(self, session_id: str, target: int = 0) -> Iterator["Following"]:
-        while " 429 " in (following := Following(self, session_id, target)).status:
+    def following(
+        self, session_id: str, target: int = 0, context: ssl.SSLContext | None = None
+    ) -> Iterator["Following"]:
+        while " 429 " in (following := Following(self, session_id, target, context)).status:
             time.sleep(0.1)
         try:
             yield following
@@ -65,8 +68,10 @@ class Looking:
 class Following:
     """A viewer of a session; iterating gives the views."""
 
-    def __init__(self, looking: Looking, session_id: str, target: int) -> None:
+    def __init__(self, looking: Looking, session_id: str, target: int, context: ssl.SSLContext | None) -> None:
         self.connection = socket.create_connection((looking.host, looking.port), timeout=WAIT_SECONDS)
+        if context:
+            self.connection = context.wrap_socket(self.connection, server_hostname=looking.host)
         query = urlencode({"id": session_id, "target": target})
         headers = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "localhost", **looking.headers}.items())
         self.connection.sendall(f"GET /page/api/session?{query} HTTP/1.1\r\n{headers}\r\n".encode())

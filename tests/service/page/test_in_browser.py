@@ -25,7 +25,7 @@ from statecast.service.settings import Settings
 pytestmark = needs(BROWSER)
 HOSTILE = "<img src=x onerror=document.title='x'>&\"'/%2F..?#</script>"
 WIDTHS = {"phone": (390, 844), "desktop": (1360, 860)}
-LIVE = "document.querySelector('.status')?.dataset.kind === 'live' && document.querySelector('.cards > *')"
+LIVE = "document.querySelector('.status')?.dataset.kind === 'live' && document.querySelector('.fan .axis, .symbols')"
 SHOWN = "document.querySelector('.sessions a, .nothing')"
 
 

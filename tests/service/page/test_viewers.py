@@ -1,5 +1,6 @@
 """Viewers are few, cost one look between them, and cost nothing once they have left or do not read."""
 
+import ssl
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ import torch
 from service.page.conftest import NAMESPACE, Looking
 from support import await_true
 from support.redis_process import RedisProcess
+from support.scraping import issue
 from support.servers import ServerThread
 
 from statecast.client import Client
@@ -17,6 +19,7 @@ from statecast.service import metrics_endpoint
 from statecast.service.access.principal import ANYBODY, principal_of
 from statecast.service.errors import Overloaded
 from statecast.service.models.registry import load_registry
+from statecast.service.page import site
 from statecast.service.page.follower import View
 from statecast.service.page.watcher import Watcher
 from statecast.service.settings import Settings
@@ -117,3 +120,23 @@ def test_one_that_does_not_read_holds_up_nobody(
         session.observe([2.0])
         assert quick.view_at(2)
         assert time.monotonic() - started < 10
+
+
+def test_over_tls_one_stays_and_sees_what_another_server_has_taken(
+    client: Client, session_id: str, any_redis: RedisProcess, page_models: Path, tmp_path: Path
+) -> None:
+    session = client.session(session_id, model="tiny")
+    session.observe([1.0])
+    issue(tmp_path, "page")
+    settings = Settings(
+        redis_url=any_redis.url, namespace=NAMESPACE, models=page_models, page=True,
+        tls_cert=tmp_path / "page.crt", tls_key=tmp_path / "page.key",
+    )  # fmt: skip
+    server = ServerThread(settings)
+    context = ssl.create_default_context(cafile=str(tmp_path / "page.crt"))
+    with Looking(server).following(session_id, context=context) as following:
+        assert following.view()["step"] == 1
+        time.sleep(5 * site.LOOK_SECONDS)  # the server looks several times whether the viewer is still there
+        session.observe([2.0])
+        assert following.view_at(2)
+    server.stop()

@@ -96,8 +96,8 @@ startTheme();
 whenRefused(askForCredential);
 addEventListener("hashchange", () => {
   route();
-  main.scrollTop = 0;
   scrollTo(0, 0);
+  if (!document.activeElement?.offsetParent) main.focus(); // what had the focus is gone, as the list is on a phone
 });
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();

@@ -59,8 +59,8 @@ export class FanChart {
     const times = all.some((each) => each === null) ? null : all;
     this.placed = { x, y, height, now };
     const clip = "fan-clip";
+    this.chart.setAttribute("aria-label", this.summary());
     show(this.chart,
-      svg("title", {}, this.summary()),
       svg("clipPath", { id: clip }, svg("rect", { x: LEFT, y: TOP - 6, width: this.width - LEFT - RIGHT + 6, height: height - BOTTOM - TOP + 7 })),
       yAxis(y, low, high, LEFT, this.width - RIGHT, height / 60),
       xAxis(x, recent.length ? first : now + 1, now + ahead, times, session.zone, height - BOTTOM, this.width - LEFT - RIGHT),

@@ -64,8 +64,8 @@ class HeatMap {
     this.placed = { place, size, tall };
     this.chart.setAttribute("viewBox", `0 0 ${this.width} ${height}`);
     this.chart.setAttribute("height", height);
+    this.chart.setAttribute("aria-label", `${NAMES[this.name][0]}: ${units}, ${told}`);
     show(this.chart,
-      svg("title", {}, `${NAMES[this.name][0]}: ${units}, ${told}`),
       [...paths].map(([bin, d]) => svg("path", { class: `heat${bin}`, d })),
       (this.cursor = svg("g", { class: "cursor" })));
     if (!this.key.children.length) this.key.append(...this.colours());

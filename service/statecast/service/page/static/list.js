@@ -1,6 +1,6 @@
 // The sessions of the server: a search by the beginning of the name, page by page.
 
-import { ask } from "./api.js";
+import { Refused, ask } from "./api.js";
 import { h, show } from "./dom.js";
 import { count, time } from "./format.js";
 
@@ -65,7 +65,7 @@ export class SessionList {
       const page = await ask("sessions", { prefix: this.prefix, offset: this.offset, size: SIZE }, this.asking.signal);
       this.fill(page);
     } catch (error) {
-      if (error.name !== "AbortError") this.status.textContent = error.message;
+      if (error.name !== "AbortError") this.say(error instanceof Refused ? error.message : "The server does not answer.");
     }
   }
 
@@ -75,10 +75,15 @@ export class SessionList {
     if (focused !== null) [...this.items.querySelectorAll("a")].find((link) => link.dataset.id === focused)?.focus();
     const last = page.offset + page.sessions.length;
     const total = page.complete ? count(page.total) : `the first ${count(page.total)} found`;
-    this.status.textContent = page.total ? `${count(page.offset + 1)}–${count(last)} of ${total}` : "";
+    this.say(page.total ? `${count(page.offset + 1)}–${count(last)} of ${total}` : "");
     this.before.disabled = page.offset === 0;
     this.after.disabled = last >= page.total;
     if (!page.total) show(this.items, nothing(page.prefix));
+  }
+
+  /** Say how many there are; what has not changed is not said again. */
+  say(text) {
+    if (this.status.textContent !== text) this.status.textContent = text;
   }
 
   item(session) {

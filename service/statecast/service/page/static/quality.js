@@ -79,8 +79,8 @@ export class Surprise {
     const strange = ({ surprise }) => surprise < 0.05 || surprise > 0.95;
     const shown = points.filter(({ step }) => step >= first);
     const times = shown[0].time === null ? null : shown.map((each) => each.time);
+    this.chart.setAttribute("aria-label", `${judged.filter(strange).length} of ${judged.length} values were surprises: below 0.05 or above 0.95`);
     show(this.chart,
-      svg("title", {}, `${judged.filter(strange).length} of ${judged.length} values were surprises: below 0.05 or above 0.95`),
       [[0, 0.05], [0.95, 1]].map(([low, high]) =>
         svg("rect", { class: "strange", x: LEFT, width: right - LEFT, y: y(high), height: y(low) - y(high) })),
       svg("g", { class: "axis" }, [0, 0.5, 1].map((value) => [

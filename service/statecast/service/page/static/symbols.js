@@ -65,8 +65,8 @@ export class SymbolSurprise {
     this.about.textContent = `Bits for each symbol: 0 if it was certain, 1 more for each halving of its probability. Mean of the last ${count(bits.length)}: ${number(mean)} bits, as if each were one of ${number(2 ** mean)} equally likely symbols.`;
     const first = bits[0][0], last = Math.max(first + 1, bits.at(-1)[0]);
     const x = scale(first, last, LEFT + 6, this.width - RIGHT), y = scale(0, most * 1.05, HEIGHT - BOTTOM, TOP);
+    this.chart.setAttribute("aria-label", this.about.textContent);
     show(this.chart,
-      svg("title", {}, this.about.textContent),
       yAxis(y, 0, most * 1.05, LEFT, this.width - RIGHT, 4),
       xAxis(x, first, last, null, "", HEIGHT - BOTTOM, this.width - LEFT),
       svg("path", { class: "median", d: line([[LEFT, y(mean)], [this.width - RIGHT, y(mean)]]) }),
