@@ -1,5 +1,7 @@
 // Asks the server. A credential lives in this module's memory: it is gone when the page is.
 
+import { sentence } from "./format.js";
+
 let credential = "";
 let onRefused = () => {};
 
@@ -21,8 +23,8 @@ async function get(path, fields, signal) {
   const response = await fetch(`api/${path}?${query}`, { headers, signal, cache: "no-store" });
   if (response.ok) return response;
   const { error } = await response.json().catch(() => ({ error: response.statusText }));
-  if (response.status === 401) onRefused(error);
-  throw new Refused(response.status, error, Number(response.headers.get("Retry-After")) || 0);
+  if (response.status === 401) onRefused(sentence(error));
+  throw new Refused(response.status, sentence(error), Number(response.headers.get("Retry-After")) || 0);
 }
 
 export const ask = async (path, fields = {}, signal = undefined) => (await get(path, fields, signal)).json();
@@ -64,20 +66,20 @@ export async function follow(id, target, signal, tell) {
     const attempted = new AbortController();
     const stop = () => attempted.abort();
     signal.addEventListener("abort", stop);
-    let silence = setTimeout(stop, SILENCE_MS), reason = "the connection has ended", pause = 0;
+    let silence = setTimeout(stop, SILENCE_MS), reason = "The connection has ended.", pause = 0;
     try {
       for await (const [name, content] of events(await get("session", { id, target }, attempted.signal))) {
         clearTimeout(silence);
         silence = setTimeout(stop, SILENCE_MS);
         attempt = 0;
         if (name === "view") tell("view", content);
-        if (name === "refused") throw new Refused(0, content.error, 5);
+        if (name === "refused") throw new Refused(0, sentence(content.error), 5);
         else tell("live", "");
       }
     } catch (error) {
       if (signal.aborted) return;
       if ([400, 401, 403, 404].includes(error.status)) return tell("refused", error.message);
-      reason = error instanceof Refused ? error.message : "the server does not answer";
+      reason = error instanceof Refused ? error.message : "The server does not answer.";
       pause = error.seconds ?? 0;
     } finally {
       clearTimeout(silence);

@@ -26,7 +26,8 @@ function welcome() {
   show(main,
       h("div", { class: "empty" },
       h("h1", {}, "Sessions"),
-      h("p", {}, "Choose one to see its forecast as observations arrive. Press ", h("kbd", {}, "/"), " to find it by name.")));
+      h("p", { class: "none" }, "There are none yet. They show on the left as they begin."),
+      h("p", { class: "some" }, "Choose one to see its forecast as observations arrive. Press ", h("kbd", {}, "/"), " to find it by name.")));
 }
 
 function route() {

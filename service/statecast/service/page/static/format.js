@@ -91,6 +91,9 @@ export function timeTicks(times, zone, most) {
   return ticks;
 }
 
+/** A message of the server as a sentence. */
+export const sentence = (text) => text && text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
 /** A length of time in its largest unit, such as "30 days". */
 export function duration(seconds) {
   const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];

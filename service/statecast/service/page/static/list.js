@@ -79,6 +79,7 @@ export class SessionList {
     this.before.disabled = page.offset === 0;
     this.after.disabled = last >= page.total;
     if (!page.total) show(this.items, nothing(page.prefix));
+    document.body.toggleAttribute("data-none", !page.total && !page.prefix);
   }
 
   /** Say how many there are; what has not changed is not said again. */
@@ -115,5 +116,5 @@ function nothing(prefix) {
   return h("li", { class: "nothing" },
     h("strong", {}, "No sessions yet"),
     h("p", {}, "A session begins with its first observations. In Python:"),
-    h("pre", {}, 'session = client.session("pump-17")\nsession.observe([20.1, 20.4])'));
+    h("pre", {}, 's = client.session("pump-17")\ns.observe([20.1, 20.4])'));
 }

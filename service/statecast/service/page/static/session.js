@@ -3,7 +3,7 @@
 import { follow } from "./api.js";
 import { h, show } from "./dom.js";
 import { FanChart } from "./fan.js";
-import { brief, count, duration, number, percent, time } from "./format.js";
+import { brief, count, duration, number, percent, sentence, time } from "./format.js";
 import { HeatMaps } from "./heat.js";
 import { History, bandsOf, usualBand } from "./history.js";
 import { Calibration, Surprise } from "./quality.js";
@@ -60,7 +60,7 @@ class SessionView {
     if (this.status.textContent !== text) this.status.textContent = text;
     this.status.dataset.kind = gone ? "refused" : kind;
     this.status.title = reason;
-    this.warn(kind === "live" ? this.history.problem : reason);
+    this.warn(kind === "live" ? sentence(this.history.problem) : reason);
   }
 
   warn(text) {
@@ -71,7 +71,7 @@ class SessionView {
   take(view) {
     const isNew = this.history.take(view);
     if (isNew) this.build();
-    this.warn(this.history.problem);
+    this.warn(sentence(this.history.problem));
     if (!this.history.session) return;
     this.remark();
     this.facts();
