@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from service.page.conftest import NAMESPACE, Looking
 from support.browser import BROWSER, Browser, Tab, browsing
+from support.looking import Looking
 from support.programs import needs
 from support.redis_process import RedisProcess
 from support.servers import ServerThread
@@ -154,12 +154,12 @@ def test_values_that_are_missing_or_surprise_are_marked(
 
 
 def test_ten_thousand_sessions_are_found_by_keyboard_alone(
-    browser: Browser, looking: Looking, client: Client, any_redis: RedisProcess
+    browser: Browser, looking: Looking, client: Client, any_redis: RedisProcess, namespace: str
 ) -> None:
     client.session("many/template", model="tiny").observe([1.0])
     with any_redis.client.pipeline() as pipeline:
         for at in range(9_999):
-            pipeline.set(f"{NAMESPACE}:default:many/{at:05d}", b"not a record")
+            pipeline.set(f"{namespace}:default:many/{at:05d}", b"not a record")
         pipeline.execute()
     tab = browser.open(looking.address)
     tab.await_true(SHOWN)

@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from service.page.conftest import Looking
 from support import await_true
+from support.looking import Looking
 from support.redis_process import RedisProcess
 from support.servers import ServerThread
 

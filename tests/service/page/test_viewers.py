@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from service.page.conftest import NAMESPACE, Looking
 from support import await_true
+from support.looking import Looking
 from support.redis_process import RedisProcess
 from support.scraping import issue
 from support.servers import ServerThread
@@ -40,8 +40,8 @@ class Counted(Store):
 
 
 @pytest.fixture
-def store(any_redis: RedisProcess) -> Counted:
-    return Counted(connect(any_redis.url, 5.0, None), NAMESPACE)
+def store(any_redis: RedisProcess, namespace: str) -> Counted:
+    return Counted(connect(any_redis.url, 5.0, None), namespace)
 
 
 @pytest.fixture
@@ -123,13 +123,13 @@ def test_one_that_does_not_read_holds_up_nobody(
 
 
 def test_over_tls_one_stays_and_sees_what_another_server_has_taken(
-    client: Client, session_id: str, any_redis: RedisProcess, page_models: Path, tmp_path: Path
+    client: Client, session_id: str, any_redis: RedisProcess, page_models: Path, tmp_path: Path, namespace: str
 ) -> None:
     session = client.session(session_id, model="tiny")
     session.observe([1.0])
     issue(tmp_path, "page")
     settings = Settings(
-        redis_url=any_redis.url, namespace=NAMESPACE, models=page_models, page=True,
+        redis_url=any_redis.url, namespace=namespace, models=page_models, page=True,
         tls_cert=tmp_path / "page.crt", tls_key=tmp_path / "page.key",
     )  # fmt: skip
     server = ServerThread(settings)

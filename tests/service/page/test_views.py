@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from service.page.conftest import NAMESPACE, SNAPSHOT_EVERY, Looking
+from support.looking import Looking
 from support.redis_process import RedisProcess
 from support.servers import ServerThread
 
@@ -42,13 +42,13 @@ def test_values_surprise_and_forecast_are_those_of_the_callers(
 
 
 def test_steps_are_complete_however_many_snapshots_lie_between_two_looks(
-    looking: Looking, client: Client, session_id: str
+    looking: Looking, client: Client, session_id: str, snapshot_every: int
 ) -> None:
     session, sent = client.session(session_id, model="tiny"), []
     with looking.following(session_id) as following:
         assert following.view()["gone"]
         for round_ in range(1, 5):
-            new = [float(round_ * 100 + at) for at in range(SNAPSHOT_EVERY - 3)]
+            new = [float(round_ * 100 + at) for at in range(snapshot_every - 3)]
             session.observe(new)
             sent += new
             views = following.view_at(len(sent))
@@ -140,10 +140,15 @@ def batches(server: ServerThread) -> str:
 
 
 def test_looking_changes_nothing_and_does_not_ask_the_engine(
-    looking: Looking, client: Client, session_id: str, any_redis: RedisProcess, page_server: ServerThread
+    looking: Looking,
+    client: Client,
+    session_id: str,
+    any_redis: RedisProcess,
+    page_server: ServerThread,
+    namespace: str,
 ) -> None:
     client.session(session_id, model="tiny", time_to_live=60).observe(VALUES)
-    key = f"{NAMESPACE}:default:{session_id}"
+    key = f"{namespace}:default:{session_id}"
     record, asked = any_redis.client.get(key), batches(page_server)
     expires = time.time() + any_redis.client.pttl(key) / 1000
     with looking.following(session_id) as one, looking.following(session_id) as other:
@@ -155,13 +160,13 @@ def test_looking_changes_nothing_and_does_not_ask_the_engine(
 
 
 def test_a_damaged_record_and_a_target_that_is_not_there(
-    looking: Looking, client: Client, session_id: str, any_redis: RedisProcess
+    looking: Looking, client: Client, session_id: str, any_redis: RedisProcess, namespace: str
 ) -> None:
     client.session(session_id, model="tiny").observe([1.0])
     with looking.following(session_id, target=1) as following:
         name, content = next(following.events())
     assert (name, content["reason"]) == ("refused", "INVALID_FIELD")
     assert "numbered 0 to 0" in content["error"]
-    any_redis.client.append(f"{NAMESPACE}:default:{session_id}", b"x" * 40)
+    any_redis.client.append(f"{namespace}:default:{session_id}", b"x" * 40)
     with looking.following(session_id) as following:
         assert any("damaged" in content["problem"] for _, content in following.events())
