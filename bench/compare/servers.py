@@ -59,7 +59,7 @@ def serve(
     Raises:
         ServerFailed: If it does not start; the message is the server's.
     """
-    options = ("--models", str(models), "--default-model", default_model, "--transport", transport)
+    options = ("--models", str(models), "--default-model", default_model, "--transport", transport, "--kernels", "on")
     server = LocalServer(*options, *access, environment={"OMP_NUM_THREADS": "1", **(environment or {})})
     started = time.perf_counter()
     try:

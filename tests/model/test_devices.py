@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.models import CATEGORIES, HORIZON, shop_model, tiny_model
 
-from statecast.model import Forecaster, StreamingModel, bundled_models, load_model
+from statecast.model import Context, Forecaster, StreamingModel, bundled_models, load_model
 from statecast.model.inputs.naive import Statistics
 
 BATCH = 3
@@ -46,7 +46,7 @@ def test_a_step_and_a_forecast_stay_on_the_device(name: str) -> None:
         *Statistics.of(state).parts,
     )
     assert {each.device.type for each in observed} == {"meta"}
-    context = model.context(state, categories)
+    context = Context.of(state, categories)
     horizon = min(HORIZON, config.horizon)
     (quantiles,) = model._head(
         context.output,

@@ -54,7 +54,7 @@ class History:
         indices = [category.index(values.get(category.name, "?")) for category in CATEGORIES]
         times = torch.arange(len(self.rows)).unsqueeze(0) * HOUR + self.begin
         with torch.inference_mode():
-            return model.advance(
+            return model.unroll(
                 model.initial_state(1),
                 torch.from_numpy(self.rows).unsqueeze(0),
                 times=times,

@@ -21,7 +21,8 @@ class ServerThread:
     """A server inside this process, on an event loop in its own thread."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = replace(settings, port=0, metrics_port=0, device="cpu")
+        kernels = "off" if settings.kernels == "auto" else settings.kernels
+        self._settings = replace(settings, port=0, metrics_port=0, device="cpu", kernels=kernels)
         self._ready = threading.Event()
         self._stop = asyncio.Event()
         self._loop = asyncio.new_event_loop()

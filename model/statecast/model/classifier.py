@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from .config import Category, StoredConfig
-from .contract import Future
+from .contract import Future, StreamingTrace
 from .digest import digest_of
 from .errors import ConfigError, ObservationError
-from .layers.cells import Gates, RecurrentLayers, RecurrentState, run_ragged
-from .state import Part, State, StateLayout
+from .layers.cells import MOST_STEPS, Gates, RecurrentLayers, RecurrentState, run_ragged
+from .state import Part, Standing, State, StateLayout
 
 LONGEST_CLASS = 256
 # Messages and pictures show classes. These two are the only unprintable characters that are common in text.
@@ -149,6 +149,16 @@ class SymbolTrace:
             return self._layers.gates(self._inputs[row : row + 1, :step], recurrent)
 
 
+class SymbolStepping(Protocol):
+    """Does the work of a classifier step by step."""
+
+    def advance(self, state: State, symbols: Tensor, lengths: Tensor) -> StreamingTrace:
+        """Advance sessions by their next symbols: their rows in the embedding, int64 [B, T]."""
+
+    def forecast(self, at: Standing, horizon: int) -> Tensor:
+        """Return the probability of each class for the next steps; see `Classifier.forecast`."""
+
+
 class Classifier(nn.Module):
     """A recurrent model of symbols for any number of sessions.
 
@@ -162,6 +172,11 @@ class Classifier(nn.Module):
         self.cell = RecurrentLayers(config.cell, config.hidden_size, config.hidden_size, config.layers)
         self.emit = nn.Linear(config.hidden_size, config.horizon * len(config.classes))
         self.layout = StateLayout(tuple(_parts(config)))
+        self._stepping: SymbolStepping | None = None
+
+    def run_by(self, stepping: SymbolStepping) -> None:
+        """From now on, let `stepping` do short stretches of symbols and the forecasts after them."""
+        self._stepping = stepping
 
     @property
     def device(self) -> torch.device:
@@ -185,7 +200,7 @@ class Classifier(nn.Module):
         *,
         times: Tensor | None = None,
         categories: Tensor | None = None,
-    ) -> SymbolTrace:
+    ) -> StreamingTrace:
         """Advance sessions by their next symbols. Any split of symbols into calls gives the same state.
 
         Args:
@@ -202,6 +217,13 @@ class Classifier(nn.Module):
             ObservationError: A shape is wrong, or a value is not the number of a class.
             StateError: The state does not fit this model's layout.
         """
+        if self._stepping is None or self.training or values.shape[1] > MOST_STEPS:
+            return self.unroll(state, values, lengths)
+        self.layout.check(state)
+        return self._stepping.advance(state, *self._checked(state, values, lengths))
+
+    def unroll(self, state: State, values: Tensor, lengths: Tensor | None = None) -> SymbolTrace:
+        """Do the same as `advance` in torch: all steps at once, with gradients in training mode."""
         self.layout.check(state)
         symbols, lengths = self._checked(state, values, lengths)
         with self._graph():
@@ -214,22 +236,22 @@ class Classifier(nn.Module):
                 "step": state["step"] + lengths,
             }
             outputs = torch.cat([before.hidden[:, -1:], output], dim=1)
-        return SymbolTrace(State(advanced), lengths, outputs, before, inputs, self.cell)
+        return SymbolTrace(State(advanced, self.layout), lengths, outputs, before, inputs, self.cell)
 
-    def context(self, state: State, categories: Tensor | None = None) -> Tensor:
-        """Return what `forecast` needs of sessions in their current state, float32 [N, H]; categories are ignored.
+    def context(self, state: State, categories: Tensor | None = None) -> Standing:
+        """Return what `forecast` needs of sessions in their current state; categories are ignored.
 
         Raises:
             StateError: The state does not fit this model's layout.
         """
         self.layout.check(state)
-        return state["hidden"][:, -1]
+        return Standing(state)
 
-    def forecast(self, context: Tensor, horizon: int, future: Future | None = None) -> Tensor:
+    def forecast(self, context: Tensor | Standing, horizon: int, future: Future | None = None) -> Tensor:
         """Forecast every step from 1 to the horizon.
 
         Args:
-            context: N sessions, from `context` or `SymbolTrace.context`, float32 [N, H].
+            context: N sessions, from `context` or a trace; or the output of the recurrent layers, float32 [N, H].
             horizon: How many steps ahead, from 1 to the model's horizon.
             future: Ignored.
 
@@ -241,6 +263,10 @@ class Classifier(nn.Module):
         """
         if not 1 <= horizon <= self.config.horizon:
             raise ObservationError(f"horizon: expected 1 to {self.config.horizon} steps, got {horizon}")
+        if isinstance(context, Standing):
+            if self._stepping is not None and not self.training:
+                return self._stepping.forecast(context, horizon)
+            context = context.state["hidden"][:, -1]
         with self._graph():
             return self.logits(context)[:, :horizon].softmax(dim=-1).unsqueeze(-1)
 

@@ -1,9 +1,14 @@
-"""A batch of session states as named parts, and their layout as bytes."""
+"""A batch of session states as named parts, and their layout as bytes.
+
+A session's state is a row of memory, in which each part begins at a multiple of 8 bytes. So a batch is one tensor,
+which is copied in one operation, and parts are views of it.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from math import prod
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -11,6 +16,7 @@ from torch import Tensor
 from .errors import StateError
 
 _TORCH_DTYPES = {"float32": torch.float32, "float64": torch.float64, "int64": torch.int64}
+_ALIGNED = 8
 
 
 @dataclass(frozen=True)
@@ -33,37 +39,71 @@ class Part:
         return _TORCH_DTYPES[self.dtype]
 
     @property
+    def itemsize(self) -> int:
+        """The size of one of its numbers, in bytes."""
+        return self.torch_dtype.itemsize
+
+    @property
     def nbytes(self) -> int:
         """The size of the part for one session, in bytes."""
-        return prod(self.shape) * self.torch_dtype.itemsize
+        return prod(self.shape) * self.itemsize
 
 
 class State(Mapping[str, Tensor]):
     """States of a batch of sessions: named tensors, each batch-first."""
 
-    def __init__(self, parts: Mapping[str, Tensor], layout: "StateLayout | None" = None) -> None:
-        """Hold the parts; a given layout is trusted to match them."""
-        self._parts = MappingProxyType(dict(parts))
+    def __init__(
+        self, parts: Mapping[str, Tensor] | None, layout: "StateLayout | None" = None, rows: Tensor | None = None
+    ) -> None:
+        """Hold the parts, or rows with all parts; a given layout is trusted to match them."""
+        self._parts, self._rows = None if parts is None else dict(parts), rows
         self.layout = layout
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._parts[name]
+        return self.parts[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._parts)
+        return iter(self.parts)
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self.parts)
 
     @property
     def parts(self) -> Mapping[str, Tensor]:
         """The tensors by name, each of shape [batch, ...]."""
+        if self._parts is None:
+            self._parts = self._layout.views(self.rows)
         return self._parts
+
+    @property
+    def rows(self) -> Tensor:
+        """The sessions as rows of memory, float64 [batch, layout.row_size].
+
+        Raises:
+            StateError: The state has no layout.
+        """
+        if self._rows is None:
+            rows = self._layout.new_rows(self.batch_size, next(iter(self.parts.values())).device)
+            for name, view in self._layout.views(rows).items():
+                view.copy_(self.parts[name])
+            self._rows = rows
+        return self._rows
+
+    @property
+    def _layout(self) -> "StateLayout":
+        if self.layout is None:
+            raise StateError("state: has no layout")
+        return self.layout
 
     @property
     def batch_size(self) -> int:
         """The number of sessions."""
-        return next(iter(self._parts.values())).shape[0]
+        return len(self._rows) if self._rows is not None else next(iter(self.parts.values())).shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """The device that holds the tensors."""
+        return self._rows.device if self._rows is not None else next(iter(self.parts.values())).device
 
     @classmethod
     def cat(cls, states: Sequence["State"]) -> "State":
@@ -74,23 +114,37 @@ class State(Mapping[str, Tensor]):
         """
         if not states:
             raise StateError("states: expected at least one")
+        layout = states[0].layout
+        if layout is not None and all(state.layout is layout for state in states):
+            return cls(None, layout, torch.cat([state.rows for state in states]))
         if any(set(state) != set(states[0]) for state in states):
             raise StateError("states: their parts differ")
-        layout = states[0].layout if all(state.layout is states[0].layout for state in states) else None
-        return cls({name: torch.cat([state[name] for state in states]) for name in states[0]}, layout)
+        return cls({name: torch.cat([state[name] for state in states]) for name in states[0]})
 
     def select(self, index: Tensor | Sequence[int]) -> "State":
         """Pick sessions by position; index: int64 [N]."""
-        index = torch.as_tensor(index, dtype=torch.int64, device=next(iter(self.values())).device)
+        index = torch.as_tensor(index, dtype=torch.int64, device=self.device)
+        if self._rows is not None:
+            return State(None, self.layout, self._rows.index_select(0, index))
         return State({name: part.index_select(0, index) for name, part in self.items()}, self.layout)
 
     def to(self, device: torch.device | str) -> "State":
         """Move every part to a device."""
+        if self._rows is not None:
+            return State(None, self.layout, self._rows.to(device))
         return State({name: part.to(device) for name, part in self.items()}, self.layout)
 
     def detach(self) -> "State":
         """Detach every part from the graph, for truncated backpropagation through time."""
         return State({name: part.detach() for name, part in self.items()}, self.layout)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """N sessions in their current state, with their static categories, int64 [N, S], or None if all are unknown."""
+
+    state: State
+    categories: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -103,25 +157,51 @@ class StateLayout:
 
     parts: tuple[Part, ...]
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
-        """The size of one session's state, in bytes."""
+        """The size of one session's packed state, in bytes."""
         return sum(part.nbytes for part in self.parts)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """Where each part of a row begins, and where the row ends, in bytes."""
+        return list(accumulate((-(-part.nbytes // _ALIGNED) * _ALIGNED for part in self.parts), initial=0))
+
+    @property
+    def row_size(self) -> int:
+        """The length of a row, in numbers of 8 bytes."""
+        return self._starts[-1] // _ALIGNED
+
+    @property
+    def _is_tight(self) -> bool:
+        """Whether rows have no gaps, so that their bytes are the packed state."""
+        return self._starts[-1] == self.nbytes
+
+    def start_of(self, name: str) -> int:
+        """Return where a part begins in a row, in bytes."""
+        return self._starts[[part.name for part in self.parts].index(name)]
+
+    def new_rows(self, batch_size: int, device: torch.device | str) -> Tensor:
+        """Return rows of zeros, float64 [batch, row_size]."""
+        return torch.zeros(batch_size, self.row_size, dtype=torch.float64, device=device)
+
+    def views(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return the parts of rows, as views [batch, ...]."""
+        by_dtype = {dtype: rows.view(dtype) for dtype in _TORCH_DTYPES.values()}
+        return {
+            part.name: by_dtype[part.torch_dtype]
+            .narrow(1, start // part.itemsize, prod(part.shape))
+            .view(len(rows), *part.shape)
+            for part, start in zip(self.parts, self._starts, strict=False)
+        }
 
     def initial(self, batch_size: int, device: torch.device | str) -> State:
         """Return all-zero parts, except that the window and the last value are NaN because nothing was observed."""
-        return State(
-            {
-                part.name: torch.full(
-                    (batch_size, *part.shape),
-                    float("nan") if part.name in ("window", "last") else 0,
-                    dtype=part.torch_dtype,
-                    device=device,
-                )
-                for part in self.parts
-            },
-            self,
-        )
+        rows = self.new_rows(batch_size, device)
+        views = self.views(rows)
+        for name in {"window", "last"} & views.keys():
+            views[name].fill_(torch.nan)
+        return State(None, self, rows)
 
     def check(self, state: State) -> None:
         """Raise StateError if the state's parts, shapes or dtypes are not this layout's."""
@@ -145,15 +225,15 @@ class StateLayout:
             StateError: The state's parts are not this layout's.
         """
         self.check(state)
-        batch = state.batch_size
+        batch, size = state.batch_size, self.nbytes
         if batch == 0:
             return []
-        rows = torch.cat(
-            [state[part.name].detach().cpu().reshape(batch, -1).contiguous().view(torch.uint8) for part in self.parts],
-            dim=1,
-        )
-        packed = rows.numpy().tobytes()
-        size = self.nbytes
+        rows = State(state, self).rows if state.layout is not self else state.rows
+        table = rows.detach().cpu().view(torch.uint8)
+        if not self._is_tight:
+            pieces = zip(self._starts, self.parts, strict=False)
+            table = torch.cat([table.narrow(1, start, part.nbytes) for start, part in pieces], dim=1)
+        packed = table.numpy().tobytes()
         return [packed[start : start + size] for start in range(0, batch * size, size)]
 
     def unpack(self, rows: Sequence[bytes], device: torch.device | str = "cpu") -> State:
@@ -167,13 +247,11 @@ class StateLayout:
                 raise StateError(f"rows[{position}]: expected {self.nbytes} bytes, got {len(row)}")
         if not rows:
             return self.initial(0, device)
-        table = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8)
-        sizes = [part.nbytes for part in self.parts]
-        columns = torch.split(table.view(len(rows), -1), sizes, dim=1)
-        return State(
-            {
-                part.name: column.contiguous().view(-1).view(part.torch_dtype).view(len(rows), *part.shape).to(device)
-                for part, column in zip(self.parts, columns, strict=True)
-            },
-            self,
-        )
+        table = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8).view(len(rows), -1)
+        if self._is_tight:
+            return State(None, self, table.view(torch.float64).to(device))
+        into = self.new_rows(len(rows), "cpu")
+        columns = torch.split(table, [part.nbytes for part in self.parts], dim=1)
+        for start, column in zip(self._starts, columns, strict=False):
+            into.view(torch.uint8).narrow(1, start, column.shape[1]).copy_(column)
+        return State(None, self, into.to(device))

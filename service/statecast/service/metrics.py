@@ -103,6 +103,7 @@ class Metrics:
         self.engine_threads = self._gauge("statecast_engine_threads", "Threads of the engine.")
         what = "How late the event loop is for an appointment, in seconds."
         self.loop_lag_seconds = self._seconds("statecast_event_loop_lag_seconds", what)
+        self.kernels_ready = self._gauge("statecast_kernels_ready", "1 once models on the CPU use compiled kernels.")
         self.cached_sessions = self._gauge("statecast_cached_sessions", "Sessions whose state is cached.")
         self._queue_requests = self._gauge("statecast_queue_requests", "Requests that wait for a batch.")
         what = "A loaded model; always 1."

@@ -31,6 +31,7 @@ from statecast.service.engine.transfer import Transfer
 from statecast.service.errors import EngineStopped, ServiceError, StartupError
 from statecast.service.metrics import Metrics
 from statecast.service.metrics_endpoint import MetricsEndpoint
+from statecast.service.models.kernels import Kernels
 from statecast.service.models.registry import Registry, load_registry
 from statecast.service.models.watcher import Watcher
 from statecast.service.page import opening as page
@@ -181,6 +182,7 @@ async def serving(
         )  # fmt: skip
         endpoint.start()
         stack.callback(endpoint.stop)
+        _start_kernels(settings, registry, metrics, stack)
         _watch_models(settings, registry, metrics, stack)
         kept = stack.enter_context(open_stores(settings))
         scheduler = Scheduler(_limits(settings), access.quotas.queue_bytes)
@@ -217,6 +219,12 @@ async def serving(
             stack.push_async_callback(_end, asyncio.ensure_future(task))
         _announce(settings, running, registry, stack)
         yield running
+
+
+def _start_kernels(settings: Settings, registry: Registry, metrics: Metrics, stack: AsyncExitStack) -> None:
+    kernels = Kernels(registry, metrics, settings.kernels, settings.kernel_cache, settings.models)
+    stack.callback(kernels.stop)
+    kernels.start()
 
 
 def _watch_models(settings: Settings, registry: Registry, metrics: Metrics, stack: AsyncExitStack) -> None:

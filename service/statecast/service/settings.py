@@ -102,6 +102,14 @@ class Settings:
         "auto", "Device that models run on; auto is cuda if available.", choices=("auto", "cpu", "cuda")
     )
     threads: int = _option(1, "CPU threads per batch.", min=1)
+    kernels: str = _option(
+        "auto",
+        "Whether models on the CPU use compiled kernels: auto once they are compiled, on to wait for that, or off.",
+        choices=("auto", "on", "off"),
+    )
+    kernel_cache: Path | None = _option(
+        None, "Folder of compiled kernels, writable by no one else.  [default: statecast/kernels in the user's cache]"
+    )
     engine_threads: int = _option(
         2, "Batches in progress at once, if more requests wait than one batch holds.", min=1, max=64
     )

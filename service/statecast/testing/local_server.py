@@ -147,6 +147,8 @@ class LocalServer:
         options = ["--device", "cpu", "--drain-seconds", "0", "--host", "127.0.0.1", "--metrics-host", "127.0.0.1"]
         options += ["--port", str(self._port), "--metrics-port", str(self._metrics_port)]
         options += ["--port-file", str(self._ports)]
+        if "--kernels" not in self._options and "STATECAST_KERNELS" not in self._environment:
+            options += ["--kernels", "off"]  # to compile them takes longer than most tests
         if not {"--redis-url", "--data-dir", "--config"} & set(self._options):
             options += ["--data-dir", str(self._folder / "data")]
         variables = {name: value for name, value in os.environ.items() if not name.startswith("STATECAST_")}

@@ -4,33 +4,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from statecast.v1.limits import MAX_MAGNITUDE
 
 from ..config import ModelConfig
-from ..contract import Future
+from ..contract import Future, StreamingTrace
 from ..digest import digest_of
 from ..errors import ObservationError
 from ..inputs.features import step_features, step_size, units_of
 from ..inputs.known_inputs import KnownInputs
 from ..inputs.naive import Candidates, NaiveForecasters, Statistics
 from ..intervals.calibration import Adapted, Calibrator, Widening
-from ..intervals.pit import share_below
-from ..layers.cells import RecurrentLayers, RecurrentState, run_ragged
+from ..intervals.pit import ROUNDING_SHARE, share_below
+from ..layers.cells import MOST_STEPS, RecurrentLayers, RecurrentState, run_ragged
 from ..layers.recorded import Captured
-from ..state import Part, State, StateLayout
+from ..state import Part, Standing, State, StateLayout
 from .context import Context
 from .head import FLOAT32_RESOLUTION, QuantileHead, within_reach
 from .trace import Ends, Path, Trace
 
-# A value this close to the median, as a share of the series' scale, counts as the median.
-ROUNDING_SHARE = 1e-6
 # How many forecasts are computed at once to check them against outcomes; each takes some kilobytes.
 CHECKS_AT_ONCE = 4096
+
+
+class Stepping(Protocol):
+    """Does the work of a forecaster step by step."""
+
+    def advance(
+        self, state: State, values: Tensor, lengths: Tensor | None, times: Tensor | None, categories: Tensor | None
+    ) -> StreamingTrace:
+        """Advance sessions by their next observations, which were checked; see `Forecaster.advance`."""
+
+    def forecast(self, at: Standing, horizon: int, future: Future) -> Tensor:
+        """Forecast every step from 1 to the horizon; see `Forecaster.forecast`."""
 
 
 class Forecaster(nn.Module):
@@ -51,6 +62,11 @@ class Forecaster(nn.Module):
         self.calibrator = Calibrator(config)
         self.layout = StateLayout(tuple(_parts(config, self.naive, self.calibrator)))
         self._captured: Captured | None = None
+        self._stepping: Stepping | None = None
+
+    def run_by(self, stepping: Stepping) -> None:
+        """From now on, let `stepping` do short stretches of observations and the forecasts after them."""
+        self._stepping = stepping
 
     def seal(self) -> None:
         """Declare the weights final, which makes single steps and forecasts faster."""
@@ -79,7 +95,7 @@ class Forecaster(nn.Module):
         *,
         times: Tensor | None = None,
         categories: Tensor | None = None,
-    ) -> Trace:
+    ) -> StreamingTrace:
         """Advance sessions by their next observations. Any split of observations into calls gives the same state.
 
         A trace holds the statistics after every step, about 24 bytes for each naive forecaster. So callers should limit
@@ -95,6 +111,23 @@ class Forecaster(nn.Module):
             ObservationError: A shape or a value is wrong.
             StateError: The state does not fit this model's layout.
         """
+        if self._stepping is None or self.training or values.shape[1] > MOST_STEPS:
+            return self.unroll(state, values, lengths, times=times, categories=categories)
+        self.layout.check(state)
+        if not self._is_plain(state, values, lengths, times):
+            self._checked(state, values, lengths, times, categories)
+        return self._stepping.advance(state, values, lengths, times if self.config.calendar else None, categories)
+
+    def unroll(
+        self,
+        state: State,
+        values: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        times: Tensor | None = None,
+        categories: Tensor | None = None,
+    ) -> Trace:
+        """Do the same as `advance` in torch: all steps at once, with gradients in training mode."""
         self.layout.check(state)
         taken = self._checked(state, values, lengths, times, categories)
         lengths = taken.lengths
@@ -116,16 +149,16 @@ class Forecaster(nn.Module):
         blocks = None if adapted is None else adapted.blocks
         return Trace(State(advanced, self.layout), lengths, pit, before, inputs, self.cell, path, blocks)
 
-    def context(self, state: State, categories: Tensor | None = None) -> Context:
+    def context(self, state: State, categories: Tensor | None = None) -> Standing:
         """Return what `forecast` needs of sessions in their current state.
 
         Raises:
             StateError: The state does not fit this model's layout.
         """
         self.layout.check(state)
-        return Context.of(state, categories)
+        return Standing(state, categories)
 
-    def forecast(self, context: Context, horizon: int, future: Future | None = None) -> Tensor:
+    def forecast(self, context: Context | Standing, horizon: int, future: Future | None = None) -> Tensor:
         """Forecast every step from 1 to the horizon.
 
         Args:
@@ -145,6 +178,10 @@ class Forecaster(nn.Module):
         future = future or Future()
         if self.config.calendar and future.times is None:
             raise ObservationError("future: the times of the steps are needed")
+        if isinstance(context, Standing):
+            if self._stepping is not None and not self.training:
+                return self._stepping.forecast(context, horizon, future)
+            context = Context.of(context.state, context.categories)
         steps = torch.arange(1, horizon + 1, device=self.device)
         quantiles = self.quantiles(context, steps, future)
         with self._graph():
@@ -153,12 +190,14 @@ class Forecaster(nn.Module):
                 quantiles = within_reach(quantiles, context.statistics)
             return quantiles.float().contiguous()
 
-    def quantiles(self, context: Context, steps: Tensor, future: Future | None = None) -> Tensor:
+    def quantiles(self, context: Context | Standing, steps: Tensor, future: Future | None = None) -> Tensor:
         """Forecast chosen steps, int64 [S] or [N, S], in full precision and before intervals are adapted.
 
         Returns:
             The quantiles, float64 [N, S, Q, D].
         """
+        if isinstance(context, Standing):
+            context = Context.of(context.state, context.categories)
         head = partial(self._head, same_steps=steps.dim() == 1)
         key = "head", steps.shape[-1], steps.dim()
         steps, future = steps.expand(context.size, -1), future or Future()
@@ -323,6 +362,15 @@ class Forecaster(nn.Module):
         else:
             output, after = run_ragged(self.cell, inputs, before, lengths)
         return torch.cat([before.hidden[:, -1:], output], dim=1), after
+
+    def _is_plain(self, state: State, values: Tensor, lengths: Tensor | None, times: Tensor | None) -> bool:
+        """Return True for the usual observations, which need no further checks."""
+        width = len(self.config.targets) + len(self.config.covariates)
+        has_shape = values.shape == (state.batch_size, values.shape[1], width) and values.dtype == torch.float64
+        is_dated = not self.config.calendar or (
+            times is not None and times.shape == values.shape[:2] and times.dtype == torch.int64
+        )
+        return has_shape and is_dated and lengths is None and not bool((np.abs(values.numpy()) > MAX_MAGNITUDE).any())
 
     def _checked(
         self, state: State, values: Tensor, lengths: Tensor | None, times: Tensor | None, categories: Tensor | None

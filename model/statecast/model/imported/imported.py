@@ -97,9 +97,10 @@ class Imported(nn.Module):
         if statistics is not None:
             advanced["statistics"] = statistics[torch.arange(len(lengths), device=lengths.device), lengths]
         pit = values.new_full((*values.shape[:2], len(config.targets)), torch.nan)
+        after = State({part.name: advanced[part.name] for part in self.layout.parts}, self.layout)
+        taken = self._inputs_taken(state)
         return ImportedTrace(
-            State({part.name: advanced[part.name] for part in self.layout.parts}), lengths, pit, remembered, skipped,
-            self._inputs_taken(state), rows, config.recent_rows, self.cell, config.rollout,
+            after, lengths, pit, remembered, skipped, taken, rows, config.recent_rows, self.cell, config.rollout,
             statistics,
         )  # fmt: skip
 

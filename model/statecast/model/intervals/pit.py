@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 NARROWEST = 1e-300
-_MOST_WIDTHS = 1e3
+# A value this close to the median, as a share of the series' scale, counts as the median.
+ROUNDING_SHARE = 1e-6
+MOST_WIDTHS = 1e3
 
 
 def share_below(quantiles: Tensor, values: Tensor, levels: Tensor, rounding: Tensor | None = None) -> Tensor:
@@ -31,8 +33,8 @@ def share_below(quantiles: Tensor, values: Tensor, levels: Tensor, rounding: Ten
     inside = torch.addcmul(levels[:-1], levels.diff(), past.clamp(0, 1)).masked_fill(past <= 0, 0.0).amax(-1)
     lowest, low = levels[:2].tolist()
     high, highest = levels[-2:].tolist()
-    fall = torch.exp(log(low / lowest) * past[..., 0].clamp(-_MOST_WIDTHS, 0))
-    rise = (past[..., -1] - 1).clamp(0, _MOST_WIDTHS)
+    fall = torch.exp(log(low / lowest) * past[..., 0].clamp(-MOST_WIDTHS, 0))
+    rise = (past[..., -1] - 1).clamp(0, MOST_WIDTHS)
     above = 1 - (1 - highest) * torch.exp(log((1 - highest) / (1 - high)) * rise)
     share = torch.where(rise > 0, above, torch.maximum(lowest * fall, inside))
     if rounding is not None:

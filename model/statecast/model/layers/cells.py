@@ -9,6 +9,8 @@ from torch.nn import functional
 
 # Below this many steps, plain cells beat the fixed cost of the fused kernels.
 FUSED_STEPS = 8
+# Compiled kernels take no more steps at once; torch computes many steps together.
+MOST_STEPS = 16
 GATES = {
     "lstm": ("input", "forget", "candidate", "output"),
     "gru": ("reset", "update", "candidate"),

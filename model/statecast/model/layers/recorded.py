@@ -1,16 +1,13 @@
-"""Record many small tensor operations once, then run them as one call without Python in between.
+"""Record many small tensor operations of a GPU once, as a CUDA graph, then run them without Python in between.
 
-Most of a step's time goes to some hundred calls, not to computing. On a CPU, each call also releases Python's lock and
-takes it again. On a CPU, TorchScript's tracer records the operations. It is deprecated in favour of `torch.compile`,
-but that needs a C++ compiler where the service runs. On a GPU, a CUDA graph records them.
+Most of a step's time goes to some hundred calls, not to computing. On a CPU, compiled kernels do the same work instead.
 """
 
 import logging
-import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from threading import Lock
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -30,19 +27,6 @@ WARM_UPS = 3
 TOLERANCE = 1e-4
 
 
-class Recorder(Protocol):
-    """A way to record functions."""
-
-    most: int
-    """The largest number of recordings."""
-
-    def scope(self, arguments: Arguments) -> Hashable:
-        """Return the key of arguments that can share a recording; None if they cannot use a recording."""
-
-    def record(self, function: Function, arguments: Arguments) -> Recorded:
-        """Record the function for arguments of the same scope."""
-
-
 class Captured:
     """Recordings of functions, by key; safe for any thread.
 
@@ -54,8 +38,8 @@ class Captured:
     Recording takes tenths of a second and some megabytes. So only repeated keys are recorded, up to a limit.
     """
 
-    def __init__(self, recorder: Recorder | None = None) -> None:
-        """Set the recorder; None chooses one by the device of the first arguments."""
+    def __init__(self, recorder: "CudaGraphs | None" = None) -> None:
+        """Set the recorder; None records on a GPU only."""
         self._recorder = recorder
         self._recorded: dict[Hashable, Recorded] = {}
         self._seen: Counter[Hashable] = Counter()
@@ -64,8 +48,9 @@ class Captured:
         """Return the function's results for arguments, some of which may be None."""
         recorder = self._recorder
         if recorder is None:
-            on_gpu = any(each is not None and each.is_cuda for each in arguments)
-            recorder = self._recorder = CudaGraphs() if on_gpu else TorchScript()
+            if not any(each is not None and each.is_cuda for each in arguments):
+                return function(*arguments)
+            recorder = self._recorder = CudaGraphs()
         if (scope := recorder.scope(arguments)) is None:
             return function(*arguments)
         recorded = self._recorded.get((key, scope))
@@ -83,14 +68,14 @@ class Captured:
         self._seen[key] += 1
         return self._seen[key] >= SEEN_BEFORE
 
-    def _record(self, key: Hashable, recorder: Recorder, function: Function, arguments: Arguments) -> Recorded:
+    def _record(self, key: Hashable, recorder: "CudaGraphs", function: Function, arguments: Arguments) -> Recorded:
         with _RECORDING:  # another thread may be recording the same function
             if key not in self._recorded:
                 self._recorded[key] = _recorded_or_plain(recorder, function, arguments)
             return self._recorded[key]
 
 
-def _recorded_or_plain(recorder: Recorder, function: Function, arguments: Arguments) -> Recorded:
+def _recorded_or_plain(recorder: "CudaGraphs", function: Function, arguments: Arguments) -> Recorded:
     """Record the function; return the function itself if recording fails or gives other results."""
     try:
         recorded = recorder.record(function, arguments)
@@ -115,39 +100,6 @@ def _agree(first: Results, second: Results) -> bool:
 
 def _size(tensor: Tensor) -> float:
     return float(tensor.double().nan_to_num(0.0, 0.0, 0.0).abs().max()) if tensor.numel() else 0.0
-
-
-class TorchScript:
-    """A recorder of TorchScript traces for batches of any size; the scope is the set of missing arguments."""
-
-    most = 24
-
-    def scope(self, arguments: Arguments) -> Hashable:
-        """Return whether each argument is missing; None if an argument has no rows."""
-        if any(each is not None and each.shape[0] == 0 for each in arguments):
-            return None
-        return tuple(each is None for each in arguments)
-
-    def record(self, function: Function, arguments: Arguments) -> Recorded:
-        """Trace the function with TorchScript."""
-        missing = [each is None for each in arguments]
-
-        def flat(*tensors: Tensor) -> Results:
-            left = iter(tensors)
-            return function(*(None if is_missing else next(left) for is_missing in missing))
-
-        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-            # The warnings say that tracing is deprecated, and that only the branches taken are recorded.
-            warnings.simplefilter("ignore")
-            # Doubled, because a batch of 1 could be recorded as a constant.
-            examples = tuple(torch.cat([each, each]) for each in arguments if each is not None)
-            traced: Any = torch.jit.trace(flat, examples, check_trace=False)  # type: ignore[no-untyped-call]
-
-        def run(arguments: Arguments) -> Results:
-            results: Results = traced(*(each for each in arguments if each is not None))
-            return results
-
-        return run
 
 
 class CudaGraphs:

@@ -100,7 +100,7 @@ def _chunks(forecaster: Forecaster, settings: Settings, rng: np.random.Generator
     rows = torch.arange(settings.batch).repeat_interleave(settings.origins)
     for start in range(0, settings.steps, settings.chunk):
         stop = start + settings.chunk
-        trace = forecaster.advance(state, values[:, start:stop])
+        trace = forecaster.unroll(state, values[:, start:stop])
         state = trace.state.detach()
         origins = torch.from_numpy(rng.integers(1, settings.chunk + 1, len(rows)))
         ahead = torch.from_numpy(1 + np.sort(rng.choice(horizon, settings.ahead, replace=False)))

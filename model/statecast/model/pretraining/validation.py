@@ -51,7 +51,7 @@ def validate(forecaster: Forecaster, series: int = 200, steps: int = 1536) -> di
 def _scores(forecaster: Forecaster, values: Tensor, periods: list[int], origins: range) -> Scores:
     """Return the mean errors of each series over all origins and steps ahead."""
     horizon, levels = forecaster.config.horizon, forecaster.config.quantile_levels
-    trace = forecaster.advance(forecaster.initial_state(len(values)), values.unsqueeze(2))
+    trace = forecaster.unroll(forecaster.initial_state(len(values)), values.unsqueeze(2))
     sums: dict[str, list[Tensor]] = {name: [] for name in ("median", "last", "seasonal", "pinball", "covered")}
     rows = torch.arange(len(values))
     for origin in origins:

@@ -77,7 +77,7 @@ class TrainingModule(lightning.LightningModule):
         forecaster, steps = self.forecaster, self.recipe.chunk
         categories = self._partly_unknown(chunk.categories)
         times = chunk.times
-        trace = forecaster.advance(
+        trace = forecaster.unroll(
             self._sessions(chunk.fresh),
             chunk.rows[:, :steps],
             chunk.lengths,

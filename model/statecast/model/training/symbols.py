@@ -165,7 +165,7 @@ def bits_per_symbol(classifier: Classifier, sequences: Iterable[Sequence[str]]) 
         numbers = classifier.config.numbers(sequence).unsqueeze(0)
         state = classifier.initial_state(1)
         for part in numbers.split(STEPS_AT_ONCE, dim=1):  # type: ignore[no-untyped-call]
-            trace = classifier.advance(state, part.unsqueeze(2))
+            trace = classifier.unroll(state, part.unsqueeze(2))
             state = trace.state
             with torch.no_grad():
                 logits = classifier.logits(trace.outputs[0, :-1])[:, 0]
@@ -208,7 +208,7 @@ def _losses(classifier: Classifier, batches: Iterable[SymbolBatch], chunk: int) 
         state = classifier.initial_state(len(batch.numbers))
         values = batch.numbers.unsqueeze(2).to(classifier.device)
         for start in range(0, values.shape[1], chunk):
-            trace = classifier.advance(state, values[:, start : start + chunk])
+            trace = classifier.unroll(state, values[:, start : start + chunk])
             state = trace.state.detach()
             # The forecast before a chunk was the last one of the chunk before it, except for the first chunk.
             first = 0 if start == 0 else 1

@@ -18,7 +18,7 @@ _FIRST_ROWS = 64
 
 
 class StatePool:
-    """Rows of one model's session states: one tensor per part, grown as needed."""
+    """Rows of one model's session states, grown as needed."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -44,8 +44,7 @@ class StatePool:
     def write(self, rows: list[int], state: State) -> None:
         """Write `state`, one session per row, into `rows`."""
         index = torch.tensor(rows, device=self._model.forecaster.device)
-        for name, part in self._state.parts.items():
-            part.index_copy_(0, index, state.parts[name])
+        self._state.rows.index_copy_(0, index, state.rows)
 
 
 class SessionCache:

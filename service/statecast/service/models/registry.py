@@ -108,6 +108,7 @@ class Registry:
         self._models: dict[str, dict[str, Model]] = {}
         self._broken: dict[tuple[str, str], str] = {}
         self._is_coming: IsComing = lambda name, version: False
+        self._prepare: Callable[[Model], None] | None = None
         for model in models:
             self.add(model)
         if default not in self._models:
@@ -116,11 +117,24 @@ class Registry:
 
     def add(self, model: Model) -> None:
         """Add a model; requests find it from now on."""
+        if self._prepare is not None:
+            self._prepare(model)
         name = model.config.name
         versions = {**self._models.get(name, {}), model.config.version: model}
         newest_first = {version: versions[version] for version in sorted(versions, key=version_order, reverse=True)}
         self._models = {**self._models, name: newest_first}
         self.set_broken({place: why for place, why in self._broken.items() if place != model.labels})
+
+    def prepare_with(self, prepare: Callable[[Model], None]) -> None:
+        """Call `prepare` for each model, and from now on for those that are added."""
+        self._prepare = prepare  # first: a model that is added meanwhile may be prepared twice, but never not at all
+        for model in self:
+            prepare(model)
+
+    @property
+    def is_prepared(self) -> bool:
+        """True if models are prepared."""
+        return self._prepare is not None
 
     @property
     def broken(self) -> Mapping[tuple[str, str], str]:

@@ -1,0 +1,212 @@
+"""The quantile head in stages, between which matrix products are due; as in `forecaster.head`.
+
+N sessions forecast S steps each. R stands for N x S x D rows, one for each session, step and target.
+"""
+
+import math
+
+import numpy as np
+
+from ..forecaster.head import (
+    FLOAT32_RESOLUTION,
+    LARGEST_FLOAT32,
+    LARGEST_LOG_WIDTH,
+    LARGEST_SHIFT,
+    LEAST_LOG_WEIGHT,
+    NARROWEST_SHARE,
+    SMALLEST_UNIT,
+)
+from .compiling import kernel, part
+from .features import compressed, write_known, write_standing, write_static
+from .functions import exp32
+from .statistics import forecast_naively, levels_of, units_of, weekday_of
+
+_F = np.float32
+_LEAST_WEIGHT, _LARGEST_SHIFT, _LARGEST_WIDTH = _F(LEAST_LOG_WEIGHT), _F(LARGEST_SHIFT), _F(LARGEST_LOG_WIDTH)
+_NO_WEIGHT, _LOWEST = _F(-1e9), _F(-3e38)
+
+
+@kernel
+def describe(rows, floats, sizes, tables, weights, categories, output, standing, units, errors, powers):
+    """Write what a forecast needs of sessions, whatever the step.
+
+    Args:
+        rows, floats: The sessions' rows, as float64 and float32.
+        categories: Their categories, int64 [N, S].
+        output: Gets the recurrent layers' output, float32 [N, H].
+        standing: Gets the features of sessions and targets, then the embeddings, float32 [N D, X].
+        units: Gets centre and scale, float64 [N D, 2].
+        errors: Gets the mean logarithm of each forecaster's error, float32 [N D, F]; `powers` its exponential, float64.
+    """
+    weights_of_errors, decays = tables.error_weights, tables.error_decay
+    top, features = sizes.at_hidden + (sizes.layers - 1) * sizes.hidden, standing.shape[1] - sizes.static
+    for n in range(rows.shape[0]):
+        output[n] = floats[n, top : top + sizes.hidden]
+        for target in range(sizes.targets):
+            at = n * sizes.targets + target
+            centre, scale = units_of(rows[n], sizes, weights_of_errors, decays, target)
+            units[at, 0], units[at, 1] = centre, scale
+            write_standing(rows[n], sizes, weights_of_errors, decays, target, centre, scale, standing[at], errors[at])
+            for forecaster in range(sizes.forecasters):
+                powers[at, forecaster] = math.exp(errors[at, forecaster])
+            if sizes.static:
+                write_static(tables, weights, categories[n], standing[at, features:])
+
+
+@kernel
+def propose(rows, sizes, tables, steps, times, units, offsets, known, ahead):
+    """Write the forecasts of the naive forecasters.
+
+    Args:
+        rows: The sessions' rows, float64.
+        steps: The steps ahead, from 1, int64 [N, S].
+        times: Their times, int64 [N, S]; any numbers if days are not told apart.
+        units: From `describe`.
+        offsets: Gets the distance of each forecast from the centre, float64 [R, F]; 0 without a forecast.
+        known: Gets whether there is a forecast, bool [R, F].
+        ahead: Gets the distances in units of the scale, through arcsinh, float32 [R, F].
+    """
+    targets, ahead_steps = sizes.targets, steps.shape[1]
+    levels, weekdays = np.empty(3 * sizes.means - 1 + sizes.lags * sizes.carries), np.full(ahead_steps, -1)
+    values, flags = np.empty((ahead_steps, sizes.forecasters)), np.empty((ahead_steps, sizes.forecasters), np.bool_)
+    periods, reachable, alike = tables.offsets, tables.reachable, tables.alike
+    for n in range(rows.shape[0]):
+        if sizes.tells_days:
+            for step in range(ahead_steps):
+                weekdays[step] = weekday_of(times[n, step])
+        for target in range(targets):
+            levels_of(rows[n], sizes, tables, target, levels)
+            forecast_naively(
+                rows[n], sizes, periods, reachable, alike, steps[n], weekdays, target, levels, values, flags
+            )
+            centre, scale = units[n * targets + target, 0], units[n * targets + target, 1]
+            for step in range(ahead_steps):
+                at = (n * ahead_steps + step) * targets + target
+                for forecaster in range(sizes.forecasters):
+                    is_known = flags[step, forecaster]
+                    offset = values[step, forecaster] - centre if is_known else 0.0
+                    known[at, forecaster], offsets[at, forecaster] = is_known, offset
+                    ahead[at, forecaster] = compressed(offset / scale)
+
+
+@kernel
+def tell_known(sizes, tables, times, covariates, known, which):
+    """Write the known inputs of steps, once for sessions in a row that have the same.
+
+    Args:
+        times: The times, int64 [N, S]; any numbers without a calendar.
+        covariates: The covariates, NaN where not known, float64 [N, S, C].
+        known: Gets the inputs, float32 [N S, known].
+        which: Gets the place of each session among the different ones, int64 [N].
+
+    Returns:
+        How many sessions differ.
+    """
+    different, steps = 0, times.shape[1]
+    for n in range(times.shape[0]):
+        is_new = n == 0 or sizes.covariates > 0
+        if not is_new:
+            for step in range(steps):
+                if times[n, step] != times[n - 1, step]:
+                    is_new = True
+                    break
+        if is_new:
+            for step in range(steps):
+                write_known(sizes, tables, times[n, step], covariates[n, step], known[different * steps + step])
+            different += 1
+        which[n] = different - 1
+    return different
+
+
+@kernel
+def join(hidden, series, steps, by_step, of_known, which, targets):
+    """Add the parts of the head's first layer, and bend the sum by SiLU.
+
+    Args:
+        hidden: The product of `ahead` of `propose`, float32 [R, G]; is changed.
+        series: What is the same for all steps, [N D, G].
+        steps: The steps ahead, int64 [N, S]; `by_step`: what each contributes, [horizon, G].
+        of_known: What the known inputs contribute, [., G]; empty without any. `which`: from `tell_known`.
+    """
+    ahead = steps.shape[1]
+    for n in range(steps.shape[0]):
+        for step in range(ahead):
+            own = by_step[steps[n, step] - 1]
+            for target in range(targets):
+                row, same = hidden[(n * ahead + step) * targets + target], series[n * targets + target]
+                if len(of_known):
+                    told = of_known[which[n] * ahead + step]
+                    for at in range(row.shape[0]):
+                        row[at] += same[at] + own[at] + told[at]
+                else:
+                    for at in range(row.shape[0]):
+                        row[at] += same[at] + own[at]
+                for at in range(row.shape[0]):
+                    row[at] = row[at] / (_F(1.0) + exp32(-row[at]))
+
+
+@kernel
+def bend(hidden, bias):
+    """Add the bias and apply SiLU, in place; hidden: float32 [R, G]."""
+    for n in range(hidden.shape[0]):
+        row = hidden[n]
+        for at in range(row.shape[0]):
+            value = row[at] + bias[at]
+            row[at] = value / (_F(1.0) + exp32(-value))
+
+
+@kernel
+def spread(rows, sizes, tables, weights, emitted, offsets, known, units, errors, powers, quantiles):
+    """Combine the naive forecasts into quantiles, within reach.
+
+    Args:
+        rows: The sessions' rows, float64.
+        emitted: The output of the learned layers without its bias, float32 [R, F + Q]; is changed.
+        offsets, known, units, errors, powers: From `propose` and `describe`.
+        quantiles: Gets the quantiles, float64 [N, S, D, Q].
+    """
+    targets, forecasters = sizes.targets, sizes.forecasters
+    trust, bias, widths = weights.trust[0], weights.emit_bias, tables.widths
+    for n in range(rows.shape[0]):
+        row = rows[n]
+        for step in range(quantiles.shape[1]):
+            for target in range(targets):
+                at, series = (n * quantiles.shape[1] + step) * targets + target, n * targets + target
+                told, highest = emitted[at], _LOWEST
+                for f in range(told.shape[0]):
+                    told[f] += bias[f]
+                for f in range(forecasters):
+                    told[f] = told[f] - trust * errors[series, f] if known[at, f] else _NO_WEIGHT
+                    highest = max(highest, told[f])
+                for f in range(forecasters):
+                    told[f] = exp32(max(told[f] - highest, _LEAST_WEIGHT))
+                for f in range(forecasters + 1, told.shape[0]):
+                    told[f] = exp32(min(max(told[f], -_LARGEST_WIDTH), _LARGEST_WIDTH))
+                total, unit, centre = 0.0, 0.0, 0.0
+                for f in range(forecasters):
+                    total += told[f]
+                    unit += told[f] * powers[series, f]
+                    centre += told[f] * offsets[at, f]
+                base, scale = units[series, 0], units[series, 1]
+                unit = (unit / total + SMALLEST_UNIT) * scale
+                shift = min(max(told[forecasters], -_LARGEST_SHIFT), _LARGEST_SHIFT)
+                centre = centre / total + shift * unit + base
+                narrowest, made = NARROWEST_SHARE * scale + FLOAT32_RESOLUTION * abs(base), quantiles[n, step, target]
+                made[sizes.median] = centre
+                for level in range(sizes.median, sizes.levels - 1):
+                    gap = max(told[forecasters + 1 + level] * unit, narrowest) * widths[level]
+                    made[level + 1] = made[level] + gap
+                for level in range(sizes.median - 1, -1, -1):
+                    gap = max(told[forecasters + 1 + level] * unit, narrowest) * widths[level]
+                    made[level] = made[level + 1] - gap
+                keep_within(row, sizes, target, made)
+
+
+@part
+def keep_within(row, sizes, target, quantiles):
+    """Limit quantiles [Q] to the side of 0 on which all values were; NaN without values."""
+    lowest = 0.0 if row[sizes.at_lowest + target] == 0 else -LARGEST_FLOAT32
+    highest = 0.0 if row[sizes.at_highest + target] == 0 else LARGEST_FLOAT32
+    is_known = row[sizes.at_count + target] > 0
+    for level in range(sizes.levels):
+        quantiles[level] = min(max(quantiles[level], lowest), highest) if is_known else np.nan
