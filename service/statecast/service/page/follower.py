@@ -112,7 +112,7 @@ class Follower:
 
     def __init__(self) -> None:
         self._epoch = 0
-        self._model: Model | None = None
+        self._digest = ""
         self._version: Version = START
         self._state: State | None = None
         self._points: Points | None = None
@@ -128,10 +128,10 @@ class Follower:
             self._points = new.since(new.last - new.most)
         elif len(new.values):
             self._points = self._points.then(new)
-        self._model, self._version, self._state = standing.model, standing.version, state
+        self._digest, self._version, self._state = standing.model.digest, standing.version, state
         forecast, note = _forecast(standing, state)
         memory = {
-            name: part[0].float().cpu().numpy()
+            name: part[0].cpu().numpy().copy()  # a view of the state would move on with it
             for name in MEMORIES
             if (part := state.get(name)) is not None and part.dtype == torch.float32
         }
@@ -142,7 +142,7 @@ class Follower:
         model = standing.model
         rows = np.frombuffer(loaded.replay, "<f8").reshape(-1, model.width)
         at_snapshot = standing.version.step - len(rows)
-        known, is_known = self._version.step, self._model is model and self._points is not None
+        known, is_known = self._version.step, self._digest == model.digest and self._points is not None
         if is_known and self._state is not None and at_snapshot <= known <= standing.version.step:
             later = rows[known - at_snapshot :]
             if chain(self._version, later, _times(standing, len(later))) == standing.version:
