@@ -49,7 +49,7 @@ coverage: .venv/dev  ## All tests, with line and branch coverage in htmlcov/
 docs: .venv/dev  ## Build the documentation site in site/
 	$(BIN)/zensical build --clean --strict
 
-generate: .venv/dev  ## Generate the stubs from proto/, and the sync client from the async one
+generate: .venv/dev  ## Generate the stubs and docs/openapi.json from proto/, and the sync client from the async one
 	proto/generate
 	client/generate
 

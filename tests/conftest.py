@@ -13,6 +13,7 @@ from support.models import write_models
 from support.redis_process import RedisProcess, redis_binaries
 from support.servers import ServerThread
 
+from statecast.model.kernels.cache import KernelCache
 from statecast.service.settings import Settings
 
 torch.set_num_threads(1)
@@ -92,6 +93,18 @@ def server(any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerThrea
     thread = ServerThread(Settings(redis_url=any_redis.url, models=models_folder, namespace="shared", tenant_metrics=1))
     yield thread
     thread.stop()
+
+
+@pytest.fixture(scope="session")
+def kernel_folder() -> Path:
+    """Return a folder of compiled kernels, which all processes of this run and later ones share."""
+    folder = Path(__file__).parents[1] / ".pytest_cache" / "kernels"
+    folder.parent.mkdir(exist_ok=True)
+    built = KernelCache(folder).start_build(is_waited_for=True)
+    assert built.stderr is not None
+    told = built.stderr.read()
+    assert built.wait() == 0, told
+    return folder
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from google.rpc import status_pb2
@@ -23,12 +24,12 @@ def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
 class Caller:
     """An ASGI server with one call; events can be given before and during it."""
 
-    def __init__(self, answer: Answer, *, is_stream: bool = False, most: int = 1000) -> None:
+    def __init__(self, answer: Answer, *, is_stream: bool = False, most: int = 1000, method: str = "/a.B/C") -> None:
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.sent: list[dict[str, Any]] = []
         self.has_gone = False
         self.left: list[str] = []
-        methods = {"/a.B/C": Method(is_stream, lambda data: data, answer, lambda _: None)}
+        methods = {method: Method(is_stream, lambda data: data, answer, lambda _: None)}
         self.transport = AsgiTransport(methods, most, 4 * most, self._listen, self._leave, lambda _: None)
 
     async def _listen(self) -> int:
@@ -51,10 +52,12 @@ class Caller:
         headers: list[tuple[bytes, bytes]] = HEADERS,
         path: str = "/a.B/C",
         method: str = "POST",
+        query: bytes = b"",
     ) -> None:
         for event in events:
             self.events.put_nowait(event)
-        scope = {"type": "http", "method": method, "path": path, "headers": headers, "client": ("10.0.0.1", 5)}
+        scope = {"type": "http", "method": method, "headers": headers, "client": ("10.0.0.1", 5)}
+        scope |= {"path": unquote(path), "raw_path": path.encode(), "query_string": query}
         await self.transport.serve(scope, self._receive, self._send)
 
     @property

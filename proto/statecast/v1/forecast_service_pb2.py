@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from statecast.v1 import forecast_pb2 as statecast_dot_v1_dot_forecast__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#statecast/v1/forecast_service.proto\x12\x0cstatecast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x1bstatecast/v1/forecast.proto\"\xeb\x02\n\x0f\x46orecastRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x04open\x18\x02 \x01(\x0b\x32\x19.statecast.v1.OpenOptions\x12\x30\n\x0cobservations\x18\x03 \x01(\x0b\x32\x1a.statecast.v1.Observations\x12\x0f\n\x07horizon\x18\x04 \x01(\r\x12\x17\n\x0fquantile_levels\x18\x05 \x03(\x01\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12)\n\nif_version\x18\x07 \x01(\x0b\x32\x15.statecast.v1.Version\x12(\n\tlast_seen\x18\x08 \x01(\x0b\x32\x15.statecast.v1.Version\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11\x66uture_covariates\x18\n \x03(\x01\x12\x0f\n\x07\x65xplain\x18\x0b \x01(\x08\"\xa7\x02\n\x10\x46orecastResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12&\n\x07version\x18\x03 \x01(\x0b\x32\x15.statecast.v1.Version\x12\x0e\n\x06opened\x18\x04 \x01(\x08\x12\x10\n\x08replayed\x18\x05 \x01(\x08\x12(\n\x08\x66orecast\x18\x06 \x01(\x0b\x32\x16.statecast.v1.Forecast\x12\x0b\n\x03pit\x18\x07 \x03(\x02\x12\"\n\x05gates\x18\x08 \x01(\x0b\x32\x13.statecast.v1.Gates\x12/\n\x0ctime_to_live\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rmissing_steps\x18\n \x01(\r\"F\n\x13\x46orecastManyRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.statecast.v1.ForecastRequest\"E\n\x14\x46orecastManyResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.statecast.v1.ForecastResult\"\x9c\x01\n\x0e\x46orecastResult\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32\x1e.statecast.v1.ForecastResponseH\x00\x12$\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x08\n\x06result\"H\n\x15\x46orecastStreamRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.statecast.v1.ForecastRequest\"G\n\x16\x46orecastStreamResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.statecast.v1.ForecastResult\"T\n\x12OpenSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12*\n\x07options\x18\x02 \x01(\x0b\x32\x19.statecast.v1.OpenOptions\"M\n\x13OpenSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.statecast.v1.Session\x12\x0e\n\x06opened\x18\x02 \x01(\x08\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"<\n\x12GetSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.statecast.v1.Session\"L\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\"X\n\x14ListSessionsResponse\x12\'\n\x08sessions\x18\x01 \x03(\x0b\x32\x15.statecast.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xdd\x01\n\x12\x46orkSessionRequest\x12\x19\n\x11source_session_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12/\n\x0ctime_to_live\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12)\n\nif_version\x18\x05 \x01(\x0b\x32\x15.statecast.v1.Version\x12(\n\tlast_seen\x18\x06 \x01(\x0b\x32\x15.statecast.v1.Version\"O\n\x13\x46orkSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.statecast.v1.Session\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"T\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\nif_version\x18\x02 \x01(\x0b\x32\x15.statecast.v1.Version\">\n\x14\x43loseSessionResponse\x12&\n\x07version\x18\x01 \x01(\x0b\x32\x15.statecast.v1.Version2\xbb\x05\n\x0f\x46orecastService\x12I\n\x08\x46orecast\x12\x1d.statecast.v1.ForecastRequest\x1a\x1e.statecast.v1.ForecastResponse\x12U\n\x0c\x46orecastMany\x12!.statecast.v1.ForecastManyRequest\x1a\".statecast.v1.ForecastManyResponse\x12_\n\x0e\x46orecastStream\x12#.statecast.v1.ForecastStreamRequest\x1a$.statecast.v1.ForecastStreamResponse(\x01\x30\x01\x12R\n\x0bOpenSession\x12 .statecast.v1.OpenSessionRequest\x1a!.statecast.v1.OpenSessionResponse\x12O\n\nGetSession\x12\x1f.statecast.v1.GetSessionRequest\x1a .statecast.v1.GetSessionResponse\x12U\n\x0cListSessions\x12!.statecast.v1.ListSessionsRequest\x1a\".statecast.v1.ListSessionsResponse\x12R\n\x0b\x46orkSession\x12 .statecast.v1.ForkSessionRequest\x1a!.statecast.v1.ForkSessionResponse\x12U\n\x0c\x43loseSession\x12!.statecast.v1.CloseSessionRequest\x1a\".statecast.v1.CloseSessionResponseB=\n\x10\x63om.statecast.v1P\x01Z\x18statecast/v1;statecastv1\xaa\x02\x0cStatecast.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#statecast/v1/forecast_service.proto\x12\x0cstatecast.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x1bstatecast/v1/forecast.proto\"\xeb\x02\n\x0f\x46orecastRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x04open\x18\x02 \x01(\x0b\x32\x19.statecast.v1.OpenOptions\x12\x30\n\x0cobservations\x18\x03 \x01(\x0b\x32\x1a.statecast.v1.Observations\x12\x0f\n\x07horizon\x18\x04 \x01(\r\x12\x17\n\x0fquantile_levels\x18\x05 \x03(\x01\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12)\n\nif_version\x18\x07 \x01(\x0b\x32\x15.statecast.v1.Version\x12(\n\tlast_seen\x18\x08 \x01(\x0b\x32\x15.statecast.v1.Version\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11\x66uture_covariates\x18\n \x03(\x01\x12\x0f\n\x07\x65xplain\x18\x0b \x01(\x08\"\xa7\x02\n\x10\x46orecastResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12&\n\x07version\x18\x03 \x01(\x0b\x32\x15.statecast.v1.Version\x12\x0e\n\x06opened\x18\x04 \x01(\x08\x12\x10\n\x08replayed\x18\x05 \x01(\x08\x12(\n\x08\x66orecast\x18\x06 \x01(\x0b\x32\x16.statecast.v1.Forecast\x12\x0b\n\x03pit\x18\x07 \x03(\x02\x12\"\n\x05gates\x18\x08 \x01(\x0b\x32\x13.statecast.v1.Gates\x12/\n\x0ctime_to_live\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rmissing_steps\x18\n \x01(\r\"F\n\x13\x46orecastManyRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.statecast.v1.ForecastRequest\"E\n\x14\x46orecastManyResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.statecast.v1.ForecastResult\"\x9c\x01\n\x0e\x46orecastResult\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32\x1e.statecast.v1.ForecastResponseH\x00\x12$\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x08\n\x06result\"H\n\x15\x46orecastStreamRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.statecast.v1.ForecastRequest\"G\n\x16\x46orecastStreamResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.statecast.v1.ForecastResult\"T\n\x12OpenSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12*\n\x07options\x18\x02 \x01(\x0b\x32\x19.statecast.v1.OpenOptions\"M\n\x13OpenSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.statecast.v1.Session\x12\x0e\n\x06opened\x18\x02 \x01(\x08\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"<\n\x12GetSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.statecast.v1.Session\"L\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\"X\n\x14ListSessionsResponse\x12\'\n\x08sessions\x18\x01 \x03(\x0b\x32\x15.statecast.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xdd\x01\n\x12\x46orkSessionRequest\x12\x19\n\x11source_session_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12/\n\x0ctime_to_live\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12)\n\nif_version\x18\x05 \x01(\x0b\x32\x15.statecast.v1.Version\x12(\n\tlast_seen\x18\x06 \x01(\x0b\x32\x15.statecast.v1.Version\"O\n\x13\x46orkSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.statecast.v1.Session\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"T\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\nif_version\x18\x02 \x01(\x0b\x32\x15.statecast.v1.Version\">\n\x14\x43loseSessionResponse\x12&\n\x07version\x18\x01 \x01(\x0b\x32\x15.statecast.v1.Version2\xca\x07\n\x0f\x46orecastService\x12x\n\x08\x46orecast\x12\x1d.statecast.v1.ForecastRequest\x1a\x1e.statecast.v1.ForecastResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/sessions/{session_id}:forecast:\x01*\x12{\n\x0c\x46orecastMany\x12!.statecast.v1.ForecastManyRequest\x1a\".statecast.v1.ForecastManyResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/sessions:forecastMany:\x01*\x12_\n\x0e\x46orecastStream\x12#.statecast.v1.ForecastStreamRequest\x1a$.statecast.v1.ForecastStreamResponse(\x01\x30\x01\x12}\n\x0bOpenSession\x12 .statecast.v1.OpenSessionRequest\x1a!.statecast.v1.OpenSessionResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/sessions/{session_id}:open:\x01*\x12r\n\nGetSession\x12\x1f.statecast.v1.GetSessionRequest\x1a .statecast.v1.GetSessionResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/sessions/{session_id}\x12k\n\x0cListSessions\x12!.statecast.v1.ListSessionsRequest\x1a\".statecast.v1.ListSessionsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/sessions\x12\x84\x01\n\x0b\x46orkSession\x12 .statecast.v1.ForkSessionRequest\x1a!.statecast.v1.ForkSessionResponse\"0\x82\xd3\xe4\x93\x02*\"%/v1/sessions/{source_session_id}:fork:\x01*\x12x\n\x0c\x43loseSession\x12!.statecast.v1.CloseSessionRequest\x1a\".statecast.v1.CloseSessionResponse\"!\x82\xd3\xe4\x93\x02\x1b*\x19/v1/sessions/{session_id}B=\n\x10\x63om.statecast.v1P\x01Z\x18statecast/v1;statecastv1\xaa\x02\x0cStatecast.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,40 +36,54 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'statecast.v1.forecast_servi
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020com.statecast.v1P\001Z\030statecast/v1;statecastv1\252\002\014Statecast.V1'
-  _globals['_FORECASTREQUEST']._serialized_start=140
-  _globals['_FORECASTREQUEST']._serialized_end=503
-  _globals['_FORECASTRESPONSE']._serialized_start=506
-  _globals['_FORECASTRESPONSE']._serialized_end=801
-  _globals['_FORECASTMANYREQUEST']._serialized_start=803
-  _globals['_FORECASTMANYREQUEST']._serialized_end=873
-  _globals['_FORECASTMANYRESPONSE']._serialized_start=875
-  _globals['_FORECASTMANYRESPONSE']._serialized_end=944
-  _globals['_FORECASTRESULT']._serialized_start=947
-  _globals['_FORECASTRESULT']._serialized_end=1103
-  _globals['_FORECASTSTREAMREQUEST']._serialized_start=1105
-  _globals['_FORECASTSTREAMREQUEST']._serialized_end=1177
-  _globals['_FORECASTSTREAMRESPONSE']._serialized_start=1179
-  _globals['_FORECASTSTREAMRESPONSE']._serialized_end=1250
-  _globals['_OPENSESSIONREQUEST']._serialized_start=1252
-  _globals['_OPENSESSIONREQUEST']._serialized_end=1336
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=1338
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=1415
-  _globals['_GETSESSIONREQUEST']._serialized_start=1417
-  _globals['_GETSESSIONREQUEST']._serialized_end=1456
-  _globals['_GETSESSIONRESPONSE']._serialized_start=1458
-  _globals['_GETSESSIONRESPONSE']._serialized_end=1518
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1520
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1596
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1598
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1686
-  _globals['_FORKSESSIONREQUEST']._serialized_start=1689
-  _globals['_FORKSESSIONREQUEST']._serialized_end=1910
-  _globals['_FORKSESSIONRESPONSE']._serialized_start=1912
-  _globals['_FORKSESSIONRESPONSE']._serialized_end=1991
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=1993
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=2077
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=2079
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=2141
-  _globals['_FORECASTSERVICE']._serialized_start=2144
-  _globals['_FORECASTSERVICE']._serialized_end=2843
+  _globals['_FORECASTSERVICE'].methods_by_name['Forecast']._loaded_options = None
+  _globals['_FORECASTSERVICE'].methods_by_name['Forecast']._serialized_options = b'\202\323\344\223\002\'\"\"/v1/sessions/{session_id}:forecast:\001*'
+  _globals['_FORECASTSERVICE'].methods_by_name['ForecastMany']._loaded_options = None
+  _globals['_FORECASTSERVICE'].methods_by_name['ForecastMany']._serialized_options = b'\202\323\344\223\002\036\"\031/v1/sessions:forecastMany:\001*'
+  _globals['_FORECASTSERVICE'].methods_by_name['OpenSession']._loaded_options = None
+  _globals['_FORECASTSERVICE'].methods_by_name['OpenSession']._serialized_options = b'\202\323\344\223\002#\"\036/v1/sessions/{session_id}:open:\001*'
+  _globals['_FORECASTSERVICE'].methods_by_name['GetSession']._loaded_options = None
+  _globals['_FORECASTSERVICE'].methods_by_name['GetSession']._serialized_options = b'\202\323\344\223\002\033\022\031/v1/sessions/{session_id}'
+  _globals['_FORECASTSERVICE'].methods_by_name['ListSessions']._loaded_options = None
+  _globals['_FORECASTSERVICE'].methods_by_name['ListSessions']._serialized_options = b'\202\323\344\223\002\016\022\014/v1/sessions'
+  _globals['_FORECASTSERVICE'].methods_by_name['ForkSession']._loaded_options = None
+  _globals['_FORECASTSERVICE'].methods_by_name['ForkSession']._serialized_options = b'\202\323\344\223\002*\"%/v1/sessions/{source_session_id}:fork:\001*'
+  _globals['_FORECASTSERVICE'].methods_by_name['CloseSession']._loaded_options = None
+  _globals['_FORECASTSERVICE'].methods_by_name['CloseSession']._serialized_options = b'\202\323\344\223\002\033*\031/v1/sessions/{session_id}'
+  _globals['_FORECASTREQUEST']._serialized_start=170
+  _globals['_FORECASTREQUEST']._serialized_end=533
+  _globals['_FORECASTRESPONSE']._serialized_start=536
+  _globals['_FORECASTRESPONSE']._serialized_end=831
+  _globals['_FORECASTMANYREQUEST']._serialized_start=833
+  _globals['_FORECASTMANYREQUEST']._serialized_end=903
+  _globals['_FORECASTMANYRESPONSE']._serialized_start=905
+  _globals['_FORECASTMANYRESPONSE']._serialized_end=974
+  _globals['_FORECASTRESULT']._serialized_start=977
+  _globals['_FORECASTRESULT']._serialized_end=1133
+  _globals['_FORECASTSTREAMREQUEST']._serialized_start=1135
+  _globals['_FORECASTSTREAMREQUEST']._serialized_end=1207
+  _globals['_FORECASTSTREAMRESPONSE']._serialized_start=1209
+  _globals['_FORECASTSTREAMRESPONSE']._serialized_end=1280
+  _globals['_OPENSESSIONREQUEST']._serialized_start=1282
+  _globals['_OPENSESSIONREQUEST']._serialized_end=1366
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=1368
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=1445
+  _globals['_GETSESSIONREQUEST']._serialized_start=1447
+  _globals['_GETSESSIONREQUEST']._serialized_end=1486
+  _globals['_GETSESSIONRESPONSE']._serialized_start=1488
+  _globals['_GETSESSIONRESPONSE']._serialized_end=1548
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1550
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1626
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1628
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1716
+  _globals['_FORKSESSIONREQUEST']._serialized_start=1719
+  _globals['_FORKSESSIONREQUEST']._serialized_end=1940
+  _globals['_FORKSESSIONRESPONSE']._serialized_start=1942
+  _globals['_FORKSESSIONRESPONSE']._serialized_end=2021
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=2023
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=2107
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=2109
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=2171
+  _globals['_FORECASTSERVICE']._serialized_start=2174
+  _globals['_FORECASTSERVICE']._serialized_end=3144
 # @@protoc_insertion_point(module_scope)

@@ -39,7 +39,8 @@ class Settings:
         0.0, "Age at which a connection is asked to reconnect; 0 for none (Envoy only).", min=0.0
     )
     web_origins: str = _option(
-        "", "Origins of web pages that may call by gRPC-Web, separated by commas; * for any (Envoy only)."
+        "",
+        "Origins of web pages that may call by gRPC-Web or HTTP/JSON, separated by commas; * for any (Envoy only).",
     )
     tls_cert: Path | None = _option(None, "PEM file with the server's certificate, then those that vouch for it.")
     tls_key: Path | None = _option(None, "PEM file with the private key of that certificate.")

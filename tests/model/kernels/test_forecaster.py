@@ -117,7 +117,7 @@ class Data:
         return torch.stack([model.known.later(first, self.at + step) for step in range(steps)], dim=1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(configs(), st.sampled_from([0.0, 0.2]), st.integers(1, 7), st.lists(st.integers(1, 9), min_size=1, max_size=6),
        st.integers(0, 2**31))  # fmt: skip
 def test_a_session_is_the_same_in_torch_and_by_kernels(

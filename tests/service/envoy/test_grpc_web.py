@@ -77,7 +77,7 @@ def test_a_caller_does_not_choose_its_address(server: ServerProcess, session_id:
     assert " peer=127.0.0.1:" in line
 
 
-@pytest.mark.parametrize("path", ["/%ff", "/a%20b", "/%"])
+@pytest.mark.parametrize("path", ["/%ff", "/a%c3", "/%"])
 def test_a_path_that_cannot_be_decoded_does_not_reach_python(server: ServerProcess, path: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     connection.request("POST", path, b"", {"content-type": "application/grpc", "te": "trailers"})
@@ -91,6 +91,6 @@ def test_what_is_no_grpc_is_told_so(server: ServerProcess) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     connection.request("GET", "/")
     answer = connection.getresponse()
-    assert answer.status == 415
-    assert b"speaks gRPC" in answer.read()
+    assert answer.status == 404
+    assert b"GET /v1/models" in answer.read()
     connection.close()

@@ -19,15 +19,23 @@ BUFFER_BYTES = 256 * 1024
 """Bytes of a stream or connection that wait for a slow reader before its call is paused."""
 REQUESTS_A_TURN = 8
 """Requests of one connection that are taken before others have their turn."""
-PATH = "^/[!-$&-~]*$"
-"""Paths that are passed on: without what cannot be decoded. No method's path has a percent sign."""
+_HEX, _NEXT = "[0-9A-Fa-f]", "%[89ABab][0-9A-Fa-f]"
+_CHARACTERS = (
+    "[!-$&-~]",
+    f"%[0-7]{_HEX}",
+    f"%(?:[Cc][2-9A-Fa-f]|[Dd]{_HEX}){_NEXT}",
+    f"%(?:[Ee]0%[ABab]{_HEX}|[Ee][1-9A-Ca-cEFef]{_NEXT}|[Ee][Dd]%[89]{_HEX}){_NEXT}",
+    f"%(?:[Ff]0%[9ABab]{_HEX}|[Ff][1-3]{_NEXT}|[Ff]4%8{_HEX}){_NEXT}{_NEXT}",
+)
+PATH = f"^/(?:{'|'.join(_CHARACTERS)})*$"
+"""Paths that are passed on: those that can be decoded, since all that is encoded with percent signs is UTF-8."""
 RESET_STREAMS = 10_000
 """Streams on a connection before it counts as an attack that half of them were reset at once."""
 JITTER = {"value": 20.0}
 """Percent by which a connection's age may be longer, so that not all of them reconnect at once."""
 LISTENER = "grpc"
 WEB_REQUEST_HEADERS = ("content-type", "x-grpc-web", "x-user-agent", "grpc-timeout", "authorization")
-WEB_RESPONSE_HEADERS = ("grpc-status", "grpc-message", "grpc-status-details-bin")
+WEB_RESPONSE_HEADERS = ("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-after")
 WEB_SECONDS = 600
 """How long a browser may remember that a page of another origin may call."""
 _FORWARDS_CERTIFICATES = {
@@ -43,6 +51,34 @@ _ALLOWS_PATHS = {
         }
     },
 }
+_NO_PATH = {
+    "filter": {
+        "and_filter": {
+            "filters": [
+                {"status_code_filter": {"comparison": {"value": {"default_value": 403, "runtime_key": "none"}}}},
+                {
+                    "header_filter": {
+                        "header": {
+                            "name": "content-type",
+                            "string_match": {"prefix": "application/grpc"},
+                            "invert_match": True,
+                            "treat_missing_header_as_empty": True,
+                        }
+                    }
+                },
+            ]
+        }
+    },
+    "status_code": 400,
+    "body_format_override": {
+        "json_format": {
+            "code": 3,
+            "message": "the path cannot be decoded; encode names in it as UTF-8, then with percent signs",
+            "details": [],
+        }
+    },
+}
+"""Makes the refusal of a path one of HTTP/JSON, unless it is one of gRPC."""
 _ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]-]+")
 
 
@@ -123,7 +159,7 @@ def _connections(settings: Settings, app: str) -> dict[str, Any]:
     age = settings.max_connection_age_seconds
     return {
         "stat_prefix": LISTENER,
-        "codec_type": "AUTO",  # HTTP/1.1 for gRPC-Web
+        "codec_type": "AUTO",  # HTTP/1.1 for gRPC-Web and HTTP/JSON
         "route_config": {"virtual_hosts": [{"name": LISTENER, "domains": ["*"], **_origins(settings)}]},
         "http_filters": [
             *([_filter("cors", "cors.v3.Cors")] if settings.web_origins else []),
@@ -154,6 +190,7 @@ def _connections(settings: Settings, app: str) -> dict[str, Any]:
         "use_remote_address": True,
         "skip_xff_append": True,
         **(_FORWARDS_CERTIFICATES if settings.tls_client_ca else {}),
+        "local_reply_config": {"mappers": [_NO_PATH]},
         "server_header_transformation": "PASS_THROUGH",
         "normalize_path": False,
         "drain_timeout": "1s",
@@ -173,7 +210,7 @@ def _origins(settings: Settings) -> dict[str, Any]:
         return {}
     policy = {
         "allow_origin_string_match": [{"exact": each} for each in origins],
-        "allow_methods": "POST",
+        "allow_methods": "GET,POST,DELETE",
         "allow_headers": ",".join(WEB_REQUEST_HEADERS),
         "expose_headers": ",".join(WEB_RESPONSE_HEADERS),
         "max_age": str(WEB_SECONDS),

@@ -81,8 +81,12 @@ class Method:
     asks_once: bool = False
 
 
-class CrowdedMessage(DecodeError):
-    """A message has more parts of a kind than it may have; the text says so and what to do."""
+class Malformed(DecodeError):
+    """A request is refused before it is a message of its method: the field at fault, the problem and what to do."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field, self.problem = field, problem
 
 
 class Methods:
@@ -232,8 +236,8 @@ def _encode(response: Message | bytes | None) -> bytes:
 
 def undecodable(error: DecodeError) -> InvalidRequest:
     """Return the error for bytes that are not the method's request."""
-    if isinstance(error, CrowdedMessage):
-        return InvalidRequest("request", str(error))
+    if isinstance(error, Malformed):
+        return InvalidRequest(error.field, error.problem)
     return InvalidRequest(
         "request", "cannot be decoded as this method's request; generate your client from the server's .proto files"
     )
@@ -248,9 +252,9 @@ def decoder(inner: Callable[[bytes], Any], most: int | None = None) -> Callable[
 
     def decode(data: bytes) -> Any:
         if most is not None and has_more_fields(data, most):
-            return CrowdedMessage(f"has more than {most} requests; send them in several frames")
+            return Malformed("request", f"has more than {most} requests; send them in several frames")
         if nested is not None and has_more_fields(data, MAX_PARTS, nested):
-            return CrowdedMessage(f"has more than {MAX_PARTS} times or other small parts; send fewer at once")
+            return Malformed("request", f"has more than {MAX_PARTS} times or other small parts; send fewer at once")
         try:
             return inner(data)
         except DecodeError as error:

@@ -193,6 +193,6 @@ def _text_of(error: Exception) -> str:
     """Return the message of an error, without the numbers that a caller has sent."""
     if not isinstance(error, ServiceError):
         return type(error).__name__
-    if isinstance(error, InvalidRequest) and _ONE_NUMBER.match(error.field):
+    if isinstance(error, InvalidRequest) and _ONE_NUMBER.search(error.field):
         return f"{error.field}: not valid"
     return shortened(error.message, LONGEST_MESSAGE)

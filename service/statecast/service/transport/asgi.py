@@ -1,4 +1,4 @@
-"""Calls as an ASGI server hands them over: HTTP/2 streams become calls of the methods."""
+"""Requests as an ASGI server hands them over become calls of the methods: gRPC, or HTTP/JSON."""
 
 import asyncio
 import time
@@ -16,6 +16,8 @@ from statecast.service.rpc.status import to_status
 from statecast.service.transport.arriving import Arriving
 from statecast.service.transport.asgi_call import CONTENT_TYPE, END, LOOK_SECONDS, Call, Receive, Send, refuse
 from statecast.service.transport.framing import FramingError, Messages, make_status, timeout_seconds
+from statecast.service.transport.http_json import call as http_json
+from statecast.service.transport.http_json.routes import NoRoute, Routes
 
 CONTENT_TYPES = (CONTENT_TYPE, b"application/grpc+proto")
 _NOT_GRPC = {
@@ -25,9 +27,15 @@ _NOT_GRPC = {
 }
 _NOT_GRPC_BODY = {
     "type": "http.response.body",
-    "body": b"This port speaks gRPC: POST with content-type application/grpc and te: trailers, or gRPC-Web.\n",
+    "body": b"gRPC is a POST with content-type application/grpc and te: trailers, or gRPC-Web.\n",
     "more_body": False,
 }
+_NOT_JSON = make_status(
+    grpc.StatusCode.INVALID_ARGUMENT, "content-type: must be application/json here; add it to the request's headers"
+)
+_COMPRESSED = make_status(
+    grpc.StatusCode.INVALID_ARGUMENT, "content-encoding: HTTP/JSON takes no compressed body; send it as it is"
+)
 _CUT_SECONDS = 1.0
 """Time for calls that are cut off to tell their callers."""
 STRANGERS_BYTES = 8 * 1024 * 1024
@@ -56,7 +64,7 @@ class AsgiTransport:
             leave: Makes the ASGI server tell its clients to connect elsewhere.
             renew: Makes the ASGI server show other certificates to new connections.
         """
-        self._methods = methods
+        self._methods, self._routes = methods, Routes(methods)
         self._max_message_bytes = max_message_bytes
         self._arriving, self._arriving_of_strangers = Arriving(max_arriving_bytes), Arriving(STRANGERS_BYTES)
         self._listen, self._leave = listen, leave
@@ -102,17 +110,19 @@ class AsgiTransport:
         """Answer one call."""
         headers = dict(scope["headers"])
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if scope["method"] != "POST" or kind not in CONTENT_TYPES or headers.get(b"te") != b"trailers":
+        if not kind.startswith(CONTENT_TYPE):
+            call = await self._json_call(scope, headers, kind, receive, send)
+        elif scope["method"] != "POST" or kind not in CONTENT_TYPES or headers.get(b"te") != b"trailers":
             await send(_NOT_GRPC)
             await send(END if scope["method"] == "HEAD" else _NOT_GRPC_BODY)
             return
-        try:
-            call = self._call(scope, headers, receive, send)
-        except (FramingError, Overloaded) as error:
-            status = error.status if isinstance(error, FramingError) else to_status(error)
-            await refuse(send, status, has_started=False)
-            return
+        else:
+            call = await self._grpc_call(scope, headers, receive, send)
         del scope, headers  # a call may last
+        if call is not None:
+            await self._answer(call)
+
+    async def _answer(self, call: Call) -> None:
         self._calls.add(call)
         try:
             await call.answer()
@@ -122,12 +132,51 @@ class AsgiTransport:
             if not self._calls:
                 self._is_idle.set()
 
-    def _call(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> Call:
-        method = self._methods.get(scope["path"])
-        if method is None:
-            raise FramingError(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {quoted(scope['path'])}")
-        messages = Messages(headers.get(b"grpc-encoding", b""), self._max_message_bytes)
-        timeout = headers.get(b"grpc-timeout")
-        seconds = None if timeout is None else timeout_seconds(timeout)
-        arriving = self._arriving if method.admit else self._arriving_of_strangers
-        return Call(scope["client"], headers, seconds, receive, send, messages, arriving, method)
+    async def _grpc_call(
+        self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> Call | None:
+        """Return the call of a method; None if it is refused."""
+        try:
+            method = self._methods.get(scope["path"])
+            if method is None:
+                raise FramingError(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {quoted(scope['path'])}")
+            messages = Messages(headers.get(b"grpc-encoding", b""), self._max_message_bytes)
+            arriving = self._arriving if method.admit else self._arriving_of_strangers
+            return Call(scope["client"], headers, _timeout(headers), receive, send, messages, arriving, method)
+        except (FramingError, Overloaded) as error:
+            status = error.status if isinstance(error, FramingError) else to_status(error)
+            await refuse(send, status, has_started=False)
+        return None
+
+    async def _json_call(
+        self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], kind: bytes, receive: Receive, send: Send
+    ) -> Call | None:
+        """Return the call of the method at a path of HTTP/JSON; None if it is refused."""
+        try:
+            asked = self._routes.find(scope["method"], scope["raw_path"].decode("latin-1"), scope["query_string"])
+            if asked.route.has_body and kind != http_json.CONTENT_TYPE:
+                # A page of another origin may send any other type without asking.
+                await http_json.refuse(send, _NOT_JSON, 415)
+                return None
+            if headers.get(b"content-encoding", b"identity") != b"identity":
+                await http_json.refuse(send, _COMPRESSED, 415)
+                return None
+            most, arriving = self._max_message_bytes, self._arriving
+            timeout = _timeout(headers)
+            return http_json.JsonCall(scope["client"], headers, timeout, receive, send, most, arriving, asked)
+        except NoRoute as error:
+            status = make_status(grpc.StatusCode.UNIMPLEMENTED, str(error))
+            allow = ((b"allow", ", ".join(error.allowed).encode()),) if error.allowed else ()
+            number = 405 if error.allowed else 404
+            await http_json.refuse(send, status, number, allow, is_head=scope["method"] == "HEAD")
+        except FramingError as error:  # of the header grpc-timeout
+            await http_json.refuse(send, make_status(grpc.StatusCode.INVALID_ARGUMENT, error.status.message))
+        except Overloaded as error:
+            await http_json.refuse(send, to_status(error))
+        return None
+
+
+def _timeout(headers: Mapping[bytes, bytes]) -> float | None:
+    """Return the seconds that the header grpc-timeout leaves; None without one."""
+    timeout = headers.get(b"grpc-timeout")
+    return None if timeout is None else timeout_seconds(timeout)

@@ -129,7 +129,7 @@ class Call:
         self._is_over = True
         with suppress(OSError):  # the caller has gone before its answer
             if isinstance(answered, status_pb2.Status):
-                await refuse(self._send, answered, has_started=self._has_started)
+                await self._refuse(answered)
             else:
                 await self._finish(answered)
 
@@ -142,12 +142,16 @@ class Call:
         return refusal
 
     async def _unary(self) -> bytes | status_pb2.Status:
+        return await self._method.answer(await self._request(), self)
+
+    async def _request(self) -> Any:
+        """Return the only message, decoded by `Method.decode`."""
         body = await self._part()
         message = None if self._has_body else self._messages.only(body)
         if message is None:
             self._messages.feed(body)
             message = await self._whole_message()
-        return await self._method.answer(self._method.decode(message), self)
+        return self._method.decode(message)
 
     async def _stream(self) -> bytes | status_pb2.Status:
         self._has_started = True
@@ -162,6 +166,9 @@ class Call:
             await self._send(_START)
             await self._send({"type": "http.response.body", "body": framed(answered), "more_body": False})
         await self._send(_OK)
+
+    async def _refuse(self, status: status_pb2.Status) -> None:
+        await refuse(self._send, status, has_started=self._has_started)
 
     async def read(self) -> Any:
         """Return the next message, decoded by `Method.decode`, or grpc.aio.EOF.
