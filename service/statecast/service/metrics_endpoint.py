@@ -1,12 +1,13 @@
-"""The HTTP server of /metrics, and of /livez and /readyz, which say how the process does."""
+"""The HTTP server of /metrics, of /livez and /readyz, which say how the process does, and of the page to look at."""
 
 import logging
+import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing, suppress
 from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -34,12 +35,28 @@ TEXT = "text/plain; charset=utf-8"
 _METRICS = ("/metrics", "/")
 
 
-class _Answer(NamedTuple):
-    """An answer to send. Its length is added, and its type if `headers` has none: text."""
+class Asked(NamedTuple):
+    """A request: its path with the query, its headers, and the address of its connection, as gRPC names one."""
+
+    target: str
+    headers: Message
+    peer: str
+
+
+class Answer(NamedTuple):
+    """An answer to send. Its length is added, and its type if `headers` has none: text.
+
+    A body that is a generator is sent as it comes, for as long as it comes; when it yields nothing, a client that has
+    gone is noticed.
+    """
 
     status: HTTPStatus
-    body: bytes
+    body: bytes | Generator[bytes, None, None]
     headers: Mapping[str, str] = {}
+
+
+Site = Callable[[Asked], Answer | None]
+"""Answers the requests that it knows."""
 
 
 class MetricsEndpoint:
@@ -70,6 +87,7 @@ class MetricsEndpoint:
         self._host = host
         self._app = make_wsgi_app(registry)
         self._may_read, self._is_ready = may_read, is_ready
+        self._site: Site = lambda asked: None
         self._context = server_context(certificates) if certificates else None
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -105,6 +123,10 @@ class MetricsEndpoint:
         self._server.end_connections()
         self._server = self._thread = None
 
+    def show(self, site: Site) -> None:
+        """Serve this site as well, in the endpoint's threads."""
+        self._site = site
+
     def renew(self, certificates: Certificates) -> None:
         """Use these certificates for new connections; open ones stay as they are.
 
@@ -115,22 +137,24 @@ class MetricsEndpoint:
         if self._server is not None:
             self._server.context = self._context
 
-    def _answer(self, target: str, headers: Message) -> _Answer:
-        path, _, query = target.partition("?")
+    def _answer(self, asked: Asked) -> Answer:
+        path, _, query = asked.target.partition("?")
         if path in _METRICS:
-            return self._answer_metrics(query, headers)
+            return self._answer_metrics(query, asked.headers)
         if path == "/livez":
-            return _Answer(HTTPStatus.OK, b"ok\n")
+            return Answer(HTTPStatus.OK, b"ok\n")
         if path == "/readyz":
             if self._is_ready():
-                return _Answer(HTTPStatus.OK, b"ok\n")
-            return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, b"not ready\n")
-        return _Answer(HTTPStatus.NOT_FOUND, b"This server has the paths /metrics, /livez and /readyz.\n")
+                return Answer(HTTPStatus.OK, b"ok\n")
+            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, b"not ready\n")
+        if answer := self._site(asked):
+            return answer
+        return Answer(HTTPStatus.NOT_FOUND, b"This server has the paths /metrics, /livez and /readyz.\n")
 
-    def _answer_metrics(self, query: str, headers: Message) -> _Answer:
+    def _answer_metrics(self, query: str, headers: Message) -> Answer:
         if self._may_read is not None and not self._may_read(headers.get("Authorization")):
             text = b"Metrics need a credential: send the header Authorization: Bearer, with an API key or a token.\n"
-            return _Answer(HTTPStatus.UNAUTHORIZED, text, {"WWW-Authenticate": "Bearer"})
+            return Answer(HTTPStatus.UNAUTHORIZED, text, {"WWW-Authenticate": "Bearer"})
         environment = {
             "REQUEST_METHOD": "GET",
             "PATH_INFO": "/metrics",
@@ -140,7 +164,7 @@ class MetricsEndpoint:
         }
         sent: dict[str, str] = {}
         body = b"".join(self._app(environment, lambda _, pairs: sent.update(pairs)))
-        return _Answer(HTTPStatus.OK, body, sent)
+        return Answer(HTTPStatus.OK, body, sent)
 
 
 class _Server(ThreadingMixIn, TCPServer):
@@ -151,7 +175,7 @@ class _Server(ThreadingMixIn, TCPServer):
     allow_reuse_port = False  # two servers must not share it
     request_queue_size = MAX_CONNECTIONS
 
-    def __init__(self, place: Place, context: ssl.SSLContext | None, answer: Callable[[str, Message], _Answer]) -> None:
+    def __init__(self, place: Place, context: ssl.SSLContext | None, answer: Callable[[Asked], Answer]) -> None:
         self.context = context
         self.answer = answer
         self._lock = threading.Lock()
@@ -241,11 +265,11 @@ class _Request(BaseHTTPRequestHandler):
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
             self._skip_body()
         try:
-            answer = self.server.answer(self.path, self.headers)
+            answer = self.server.answer(Asked(self.path, self.headers, self._peer()))
         except Exception:
             log.exception("%s could not be answered", self.path)
             self.close_connection = True
-            answer = _Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"The server's log has the reason.\n")
+            answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"The server's log has the reason.\n")
         self._send(answer)
 
     do_HEAD = do_GET  # noqa: N815
@@ -256,9 +280,9 @@ class _Request(BaseHTTPRequestHandler):
         status = HTTPStatus(code)
         if status is HTTPStatus.NOT_IMPLEMENTED:
             self._skip_body()
-            self._send(_Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"Use GET or HEAD.\n", {"Allow": "GET, HEAD"}))
+            self._send(Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"Use GET or HEAD.\n", {"Allow": "GET, HEAD"}))
         else:
-            self._send(_Answer(status, f"{status.description or status.phrase}.\n".encode()))
+            self._send(Answer(status, f"{status.description or status.phrase}.\n".encode()))
 
     def _skip_body(self) -> None:
         """Read a short body, so that the client gets the answer, and close afterwards: it may not be the whole."""
@@ -267,16 +291,44 @@ class _Request(BaseHTTPRequestHandler):
         if length.isdecimal() and len(length) < 6:
             self.rfile.read(int(length))
 
-    def _send(self, answer: _Answer) -> None:
+    def _peer(self) -> str:
+        """Return the address of the connection."""
+        host, port = self.client_address[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _send(self, answer: Answer) -> None:
         self.send_response(answer.status)
-        length = str(len(answer.body))
-        for name, value in {"Content-Type": TEXT, **answer.headers, "Content-Length": length}.items():
+        headers = {"Content-Type": TEXT, **answer.headers}
+        if not isinstance(answer.body, bytes):
+            self.close_connection = True  # which tells the client where the body ends
+        elif answer.status is not HTTPStatus.NOT_MODIFIED:
+            headers["Content-Length"] = str(len(answer.body))
+        for name, value in headers.items():
             self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        if isinstance(answer.body, bytes):
             self.wfile.write(answer.body)
+        else:
+            self._stream(answer.body)
+
+    def _stream(self, body: Generator[bytes, None, None]) -> None:
+        """Send a body as it comes, until it ends or the client has gone; one that does not read it counts as gone."""
+        with closing(body):
+            for part in body:
+                if part:
+                    self.wfile.write(part)
+                elif self._has_left():
+                    return
+
+    def _has_left(self) -> bool:
+        """Return True if the client has ended the connection; one that sends more while it gets a body has, too."""
+        readable = select.poll()
+        readable.register(self.connection, select.POLLIN)
+        return bool(readable.poll(0))
 
     def version_string(self) -> str:
         """Return the Server header."""

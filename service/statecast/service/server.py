@@ -34,6 +34,7 @@ from statecast.service.metrics_endpoint import MetricsEndpoint
 from statecast.service.models.kernels import Kernels
 from statecast.service.models.registry import Registry, load_registry
 from statecast.service.models.watcher import Watcher
+from statecast.service.page import opening as page
 from statecast.service.rpc.accounting import Accounts
 from statecast.service.rpc.admin_service import AdminService
 from statecast.service.rpc.engine_client import EngineClient
@@ -163,6 +164,7 @@ async def serving(
     """Start a server, and stop its parts in reverse order at the end, or if the start fails half-way."""
     async with AsyncExitStack() as stack:
         found, access = certificates(settings), Access(settings)
+        page.check(settings)
         warn_if_exposed(settings, access.gate)
         await access.load()
         metrics, request_log = Metrics(settings.tenant_metrics), RequestLog(settings.slow_request_seconds)
@@ -200,13 +202,16 @@ async def serving(
         transport = make_transport(settings, {**methods.by_path, **standard.methods}, found)
         stack.push_async_callback(transport.stop, 0.0)
         stack.callback(standard.end)
+        looks = [streams.look, transfers.look]
+        if settings.page:
+            looks.append(page.open_page(settings, access, kept, registry, endpoint, stack))
         running = Running(
             await transport.start(), endpoint.port, metrics, standard, transport, streams, transfers, engine
         )
         is_listening.set()
         for task in (
             _monitor(kept, settings, metrics, standard).run(),
-            access.look_after(streams.look, transfers.look),
+            access.look_after(*looks),
             _count_sessions(access.quotas, kept.catalog),
             _watch_loop(metrics),
             *_certificate_watch(settings, found, metrics, (transport, endpoint)),
@@ -279,6 +284,8 @@ def _announce(settings: Settings, running: Running, registry: Registry, stack: A
     """Log where the server serves, and write its ports."""
     places = Place(settings.host, running.port), Place(settings.metrics_host, running.metrics_port)
     log.info("serving gRPC on %s, metrics on %s", *places)
+    if settings.page:
+        log.info("the page to look at is %s://%s%s", "https" if settings.tls_cert else "http", places[1], page.PATH)
     seconds = time.time() - psutil.Process().create_time()
     log.info("models: %s; ready in %.1f s", ", ".join(map(str, registry)), seconds)
     if settings.port_file:

@@ -74,6 +74,10 @@ class Settings:
     metrics_port: int = _option(
         9464, "Port of the Prometheus metrics, under /metrics; 0 for a free one.", min=0, max=65535
     )
+    page: bool = _option(False, "Serve a page to look at sessions and models, under /page/ at the port of the metrics.")
+    page_viewers: int = _option(
+        32, "Most viewers of sessions on that page at once; each has a thread and a connection.", min=1, max=48
+    )
     redis_url: str = _option(
         "",
         "Redis that stores the sessions: redis://, rediss:// (TLS) or unix://; empty for an embedded one.",

@@ -20,10 +20,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Kept:
-    """The session storage: the engines' stores, that of exports and imports, the catalog, and the Redis behind them."""
+    """The session storage: the stores of the engines, of exports and imports, and of the page; the catalog; Redis."""
 
     stores: list[Store]
     transfer_store: Store
+    page_stores: list[Store]
     catalog: Catalog
     client: redis.Redis
     url: str
@@ -54,9 +55,10 @@ def open_stores(settings: Settings) -> Iterator[Kept]:
         )
         catalog = Catalog(Store(client, settings.namespace))
         transfer_store, *stores = (Store(client, settings.namespace) for _ in range(1 + settings.engine_threads))
-        yield Kept(stores, transfer_store, catalog, client, url)
+        page_stores = [Store(client, settings.namespace) for _ in range(2 if settings.page else 0)]
+        yield Kept(stores, transfer_store, page_stores, catalog, client, url)
         catalog.close()
-        for store in (transfer_store, *stores):
+        for store in (transfer_store, *page_stores, *stores):
             store.close()
     finally:
         client.close()

@@ -81,6 +81,8 @@ def test_a_file_of_subjects_that_cannot_be_used_is_named(tmp_path: Path, content
         ),
         ({"host": "example.org", "tls_cert": FILE}, "without authentication: .*; set --api-keys, or --insecure"),
         ({"host": "::", "insecure": True}, ""),
+        ({"metrics_host": "0.0.0.0"}, ""),
+        ({"metrics_host": "0.0.0.0", "page": True}, "listening on 0.0.0.0 without TLS and authentication"),
     ],
 )
 def test_an_open_address_is_warned_of(settings: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,10 +1,12 @@
 """The demo, started as a command."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -94,6 +96,27 @@ def test_stopped_at_any_moment_it_leaves_nothing_behind(tmp_path: Path, words: s
     assert not list(tmp_path.iterdir())
     for other in psutil.process_iter(["cmdline"]):
         assert str(tmp_path) not in " ".join(other.info["cmdline"] or ())
+
+
+def test_kept_up_it_can_be_looked_at_until_it_is_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "series.csv"
+    path.write_text("ds,y\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n")
+    command = [sys.executable, "-u", "-m", "statecast.service", "demo", "--keep", "--data", str(path)]
+    with subprocess.Popen(
+        [*command, "--output", str(tmp_path / "o.png")], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        said = ""
+        while "press Ctrl-C to stop" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        (address,) = re.findall(r"look at it in a browser until you press Ctrl-C: (http://\S+/page/)", said)
+        with urllib.request.urlopen(f"{address}api/sessions", timeout=20) as response:
+            (session,) = json.load(response)["sessions"]
+        assert (session["id"], session["step"]) == ("y", 3)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize(

@@ -137,12 +137,14 @@ def warn_if_exposed(settings: Settings, gate: Gate) -> None:
     fixes = {} if settings.tls_cert else {"TLS": "--tls-cert with --tls-key"}
     if gate.is_open and not settings.tls_client_ca:
         fixes["authentication"] = "--api-keys"
-    if not fixes or settings.insecure or _is_loopback(settings.host):
+    hosts = [settings.host, *([settings.metrics_host] if settings.page else [])]
+    exposed = [host for host in hosts if not _is_loopback(host)]
+    if not fixes or settings.insecure or not exposed:
         return
     log.warning(
         "listening on %s without %s: whoever reaches it can read and change sessions; set %s, or --insecure if the "
         "network is private",
-        settings.host,
+        exposed[0],
         " and ".join(fixes),
         " and ".join(fixes.values()),
     )

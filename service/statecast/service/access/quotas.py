@@ -44,7 +44,7 @@ NO_LIMITS = Quota()
 LIMITS = tuple(field.name for field in dataclasses.fields(Quota))
 
 
-class _Bucket:
+class Bucket:
     """A token bucket that holds a second's worth; one that is full may be overdrawn."""
 
     def __init__(self, rate: float, now: float) -> None:
@@ -58,6 +58,7 @@ class _Bucket:
         return max(0.0, min(tokens, self._most) - self._tokens) / self.rate
 
     def take(self, tokens: float) -> None:
+        """Take so many tokens."""
         self._tokens -= tokens
 
 
@@ -73,7 +74,7 @@ class Quotas:
         self._path = path
         self._content = b""
         self._quotas: dict[str, Quota] = {}
-        self._buckets: dict[tuple[str, str], _Bucket] = {}
+        self._buckets: dict[tuple[str, str], Bucket] = {}
         self._sessions: Counter[str] = Counter()
         self._problem = ""
         self.is_active = path is not None
@@ -149,10 +150,10 @@ class Quotas:
         self._buckets.clear()
         log.info("tenant-limits: %s was read again", self._path)
 
-    def _bucket(self, tenant: str, name: str, now: float) -> _Bucket:
+    def _bucket(self, tenant: str, name: str, now: float) -> Bucket:
         bucket = self._buckets.get((tenant, name))
         if bucket is None:
-            bucket = self._buckets[tenant, name] = _Bucket(getattr(self.of(tenant), name), now)
+            bucket = self._buckets[tenant, name] = Bucket(getattr(self.of(tenant), name), now)
         return bucket
 
 

@@ -180,7 +180,8 @@ def _envoy_config(settings: Settings) -> str:
     show_default=True,
     help="File for the picture: .png, .pdf or .svg.",
 )
-def demo(data: Path | None, seconds: float, output: Path, **options: Any) -> None:
+@click.option("--keep", is_flag=True, help="Go on afterwards, with the page to look at, until Ctrl-C.")
+def demo(data: Path | None, seconds: float, output: Path, keep: bool, **options: Any) -> None:
     """Forecast live data, kill the server half-way, and see every session continue.
 
     Streams this machine's telemetry. With --data, streams the last 400 rows of the first four series of a file that
@@ -196,7 +197,7 @@ def demo(data: Path | None, seconds: float, output: Path, **options: Any) -> Non
     os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112
     try:
         series = source.recorded(data.name, read_data(data, options)) if data else source.telemetry(seconds)
-        story.tell(series, output)
+        story.tell(series, output, keep=keep)
     except (ModelError, source.SourceError, story.DemoFailed, ServerFailed) as error:
         raise click.ClickException(str(error)) from error
 
@@ -222,7 +223,7 @@ def _check_source(has_data: bool) -> None:
     for option in given:
         if has_data and option.name == "seconds":
             raise click.UsageError("--seconds: how long the demo streams telemetry; with --data, --rows bounds it")
-        if not has_data and option.name not in ("data", "seconds", "output"):
+        if not has_data and option.name not in ("data", "seconds", "output", "keep"):
             raise click.UsageError(f"{option.opts[0]} describes the file of --data, which is missing")
 
 

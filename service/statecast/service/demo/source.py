@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain, count, islice
+from itertools import chain, count
 
 import numpy as np
 import psutil
@@ -27,6 +27,8 @@ class SourceError(Exception):
 class Source:
     """Series to stream, one session each: first its history, then about `expected` samples of all of them.
 
+    A live source has more samples, without end.
+
     `max_ahead_seconds` applies to the sessions: 0 for no limit, None for the server's default.
     """
 
@@ -39,10 +41,10 @@ class Source:
 
 
 def telemetry(seconds: float) -> Source:
-    """Return four series about this machine, with ten samples a second for `seconds`."""
+    """Return four series about this machine, with ten samples a second, those of `seconds` expected."""
     units = {"cpu": "%", "memory": "MiB in use", "network": "KiB/s", "disk": "KiB/s"}
     expected = round(seconds / SAMPLE_SECONDS)
-    return Source("this machine's telemetry", units, {}, islice(_telemetry_samples(), expected), expected)
+    return Source("this machine's telemetry", units, {}, _telemetry_samples(), expected)
 
 
 def _telemetry_samples() -> Iterator[Mapping[str, float]]:

@@ -1,7 +1,9 @@
-"""Plays the demo: stream, kill the server, resume, draw."""
+"""Plays the demo: stream, kill the server, resume, draw; and go on, if asked."""
 
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -49,18 +51,20 @@ class _Stage:
     tracks: dict[str, _Track] = field(default_factory=dict)
 
 
-def tell(source: Source, output: Path) -> None:
-    """Play the demo and write its picture to `output`.
+def tell(source: Source, output: Path, *, keep: bool = False) -> None:
+    """Play the demo and write its picture to `output`; then `keep` it up until Ctrl-C.
 
     Raises:
         DemoFailed: if a session did not resume where it was.
         ServerFailed: if the server does not start.
     """
     console = Console(highlight=False, soft_wrap=True)
-    server = LocalServer()
+    server = LocalServer("--page")
     try:
         seconds = server.start()
         console.print(f"server started in {seconds:.1f} s, with an embedded Redis, on {server.target}")
+        until = "until you press Ctrl-C" if keep else "while it lasts; --keep keeps it up"
+        console.print(f"look at it in a browser {until}: http://127.0.0.1:{server.metrics_port}/page/")
         with Client(server.target) as client:
             stage = _Stage(console, server, client, source)
             _open(stage)
@@ -69,6 +73,8 @@ def tell(source: Source, output: Path) -> None:
             _kill_and_go_on(stage)
             _stream(stage, source.expected - half)
             _finish(stage, output)
+            if keep:
+                _keep(stage)
     finally:
         server.stop()
 
@@ -160,6 +166,15 @@ def _finish(stage: _Stage, output: Path) -> None:
         {name: track.killed_at for name, track in stage.tracks.items()},
     )
     stage.console.print(f"[bold]picture of history and forecast: {escape(str(output.resolve()))}[/]")
+
+
+def _keep(stage: _Stage) -> None:
+    """Stream on until Ctrl-C; a series that has ended stays to be looked at."""
+    stage.console.print("streaming on; press Ctrl-C to stop")
+    with suppress(KeyboardInterrupt):
+        for sample in stage.source.samples:
+            stage.client.observe_many([(stage.tracks[name].session, [value]) for name, value in sample.items()])
+        threading.Event().wait()
 
 
 def _row(name: str, track: _Track, milliseconds: float) -> Row:
