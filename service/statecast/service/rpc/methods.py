@@ -25,7 +25,7 @@ from statecast.v1.forecast_service_pb2 import ForecastRequest
 if TYPE_CHECKING:  # an optional extra
     from statecast.service.tracing.spans import CallTrace, Spans
 
-FRAMES = ("ForecastMany", "ForecastStream", "ImportSessions")
+FRAMES = ("ForecastMany", "ForecastStream", "ImportSessions", "ModelStreamInfer")
 """The methods whose messages carry many requests."""
 UNARY, SERVER_STREAM, BIDI_STREAM = "unary", "server_stream", "bidi_stream"
 
