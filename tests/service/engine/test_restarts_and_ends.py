@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from support.engines import MakeEngine, assert_close, expected, observe, one, refused, step_of, version_of
@@ -20,11 +21,11 @@ from statecast.v1.reasons import Reason
 RESTART, RESUME = Opening("tiny", entrance=Entrance.RESTART), Opening("tiny", entrance=Entrance.RESUME)
 
 
-def start(*values: float, **others: object) -> Request:
+def start(*values: float, **others: Any) -> Request:
     return observe("a", *values, opening=RESTART, **others)
 
 
-def go_on(*values: float, **others: object) -> Request:
+def go_on(*values: float, **others: Any) -> Request:
     return observe("a", *values, opening=RESUME, **others)
 
 
