@@ -1,4 +1,4 @@
-"""Limits, metrics and the log know inference requests as they know all others."""
+"""Limits, metrics, the log and Redis know inference requests as they know all others."""
 
 import json
 import queue
@@ -109,6 +109,24 @@ def test_one_server_limits_counts_and_logs_them(seen: Seen) -> None:
     await_true(lambda: len(seen.told("session ended")) == 1)
     check_metrics(seen)
     check_log(seen)
+
+
+@pytest.mark.parametrize("seen", ["grpc"], indirect=True)
+def test_a_sequence_outlives_the_server(seen: Seen) -> None:
+    begun = infer("k", 1, start=True, id="s", exactly_once=True)
+    seen.infer(begun)
+    seen.infer(infer("k", 2))
+    last = infer("l", 5, start=True, end=True, id="e", exactly_once=True)
+    ended = seen.infer(last)
+    seen.server.kill()
+    seen.server.launch()
+    seen.server.wait_until_serving()
+    assert step(seen.infer(infer("k", 3))) == 3
+    repeated = seen.infer(begun)
+    assert (step(repeated), repeated.parameters["replayed"].bool_param) == (3, True)
+    again = seen.infer(last)
+    assert again.parameters["replayed"].bool_param
+    assert again.raw_output_contents == ended.raw_output_contents
 
 
 def check_metrics(seen: Seen) -> None:
