@@ -160,6 +160,12 @@ def test_the_end_is_one_commit_with_a_shorter_life(
     assert ENDED_TTL_MS < left_ms(any_redis, namespace) <= 2 * ENDED_TTL_MS
 
 
+def test_the_end_does_not_lengthen_a_life(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    one(engine, observe("a", 1.0, opening=replace(RESTART, ttl_ms=5000)))
+    assert one(engine, go_on(2.0, ends=True)).ttl_ms == 5000
+
+
 @pytest.mark.parametrize("capacity", [1, 100])
 def test_an_ended_session_answers_repeated_requests_only(make_engine: MakeEngine, capacity: int) -> None:
     engine = make_engine(capacity=capacity)

@@ -224,7 +224,7 @@ INVALID = {
     "no contents": (wrong(raw_input_contents=[]), "inputs[0]"),
     "overflow": (
         wrong(raw_input_contents=[], input_datatype="INT8", input_contents={"int_contents": [300]}),
-        "inputs[0].contents.int_contents",
+        "inputs[0].contents.int_contents[0]",
     ),
     "infinite": (infer("w", 1, np.inf, start=True), "raw_input_contents[0]"),
     "infinite, typed": (

@@ -160,7 +160,7 @@ class Planner:
             plan.steps += entry.steps
             standing = standing.after(entry)
         if request.ends:
-            standing = standing.to_its_end(ENDED_TTL_MS)
+            standing = standing.to_its_end(min(standing.ttl_ms, ENDED_TTL_MS))
         plan.standing = standing
         plan.opened |= begins
         plan.ended = request.ends

@@ -31,6 +31,8 @@ _TYPES: Mapping[str, tuple[str, str]] = {
     "UINT64": ("<u8", "uint64_contents"),
 }
 """The dtype of each type of elements, and the field that holds elements of a message."""
+_WIDE = {"int_contents": "<i4", "uint_contents": "<u4"}
+"""The fields that hold elements of several types, with their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +142,12 @@ def _read(tensor: Tensor, position: int, raw: bytes | None) -> _Read:
     if len(listed) != count:
         problem = f"{len(listed)} elements in {field}, but the shape {shape} of {quoted(tensor.name)} needs {count}"
         raise InvalidRequest(f"{where}.contents" if tensor.HasField("contents") else where, problem)
-    try:
-        return _Read(tensor, np.array(listed[:], dtype), place)
-    except OverflowError as error:
-        raise InvalidRequest(place.elements, f"an element is no {tensor.datatype}") from error
+    wide = np.array(listed[:], _WIDE.get(field, code))
+    elements = wide.astype(dtype)
+    wrong = np.flatnonzero(elements != wide) if field in _WIDE else ()
+    if len(wrong):
+        raise place.element(int(wrong[0]), f"{wide[wrong[0]]} is no {tensor.datatype}")
+    return _Read(tensor, elements, place)
 
 
 def _numbers(read: _Read, width: int, model: Model) -> NDArray[np.float64]:

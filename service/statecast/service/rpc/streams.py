@@ -163,7 +163,7 @@ class _Stream:
         self._context = context
         self._call = Call.of(context)
         self._dialect = make_dialect(context, self._call, self._emit, lambda: self._is_over)
-        self._frames: list[Queue] = []
+        self._frames: deque[Queue] = deque()
         self._results: deque[tuple[bytes, int]] = deque()
         self._requests_under_way = self._bytes_under_way = 0
         self._has_results, self._has_room = asyncio.Event(), asyncio.Event()
@@ -206,7 +206,9 @@ class _Stream:
                 if isinstance(message, DecodeError):
                     raise undecodable(message)
                 requests, frame = self._dialect.requests(message), self._dialect.frame()
-                self._frames = [each for each in self._frames if not each.is_done] + [frame]
+                self._frames.append(frame)
+                while self._frames[0].is_done and len(self._frames) > 1:
+                    self._frames.popleft()
                 for position, request in enumerate(requests):
                     if not self._has_room_now():
                         frame.flush()
