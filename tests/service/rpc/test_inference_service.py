@@ -291,7 +291,11 @@ def test_another_model_or_version(oip: Any, sequence: str) -> None:
 
 def test_the_timeout_is_that_of_the_caller(oip: Any, sequence: str) -> None:
     code, status = failure(lambda: oip.ModelInfer(infer(sequence, 1, start=True, timeout=1)))
-    assert (code, reason(status)) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_PASSED")
+    # Refused at once, if the server knows how long a batch takes.
+    assert (code.name, reason(status)) in (
+        ("DEADLINE_EXCEEDED", "DEADLINE_PASSED"),
+        ("RESOURCE_EXHAUSTED", "QUEUE_FULL"),
+    )
     assert step(oip.ModelInfer(infer(sequence, 1, start=True, timeout=20_000_000))) == 1
 
 

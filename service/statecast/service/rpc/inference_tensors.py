@@ -144,8 +144,8 @@ def _read(tensor: Tensor, position: int, raw: bytes | None) -> _Read:
         raise InvalidRequest(f"{where}.contents" if tensor.HasField("contents") else where, problem)
     wide = np.array(listed[:], _WIDE.get(field, code))
     elements = wide.astype(dtype)
-    wrong = np.flatnonzero(elements != wide) if field in _WIDE else ()
-    if len(wrong):
+    wrong = np.flatnonzero(elements != wide) if field in _WIDE else np.empty(0, np.intp)
+    if wrong.size:
         raise place.element(int(wrong[0]), f"{wide[wrong[0]]} is no {tensor.datatype}")
     return _Read(tensor, elements, place)
 
