@@ -43,7 +43,7 @@ def _tensor(
     tensor, place = names.find(model, wanted.name), f"outputs[{position}]"
     if tensor is None or tensor not in OUTPUTS:
         known = ", ".join(names.shown(model, each) for each in OUTPUTS)
-        problem = f"unexpected inference output {quoted(wanted.name)} for model {quoted(model)}"
+        problem = f"{quoted(wanted.name)} is not an output of model {quoted(model)}"
         raise InvalidRequest(f"{place}.name", f"{problem}; the outputs are {known}")
     if "classification" in wanted.parameters:
         raise Unsupported(f"{place} asks for a classification, but outputs are numbers here; leave class_count out")

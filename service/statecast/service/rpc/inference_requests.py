@@ -102,8 +102,8 @@ def in_its_terms(error: ServiceError, asked: Asked) -> ServiceError:
     if isinstance(error, NotFound) and error.reason in _WHY:
         return InvalidRequest(
             "parameters",
-            f"inference request for sequence {asked.sequence[:64]} to model {quoted(asked.wanted.model)} must specify "
-            f"the START flag (sequence_start) on the first request of the sequence; {_WHY[error.reason]}",
+            f"sequence {quoted(asked.sequence)} of model {quoted(asked.wanted.model)} needs the START flag "
+            f"(sequence_start) on its first request; {_WHY[error.reason]}",
         )
     if not isinstance(error, InvalidRequest):
         return error
@@ -130,7 +130,7 @@ def _parameters(parameters: Mapping[str, InferParameter]) -> dict[str, Any]:
         kind = value.WhichOneof("parameter_choice")
         if kind not in _PARAMETERS[name]:
             expected = " or ".join(_PARAMETERS[name])
-            raise InvalidRequest(place, f"invalid value type {kind or 'none'}, expected {expected}")
+            raise InvalidRequest(place, f"has {kind or 'no value'}; it must have {expected}")
         given[name] = getattr(value, kind)
     return given
 
@@ -145,8 +145,9 @@ def _model(message: ModelInferRequest, registry: Registry) -> Model:
 def _sequence(given: Mapping[str, Any], model: Model) -> str:
     sequence = given.get("sequence_id", 0)
     if sequence in (0, ""):
-        problem = f"inference request to model {quoted(model.config.name)} must specify a non-zero or non-empty "
-        raise InvalidRequest("parameters", f"{problem}correlation ID (sequence_id)")
+        name = quoted(model.config.name)
+        problem = f"sequence_id is missing, 0 or empty; name the sequence of model {name} that the request belongs to"
+        raise InvalidRequest("parameters", problem)
     return str(sequence)
 
 

@@ -105,7 +105,7 @@ def _named(inputs: Sequence[Tensor], model: Model, names: TensorNames) -> dict[s
         if tensor not in INPUTS:
             if len(inputs) > 1:
                 known = ", ".join(names.shown(name, each) for each in INPUTS)
-                problem = f"unexpected inference input {quoted(each.name)} for model {quoted(name)}"
+                problem = f"{quoted(each.name)} is not an input of model {quoted(name)}"
                 raise InvalidRequest(f"inputs[{position}].name", f"{problem}; the inputs are {known}")
             tensor = VALUES
         if tensor in found:
@@ -155,8 +155,7 @@ def _numbers(read: _Read, width: int, model: Model) -> NDArray[np.float64]:
     field, shape = f"{read.place.tensor}.shape", list(read.tensor.shape)
     rest = shape[1:] if len(shape) > 1 else shape
     if len(shape) > 1 and shape[0] != 1:
-        problem = f"{shape}: inference request to model {quoted(model.config.name)} must specify batch-size 1"
-        raise InvalidRequest(field, problem)
+        raise InvalidRequest(field, f"{shape} begins with the batch, which must be 1; send each sequence by itself")
     is_step = len(rest) == 1 and (width == 1 or rest[0] == width)
     if not is_step and not (len(rest) == 2 and rest[1] == width):
         shapes = "[T], [1, T] or [1, T, 1]" if width == 1 else f"[{width}], [1, {width}] or [1, T, {width}]"
