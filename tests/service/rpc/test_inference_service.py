@@ -329,11 +329,14 @@ def test_a_stream_answers_in_the_order_of_its_requests(oip: Any, sequence: str) 
         infer(each, float(number), start=number == 0, end=number == steps - 1, id=f"{each} {number}")
         for number, each in itertools.product(range(steps), sequences)
     ]
+    asked += asked  # each sequence starts again once it has ended
     answers = list(oip.ModelStreamInfer(iter(asked), timeout=60))
     assert [each.infer_response.id for each in answers] == [each.id for each in asked]
     assert not any(each.error_message for each in answers)
     assert all(each.infer_response.parameters["triton_final_response"].bool_param for each in answers)
-    assert [step(each.infer_response) for each in answers] == [number + 1 for number in range(steps) for _ in sequences]
+    assert [step(each.infer_response) for each in answers] == 2 * [
+        number + 1 for number in range(steps) for _ in sequences
+    ]
     last = numbers(answers[-1].infer_response, "OUTPUT")[0]
     assert_close(last, expected([float(number) for number in range(steps)]))
 
