@@ -18,8 +18,8 @@ from statecast.service.settings import Settings
 from statecast.v1 import admin_service_pb2, forecast_service_pb2, model_service_pb2
 
 ROOT = Path(__file__).parents[1]
-OWN_TEST = {"own-models.md"}
-"""Pages whose Python needs a server of its own; test_own_models_page.py runs it."""
+OWN_TEST = {"own-models.md", "triton.md"}
+"""Pages whose Python needs a server of its own; test_own_models_page.py and proto/test_triton.py run it."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SERVICES: dict[str, Any] = {
     service.full_name: service

@@ -1,5 +1,6 @@
 """Checks of answers: errors have a type and a message, violations name existing fields, forecasts are possible."""
 
+import math
 import re
 from collections.abc import Iterator
 from functools import reduce
@@ -16,7 +17,7 @@ from statecast.v1.reasons import Reason
 
 ALLOWED = frozenset({
     "OK", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "ABORTED", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED",
-    "DEADLINE_EXCEEDED",
+    "DEADLINE_EXCEEDED", "UNIMPLEMENTED",
 })  # fmt: skip
 LEAKS = re.compile(
     r"Traceback|0x[0-9a-f]{4}|object at|<class|<function|site-packages|\.py\b|np\.|numpy|array\(|\b[A-Z]\w+Error\b"
@@ -41,6 +42,8 @@ def wrong_with(rpc: Rpc, frames: tuple[bytes, ...], answer: Answer, levels: Leve
     if answer.hangs or answer.code.name not in ALLOWED:
         yield f"ended with {answer.code.name}: {answer.message[:300]}"
         return
+    if answer.code is grpc.StatusCode.UNIMPLEMENTED and not rpc.path.startswith("/inference."):
+        yield f"is not there: {answer.message[:300]}"
     if answer.code is not grpc.StatusCode.OK:
         yield from _wrong_with_failure(answer, requests)
     elif None in requests:
@@ -49,6 +52,8 @@ def wrong_with(rpc: Rpc, frames: tuple[bytes, ...], answer: Answer, levels: Leve
         yield from _wrong_with_imports(requests, answer)
     elif rpc.name in ("ForecastMany", "ForecastStream"):
         yield from _wrong_with_frames(rpc, requests, answer, levels)
+    elif rpc.name == "ModelStreamInfer":
+        yield from _wrong_with_inferences(requests, answer)
     elif answer.responses and requests[0] is not None:
         yield from wrong_with_response(requests[0], answer.responses[0], levels)
 
@@ -93,7 +98,11 @@ def wrong_with_status(status: status_pb2.Status, request: Message | None) -> Ite
 
 
 def _is_hurried(request: Message | None) -> bool:
-    return request is not None and any(field.name == "timeout" for field, _ in request.ListFields())
+    if request is None:
+        return False
+    return "timeout" in getattr(request, "parameters", {}) or any(
+        field.name == "timeout" for field, _ in request.ListFields()
+    )
 
 
 def _wrong_with_violations(bad: Any, request: Message | None) -> Iterator[str]:
@@ -111,7 +120,7 @@ def has_path(message: Message, path: str) -> bool:
     if key := _KEY.search(path):
         path = path[: key.start()]
         # A key may be shortened, but there must be keys.
-        if not path.endswith("categories") or not has_path(message, path):
+        if not path.endswith(("categories", "parameters")) or not has_path(message, path):
             return False
         *parents, name = path.split(".")
         return len(getattr(reduce(getattr, parents, message), name)) > 0
@@ -173,6 +182,35 @@ def _wrong_with_imports(requests: list[Message | None], answer: Answer) -> Itera
                 yield from wrong_with_status(result.status, request)
 
 
+def _wrong_with_inferences(requests: list[Message | None], answer: Answer) -> Iterator[str]:
+    """Check that every request has one answer, in order, unless the stream was refused."""
+    if answer.code is grpc.StatusCode.OK and len(answer.responses) != len(requests):
+        yield f"{len(answer.responses)} answers to {len(requests)} requests"
+    for request, response in zip(requests, answer.responses, strict=False):
+        if response.error_message:
+            if leak := LEAKS.search(_QUOTED.sub("''", response.error_message)):
+                yield f"exposes {leak.group()!r}: {response.error_message[:300]}"
+        else:
+            yield from _wrong_with_tensors(request, response.infer_response)
+
+
+def _wrong_with_tensors(request: Any, response: Any) -> Iterator[str]:
+    if (response.model_name, response.id) != (request.model_name, request.id):
+        yield f"answers {response.model_name!r} {response.id!r}, not {request.model_name!r} {request.id!r}"
+    for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
+        numbers = np.frombuffer(raw, {"FP32": "<f4", "INT64": "<i8"}[output.datatype])
+        if numbers.size != math.prod(output.shape) or np.isinf(numbers).any():
+            yield f"{output.name} holds {numbers.size} numbers in the shape {list(output.shape)}, or infinite ones"
+        elif output.name == "forecast":
+            quantiles = numbers.reshape(output.shape)  # those of the model "letters" are probabilities
+            with np.errstate(invalid="ignore"):
+                is_crossed = (np.diff(quantiles, axis=2) < 0).any()
+            if is_crossed and request.model_name != "letters":
+                yield "quantiles that cross"
+    if request.outputs and [each.name for each in response.outputs] != [each.name for each in request.outputs]:
+        yield "other outputs than those that were asked for"
+
+
 def _key(*messages: Message) -> bytes:
     """Return a key that is equal for equal messages, so that thousands of them are checked once."""
     return b"".join(len(data).to_bytes(4) + data for data in (each.SerializeToString() for each in messages))
@@ -204,6 +242,8 @@ def wrong_with_response(request: Any, response: Any, levels: Levels) -> Iterator
     kind = response.DESCRIPTOR.name
     if kind == "ForecastResponse":
         yield from _wrong_with_forecast(request, response, levels)
+    elif kind == "ModelInferResponse":
+        yield from _wrong_with_tensors(request, response)
     elif kind in ("OpenSessionResponse", "GetSessionResponse", "ForkSessionResponse"):
         yield from _wrong_with_session(request.session_id, response.session)
     elif kind == "ListSessionsResponse":

@@ -14,11 +14,13 @@ _SURROGATE = b"\xed\xa0\x80"
 MANY_REQUESTS = 4097
 MANY_KEYS = 101
 SHORT = 2000
-USUAL_FIELDS = frozenset({"session_id", "source_session_id", "open", "options", "requests", "sessions"})
+USUAL_FIELDS = frozenset({
+    "session_id", "source_session_id", "open", "options", "requests", "sessions", "model_name", "parameters", "inputs",
+})  # fmt: skip
 """Fields that a sensible request nearly always has."""
 RARE_FIELDS = frozenset({
     "start_time", "times", "if_version", "last_seen", "targets", "covariates", "future_covariates", "categories",
-    "time_zone", "max_ahead",
+    "time_zone", "max_ahead", "raw_input_contents",
 })  # fmt: skip
 """Fields that are valid for few sessions."""
 
@@ -96,9 +98,11 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 def _any_map(entry: Descriptor) -> Values:
     """Generate a few odd keys with odd values, or far too many."""
-    keys, values = (hostile(entry.fields_by_name[name]) for name in ("key", "value"))
-    many = st.just({str(number): "x" for number in range(MANY_KEYS)})
-    return st.dictionaries(keys, values, max_size=3) | many
+    key, value = (entry.fields_by_name[name] for name in ("key", "value"))
+    values: Values = _any_content(value.message_type) if value.message_type else hostile(value)
+    short: Values = st.just({}) if value.message_type else st.just("x")
+    many = short.map(lambda one: {str(number): one for number in range(MANY_KEYS)})
+    return st.dictionaries(hostile(key), values, max_size=3) | many
 
 
 def _many_times(content: dict[str, Any]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import grpc
 from google.protobuf import message_factory
 from google.protobuf.message import DecodeError, Message
 
+from statecast.oip import inference_service_pb2
 from statecast.v1 import admin_service_pb2, forecast_service_pb2, model_service_pb2
 
 MOST_ANSWERS = 50
@@ -38,7 +39,7 @@ class Rpc:
 
 def _rpcs() -> dict[str, Rpc]:
     found = {}
-    for file in (admin_service_pb2, forecast_service_pb2, model_service_pb2):
+    for file in (admin_service_pb2, forecast_service_pb2, inference_service_pb2, model_service_pb2):
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 found[method.name] = Rpc(

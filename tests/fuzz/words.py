@@ -95,10 +95,33 @@ PLAIN: dict[str, Values] = {
         st.sampled_from(["region", "kind"]), st.sampled_from(["north", "south", "large", "", "?"])
     ),
     "time_zone": st.sampled_from(["", "Europe/Berlin", "America/Sao_Paulo", "+05:30", "UTC", "Nowhere/Land"]),
+    "model_name": st.sampled_from(["base", "tiny", "tiny", "tiny", "three", "hourly", "unreal"]),
+    "id": st.sampled_from(["", "r1", "r2"]),
+    "parameters": st.fixed_dictionaries(
+        {"sequence_id": st.sampled_from([{"string_param": f"pool-{number}"} for number in range(3)])},
+        optional={
+            "sequence_start": st.booleans().map(lambda value: {"bool_param": value}),
+            "sequence_end": st.booleans().map(lambda value: {"bool_param": value}),
+            "exactly_once": st.booleans().map(lambda value: {"bool_param": value}),
+            "horizon": st.integers(1, 7).map(lambda value: {"int64_param": value}),
+        },
+    ),
+    "outputs": st.just([]) | st.lists(st.sampled_from([{"name": "step"}, {"name": "forecast"}]), max_size=3),
+    "raw_input_contents": st.just([]),
 }
 """Sensible values, by the name of the field."""
 
 PLAIN_MESSAGES: dict[str, Values] = {
+    "inference.ModelInferRequest.InferInputTensor": st.lists(
+        st.sampled_from([1.0, -2.5, math.nan, 1e6]), min_size=1, max_size=4
+    ).map(
+        lambda values: {
+            "name": "values",
+            "datatype": "FP32",
+            "shape": [1, len(values)],
+            "contents": {"fp32_contents": values},
+        }
+    ),
     "statecast.v1.ExportedSession": st.sampled_from(SESSIONS).map(
         lambda name: {"session_id": name, "record": portable(name), "time_left": {"seconds": 60}}
     ),

@@ -9,7 +9,7 @@ import base64
 import struct
 import sys
 
-from tritonclient.grpc import service_pb2  # type: ignore[import-not-found]
+from tritonclient.grpc import service_pb2
 
 
 def message(sequence: int, *, begins: bool) -> bytes:

@@ -13,6 +13,7 @@ ServiceError
 ├── Unauthenticated     the caller's credential is missing, wrong or expired
 ├── PermissionDenied    the caller's role does not allow the request
 ├── Overloaded          no room, or a limit of the tenant; try again later (a RetryableError)
+├── Unsupported         the method, or a feature of it, makes no sense here
 ├── DeadlinePassed      the deadline passed before the request was carried out
 └── Unavailable         not possible now, or the outcome is unknown; try again (a RetryableError)
 StartupError            the server cannot start
@@ -116,6 +117,13 @@ class PermissionDenied(ServiceError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, Reason.ROLE_TOO_LOW)
+
+
+class Unsupported(ServiceError):
+    """The service does not have what is asked for; the message names what to use instead."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Reason.UNSUPPORTED)
 
 
 def read_only(what: str) -> PermissionDenied:

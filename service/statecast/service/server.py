@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import psutil
 import torch
 
+from statecast.oip import inference_service_pb2
+from statecast.oip.inference_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from statecast.service import gc_tuning, signals
 from statecast.service.access.certificates import Certificates, CertificateWatch
 from statecast.service.access.gate import Gate
@@ -39,10 +41,12 @@ from statecast.service.rpc.accounting import Accounts
 from statecast.service.rpc.admin_service import AdminService
 from statecast.service.rpc.engine_client import EngineClient
 from statecast.service.rpc.forecast_service import ForecastService
+from statecast.service.rpc.inference_service import InferenceService
 from statecast.service.rpc.methods import Method, Methods
 from statecast.service.rpc.model_service import ModelService
 from statecast.service.rpc.request_log import RequestLog
 from statecast.service.rpc.streams import Streams
+from statecast.service.rpc.tensor_names import TensorNames
 from statecast.service.rpc.transfers import Transfers
 from statecast.service.settings import Settings
 from statecast.service.store.catalog import Catalog
@@ -75,6 +79,7 @@ SERVICES = (
     forecast_service_pb2.DESCRIPTOR.services_by_name["ForecastService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
+    inference_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
 
 
@@ -173,7 +178,7 @@ async def serving(
             stack.push_async_callback(tracing.stop, settings.grace_seconds)
         spans = tracing.spans if tracing else None
         stack.callback(request_log.close)
-        accounts = Accounts(metrics, request_log)
+        accounts, tensor_names = Accounts(metrics, request_log), TensorNames(settings.tensor_names)
         registry = _models(settings, load_models, metrics)
         standard, is_listening = Standard(SERVICES, access.gate, accounts), threading.Event()
         endpoint = MetricsEndpoint(
@@ -190,7 +195,7 @@ async def serving(
         engine_client = EngineClient(scheduler, metrics, accounts, access.quotas)
         engines = _engines(settings, registry, kept.stores, metrics)
         engine = _start_engines(engines, scheduler, metrics, engine_client, spans, stack)
-        streams = Streams(engine_client, settings.max_streams, settings.queue_mib * MIB, access.gate, access.quotas)
+        streams = Streams(settings.max_streams, settings.queue_mib * MIB, access.gate, access.quotas)
         transfers, transfer = Transfers(access.gate, access.quotas), Transfer(kept.transfer_store, registry)
         stack.callback(transfers.close)
         if metrics.tenants is not None:
@@ -198,6 +203,10 @@ async def serving(
             metrics.tenants.watch(scheduler.queued_bytes, streams.open_by_tenant)
         methods = Methods(metrics, accounts, access.gate, spans)
         _add_services(methods, ForecastService(engine_client, streams, kept.catalog), ModelService(registry))
+        inferences = InferenceService(
+            engine_client, streams, registry, tensor_names, lambda: standard.is_ready, settings.session_ttl_seconds
+        )
+        add_GRPCInferenceServiceServicer_to_server(inferences, methods)  # type: ignore[arg-type]
         add_AdminServiceServicer_to_server(AdminService(transfers, transfer, accounts), methods)  # type: ignore[arg-type]
         transport = make_transport(settings, {**methods.by_path, **standard.methods}, found)
         stack.push_async_callback(transport.stop, 0.0)

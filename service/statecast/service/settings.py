@@ -99,6 +99,9 @@ class Settings:
         5.0, "Interval between checks of that folder for new models; 0 for none.", min=0.0
     )
     default_model: str = _option("base", "Model for sessions that name none.")
+    tensor_names: Path | None = _option(
+        None, "TOML file with other names of each model's tensors, for clients of the Open Inference Protocol."
+    )
     device: str = _option(
         "auto", "Device that models run on; auto is cuda if available.", choices=("auto", "cpu", "cuda")
     )
@@ -131,7 +134,7 @@ class Settings:
     max_message_mib: int = _option(16, "Largest accepted message, in MiB.", min=1, max=1024)
     queue_requests: int = _option(8_192, "Most requests in the queue; more are refused.", min=1)
     queue_mib: int = _option(64, "Approximate memory for queued requests and their answers, in MiB.", min=1, max=65_536)
-    max_streams: int = _option(1_000, "Most open ForecastStream calls.", min=1)
+    max_streams: int = _option(1_000, "Most open ForecastStream and ModelStreamInfer calls.", min=1)
     drain_seconds: float = _option(0.5, "At shutdown, time to keep serving after reporting NOT_SERVING.", min=0.0)
     grace_seconds: float = _option(10.0, "At shutdown, time to wait for calls in flight.", min=0.0)
     log_level: str = _option(

@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,11 +15,15 @@ from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from support import await_true
+from support.inference import infer
 from support.redis_process import RedisProcess
 from support.servers import ServerProcess, ServerThread
 from support.wire import OPEN, failure, observations, reason
 
+from statecast.oip import inference_service_pb2 as oip
+from statecast.oip.inference_service_pb2_grpc import GRPCInferenceServiceStub
 from statecast.service.access import api_keys
+from statecast.service.rpc.accounting import UNSUPPORTED_METHODS
 from statecast.service.settings import Settings
 from statecast.v1 import admin_service_pb2 as admin
 from statecast.v1 import forecast_service_pb2 as pb
@@ -29,13 +34,17 @@ from statecast.v1.model_service_pb2_grpc import ModelServiceStub
 
 SESSION = "meter 7"
 """A session of the tenant acme."""
+SEQUENCE = "meter 8"
+"""A sequence of the same tenant."""
 SERVICES = (
     "statecast.v1.ForecastService", "statecast.v1.ModelService", "statecast.v1.AdminService",
+    "inference.GRPCInferenceService",
     "grpc.reflection.v1alpha.ServerReflection",
 )  # fmt: skip
 OK = "OK"
 NOT_FOUND = "NOT_FOUND SESSION_NOT_FOUND"
 DENIED = "PERMISSION_DENIED ROLE_TOO_LOW"
+NO_START = "INVALID_ARGUMENT INVALID_FIELD"
 
 
 @dataclass
@@ -50,6 +59,7 @@ class Caller:
         self.channel = grpc.insecure_channel(self.server.target)
         self.forecasts, self.models = ForecastServiceStub(self.channel), ModelServiceStub(self.channel)
         self.admin: Any = AdminServiceStub(self.channel)
+        self.inference: Any = GRPCInferenceServiceStub(self.channel)
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -74,6 +84,21 @@ class Caller:
     def take(self, *sessions: admin.ExportedSession, replace: bool = False) -> list[admin.ImportResult]:
         frame = admin.ImportSessionsRequest(sessions=sessions, replace=replace)
         return [result for answer in self.call(self.admin.ImportSessions, iter([frame])) for result in answer.results]
+
+    def infer_on_a_stream(self, request: oip.ModelInferRequest) -> str:
+        (answer,) = self.call(self.inference.ModelStreamInfer, iter([request]))
+        if "role is read" in answer.error_message:
+            return DENIED
+        return NO_START if "START flag" in answer.error_message else answer.error_message or OK
+
+    def unsupported(self) -> str:
+        """Return OK if every such call is admitted, and then answered that there is nothing; else why not."""
+        asked, found = oip.UnsupportedRequest(), set()
+        for method in UNSUPPORTED_METHODS:
+            code, status = failure(partial(self.call, getattr(self.inference, method), asked))
+            found.add(OK if code is grpc.StatusCode.UNIMPLEMENTED else f"{code.name} {reason(status)}")
+        (only,) = found
+        return only
 
     def reflect(self, version: str) -> None:
         path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
@@ -147,6 +172,26 @@ METHODS: dict[str, tuple[str, Ask, str, str]] = {
     "GetModel": ("GetModel", lambda on: on.call(on.models.GetModel, models.GetModelRequest()), OK, OK),
     "ExportSessions": ("ExportSessions", lambda on: on.export(), DENIED, DENIED),
     "ImportSessions": ("ImportSessions", lambda on: on.take(), DENIED, DENIED),
+    "infer, start": (
+        "ModelInfer", lambda on: on.call(on.inference.ModelInfer, infer(new(), 1, start=True)), DENIED, OK
+    ),
+    "infer, go on": ("ModelInfer", lambda on: on.call(on.inference.ModelInfer, infer(SEQUENCE, 1)), DENIED, NO_START),
+    "infer on a stream": ("ModelStreamInfer", lambda on: on.infer_on_a_stream(infer(SEQUENCE, 1)), DENIED, NO_START),
+    "ServerLive": ("ServerLive", lambda on: on.call(on.inference.ServerLive, oip.ServerLiveRequest()), OK, OK),
+    "ServerReady": ("ServerReady", lambda on: on.call(on.inference.ServerReady, oip.ServerReadyRequest()), OK, OK),
+    "ServerMetadata": (
+        "ServerMetadata", lambda on: on.call(on.inference.ServerMetadata, oip.ServerMetadataRequest()), OK, OK
+    ),
+    "ModelReady": (
+        "ModelReady", lambda on: on.call(on.inference.ModelReady, oip.ModelReadyRequest(name="tiny")), OK, OK
+    ),
+    "ModelMetadata": (
+        "ModelMetadata", lambda on: on.call(on.inference.ModelMetadata, oip.ModelMetadataRequest(name="tiny")), OK, OK
+    ),
+    "ModelConfig": (
+        "ModelConfig", lambda on: on.call(on.inference.ModelConfig, oip.ModelConfigRequest(name="tiny")), OK, OK
+    ),
+    "what is not supported": (" ".join(UNSUPPORTED_METHODS), lambda on: on.unsupported(), OK, OK),
     "reflection v1": ("ServerReflectionInfo", lambda on: on.reflect("v1"), OK, OK),
     "reflection v1alpha": ("ServerReflectionInfo", lambda on: on.reflect("v1alpha"), OK, OK),
 }  # fmt: skip
@@ -208,6 +253,7 @@ def session(place: Place) -> None:
     owner.call(owner.forecasts.Forecast, request(SESSION, 1, open=OPEN))
     other.call(other.forecasts.OpenSession, pb.OpenSessionRequest(session_id=SESSION, options=OPEN))
     other.call(other.forecasts.CloseSession, pb.CloseSessionRequest(session_id=SESSION))
+    owner.call(owner.inference.ModelInfer, infer(SEQUENCE, 1, start=True))
 
 
 def outcome(ask: Ask, caller: Caller) -> str:
@@ -224,7 +270,8 @@ def outcome(ask: Ask, caller: Caller) -> str:
 
 def test_no_method_is_forgotten() -> None:
     services = [descriptor_pool.Default().FindServiceByName(name) for name in SERVICES]
-    assert {method.name for service in services for method in service.methods} == {each[0] for each in METHODS.values()}
+    named = {name for each in METHODS.values() for name in each[0].split()}
+    assert {method.name for service in services for method in service.methods} == named
 
 
 @pytest.mark.parametrize("what", METHODS)

@@ -9,18 +9,30 @@ from support.servers import ServerProcess, ServerThread
 from statecast.service.settings import Settings
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 
+TENSOR_NAMES = """
+[tiny]
+INPUT = "values"
+OUTPUT = "forecast"
+"""
+
 
 @pytest.fixture(scope="session", params=["grpc", "envoy"])
 def server(
-    request: pytest.FixtureRequest, any_redis: RedisProcess, models_folder: Path
+    request: pytest.FixtureRequest,
+    any_redis: RedisProcess,
+    models_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[ServerThread | ServerProcess]:
     """The wire format is the same over both transports."""
+    names = tmp_path_factory.mktemp("names") / "tensors.toml"
+    names.write_text(TENSOR_NAMES)
     server: ServerThread | ServerProcess
     if request.param == "grpc":
-        server = ServerThread(Settings(redis_url=any_redis.url, models=models_folder, namespace="shared"))
+        settings = Settings(redis_url=any_redis.url, models=models_folder, namespace="shared", tensor_names=names)
+        server = ServerThread(settings)
     else:
         arguments = ("--redis-url", any_redis.url, "--models", str(models_folder), "--namespace", "shared")
-        server = ServerProcess("--transport", "envoy", *arguments)
+        server = ServerProcess("--transport", "envoy", *arguments, "--tensor-names", str(names))
     yield server
     server.stop()
 

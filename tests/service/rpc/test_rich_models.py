@@ -14,12 +14,15 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from support.engines import assert_close
+from support.inference import infer, numbers, tensor
 from support.models import HORIZON, SYMBOLS, shop_model, write_rich_models
 from support.redis_process import RedisProcess
 from support.rich_model import BEGIN, CATEGORY_VALUES, TARGETS, History, future, history
 from support.servers import ServerThread
 from support.wire import detail, failure, observations, reason
 
+from statecast.oip import inference_service_pb2
+from statecast.oip.inference_service_pb2_grpc import GRPCInferenceServiceStub
 from statecast.service.settings import Settings
 from statecast.v1 import forecast_pb2, model_service_pb2
 from statecast.v1 import forecast_service_pb2 as pb
@@ -66,6 +69,40 @@ def values(response: pb.ForecastResponse) -> Any:
     forecast = response.forecast
     depth = len(forecast.quantile_levels) or len(forecast.classes)
     return np.array(forecast.values).reshape(forecast.horizon, depth, len(forecast.targets))
+
+
+def test_a_sequence_has_covariates_times_and_the_categories_of_its_session(
+    channel: grpc.Channel, stub: ForecastServiceStub, session_id: str
+) -> None:
+    sales, coming = history(30), future()
+    oip: Any = GRPCInferenceServiceStub(channel)
+    stub.OpenSession(pb.OpenSessionRequest(session_id=f"oip/shop/{session_id}", options=SHOP))
+    for start, stop in ((0, 20), (20, 30)):
+        rows = sales.rows[None, start:stop]
+        tensors = [tensor("covariates", rows[..., TARGETS:], "FP64"), tensor("values", rows[..., :TARGETS], "FP64")]
+        if start == 0:
+            tensors.append(tensor("start_time", [BEGIN], "INT64"))
+        tensors.append(tensor("future_covariates", coming[None], "FP64"))
+        answer = oip.ModelInfer(infer(session_id, model="shop", tensors=tensors, horizon=HORIZON))
+    assert_close(numbers(answer, "forecast")[0], sales.forecast(coming))
+    tensors[0] = tensor("covariates", [1.0])
+    code, status = failure(lambda: oip.ModelInfer(infer(session_id, model="shop", tensors=tensors)))
+    assert (code, reason(status)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    described = oip.ModelMetadata(inference_service_pb2.ModelMetadataRequest(name="shop"))
+    assert [each.name for each in described.inputs] == ["values", "covariates", "future_covariates", "start_time"]
+
+
+def test_a_sequence_of_symbols(channel: grpc.Channel, session_id: str) -> None:
+    oip: Any = GRPCInferenceServiceStub(channel)
+    answer = oip.ModelInfer(infer(session_id, model="letters", start=True, tensors=[tensor("x", [0, 3], "INT32")]))
+    assert numbers(answer, "forecast").shape == (1, 3, len(SYMBOLS), 1)
+    assert_close(numbers(answer, "forecast").sum(axis=2), 1.0)
+    assert numbers(answer, "quantile_levels").size == 0
+    code, status = failure(lambda: oip.ModelInfer(infer(session_id, 1, 4, model="letters")))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert status.message.startswith("raw_input_contents[0]: element 1 of 'values': 4 is not the number of one")
+    config = oip.ModelConfig(inference_service_pb2.ModelConfigRequest(name="letters")).config
+    assert config.parameters["classes"].string_value == ",".join(SYMBOLS)
 
 
 def test_covariates_pit_and_gates_are_those_of_the_model(stub: ForecastServiceStub, session_id: str) -> None:

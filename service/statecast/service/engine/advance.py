@@ -87,7 +87,8 @@ def needs_state(table: Table, row: int) -> bool:
         return True
     if plan.closed or plan.standing is None:
         return False
-    return plan.opened or plan.steps > 0 or any(request.horizon or request.copy for request in table.requests[row])
+    is_asked = any(request.horizon or request.copy for request in table.requests[row])
+    return plan.opened or plan.ended or plan.steps > 0 or is_asked
 
 
 def standing_of(table: Table, row: int) -> Standing:

@@ -39,7 +39,10 @@ def answer(table: Table) -> Results:
 def _steady(table: Table, row: int, session: Session) -> Outcome:
     entries, place, standing = table.entries[row], table.states[row], session.standing
     outcome = Outcome(
-        entries[-1].version if entries else standing.version, ttl_ms=standing.ttl_ms, steps=table.steps[row]
+        entries[-1].version if entries else standing.version,
+        ttl_ms=standing.ttl_ms,
+        steps=table.steps[row],
+        model=standing.model,
     )
     if place is not None:
         computed, index = place
@@ -64,6 +67,7 @@ def _outcome(table: Table, row: int, position: int, request: Request, decision: 
         missing=decision.missing,
         ttl_ms=standing.ttl_ms,
         steps=decision.appended,
+        model=standing.model,
     )
     if place is not None:
         computed, index = place

@@ -31,6 +31,9 @@ def decide(table: Table, planner: Planner) -> None:
             # A copy, since answers refer to it, and the session moves on.
             standing = session.standing.copy() if session else None
             plan = table.plans[row] = planner.plan(standing, requests, table.gone[row])
+            if plan.opened:  # in place of the one that exists, if any
+                table.sessions[row] = None
+                table.cold.pop(row, None)
             table.entries[row], table.steps[row] = plan.entries, plan.steps
 
 
@@ -49,6 +52,7 @@ def is_steady(session: Session, request: Request, now: float, clock_ns: int) -> 
         or (request.deadline is not None and request.deadline <= now)
         or (request.last_seen is not None and request.last_seen != standing.version)
         or request.request_id in standing.recent
+        or standing.ended
         or request.horizon > model.config.horizon
         or (request.opening is not None and not _names(request.opening, model))
         or request.target_count not in (0, model.targets)

@@ -25,6 +25,7 @@ from statecast.service.engine.write import close_unusable, write
 from statecast.service.errors import Overloaded, PreconditionFailed, ServiceError, StoreRefuses, Unavailable
 from statecast.service.metrics import Metrics, timed
 from statecast.service.models.registry import Registry
+from statecast.service.store.record import STAMP_BYTES
 from statecast.service.store.redis_store import Commit, Store, Stored, Verdict
 from statecast.v1.reasons import Reason
 
@@ -145,6 +146,9 @@ class Engine:
                 loaded = load(table.keys[row], stored, self._registry)
             except (PreconditionFailed, Unavailable) as error:
                 self._metrics.records_refused.labels(error.reason).inc()
+                if stored is not None and isinstance(error, PreconditionFailed) and table.requests[row][0].restarts:
+                    table.stamps[row] = stored.data[-STAMP_BYTES:]  # what is replaced need not be readable
+                    continue
                 table.failed[row] = self._unreadable(table.keys[row], stored, table.requests[row], error)
                 continue
             table.gone[row], table.stamps[row] = loaded.gone, loaded.stamp

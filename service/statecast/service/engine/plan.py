@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statecast.service.engine.clock import Bounds, Given, Placed, check_order, place
-from statecast.service.engine.request import Fork, Opening, Request
+from statecast.service.engine.request import ENDED_TTL_MS, Entrance, Fork, Opening, Request
 from statecast.service.engine.request_checks import check_categories, check_forecast, check_gap, rows_of
 from statecast.service.engine.session_loading import Gone
 from statecast.service.engine.standing import Seed, Standing
@@ -41,6 +41,8 @@ MAX_STEPS_A_SESSION = 49_152
 SESSIONS_AGAIN_SECONDS = 60.0
 """Retry delay for a tenant that has all the sessions that it may have."""
 OPEN_IT = "open it to begin a new one"
+_RESTARTS, _ENDS = b"restarts\n", b"ends\n"
+"""Marks of requests in their digests; those of others begin with a number or None."""
 
 
 @dataclass(slots=True)
@@ -70,7 +72,10 @@ Decision = Answer | Exception
 
 @dataclass(slots=True)
 class Plan:
-    """The decisions for one session in a batch, which append `steps` time steps; with a seed it starts as a copy."""
+    """The decisions for one session in a batch, which append `steps` time steps; with a seed it starts as a copy.
+
+    If it is `opened`, it begins, whether or not a session of that name exists.
+    """
 
     standing: Standing | None
     gone: Gone | None = None
@@ -79,6 +84,7 @@ class Plan:
     steps: int = 0
     opened: bool = False
     closed: bool = False
+    ended: bool = False
     seed: Seed | None = None
     turned_away: Overloaded | None = None
 
@@ -98,10 +104,10 @@ class Planner:
     def plan(self, standing: Standing | None, requests: Sequence[Request], gone: Gone | None = None) -> Plan:
         """Decide the session's requests in order, from its `standing` (None: it does not exist; `gone` may say why).
 
-        The standing is not changed. A request that closes, copies or forks comes alone.
+        The standing is not changed. A request that `goes_alone` is the only one.
         """
         if len(requests) > 1 and any(request.goes_alone for request in requests):
-            raise ValueError("a request that closes, copies or forks a session must come alone")
+            raise ValueError("a request that closes, copies, forks, ends or restarts a session must come alone")
         plan = Plan(standing, gone)
         for request in requests:
             try:
@@ -127,12 +133,14 @@ class Planner:
         if request.fork:
             return _fork(plan, request, request.fork)
         standing = self._enter(plan, request)
-        opened = plan.standing is None
+        begins, opened = standing is not plan.standing, plan.standing is None
         _check_seen(standing, request)
         if request.close:
             _check_version(standing, request)
             plan.closed, plan.standing = True, None
             return Answer(standing, plan.steps)
+        if request.up_to_horizon:
+            request.horizon = min(request.horizon, standing.model.config.horizon)
         check_forecast(standing.model, request)
         digest = digest_of(request) if request.request_id else b""
         if digest and _is_replay(standing, request, digest):
@@ -151,21 +159,25 @@ class Planner:
             plan.entries.append(entry)
             plan.steps += entry.steps
             standing = standing.after(entry)
+        if request.ends:
+            standing = standing.to_its_end(min(standing.ttl_ms, ENDED_TTL_MS))
         plan.standing = standing
-        plan.opened |= opened
+        plan.opened |= begins
+        plan.ended = request.ends
         appended = len(placed.rows)
         missing = appended - request.values.size // standing.model.targets
         return Answer(standing, plan.steps, appended, missing, placed.given, opened=opened)
 
     def _enter(self, plan: Plan, request: Request) -> Standing:
-        """Return the existing session, or a new one if the request opens it."""
+        """Return the existing session, or a new one if the request begins it."""
         opening, standing = request.opening, plan.standing
-        if standing is None:
-            if opening is None or has_seen(request):
+        is_repeated = standing is not None and request.request_id in standing.recent
+        if standing is None or (request.restarts and not is_repeated):
+            if opening is None or opening.entrance is Entrance.RESUME or has_seen(request):
                 raise _not_found(plan, request)
             if not request.may_open:
                 raise read_only(f"open session {quoted(request.session_id)}, which does not exist")
-            if request.is_full:
+            if request.is_full and standing is None:
                 raise _no_more_sessions(request)
             model = self._registry.get(opening.model, opening.model_version)
             check_categories(model, opening)
@@ -174,6 +186,8 @@ class Planner:
                 START, None, ttl_ms, categories=opening.categories, max_ahead_ms=opening.max_ahead_ms, model=model,
                 zone=opening.zone,
             )  # fmt: skip
+        if standing.ended and not is_repeated:
+            raise _has_ended(standing, request)
         if opening:
             _check_same(standing, opening, request.session_id)
         return standing
@@ -252,6 +266,14 @@ def _not_found(plan: Plan, request: Request) -> NotFound:
     return NotFound(f"session {quoted(request.session_id)} {what} at {plan.gone.version}; {OPEN_IT}", plan.gone.reason)
 
 
+def _has_ended(standing: Standing, request: Request) -> NotFound:
+    return NotFound(
+        f"session {quoted(request.session_id)} has ended at {standing.version}; for up to {ENDED_TTL_MS // 1000} s it "
+        "still answers repeated requests, and after that you can open it again",
+        Reason.SESSION_CLOSED,
+    )
+
+
 def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
     """Start the session as a copy, or find that this request already did."""
     digest = hashlib.blake2b(b"fork of " + fork.source_id.encode(), digest_size=DIGEST_BYTES).digest()
@@ -315,7 +337,8 @@ def digest_of(request: Request) -> bytes:
     start = f"{request.start_time} {request.values.size}\n".encode()
     if request.times.size:  # their length comes first, too
         start = f"{request.start_time} {request.values.size} {request.times.size}\n".encode() + request.times.tobytes()
-    content = start + request.values.tobytes() + request.covariates.tobytes()
+    marks = (_RESTARTS if request.restarts else b"") + (_ENDS if request.ends else b"")
+    content = marks + start + request.values.tobytes() + request.covariates.tobytes()
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 

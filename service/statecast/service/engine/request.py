@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from statecast.model import UTC, Gates, Zone
 from statecast.service.engine.standing import Seed, Standing
+from statecast.service.models.registry import Model
 from statecast.service.session_key import DEFAULT_TENANT, session_key
 from statecast.service.version import Version
 
@@ -19,6 +21,8 @@ EXPLANATION_COST = 64
 EXPLANATION_BYTES = 32 * 1024
 OVERHEAD_BYTES = 1024
 USUAL_LEVELS = 16
+ENDED_TTL_MS = 60_000
+"""How long an ended session still answers repeated requests."""
 LONGEST_HORIZON = 4096
 """Every model refuses a longer horizon, so the rest costs nothing."""
 
@@ -26,6 +30,17 @@ LONGEST_HORIZON = 4096
 def cost(numbers: int, horizon: int, *, explain: bool) -> int:
     """Estimate the cost of a request with so many values, covariates and times; 1 is one time step."""
     return 1 + numbers + (FORECAST_COST if horizon else 0) + (EXPLANATION_COST if explain else 0)
+
+
+class Entrance(Enum):
+    """Ways to enter a session."""
+
+    OPEN = "open"
+    """Resume it, or begin it if it does not exist."""
+    RESUME = "resume"
+    """Resume it; it must exist."""
+    RESTART = "restart"
+    """Begin it, in place of the one that may exist, whose history ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,7 @@ class Opening:
     where: str = "open"
     zone: Zone = UTC
     max_ahead_ms: int | None = None
+    entrance: Entrance = Entrance.OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +107,8 @@ class Request:
         tenant: The caller's tenant, to whom the session belongs.
         may_open: False if the caller may use no session but one that exists.
         is_full: True if its tenant may have no more sessions.
+        ends: True to end the session: it takes no further request, but answers repeated ones for `ENDED_TTL_MS`.
+        up_to_horizon: True to forecast as far as the session's model does, if `horizon` is beyond that.
         key: Key of the session.
         is_plain: True if it observes or forecasts, and asks for nothing that sessions seldom need.
         deadline: When the caller stops waiting, by time.monotonic.
@@ -123,6 +141,8 @@ class Request:
     tenant: str = DEFAULT_TENANT
     may_open: bool = True
     is_full: bool = False
+    ends: bool = False
+    up_to_horizon: bool = False
 
     key: str = field(init=False)
     is_plain: bool = field(init=False)
@@ -138,6 +158,8 @@ class Request:
         self.is_plain = bool(self.values.size or self.horizon) and not (
             self.if_version is not None
             or self.fork is not None
+            or self.ends
+            or self.restarts
             or self.close
             or self.copy
             or self.explain
@@ -157,7 +179,12 @@ class Request:
     @property
     def goes_alone(self) -> bool:
         """True if the batch may hold no other request of the session."""
-        return self.close or self.copy or self.fork is not None
+        return self.close or self.copy or self.fork is not None or self.ends or self.restarts
+
+    @property
+    def restarts(self) -> bool:
+        """True if the session begins in place of the one that may exist."""
+        return self.opening is not None and self.opening.entrance is Entrance.RESTART
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -194,6 +221,7 @@ class Outcome:
     The version is None if a session was closed whose record could not be read. Usual requests, which observe or
     forecast, get no `standing`. `pit` holds the position of each of the request's values in the forecast before it
     [time, targets]. `steps` counts the time steps that were appended, `missing` those of them without an observation.
+    `model` is the session's; None if it was closed without its record.
     """
 
     version: Version | None
@@ -207,6 +235,7 @@ class Outcome:
     seed: Seed | None = None
     ttl_ms: int = 0
     steps: int = 0
+    model: Model | None = None
 
 
 Result = Outcome | Exception

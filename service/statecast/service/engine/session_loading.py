@@ -69,7 +69,7 @@ def load(key: str, stored: Stored | None, registry: Registry) -> Loaded:
     head, entries = record.snapshot, record.entries
     standing = Standing(
         head.version, head.last_time, head.ttl_ms, head.recent, head.lineage, head.categories, head.max_ahead_ms,
-        model=model, zone=zone,
+        head.ended, model=model, zone=zone,
     )  # fmt: skip
     for entry in entries:
         standing.take(entry)

@@ -1,7 +1,7 @@
 """A session in memory: everything that decides its requests, without a tensor."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from statecast.model import UTC, Zone
 from statecast.service.engine.clock import Clock
@@ -56,12 +56,16 @@ class Standing(SessionHead):
         later.take(entry)
         return later
 
+    def to_its_end(self, ttl_ms: int) -> "Standing":
+        """Return the standing of the session once it has ended, which it outlives by `ttl_ms`."""
+        return replace(self.copy(), ttl_ms=ttl_ms, ended=True)
+
     def snapshot(self, state: bytes) -> Snapshot:
         """Return the session's snapshot, given its packed state."""
         model = self.model
         return Snapshot(
             self.version, self.last_time, self.ttl_ms, self.recent, self.lineage, self.categories, self.max_ahead_ms,
-            model=model.config.name, model_version=model.config.version, model_digest=model.digest_bytes,
+            self.ended, model=model.config.name, model_version=model.config.version, model_digest=model.digest_bytes,
             width=model.width, state=state, time_zone=self.zone.name, is_on_wall_clock=self.is_on_wall_clock,
         )  # fmt: skip
 

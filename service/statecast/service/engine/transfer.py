@@ -180,7 +180,7 @@ _UNCHANGED = Taken(was_there=True, changed=False)
 
 
 def _is_open(snapshot: Snapshot, remaining_ms: int) -> bool:
-    return not snapshot.closed and not has_expired(snapshot, remaining_ms)
+    return not snapshot.is_over and not has_expired(snapshot, remaining_ms)
 
 
 def _there(key: str, stored: Stored | None) -> _There:

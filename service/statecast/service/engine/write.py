@@ -45,8 +45,8 @@ def _is_snapshot_due(table: Table, row: int, snapshot_every: int) -> bool:
     plan, session, steps = table.plans[row], table.sessions[row], table.steps[row]
     if plan is not None and plan.closed:
         return False
-    if session is None or (plan is not None and plan.opened):
-        return plan is not None and plan.opened
+    if session is None or (plan is not None and plan.ended):
+        return plan is not None and (plan.opened or plan.ended)
     is_far = session.steps_since_snapshot + steps >= snapshot_every or session.replayed >= MOST_REPLAYED
     return steps > 0 and is_far
 
@@ -78,9 +78,9 @@ def _after(table: Table, row: int) -> Standing:
 def _replace(table: Table, row: int, state: bytes, nonce: bytes) -> Commit:
     standing, key = _after(table, row), table.keys[row]
     payload = encode_snapshot(key, standing.snapshot(state), stamp_of(nonce, standing.version))
-    tombstone = tombstone_ms(standing.ttl_ms)
-    # The replaced record may be a tombstone, which must not block the commit.
-    own_tombstone = tombstone if table.sessions[row] else 0
+    session, tombstone = table.sessions[row], tombstone_ms(standing.ttl_ms)
+    # The replaced record may be a tombstone or another session's, which must not block the commit.
+    own_tombstone = tombstone_ms(session.standing.ttl_ms) if session else 0
     return Commit(key, Operation.REPLACE, table.stamps[row], payload, standing.ttl_ms + tombstone, own_tombstone)
 
 

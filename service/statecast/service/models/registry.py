@@ -164,6 +164,10 @@ class Registry:
             raise self._missing(name, version)
         return model
 
+    def versions(self, name: str) -> Mapping[str, Model]:
+        """Return the loaded versions of a model, the newest first."""
+        return self._models.get(name, {})
+
     def find(self, name: str, version: str) -> Model | None:
         """Return exactly that model, if it is loaded."""
         return self._models.get(name, {}).get(version)

@@ -15,6 +15,13 @@ from statecast.service.rpc.status import code_of
 from statecast.v1.forecast_service_pb2 import ForecastRequest
 from statecast.v1.reasons import Reason
 
+UNSUPPORTED_METHODS = (
+    "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload", "SystemSharedMemoryStatus",
+    "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister", "CudaSharedMemoryStatus", "CudaSharedMemoryRegister",
+    "CudaSharedMemoryUnregister", "TraceSetting", "LogSettings",
+)  # fmt: skip
+"""The methods of the Open Inference Protocol that make no sense here."""
+
 
 class Kind(StrEnum):
     """Kinds of requests."""
@@ -35,6 +42,10 @@ class Kind(StrEnum):
     EXPORT = "export"
     IMPORT = "import"
     """Of each session."""
+    READY = "ready"
+    """Of the Open Inference Protocol: whether the server or a model serves, and what the server is called."""
+    UNSUPPORTED = "unsupported"
+    """Of the same protocol: a method that makes no sense here."""
     UNKNOWN = "unknown"
     """The request cannot be decoded."""
 
@@ -48,6 +59,14 @@ BY_METHOD = {
     "ListModels": Kind.LIST_MODELS,
     "GetModel": Kind.GET_MODEL,
     "ExportSessions": Kind.EXPORT,
+    "ServerLive": Kind.READY,
+    "ServerReady": Kind.READY,
+    "ServerMetadata": Kind.READY,
+    "ModelReady": Kind.READY,
+    "ModelMetadata": Kind.GET_MODEL,
+    "ModelConfig": Kind.GET_MODEL,
+    "ModelInfer": Kind.STEP,
+    **dict.fromkeys(UNSUPPORTED_METHODS, Kind.UNSUPPORTED),
 }
 """The methods with one request of a fixed kind; that of Forecast depends on its message."""
 _CODES = {
@@ -68,6 +87,7 @@ _CODES = {
         Reason.CREDENTIAL_MISSING, Reason.CREDENTIAL_INVALID, Reason.CREDENTIAL_EXPIRED
     ),
     grpc.StatusCode.PERMISSION_DENIED: (Reason.ROLE_TOO_LOW,),
+    grpc.StatusCode.UNIMPLEMENTED: (Reason.UNSUPPORTED,),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.DEADLINE_PASSED,),
     grpc.StatusCode.UNAVAILABLE: (
         Reason.STORE_UNAVAILABLE, Reason.STORE_UNREACHABLE, Reason.CONTENDED, Reason.DRAINING, Reason.MODEL_LOADING,

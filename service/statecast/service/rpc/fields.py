@@ -67,15 +67,22 @@ def to_numbers(numbers: "RepeatedScalarFieldContainer[float]", field: str) -> ND
     listed = numbers[:]
     values = np.array(listed)
     # Python checks a few values faster than numpy.
-    if len(listed) > FEW_NUMBERS:
-        listed = values[abs(values) > MAX_MAGNITUDE].tolist()
-    for value in listed:
-        if abs(value) > MAX_MAGNITUDE:
-            raise InvalidRequest(
-                f"{field}[{int(np.flatnonzero(abs(values) > MAX_MAGNITUDE)[0])}]",
-                f"{value:g} is too large: at most {MAX_MAGNITUDE:g} in magnitude, or NaN if missing",
-            )
+    if len(listed) > FEW_NUMBERS or any(abs(value) > MAX_MAGNITUDE for value in listed):
+        position = first_too_large(values)
+        if position is not None:
+            raise InvalidRequest(f"{field}[{position}]", too_large(values[position]))
     return values
+
+
+def first_too_large(values: NDArray[np.float64]) -> int | None:
+    """Return the position of the first value that is too large; None if there is none."""
+    wrong = np.flatnonzero(abs(values) > MAX_MAGNITUDE)  # NaN compares as false
+    return int(wrong[0]) if wrong.size else None
+
+
+def too_large(value: float) -> str:
+    """Return what is wrong with a value that is too large."""
+    return f"{value:g} is too large: at most {MAX_MAGNITUDE:g} in magnitude, or NaN if missing"
 
 
 def to_version(version: forecast_pb2.Version) -> Version:
@@ -131,6 +138,12 @@ def to_nanoseconds(time: Timestamp, field: str, row: int | None = None) -> int:
         place = field if row is None else f"{field}[{row}]"
         raise InvalidRequest(place, f"{seconds} s and {nanos} ns since 1970 are not a time in the years 1678 to 2261")
     return seconds * NANOSECONDS + nanos
+
+
+def check_nanoseconds(time_ns: int, field: str) -> int:
+    """Return a time in nanoseconds, if it is in their range."""
+    seconds, nanos = divmod(time_ns, NANOSECONDS)
+    return to_nanoseconds(Timestamp(seconds=seconds, nanos=nanos), field)
 
 
 def to_times(times: "RepeatedCompositeFieldContainer[Timestamp]", values: int, field: str) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 
 from statecast.service.engine.request import Fork, Outcome, Request
 from statecast.service.errors import NotFound
@@ -11,7 +12,7 @@ from statecast.service.log import AUDIT, with_fields
 from statecast.service.rpc import encoding, forecast_requests, sessions
 from statecast.service.rpc.engine_client import Call, EngineClient
 from statecast.service.rpc.fields import from_version, to_session_id
-from statecast.service.rpc.frames import MAX_ANSWER_BYTES, Frame, check_size
+from statecast.service.rpc.frames import MAX_ANSWER_BYTES, Frame, Frames, check_size
 from statecast.service.rpc.methods import Context, StreamContext
 from statecast.service.rpc.request_log import caller_fields, session_field
 from statecast.service.rpc.streams import Streams
@@ -65,7 +66,7 @@ class ForecastService(ForecastServiceServicer):
     async def ForecastStream(  # type: ignore[override]  # a coroutine that reads and writes by itself
         self, request_iterator: AsyncIterator[pb.ForecastStreamRequest], context: StreamContext
     ) -> None:
-        await self._streams.serve(context)
+        await self._streams.serve(context, partial(Frames, self._engine_client))
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Context) -> pb.OpenSessionResponse:  # type: ignore[override]
         session_id = to_session_id(request.session_id)

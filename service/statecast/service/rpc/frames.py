@@ -21,11 +21,46 @@ from statecast.v1.reasons import Reason
 
 log = logging.getLogger(__name__)
 
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+"""Limit for one message of a stream; a stream holds one in addition to the requests in flight."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Approximate limit for all answers to one frame together."""
 
 Emit = Callable[[int, bytes, int], None]
 """Receives a request's position in its frame, its encoded ForecastResult, and the memory counted for it."""
+
+
+class Frames:
+    """The frames of one ForecastStream call."""
+
+    most_results = 64
+
+    def __init__(
+        self, engine_client: EngineClient, context: Context, call: Call, emit: Emit, has_gone: Callable[[], bool]
+    ) -> None:
+        """Answer frames of a call; `emit` and `has_gone` are those of its stream."""
+        self._parts = engine_client, context, call, emit, has_gone
+
+    def requests(self, message: pb.ForecastStreamRequest) -> Sequence[pb.ForecastRequest]:
+        """Return the requests in a frame.
+
+        Raises:
+            InvalidRequest: if it is too large.
+        """
+        check_size(len(message.requests))
+        if message.ByteSize() > MAX_FRAME_BYTES:
+            raise InvalidRequest(
+                "requests", f"a frame has more than {MAX_FRAME_BYTES // 2**20} MiB; split it into several"
+            )
+        return message.requests
+
+    def frame(self) -> "Frame":
+        """Return an empty frame for the requests of the next message."""
+        return Frame(*self._parts)
+
+    def encode(self, results: list[bytes]) -> bytes:
+        """Return the message with these results."""
+        return encoding.results(results)
 
 
 def check_size(requests: int) -> None:

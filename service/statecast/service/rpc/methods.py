@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # an optional extra
 
 FRAMES = ("ForecastMany", "ForecastStream", "ImportSessions")
 """The methods whose messages carry many requests."""
+MANY = (*FRAMES, "ModelStreamInfer")
+"""The methods whose calls do."""
 UNARY, SERVER_STREAM, BIDI_STREAM = "unary", "server_stream", "bidi_stream"
 
 
@@ -138,7 +140,7 @@ class _Measured:
         """Set the call's principal, or return the status of a call that is refused."""
         start = time.perf_counter()
         if self._spans is not None:
-            context.trace = self._spans.begin(self._path, context, has_many=self._name in FRAMES)
+            context.trace = self._spans.begin(self._path, context, has_many=self._name in MANY)
         try:
             context.principal = self._gate.admit(context)
         except Exception as error:  # also a bug must not let anybody in

@@ -130,7 +130,7 @@ def _problems(record: Record) -> Iterator[str]:
 
 def _option_problems(snapshot: Snapshot) -> Iterator[str]:
     least, most = TIME_TO_LIVE_SECONDS
-    if snapshot.closed:
+    if snapshot.is_over:
         yield "its session is closed"
     if not least * 1000 <= snapshot.ttl_ms <= most * 1000:
         yield f"its time to live is {snapshot.ttl_ms} ms"

@@ -33,7 +33,9 @@ LEVELS = {
 """Levels of the failures that are not the caller's fault; ERROR if an operator must act."""
 # https://www.w3.org/TR/trace-context/#traceparent-header: version 00 ends after the flags, later ones may go on.
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
-_ONE_NUMBER = re.compile(r"(observations\.values|observations\.covariates|future_covariates)\[")
+_ONE_NUMBER = re.compile(
+    r"(observations\.values|observations\.covariates|future_covariates|inputs\[\d+\]\.contents\.\w+|raw_input_contents)\["
+)
 
 Ending = tuple[str, str]
 """Code and reason that a request ended with; the reason may be empty."""

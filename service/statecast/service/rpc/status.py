@@ -23,6 +23,7 @@ from statecast.service.errors import (
     StoreRefuses,
     Unauthenticated,
     Unavailable,
+    Unsupported,
     VersionMismatch,
 )
 from statecast.v1 import forecast_pb2
@@ -44,6 +45,7 @@ CODE_OF_ERROR: dict[type[ServiceError], grpc.StatusCode] = {
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
 }

@@ -1,7 +1,9 @@
-"""ForecastStream: frames of requests in, frames of results out, both bounded."""
+"""Streams of requests and results, both bounded, whatever the messages that carry them."""
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import grpc.aio
 from google.protobuf.message import DecodeError
@@ -10,30 +12,61 @@ from statecast.service.access.gate import Gate
 from statecast.service.access.principal import Principal
 from statecast.service.access.quotas import Quotas, exceeded
 from statecast.service.engine.admission import may_take
-from statecast.service.errors import InvalidRequest, Overloaded, ServiceError, Unavailable
-from statecast.service.rpc import encoding
-from statecast.service.rpc.engine_client import Call, EngineClient
-from statecast.service.rpc.frames import Frame, check_size
-from statecast.service.rpc.methods import StreamContext, undecodable
+from statecast.service.errors import Overloaded, ServiceError, Unavailable
+from statecast.service.rpc.engine_client import Call
+from statecast.service.rpc.frames import Emit
+from statecast.service.rpc.methods import Context, StreamContext, undecodable
 from statecast.v1.reasons import Reason
 
 MAX_REQUESTS_UNDER_WAY = 2048
 MAX_BYTES_UNDER_WAY = 4 * 1024 * 1024
 """Limits for one stream's requests that are queued or whose results are unwritten; beyond, reading stops."""
-MAX_FRAME_BYTES = 4 * 1024 * 1024
-"""Limit for one frame's requests; a stream holds one frame in addition to the requests in flight."""
 STREAMS_AGAIN_SECONDS = 1.0
 """Retry delay for a tenant that has all the streams that it may have."""
-MAX_RESULTS_A_FRAME = 64
 MAX_RESULT_BYTES_A_FRAME = 1024 * 1024
+
+
+class Queue(Protocol):
+    """The requests of one message."""
+
+    @property
+    def is_done(self) -> bool:
+        """True if every request has been answered."""
+
+    def add(self, position: int, message: Any) -> int:
+        """Accept a request, to be queued by `flush`; return the approximate memory that it takes."""
+
+    def flush(self) -> None:
+        """Queue the requests accepted since the last flush."""
+
+    def abandon(self) -> None:
+        """Settle unanswered requests as cancelled: the caller has gone."""
+
+
+class Dialect(Protocol):
+    """The messages of one stream. At most `most_results` results go into one."""
+
+    most_results: int
+
+    def requests(self, message: Any) -> Sequence[Any]:
+        """Return the requests in a message, or raise InvalidRequest if it is too large."""
+
+    def frame(self) -> Queue:
+        """Return what queues and answers the requests of the next message."""
+
+    def encode(self, results: list[bytes]) -> bytes:
+        """Return the message with these results."""
+
+
+MakeDialect = Callable[[Context, Call, Emit, Callable[[], bool]], Dialect]
+"""Makes the dialect of a call: given what receives results, and what tells whether the caller has gone."""
 
 
 class Streams:
     """All open streams, at most `limit`; a shutdown ends them, and the end of their caller's credential."""
 
-    def __init__(self, engine_client: EngineClient, limit: int, max_bytes: int, gate: Gate, quotas: Quotas) -> None:
+    def __init__(self, limit: int, max_bytes: int, gate: Gate, quotas: Quotas) -> None:
         """Allow so many streams, whose requests under way may take about `max_bytes` in all."""
-        self._engine_client = engine_client
         self._limit = limit
         self._room = _Room(max_bytes)
         self._gate, self._quotas = gate, quotas
@@ -58,7 +91,7 @@ class Streams:
             if refusal := self._gate.refusal(stream.principal):
                 stream.leave(refusal)
 
-    async def serve(self, context: StreamContext) -> None:
+    async def serve(self, context: StreamContext, make_dialect: MakeDialect) -> None:
         """Serve one stream to its end.
 
         Raises:
@@ -75,7 +108,7 @@ class Streams:
                 Reason.STREAMS_FULL,
             )
         self._check_quota(context.principal.tenant)
-        stream = _Stream(self._engine_client, context, self._room)
+        stream = _Stream(context, make_dialect, self._room)
         self._open.add(stream)
         counts = ((self._open_by_caller, caller), (self._open_by_tenant, context.principal.tenant))
         for counter, name in counts:
@@ -125,12 +158,12 @@ class _Room:
 class _Stream:
     """One stream: a task that reads requests, and one that writes results."""
 
-    def __init__(self, engine_client: EngineClient, context: StreamContext, room: _Room) -> None:
-        self._engine_client = engine_client
+    def __init__(self, context: StreamContext, make_dialect: MakeDialect, room: _Room) -> None:
         self._room = room
         self._context = context
         self._call = Call.of(context)
-        self._frames: list[Frame] = []
+        self._dialect = make_dialect(context, self._call, self._emit, lambda: self._is_over)
+        self._frames: deque[Queue] = deque()
         self._results: deque[tuple[bytes, int]] = deque()
         self._requests_under_way = self._bytes_under_way = 0
         self._has_results, self._has_room = asyncio.Event(), asyncio.Event()
@@ -172,14 +205,11 @@ class _Stream:
             while (message := await self._context.read()) is not grpc.aio.EOF:
                 if isinstance(message, DecodeError):
                     raise undecodable(message)
-                check_size(len(message.requests))
-                if message.ByteSize() > MAX_FRAME_BYTES:
-                    raise InvalidRequest(
-                        "requests", f"a frame has more than {MAX_FRAME_BYTES // 2**20} MiB; split it into several"
-                    )
-                frame = Frame(self._engine_client, self._context, self._call, self._emit, lambda: self._is_over)
-                self._frames = [each for each in self._frames if not each.is_done] + [frame]
-                for position, request in enumerate(message.requests):
+                requests, frame = self._dialect.requests(message), self._dialect.frame()
+                self._frames.append(frame)
+                while self._frames[0].is_done and len(self._frames) > 1:
+                    self._frames.popleft()
+                for position, request in enumerate(requests):
                     if not self._has_room_now():
                         frame.flush()
                         await self._await_room()
@@ -215,7 +245,7 @@ class _Stream:
             while self._results:
                 frame = self._next_frame()
                 # Waits until the transport has room, so a caller that does not read stops its own stream.
-                await self._context.write(encoding.results([result for result, _ in frame]))
+                await self._context.write(self._dialect.encode([result for result, _ in frame]))
                 self._requests_under_way -= len(frame)
                 self._take(-sum(nbytes for _, nbytes in frame))
                 self._has_room.set()
@@ -223,7 +253,7 @@ class _Stream:
     def _next_frame(self) -> list[tuple[bytes, int]]:
         frame = [self._results.popleft()]
         room = MAX_RESULT_BYTES_A_FRAME - frame[0][1]
-        while self._results and len(frame) < MAX_RESULTS_A_FRAME and self._results[0][1] <= room:
+        while self._results and len(frame) < self._dialect.most_results and self._results[0][1] <= room:
             frame.append(self._results.popleft())
             room -= frame[-1][1]
         return frame

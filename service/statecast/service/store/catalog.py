@@ -101,6 +101,6 @@ class Catalog:
                 except DamagedRecord:
                     sessions.append(Summary(id_of(key), None))
                     continue
-                if not record.snapshot.closed and not has_expired(record.snapshot, stored.remaining_ms):
+                if not record.snapshot.is_over and not has_expired(record.snapshot, stored.remaining_ms):
                     sessions.append(Summary(id_of(key), record))
         return Page(sessions, str(cursor) if cursor else "")

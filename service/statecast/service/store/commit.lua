@@ -8,9 +8,10 @@
 --       error that left it unchanged
 --
 -- A lifetime is set a sixteenth longer than asked for, and renewed once that is used up. Renewing it at every commit
--- would write as much to the append-only file as the commit itself.
+-- would write as much to the append-only file as the commit itself. A session that ends gets a lifetime shorter than
+-- the tombstone that it had, and no more.
 local function carry_out(key, operation, payload, lifetime, tombstone, left)
-  local longer = lifetime + math.floor((lifetime - tombstone) / 16)
+  local longer = lifetime + math.max(0, math.floor((lifetime - tombstone) / 16))
   if operation == 'append' then
     -- First, since a full Redis refuses only commands before a script's first write.
     local reply = redis.pcall('APPEND', key, payload)

@@ -56,6 +56,7 @@ _LENGTH = struct.Struct("<H")
 _TIMED = 1  # flag: the part carries a time
 _CLOSED = 2  # flag: the session was closed at this version
 _ON_WALL_CLOCK = 4  # flag: the record's times are wall-clock time in the session's zone, not in UTC
+_ENDED = 8  # flag: the session only answers repeated requests
 DIGEST_BYTES = 8
 
 
@@ -101,6 +102,7 @@ class SessionHead:
         lineage: Its last versions, the oldest first.
         categories: Its static categories.
         max_ahead_ms: How far ahead observations may be dated; None for the default, 0 for no limit.
+        ended: True if it has ended: it only answers repeated requests until it expires.
     """
 
     version: Version
@@ -110,6 +112,7 @@ class SessionHead:
     lineage: deque[Version] = field(default_factory=lambda: deque(maxlen=REMEMBERED_VERSIONS))
     categories: Mapping[str, str] = field(default_factory=dict)
     max_ahead_ms: int | None = None
+    ended: bool = False
 
     def take(self, entry: Entry) -> None:
         """Move on to after `entry`."""
@@ -149,6 +152,11 @@ class Snapshot(SessionHead):
     closed: bool = False
     time_zone: str = ""
     is_on_wall_clock: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """True if the session was closed or has ended."""
+        return self.closed or self.ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +201,7 @@ def encode_snapshot(key: str, snapshot: Snapshot, stamp: bytes) -> bytes:
     lineage = b"".join(_VERSION.pack(*version) for version in snapshot.lineage)
     flags = (_TIMED if snapshot.last_time is not None else 0) | (_CLOSED if snapshot.closed else 0)
     flags |= _ON_WALL_CLOCK if snapshot.is_on_wall_clock else 0
+    flags |= _ENDED if snapshot.ended else 0
     options = _encode_options(snapshot)
     format_, length = (WITH_OPTIONS, _OPTIONS_LENGTH.pack(len(options))) if options else (PLAIN, b"")
 
@@ -261,7 +270,7 @@ def _decode_snapshot(name: int, data: bytes) -> tuple[Snapshot, int]:
         Version(step, _tag(data, end)), last_time if flags & _TIMED else None, ttl_ms,
         recent, deque(lineage, REMEMBERED_VERSIONS), _decode_categories(data[categories_at:state_at]),
         model=model, model_version=model_version, model_digest=digest, width=width, state=data[state_at:recent_at],
-        closed=bool(flags & _CLOSED), is_on_wall_clock=bool(flags & _ON_WALL_CLOCK),
+        closed=bool(flags & _CLOSED), ended=bool(flags & _ENDED), is_on_wall_clock=bool(flags & _ON_WALL_CLOCK),
         **_decode_options(data[options_at : end - STAMP_BYTES]),
     )  # fmt: skip
     return snapshot, end
