@@ -37,12 +37,13 @@ class SteppedTrace:
 
     def context(self, rows: Tensor, steps: Tensor) -> Standing:
         """Return what forecasts need of sessions after some of their new observations; see `Trace.context`."""
-        if torch.equal(steps, self.lengths) and torch.equal(rows, torch.arange(len(rows))):
+        at, which, lengths = steps.numpy(), rows.numpy(), self.lengths.numpy()
+        if np.array_equal(at, lengths) and np.array_equal(which, np.arange(len(lengths))):
             return Standing(self.state, self._categories)
-        if bool(((steps < 0) | (steps > self.lengths[rows])).any()):
+        if ((at < 0) | (at > lengths[which])).any():
             raise ObservationError("steps: beyond the observations of this trace")
         path = np.stack([self._before.rows.numpy(), *self._rows])
-        chosen = torch.from_numpy(path[steps.numpy(), rows.numpy()])
+        chosen = torch.from_numpy(path[at, which])
         categories = None if self._categories is None else self._categories[rows]
         return Standing(State(None, self.state.layout, chosen), categories)
 

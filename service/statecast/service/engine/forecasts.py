@@ -46,11 +46,10 @@ def forecasts(
     model: Model, context_of: ContextOf, start: int, wanted: Sequence[Wanted]
 ) -> Iterator[tuple[Wanted, ForecastOutput]]:
     """Yield the forecasts; `context_of` counts the steps from `start`."""
-    device = model.forecaster.device
     for at in range(0, len(wanted), FORECASTS_AT_ONCE):
         part = wanted[at : at + FORECASTS_AT_ONCE]
-        rows = torch.tensor([each.index for each in part], device=device)
-        steps = torch.tensor([each.step - start for each in part], device=device)
+        rows = model.tensor([each.index for each in part])
+        steps = model.tensor([each.step - start for each in part])
         horizon = max(each.request.horizon for each in part)
         future = Future(_times(model, part, horizon), _covariates(model, part, horizon))
         values = model.forecaster.forecast(context_of(rows, steps), horizon, future).cpu().numpy()

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from threading import RLock
 
-import torch
-
 from statecast.model import State
 from statecast.service.engine.standing import Session
 from statecast.service.models.registry import Model
@@ -39,12 +37,11 @@ class StatePool:
 
     def read(self, rows: list[int]) -> State:
         """Return the states in `rows`, in that order."""
-        return self._state.select(torch.tensor(rows, device=self._model.forecaster.device))
+        return self._state.select(self._model.tensor(rows))
 
     def write(self, rows: list[int], state: State) -> None:
         """Write `state`, one session per row, into `rows`."""
-        index = torch.tensor(rows, device=self._model.forecaster.device)
-        self._state.rows.index_copy_(0, index, state.rows)
+        self._state.rows.index_copy_(0, self._model.tensor(rows), state.rows)
 
 
 class SessionCache:

@@ -8,7 +8,9 @@ from functools import cached_property
 from math import inf
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from statecast.model import (
     ConfigError,
@@ -71,6 +73,16 @@ class Model:
     def width(self) -> int:
         """Numbers per time step: the targets, then the covariates."""
         return self.targets + len(self.config.covariates)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device that computes."""
+        return self.forecaster.device
+
+    def tensor(self, values: ArrayLike) -> torch.Tensor:
+        """Return values on the device; numbers of a list become int64 or float64."""
+        tensor = torch.from_numpy(np.asarray(values))  # five times as fast as torch.tensor
+        return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
     @cached_property
     def takes_plain_steps(self) -> bool:
