@@ -144,7 +144,8 @@ def _processor() -> str:
     import llvmlite.binding as llvm
 
     name, features = (os.environ.get(variable) for variable in CPU_VARIABLES)
-    return f"{name or llvm.get_host_cpu_name()} {features or llvm.get_host_cpu_features().flatten()}"
+    checks = os.environ.get("NUMBA_BOUNDSCHECK", "")
+    return f"{name or llvm.get_host_cpu_name()} {features or llvm.get_host_cpu_features().flatten()} {checks}"
 
 
 def _choose_processor() -> None:
