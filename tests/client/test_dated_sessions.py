@@ -77,9 +77,32 @@ def test_a_session_in_a_zone_takes_times_without_one_as_local(client: Any, sessi
     assert listed == session.info()
 
 
+def test_a_session_may_bring_the_frequency_of_its_own_data(client: Any, session_id: str) -> None:
+    hours = series("2024-03-30T22:00", "2024-03-30T23:00", "2024-03-31T04:00")
+    session = client.session(session_id, model="tiny", frequency="h", time_zone="Europe/Berlin")
+    forecast = session.step(hours, horizon=2)
+    assert (forecast.version.step, forecast.frequency, forecast.time_zone) == (6, "h", "Europe/Berlin")
+    expected = pd.DatetimeIndex(["2024-03-31T05:00", "2024-03-31T06:00"], tz="Europe/Berlin")
+    assert forecast.to_pandas().index.tolist() == expected.tolist()
+    info = session.info()
+    assert (info.frequency, info.last_time) == ("h", datetime(2024, 3, 31, 2, tzinfo=UTC))
+    assert next(iter(client.sessions(session_id))) == info
+    assert session.fork(f"{session_id}-fork").info().frequency == "h"
+    # Whoever resumes it need not name the frequency, and may name no other.
+    assert client.session(session_id).observe(4.0).version.step == 7
+    with pytest.raises(PreconditionFailed, match="has steps of 'h'; close it first to open it with 'D'") as caught:
+        client.session(session_id, frequency="D").observe(5.0)
+    assert caught.value.reason == "OTHER_FREQUENCY"
+    assert client.session(f"{session_id}-hourly", model="hourly", frequency="60min").observe(hours).version.step == 7
+
+
 @pytest.mark.parametrize(
     ("others", "says"),
     [
+        ({"frequency": "fortnight"}, "open.frequency: 'fortnight': not a pandas frequency alias.*such as 'h'"),
+        ({"frequency": "9223372036854775807h"}, "open.frequency.*not a pandas frequency alias"),
+        ({"frequency": "1" * 33}, "open.frequency: 33 characters are more than 32"),
+        ({"frequency": "15min"}, "open.frequency: '15min', but hourly version 1 has steps of 'h'; leave the frequency"),
         ({"time_zone": "Europe/Berln"}, "open.time_zone.*did you mean 'Europe/Berlin'"),
         ({"max_ahead": -1}, "open.max_ahead"),
         ({"max_ahead": timedelta(days=366_000)}, "open.max_ahead.*1,000 years"),

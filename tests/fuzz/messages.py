@@ -18,7 +18,7 @@ USUAL_FIELDS = frozenset({"session_id", "source_session_id", "open", "options", 
 """Fields that a sensible request nearly always has."""
 RARE_FIELDS = frozenset({
     "start_time", "times", "if_version", "last_seen", "targets", "covariates", "future_covariates", "categories",
-    "time_zone", "max_ahead",
+    "time_zone", "max_ahead", "frequency",
 })  # fmt: skip
 """Fields that are valid for few sessions."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from statecast.model import UTC, Gates, Zone
+from statecast.model import UTC, Frequency, Gates, Zone
 from statecast.service.engine.standing import Seed, Standing
 from statecast.service.session_key import DEFAULT_TENANT, session_key
 from statecast.service.version import Version
@@ -32,7 +32,8 @@ def cost(numbers: int, horizon: int, *, explain: bool) -> int:
 class Opening:
     """Options for opening a session; empty names select the default model and its newest version.
 
-    `max_ahead_ms` is None for the default, 0 for no limit. `where` is the request's field with the options, for errors.
+    `max_ahead_ms` is None for the default, 0 for no limit. `frequency` is None for that of the model, if it has one.
+    `where` is the request's field with the options, for errors.
     """
 
     model: str = ""
@@ -42,6 +43,7 @@ class Opening:
     where: str = "open"
     zone: Zone = UTC
     max_ahead_ms: int | None = None
+    frequency: Frequency | None = None
 
 
 @dataclass(frozen=True, slots=True)
