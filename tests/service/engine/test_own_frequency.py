@@ -72,10 +72,9 @@ def test_it_is_like_a_session_of_a_model_with_that_frequency(
         np.testing.assert_allclose(forecast(left), forecast(right), rtol=1e-4, atol=1e-5)
         again = one(engine, replace(own))
         assert (again.replayed, again.version) == (True, left.version)
-    assert left.version is not None
-    assert left.version.step == 17
-    assert told(left)[3:] == (BEGIN + 17 * HOUR, "h")
-    assert standing(one(make_engine(), Request("own"))).last_instant == BEGIN + 16 * HOUR
+    last = one(make_engine(), Request("own", horizon=HORIZON))
+    assert (step_of(last), *told(last)[3:]) == (17, BEGIN + 17 * HOUR, "h")
+    assert standing(last).last_instant == BEGIN + 16 * HOUR
 
 
 def test_its_frequency_is_in_the_record(make_engine: MakeEngine, any_redis: RedisProcess, namespace: str) -> None:
