@@ -141,8 +141,8 @@ class Numbers(click.ParamType[tuple[float, ...]]):
 def import_model(file: Path, models: Path, **options: Any) -> None:
     """Make a model of the network in FILE: an LSTM, GRU or RNN and a head of linear layers.
 
-    FILE is a .safetensors file, a state dict of torch.save, or a .keras file; nothing in it is executed. Sizes
-    are read from the tensors. A running `statecast serve` with the same --models folder picks up the model.
+    FILE is a .safetensors file, a state dict of torch.save, a .keras or an .onnx file; no code in it is executed.
+    Sizes are read from the tensors. A running `statecast serve` with the same --models folder picks up the model.
     """
     try:
         from statecast.model import ImportedConfig, ModelError, import_weights, load_model
