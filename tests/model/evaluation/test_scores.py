@@ -206,8 +206,8 @@ def test_agrees_with_fev_where_some_are_missing_and_one_is_flat() -> None:
 
 def test_measures_of_mape_where_values_are_0_or_missing() -> None:
     scores = score(outcomes([0.0, 2.0, 0.0, NAN, 0.0, 0.0]), constant((0.5,), [0]))
-    assert (scores.smape, scores.wape) == (0.0, pytest.approx(NAN, nan_ok=True))
-    assert np.isnan(scores.sum_mape)
+    assert scores.smape == 0.0
+    assert np.isnan([scores.wape, scores.sum_mape]).all()
     two = outcomes([0.0, 2.0, 4.0, NAN, 4.0, 4.0], [0.0, 2.0, 10.0, 10.0, 10.0, 10.0], targets="ab")
     # Each target by itself, then the mean: 2 / 4 and 8 / 10 off.
     assert score(two, constant((0.5,), [2], [2])).sum_mape == pytest.approx((0.5 + 0.8) / 2)

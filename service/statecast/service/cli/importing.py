@@ -87,6 +87,12 @@ class Numbers(click.ParamType[tuple[float, ...]]):
     help="The targets were scaled by the mean and standard deviation of all their values so far; --scale and --min-max "
     "are then those of the covariates alone.",
 )
+@click.option(
+    "--per-window",
+    type=click.Choice(("ddof0", "ddof1")),
+    help="Each window's targets were scaled by their own mean and standard deviation, with that ddof; --scale and "
+    "--min-max are then those of the covariates alone.",
+)
 @click.option("--log1p", is_flag=True, help="The targets' log1p was taken first.")
 @click.option(
     "--difference",
