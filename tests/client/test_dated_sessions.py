@@ -14,7 +14,11 @@ from support.servers import ServerThread
 from statecast.client import Forecast, InvalidArgument, Observations, PreconditionFailed
 from statecast.client._times import Dated
 
+WITH_HOLES = pytest.mark.filterwarnings("ignore:session .* steps between these .* are missing:UserWarning")
+"""For series with holes on purpose, about which the client warns."""
 
+
+@WITH_HOLES
 def test_a_series_is_filed_under_its_own_dates(client: Any, session_id: str) -> None:
     """What was asked for first: values of 1, 2 and 9 o'clock, not of 1, 2 and 3."""
     hours = series("2024-03-01T01:00", "2024-03-01T02:00", "2024-03-01T09:00")
@@ -77,6 +81,7 @@ def test_a_session_in_a_zone_takes_times_without_one_as_local(client: Any, sessi
     assert listed == session.info()
 
 
+@WITH_HOLES
 def test_a_session_may_bring_the_frequency_of_its_own_data(client: Any, session_id: str) -> None:
     hours = series("2024-03-30T22:00", "2024-03-30T23:00", "2024-03-31T04:00")
     session = client.session(session_id, model="tiny", frequency="h", time_zone="Europe/Berlin")
@@ -113,6 +118,7 @@ def test_wrong_options_are_refused_by_name(client: Any, session_id: str, others:
         client.session(session_id, model="hourly", **others).observe(1.0, start_time=datetime(2024, 3, 1, tzinfo=UTC))
 
 
+@WITH_HOLES
 def test_one_wrong_clock_is_refused_and_the_session_goes_on(client: Any, session_id: str) -> None:
     session, now = (
         client.session(session_id, model="hourly"),
@@ -128,6 +134,7 @@ def test_one_wrong_clock_is_refused_and_the_session_goes_on(client: Any, session
     assert free.observe([1.0, 2.0], times=[now, now + timedelta(days=365)]).version.step == 8761
 
 
+@WITH_HOLES
 def test_a_long_series_with_holes_travels_in_parts(client: Any, session_id: str) -> None:
     """Each request may span 10,000 steps, so parts that span more are cut in halves."""
     index = pd.date_range("2020-01-01", periods=30_000, freq="h")

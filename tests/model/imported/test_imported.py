@@ -21,6 +21,7 @@ from statecast.model import (
 
 
 @torch.inference_mode()
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")  # torch's choice
 @pytest.mark.parametrize("cell", RECURRENT)
 def test_a_carried_state_forecasts_as_the_owners_loop(tmp_path: Path, cell: str) -> None:
     lstm, head = network(cell)
