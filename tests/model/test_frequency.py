@@ -79,6 +79,13 @@ def test_an_unusable_alias_is_refused(alias: str) -> None:
         Frequency.parse(alias)
 
 
+def test_an_error_is_told_in_plain_words() -> None:
+    with pytest.raises(FrequencyError, match="^'fortnight': not a pandas frequency alias$"):
+        Frequency.parse("fortnight")
+    with pytest.raises(FrequencyError, match="'H': not a pandas frequency alias: .*use 'h' instead"):
+        Frequency.parse("H")
+
+
 @pytest.mark.parametrize("alias", ["h", "MS", "B"])
 @pytest.mark.parametrize("steps", [10**9, -(10**9), 10**30])
 def test_a_time_beyond_the_calendar_is_refused(alias: str, steps: int) -> None:

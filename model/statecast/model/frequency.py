@@ -210,8 +210,10 @@ def _parse(alias: str) -> Frequency:
             # The next pandas refuses the aliases that this one calls outdated.
             warnings.simplefilter("error")
             offset = frequencies.to_offset(alias) if _WRITTEN.fullmatch(alias) else None
-    except (ValueError, TypeError, OverflowError, Warning) as error:
+    except Warning as error:  # tells the alias to use instead
         raise FrequencyError(f"{alias!r}: not a pandas frequency alias: {error}") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise FrequencyError(f"{alias!r}: not a pandas frequency alias") from error
     if offset is None:
         raise FrequencyError(f"{alias!r}: not a pandas frequency alias")
     if offset.n < 1:
