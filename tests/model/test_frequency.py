@@ -80,9 +80,9 @@ def test_an_unusable_alias_is_refused(alias: str) -> None:
 
 
 def test_an_error_is_told_in_plain_words() -> None:
-    with pytest.raises(FrequencyError, match="^'fortnight': not a pandas frequency alias$"):
+    with pytest.raises(FrequencyError, match=r"^'fortnight': not a pandas frequency alias$"):
         Frequency.parse("fortnight")
-    with pytest.raises(FrequencyError, match="'H': not a pandas frequency alias: .*use 'h' instead"):
+    with pytest.raises(FrequencyError, match=r"'H': not a pandas frequency alias: .*use 'h' instead"):
         Frequency.parse("H")
 
 
