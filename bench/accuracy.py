@@ -82,10 +82,10 @@ def _taxi(folder: Path) -> Panel:
 
 
 TASKS = {
-    "ett": Task(_ett, -3360, 168, 3360, 2000, Request(168, 20, 168, -3360, 24), (1, 24, 168)),
-    "eia": Task(_eia, -3360, 168, 3360, 1500, Request(168, 20, 168, -3360, 168), (1, 24, 168)),
-    "speed": Task(_speed, 1440, 36, 288, 1500, Request(36, 46, 12, 1440, 288), (1, 12, 36)),
-    "taxi": Task(_taxi, 5000, 5, 672, 1500, Request(5, 5316, 1, 5000, 336), (1, 5)),
+    "ett": Task(_ett, -3360, 168, 3360, 2000, Request(168, 20, 168, -3360, (24,)), (1, 24, 168)),
+    "eia": Task(_eia, -3360, 168, 3360, 1500, Request(168, 20, 168, -3360, (168,)), (1, 24, 168)),
+    "speed": Task(_speed, 1440, 36, 288, 1500, Request(36, 46, 12, 1440, (288,)), (1, 12, 36)),
+    "taxi": Task(_taxi, 5000, 5, 672, 1500, Request(5, 5316, 1, 5000, (336,)), (1, 5)),
 }
 
 
@@ -166,7 +166,7 @@ def endless(model: Path, series: int, rows: int, threads: int) -> None:
 
 
 def _early_or_late(forecaster: StreamingModel, panel: Panel, first: int) -> str:
-    asked = Request(horizon=24, windows=40, step=24, first_cutoff=first - 480, season=24)
+    asked = Request(horizon=24, windows=40, step=24, first_cutoff=first - 480, seasons=(24,))
     done = evaluate_model(forecaster, panel.until(rows=first + 520), asked)
     scores = done.report.rows[0].scores
     each = np.array([one.sql for one in scores.series])

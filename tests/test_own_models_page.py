@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def test_from_torch_save_to_a_forecast(
     any_redis: RedisProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, session_id: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    train, ask, lightning = blocks("python")
+    train, ask, lightning, export = blocks("python")
     names: dict[str, Any] = {}
     exec(compile(train, "train", "exec"), names)
     (console,) = blocks("console")
@@ -38,6 +39,12 @@ def test_from_torch_save_to_a_forecast(
     done = CliRunner().invoke(main, shlex.split(command.removeprefix("$ statecast ")))
     assert done.output.splitlines() == shown
     exec(compile(lightning, "lightning", "exec"), names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about its older exporter
+        exec(compile(export, "export", "exec"), names)
+    _, from_onnx = blocks("sh")
+    done = CliRunner().invoke(main, shlex.split(from_onnx.removeprefix("statecast ")))
+    assert done.output.splitlines() == [shown[0], "pump version 2 is in models/pump/2"]
     assert serve == "$ statecast serve --models models"
     server = ServerThread(Settings(redis_url=any_redis.url, models=Path("models"), namespace=session_id))
     try:

@@ -1,7 +1,9 @@
 """Contents of the built packages, and of an install of the client alone."""
 
+import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 import venv
@@ -64,6 +66,20 @@ def test_the_base_install_is_a_client_without_anything_heavy(built: tuple[Path, 
     installed = subprocess.run([python, "-m", "pip", "list"], check=True, capture_output=True, text=True).stdout
     assert not HEAVY & {line.split()[0].lower() for line in installed.splitlines()}
     assert int(version.split(".")[0]) >= 6  # the newest protobuf that the stubs allow
+
+
+@pytest.mark.slow
+def test_type_checkers_know_every_type_of_the_client(built: tuple[Path, Path], tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=False)
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    zipfile.ZipFile(built[0]).extractall(site)
+    (site / "what_it_needs.pth").write_text(sysconfig.get_path("purelib"))  # the editable install there is not followed
+    path = os.pathsep.join([str(tmp_path / "venv" / "bin"), os.environ["PATH"]])
+    command = [sys.executable, "-m", "basedpyright", "--verifytypes", "statecast.client", "--ignoreexternal"]
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert str(site / "statecast" / "client") in done.stdout
+    assert "Type completeness score: 100%" in done.stdout, done.stdout
 
 
 def test_one_page_alone_says_how_to_install() -> None:

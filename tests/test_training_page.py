@@ -59,7 +59,7 @@ def test_the_commands_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.Mo
     sales().to_csv("sales.csv", index=False)
     assert Path("sales.csv").read_text().startswith(blocks("csv")[0])
     consoles = blocks("console")
-    assert len(consoles) == 3
+    assert len(consoles) == 4
     for console in consoles:
         command, *shown = console.splitlines()
         words = shlex.split(command.removeprefix("$ statecast "))

@@ -14,7 +14,11 @@ from support.servers import ServerThread
 from statecast.client import Forecast, InvalidArgument, Observations, PreconditionFailed
 from statecast.client._times import Dated
 
+WITH_HOLES = pytest.mark.filterwarnings("ignore:session .* steps between these .* are missing:UserWarning")
+"""For series with holes on purpose, about which the client warns."""
 
+
+@WITH_HOLES
 def test_a_series_is_filed_under_its_own_dates(client: Any, session_id: str) -> None:
     """What was asked for first: values of 1, 2 and 9 o'clock, not of 1, 2 and 3."""
     hours = series("2024-03-01T01:00", "2024-03-01T02:00", "2024-03-01T09:00")
@@ -77,9 +81,33 @@ def test_a_session_in_a_zone_takes_times_without_one_as_local(client: Any, sessi
     assert listed == session.info()
 
 
+@WITH_HOLES
+def test_a_session_may_bring_the_frequency_of_its_own_data(client: Any, session_id: str) -> None:
+    hours = series("2024-03-30T22:00", "2024-03-30T23:00", "2024-03-31T04:00")
+    session = client.session(session_id, model="tiny", frequency="h", time_zone="Europe/Berlin")
+    forecast = session.step(hours, horizon=2)
+    assert (forecast.version.step, forecast.frequency, forecast.time_zone) == (6, "h", "Europe/Berlin")
+    expected = pd.DatetimeIndex(["2024-03-31T05:00", "2024-03-31T06:00"], tz="Europe/Berlin")
+    assert forecast.to_pandas().index.tolist() == expected.tolist()
+    info = session.info()
+    assert (info.frequency, info.last_time) == ("h", datetime(2024, 3, 31, 2, tzinfo=UTC))
+    assert next(iter(client.sessions(session_id))) == info
+    assert session.fork(f"{session_id}-fork").info().frequency == "h"
+    # Whoever resumes it need not name the frequency, and may name no other.
+    assert client.session(session_id).observe(4.0).version.step == 7
+    with pytest.raises(PreconditionFailed, match="has steps of 'h'; close it first to open it with 'D'") as caught:
+        client.session(session_id, frequency="D").observe(5.0)
+    assert caught.value.reason == "OTHER_FREQUENCY"
+    assert client.session(f"{session_id}-hourly", model="hourly", frequency="60min").observe(hours).version.step == 7
+
+
 @pytest.mark.parametrize(
     ("others", "says"),
     [
+        ({"frequency": "fortnight"}, "open.frequency: 'fortnight': not a pandas frequency alias.*such as 'h'"),
+        ({"frequency": "9223372036854775807h"}, "open.frequency.*not a pandas frequency alias"),
+        ({"frequency": "1" * 33}, "open.frequency: 33 characters are more than 32"),
+        ({"frequency": "15min"}, "open.frequency: '15min', but hourly version 1 has steps of 'h'; leave the frequency"),
         ({"time_zone": "Europe/Berln"}, "open.time_zone.*did you mean 'Europe/Berlin'"),
         ({"max_ahead": -1}, "open.max_ahead"),
         ({"max_ahead": timedelta(days=366_000)}, "open.max_ahead.*1,000 years"),
@@ -90,6 +118,7 @@ def test_wrong_options_are_refused_by_name(client: Any, session_id: str, others:
         client.session(session_id, model="hourly", **others).observe(1.0, start_time=datetime(2024, 3, 1, tzinfo=UTC))
 
 
+@WITH_HOLES
 def test_one_wrong_clock_is_refused_and_the_session_goes_on(client: Any, session_id: str) -> None:
     session, now = (
         client.session(session_id, model="hourly"),
@@ -105,6 +134,7 @@ def test_one_wrong_clock_is_refused_and_the_session_goes_on(client: Any, session
     assert free.observe([1.0, 2.0], times=[now, now + timedelta(days=365)]).version.step == 8761
 
 
+@WITH_HOLES
 def test_a_long_series_with_holes_travels_in_parts(client: Any, session_id: str) -> None:
     """Each request may span 10,000 steps, so parts that span more are cut in halves."""
     index = pd.date_range("2020-01-01", periods=30_000, freq="h")

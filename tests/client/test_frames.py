@@ -167,12 +167,37 @@ def test_without_a_frequency_a_session_that_exists_is_refused_unless_all_rows_ar
     made = client.step_frame(frame, 2, "tiny")
     assert list(made.columns) == ["unique_id", "step", "q0.1", "q0.5", "q0.9"]
     assert made.step.tolist() == [1, 2, 1, 2]
-    with pytest.raises(SeriesFailed, match=r"rows: the session has 20 steps, and its model no frequency"):
+    with pytest.raises(SeriesFailed, match=r"rows: the session has 20 steps and no frequency, so nothing tells"):
         client.step_frame(frame, 2, "tiny")
     counts = client.observe_frame(frame.assign(ds=range(40)), "tiny", rows="all")
     assert counts.step.tolist() == [40, 40]
     with pytest.raises(SeriesFailed, match=r"series .*: ds: 0 is there twice"):
         client.observe_frame(frame.assign(ds=0), "tiny", rows="all")
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_frequency_of_its_own_gives_a_model_without_one_times(client: Any, session_id: str, library: str) -> None:
+    holes = long(session_id, 2)
+    holes = holes[holes.ds != HOURS[7]]
+    as_given = pl.from_pandas if library == "polars" else pd.DataFrame
+    first = client.step_frame(as_given(holes[holes.ds < HOURS[12]]), 2, "tiny", frequency="h")
+    assert list(first.columns) == ["unique_id", "ds", "q0.1", "q0.5", "q0.9"]
+    assert [pd.Timestamp(each) for each in first["ds"]] == [*HOURS[12:14], *HOURS[12:14]]
+    # Afterwards nobody needs to name it: rows are sent with their times.
+    counts = client.observe_frame(as_given(holes[holes.ds < HOURS[15]]), "tiny")
+    assert (list(counts["appended"]), list(counts["step"])) == ([3, 3], [15, 15])
+    rest = holes[holes.ds >= HOURS[16]]
+    assert list(client.observe_frame(as_given(rest), "tiny", rows="all")["step"]) == [20, 20]
+    again = client.step_frame(as_given(holes), 2, "tiny", frequency="h")
+    assert [pd.Timestamp(each) for each in again["ds"]][:2] == [
+        each + pd.Timedelta("1h") for each in (HOURS[-1], HOURS[-1] + pd.Timedelta("1h"))
+    ]
+    expected = client.session(f"{session_id}-alone", model="hourly")
+    alone = holes[(holes.unique_id == f"{session_id}-0") & (holes.ds != HOURS[15])]
+    forecast = expected.step(pd.Series(alone.y.to_numpy(), alone.ds), 2)
+    assert list(again["q0.5"])[:2] == pytest.approx(forecast.median.tolist(), abs=1e-4)
+    with pytest.raises(SeriesFailed, match="ds: holds integers, but steps of 'h' need times"):
+        client.observe_frame(as_given(holes.assign(ds=range(len(holes)))), "tiny", frequency="h")
 
 
 def test_sessions_of_another_model_are_refused(client: Any, session_id: str) -> None:

@@ -20,7 +20,7 @@ USUAL_FIELDS = frozenset({
 """Fields that a sensible request nearly always has."""
 RARE_FIELDS = frozenset({
     "start_time", "times", "if_version", "last_seen", "targets", "covariates", "future_covariates", "categories",
-    "time_zone", "max_ahead", "raw_input_contents",
+    "time_zone", "max_ahead", "frequency", "raw_input_contents",
 })  # fmt: skip
 """Fields that are valid for few sessions."""
 

@@ -94,6 +94,7 @@ PLAIN: dict[str, Values] = {
     "categories": st.dictionaries(
         st.sampled_from(["region", "kind"]), st.sampled_from(["north", "south", "large", "", "?"])
     ),
+    "frequency": st.sampled_from(["", "h", "60min", "D", "MS", "B", "1ns", "1000CBMS", "100YS", "fortnight"]),
     "time_zone": st.sampled_from(["", "Europe/Berlin", "America/Sao_Paulo", "+05:30", "UTC", "Nowhere/Land"]),
     "model_name": st.sampled_from(["base", "tiny", "tiny", "tiny", "three", "hourly", "unreal"]),
     "id": st.sampled_from(["", "r1", "r2"]),

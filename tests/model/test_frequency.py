@@ -55,10 +55,35 @@ def test_a_time_off_the_grid_is_refused(alias: str, start: str, end: str) -> Non
         Frequency.parse(alias).steps_between(ns(start), ns(end))
 
 
-@pytest.mark.parametrize("alias", ["fortnight", "-1h", "0h", "bh", "", "H", "W-mon", " h", "h\n", "٣h", "99999999999D"])
+@pytest.mark.parametrize(
+    "alias",
+    [
+        "fortnight",
+        "-1h",
+        "0h",
+        "bh",
+        "",
+        "H",
+        "W-mon",
+        " h",
+        "h\n",
+        "٣h",
+        "99999999999D",
+        "9223372036854775807h",
+        "2000000000ME",
+        "36000CBME",
+    ],
+)
 def test_an_unusable_alias_is_refused(alias: str) -> None:
     with pytest.raises(FrequencyError):
         Frequency.parse(alias)
+
+
+def test_an_error_is_told_in_plain_words() -> None:
+    with pytest.raises(FrequencyError, match=r"^'fortnight': not a pandas frequency alias$"):
+        Frequency.parse("fortnight")
+    with pytest.raises(FrequencyError, match=r"'H': not a pandas frequency alias: .*use 'h' instead"):
+        Frequency.parse("H")
 
 
 @pytest.mark.parametrize("alias", ["h", "MS", "B"])
@@ -107,6 +132,20 @@ def test_many_times_are_located_as_one_is(alias: str, offset: int, count: int, d
 )
 def test_a_time_within_a_period_is_dated_by_it(alias: str, time: str, dated: str) -> None:
     assert Frequency.parse(alias).period_of(ns(time)) == ns(dated)
+
+
+@pytest.mark.parametrize(
+    ("alias", "other", "same"),
+    [("h", "60min", True), ("D", "24h", True), ("QS", "QS-JAN", True), ("h", "2h", False), ("MS", "ME", False)],
+)
+def test_two_names_of_one_grid_are_the_same(alias: str, other: str, same: bool) -> None:
+    assert Frequency.parse(alias).is_same(Frequency.parse(other)) is same
+
+
+@pytest.mark.parametrize(("alias", "years"), [("YS", 1), ("40YS", 40), ("100YS", 100)])
+def test_the_usual_step_of_a_calendar_is_its_mean(alias: str, years: int) -> None:
+    day = 86_400 * 10**9
+    assert Frequency.parse(alias).usual_step_ns / day / years == pytest.approx(365.25, abs=0.03)
 
 
 @pytest.mark.parametrize(("alias", "counts"), [("h", False), ("23h", False), ("24h", True), ("D", True), ("MS", True)])

@@ -120,6 +120,7 @@ class AsyncFrames(ABC):
                 categories=categories,
                 time_zone=options.get("time_zone", ""),
                 max_ahead=options.get("max_ahead"),
+                frequency=options.get("frequency", ""),
                 resume_only=not observes,
             )
 
@@ -150,6 +151,7 @@ class AsyncFrames(ABC):
         categories: Mapping[str, str] | None = None,
         time_zone: str | tzinfo = "",
         max_ahead: Span | None = None,
+        frequency: str = "",
         resume_only: bool = False,
     ) -> "AsyncSession":
         """Return a session by name, without sending anything."""

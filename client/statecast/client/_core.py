@@ -117,7 +117,7 @@ class SessionCore:
             self._has_warned = True
             warnings.warn(
                 f"session {self.session_id!r}: {missing:.0f} steps between these {len(times)} observations are "
-                "missing, for the model's steps are shorter; choose a model of their frequency, or resample them",
+                "missing, for the session's steps are shorter; choose another frequency, or resample them",
                 stacklevel=2,
             )
 

@@ -48,6 +48,7 @@ class FrameOptions(TypedDict, total=False):
         time_to_live: As for `Client.session`.
         time_zone: As for `Client.session`; by default that of the column of times.
         max_ahead: As for `Client.session`.
+        frequency: As for `Client.session`: time between two steps, for a model without a frequency.
         progress: True to show a progress bar, which needs tqdm.
         timeout_seconds: Time for each request, of up to 512 series; unless given, the client's, or a minute if
             that is longer.
@@ -62,6 +63,7 @@ class FrameOptions(TypedDict, total=False):
     time_to_live: Span | None
     time_zone: str | tzinfo
     max_ahead: Span | None
+    frequency: str
     progress: bool
     timeout_seconds: float | None
 
@@ -73,7 +75,7 @@ class Entry:
         id: Id of the series, as in the frame.
         session: Its session, of either client.
         series: Its rows; None to only forecast.
-        when: Their times, in nanoseconds since 1970; empty if the model has no frequency.
+        when: Their times, in nanoseconds since 1970; empty if the frame has integers.
         first: First row to send.
         seen: Forecast of the session before the call; None if there was no session, or nobody looked.
         outcome: Result or error; None before there is one.
@@ -124,7 +126,8 @@ class FrameCall:
         self._frame, self._model, self._observes = open_frame("frame", frame), model, observes
         self.ask = ask
         self._future, self._columns = self._read_future(future, columns), columns
-        self.looks_first = (observes and rows == "new") or (future is not None and bool(model.frequency))
+        self._frequency, self._rows = options.get("frequency") or model.frequency, rows
+        self.looks_first = (observes and rows == "new") or (future is not None and bool(self._frequency))
         self._entries: list[Entry] = []
 
     def _read_future(self, future: Any, columns: Columns) -> dict[Any, Series] | None:
@@ -166,8 +169,8 @@ class FrameCall:
             return
         times = times_of(entry.series)
         if times is None:  # integers
-            if self._model.frequency:
-                raise invalid(self._columns.time, f"holds integers, but model {self._model.name!r} needs times")
+            if self._frequency:
+                raise invalid(self._columns.time, f"holds integers, but steps of {self._frequency!r} need times")
             repeated = np.flatnonzero(np.diff(entry.series.times) == 0)
             if repeated.size:
                 raise invalid(self._columns.time, f"{entry.series.times[repeated[0]]} is there twice; keep one row")
@@ -203,8 +206,9 @@ class FrameCall:
         if found.start_time is None:
             raise invalid(
                 "rows",
-                f"the session has {found.version.step} steps, and its model no frequency, so nothing tells which rows "
-                "are new; pass only new rows, with rows='all', or use a model with a frequency",
+                f"the session has {found.version.step} steps and no frequency, so nothing tells which rows are new; "
+                "pass only new rows, with rows='all', or open other sessions with a frequency, as by prefix= and "
+                "frequency=",
             )
         self._read_times(entry)  # again: the session's zone is known now
         entry.first = int(np.searchsorted(entry.when, _nanoseconds(found.start_time)))
@@ -231,8 +235,13 @@ class FrameCall:
             entry.series.values[entry.first :],
             None if known is None else known[entry.first :],
             ahead,
-            times=KnownTimes(entry.when[entry.first :], zone) if self._model.frequency else None,
+            times=KnownTimes(entry.when[entry.first :], zone) if self._sends_times(entry) else None,
         )
+
+    def _sends_times(self, entry: Entry) -> bool:
+        """Return True if the session may have a frequency, and the frame has times."""
+        may_have = self._rows == "all" or self._frequency or (entry.seen is not None and entry.seen.frequency)
+        return bool(may_have and entry.when.size)
 
     def _covariates_ahead(self, entry: Entry) -> NDArray[np.float64] | None:
         """Return the covariates of the steps to forecast, [horizon, covariates]; None if there is no second frame."""
@@ -241,7 +250,7 @@ class FrameCall:
         future = self._future.get(entry.id)
         if future is None or future.covariates is None:
             raise invalid("future", "has no rows of this series; add them, with NaN where unknown")
-        if not self._model.frequency:
+        if not self._frequency:
             after = 0 if entry.series is None else np.searchsorted(future.times, entry.series.times[-1], "right")
             return future.covariates[after : after + self.ask.horizon]
         steps = self._steps_ahead(entry)
@@ -260,7 +269,7 @@ class FrameCall:
             own = getattr(times_of(entry.series) if entry.series else None, "tz", None)
             zone = entry.core.reading.other or entry.core.reading.zone or zone_name(own)
             last = _EPOCH + timedelta(microseconds=int(entry.when[-1]) // 1000)
-            steps = step_times(last.astimezone(zone_info(zone)), self._model.frequency, zone, horizon + 1)[1:]
+            steps = step_times(last.astimezone(zone_info(zone)), self._frequency, zone, horizon + 1)[1:]
         elif entry.seen is not None and entry.seen.start_time is not None:
             steps = step_times(entry.seen.start_time, entry.seen.frequency, entry.seen.time_zone, horizon)
         else:

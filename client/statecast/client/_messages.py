@@ -43,11 +43,15 @@ def open_options(
     categories: Mapping[str, str] | None = None,
     time_zone: str | tzinfo = "",
     max_ahead: Span | None = None,
+    frequency: str = "",
 ) -> forecast_pb2.OpenOptions:
     """Return the options for opening a session."""
     zone = zone_name(time_zone) if isinstance(time_zone, tzinfo) else text("open.time_zone", time_zone)
     options = forecast_pb2.OpenOptions(
-        model=text("model", model), model_version=text("model_version", model_version), time_zone=zone
+        model=text("model", model),
+        model_version=text("model_version", model_version),
+        time_zone=zone,
+        frequency=text("open.frequency", frequency),
     )
     if max_ahead is not None:
         options.max_ahead.CopyFrom(_duration("open.max_ahead", max_ahead))
@@ -275,6 +279,7 @@ def to_session_info(message: forecast_pb2.Session) -> SessionInfo:
         categories=dict(message.categories),
         time_zone=message.time_zone,
         max_ahead=message.max_ahead.ToTimedelta() if message.HasField("max_ahead") else None,
+        frequency=message.frequency,
     )
 
 

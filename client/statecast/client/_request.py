@@ -95,6 +95,13 @@ class Request:
     """
 
     __slots__ = ("_session", "block", "if_version", "last_seen", "opening", "options", "request_id", "session_id")
+    session_id: str
+    request_id: str
+    block: Block
+    options: Options
+    opening: forecast_pb2.OpenOptions | None
+    if_version: Version | None
+    last_seen: Version | None
 
     def __init__(
         self,
@@ -110,7 +117,7 @@ class Request:
         """Create the request; `session` is the encoded field session_id, if it is known."""
         self.session_id, self.request_id, self.block, self.options = session_id, request_id, block, options
         self.opening, self.if_version = opening, if_version
-        self.last_seen: Version | None = None
+        self.last_seen = None
         self._session = session_field(session_id) if session is None else session
 
     @property

@@ -91,12 +91,16 @@ class Response:
         missing_steps: Number of missing steps that the request appended.
     """
 
-    opened = replayed = False
+    session_id: str
+    version: Version
+    key: Key
+    opened: bool = False
+    replayed: bool = False
     forecast: Predicted | None = None
     pit: NDArray[np.float32] | None = None
     gates: Gates | None = None
     time_to_live_seconds: float | None = None
-    missing_steps = 0
+    missing_steps: int = 0
 
     def __init__(self, session_id: str, version: Version, key: Key = b"") -> None:
         self.session_id, self.version, self.key = session_id, version, key

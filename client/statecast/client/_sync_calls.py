@@ -48,6 +48,7 @@ class Calls(Frames):
         categories: Mapping[str, str] | None = None,
         time_zone: str | tzinfo = "",
         max_ahead: Span | None = None,
+        frequency: str = "",
         resume_only: bool = False,
         replay_requests: int = REPLAY_REQUESTS,
     ) -> "Session":
@@ -68,11 +69,14 @@ class Calls(Frames):
                 session keeps its own.
             max_ahead: How far ahead of the server's clock observations may be dated, in seconds or as a timedelta. 0
                 for no limit; None for one day or two steps, whichever is longer. An existing session keeps its own.
+            frequency: Time between two steps as a pandas alias such as "h", "15min" or "D", for a model without one,
+                such as "base". The session then takes and returns times, and gaps in time become missing steps. Empty
+                for the model's frequency, if it has one.
             resume_only: True if the session must exist already.
             replay_requests: Number of recent requests (at most 10,000 numbers in all) that the client keeps, and sends
                 again if the server's Redis loses them; 0 for none.
         """
-        opening = open_options(model, model_version, time_to_live, categories, time_zone, max_ahead)
+        opening = open_options(model, model_version, time_to_live, categories, time_zone, max_ahead, frequency)
         core = _operations.new_core(session_id, opening, resume_only=resume_only, replay_requests=replay_requests)
         return self._new_session(core)
 

@@ -121,6 +121,7 @@ class Frames(ABC):
                 categories=categories,
                 time_zone=options.get("time_zone", ""),
                 max_ahead=options.get("max_ahead"),
+                frequency=options.get("frequency", ""),
                 resume_only=not observes,
             )
 
@@ -151,6 +152,7 @@ class Frames(ABC):
         categories: Mapping[str, str] | None = None,
         time_zone: str | tzinfo = "",
         max_ahead: Span | None = None,
+        frequency: str = "",
         resume_only: bool = False,
     ) -> "Session":
         """Return a session by name, without sending anything."""

@@ -179,6 +179,8 @@ class SomeFailed(StatecastError):
         results: The outcome of each request, in the order given: its result or its error.
     """
 
+    results: list[Forecast | Receipt | StatecastError]
+
     def __init__(self, results: Sequence[Forecast | Receipt | StatecastError]) -> None:
         errors = [result for result in results if isinstance(result, StatecastError)]
         super().__init__(f"{len(errors)} of {len(results)} requests failed, the first with: {errors[0]}")
@@ -196,6 +198,9 @@ class SeriesFailed(StatecastError):
         errors: The error of each failed series, by its id.
         frame: Frame of the results of all other series.
     """
+
+    errors: dict[Any, StatecastError]
+    frame: Any
 
     def __init__(self, errors: Mapping[Any, StatecastError], frame: Any, series: int) -> None:
         first = next(iter(errors.values()))

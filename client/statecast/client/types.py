@@ -84,8 +84,9 @@ class Forecast:
         version: The session's version after the call; the forecast is for the steps after it.
         opened: True if this call opened the session.
         replayed: True if an earlier call with the same request id had already appended the observations.
-        start_time: Time of the first forecast step, in the session's zone; None if the model declares no frequency.
-        frequency: Time between two steps, as a pandas alias; empty if the model declares none.
+        start_time: Time of the first forecast step, in the session's zone; None without a frequency.
+        frequency: Time between two steps, as a pandas alias: the model's, or the session's own; empty if only position
+            counts.
         targets: Names of the targets.
         quantile_levels: Quantile levels, in the order requested; empty for a model of symbols.
         values: float32 [horizon, levels, targets], for a model of symbols [horizon, classes, targets]; NaN for a target
@@ -201,7 +202,7 @@ class Forecast:
         """Return a DataFrame with a row for each step and a column for each level or symbol.
 
         With several targets, there is a column for each target and level or symbol. The index holds times in the
-        session's zone if the model declares a frequency, else the number of steps ahead, from 1.
+        session's zone if there is a frequency, else the number of steps ahead, from 1.
 
         Raises:
             ImportError: pandas is not installed; the extra `pandas` brings it (docs/installation.md).
@@ -229,11 +230,13 @@ class SessionInfo:
         model_version: Version of that model.
         version: Current version of the session.
         time_to_live: How long the server keeps the session after its last observation.
-        last_time: Time of the last step, in the session's zone; None if the model declares no frequency or there is no
+        last_time: Time of the last step, in the session's zone; None if only position counts or there is no
             step yet.
         categories: Static categories, as given when the session was opened.
         time_zone: Name of the time zone whose days the session counts if steps are a day or longer; empty for UTC.
         max_ahead: How far ahead of the server's clock observations may be dated; None for the default.
+        frequency: Time between two steps that the session was opened with, as a pandas alias; empty if its model has
+            one, or if only position counts.
     """
 
     session_id: str
@@ -245,6 +248,7 @@ class SessionInfo:
     categories: Mapping[str, str] = field(default_factory=dict, hash=False)
     time_zone: str = ""
     max_ahead: timedelta | None = None
+    frequency: str = ""
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,7 @@ _CONVERTERS: Mapping[str, Callable[[str, object], Any]] = {
     "spread": _text,
     "rollout": _flag,
     "causal": _flag,
+    "per_window": _text,
     "transform": _text,
     "difference": _whole,
     "centres": _many(_number),
@@ -173,6 +174,8 @@ class StoredConfig:
 
     KIND: ClassVar[str] = ""
     """The value of the key "kind"; empty if there is no such key."""
+    LATER: ClassVar[tuple[str, ...]] = ()
+    """Keys that came later: left out where they are empty, so that earlier models keep their files and their digest."""
 
     name: str
     version: str
@@ -220,15 +223,16 @@ class StoredConfig:
         for key in values:
             if key not in expected:
                 raise ConfigError(f"{key}: unknown key")
-        for key in sorted(expected):
+        for key in sorted(expected - {*cls.LATER}):
             if key not in values:
                 raise ConfigError(f"{key}: missing key")
-        return cls(**{key: values[key] for key in known})  # type: ignore[arg-type]
+        return cls(**{key: values[key] for key in known if key in values})  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain values that JSON can hold."""
         kind = {"kind": self.KIND} if self.KIND else {}
-        return kind | {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        values = {key: value for key, value in asdict(self).items() if value or key not in self.LATER}
+        return kind | {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     def _check_sizes(self) -> None:
         for field in fields(self):

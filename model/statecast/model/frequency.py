@@ -49,30 +49,14 @@ class Frequency:
         """Parse a pandas alias such as "h", "30min", "D", "MS" or "B".
 
         Raises:
-            FrequencyError: The alias is unknown, not positive, or a calendar offset shorter than a
-                day.
+            FrequencyError: The alias is unknown, not positive, a calendar offset shorter than a day, or longer than a
+                hundred years.
         """
-        try:
-            from pandas.tseries import frequencies, offsets
-        except ImportError as error:
-            raise FrequencyError(f"{alias}: a model with a frequency needs pandas") from error
-        try:
-            with warnings.catch_warnings():
-                # The next pandas refuses the aliases that this one calls outdated.
-                warnings.simplefilter("error")
-                offset = frequencies.to_offset(alias) if _WRITTEN.fullmatch(alias) else None
-        except (ValueError, TypeError, Warning) as error:
-            raise FrequencyError(f"{alias!r}: not a pandas frequency alias: {error}") from error
-        if offset is None:
-            raise FrequencyError(f"{alias!r}: not a pandas frequency alias")
-        if offset.n < 1:
-            raise FrequencyError(f"{alias!r}: must go forward in time")
-        step_ns = _step_ns(offset, offsets)
-        if step_ns is not None and step_ns > MAX_STEP_NS:
-            raise FrequencyError(f"{alias!r}: a step of more than a hundred years")
-        if step_ns is None and isinstance(offset, offsets.BusinessHour):
-            raise FrequencyError(f"{alias!r}: business hours are not supported")
-        return cls(alias, step_ns, offset)
+        return _parse(alias)
+
+    def is_same(self, other: "Frequency") -> bool:
+        """Return True if both have the same grid, such as "h" and "60min"."""
+        return self.step_ns == other.step_ns and (self.step_ns is not None or self._offset == other._offset)
 
     @cached_property
     def usual_step_ns(self) -> int:
@@ -80,7 +64,8 @@ class Frequency:
         if self.step_ns is not None:
             return self.step_ns
         start = int(self._offset.rollforward(_timestamp(MILLENNIUM_NS)).as_unit("ns").value)
-        return (self._add_calendar(start, MANY_STEPS) - start) // MANY_STEPS
+        steps = min(MANY_STEPS, max(1, MAX_STEP_NS // (self._add_calendar(start, 1) - start)))
+        return (self._add_calendar(start, steps) - start) // steps
 
     def add(self, start_ns: int, steps: int) -> int:
         """Return the time `steps` after `start_ns`; `steps` may be negative.
@@ -140,7 +125,7 @@ class Frequency:
         first, last = (
             1970 + time_ns // YEAR_NS // 10 * 10 for time_ns in (first_ns - 2 * DAY_NS, last_ns + 2 * DAY_NS)
         )
-        return _days(self.alias, max(first, FIRST_DECADE), min(last, LAST_DECADE))
+        return _days(self._offset.base.freqstr, max(first, FIRST_DECADE), min(last, LAST_DECADE))
 
     def steps_between(self, start_ns: int, end_ns: int) -> int:
         """Count the steps from one time to another; negative if the end is earlier.
@@ -211,6 +196,42 @@ class Frequency:
 
     def _is_on_grid(self, time_ns: int) -> bool:
         return _guarded(lambda: bool(self._offset.is_on_offset(_timestamp(time_ns))), self.alias)
+
+
+# Cached, because a session names its frequency when it is read.
+@lru_cache(maxsize=256)
+def _parse(alias: str) -> Frequency:
+    try:
+        from pandas.tseries import frequencies, offsets
+    except ImportError as error:
+        raise FrequencyError(f"{alias}: a model with a frequency needs pandas") from error
+    try:
+        with warnings.catch_warnings():
+            # The next pandas refuses the aliases that this one calls outdated.
+            warnings.simplefilter("error")
+            offset = frequencies.to_offset(alias) if _WRITTEN.fullmatch(alias) else None
+    except Warning as error:  # tells the alias to use instead
+        raise FrequencyError(f"{alias!r}: not a pandas frequency alias: {error}") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise FrequencyError(f"{alias!r}: not a pandas frequency alias") from error
+    if offset is None:
+        raise FrequencyError(f"{alias!r}: not a pandas frequency alias")
+    if offset.n < 1:
+        raise FrequencyError(f"{alias!r}: must go forward in time")
+    step_ns = _step_ns(offset, offsets)
+    if step_ns is None and isinstance(offset, offsets.BusinessHour):
+        raise FrequencyError(f"{alias!r}: business hours are not supported")
+    frequency = Frequency(alias, step_ns, offset)
+    if _is_too_long(frequency):
+        raise FrequencyError(f"{alias!r}: a step of more than a hundred years")
+    return frequency
+
+
+def _is_too_long(frequency: Frequency) -> bool:
+    try:
+        return frequency.usual_step_ns > MAX_STEP_NS
+    except (FrequencyError, ValueError):  # beyond the range of times
+        return True
 
 
 # Most sessions and series lie in the same decades.

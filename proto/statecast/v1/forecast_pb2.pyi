@@ -71,10 +71,10 @@ class Observations(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """Time of the first row, in the years 1678 to 2261; the other rows follow at one step each. If the model declares a
-        frequency, a session's first observations need this or `times`. Later it may be absent: the rows then follow the
-        last step directly. A later time leaves a gap, which counts as missing steps. A model without a frequency refuses a
-        start time.
+        """Time of the first row, in the years 1678 to 2261; the other rows follow at one step each. If the model or the
+        session has a frequency, the session's first observations need this or `times`. Later it may be absent: the rows
+        then follow the last step directly. A later time leaves a gap, which counts as missing steps. Without a frequency a
+        start time is refused.
         """
 
     @_builtins.property
@@ -86,7 +86,7 @@ class Observations(_message.Message):
     @_builtins.property
     def times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
         """Time of each row, ascending, in the years 1678 to 2261; excludes start_time. Steps between two rows that have no
-        row count as missing. A model without a frequency checks the order and otherwise ignores the times.
+        row count as missing. Without a frequency, the server checks the order and otherwise ignores the times.
         """
 
     def __init__(
@@ -138,6 +138,7 @@ class OpenOptions(_message.Message):
     CATEGORIES_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     MAX_AHEAD_FIELD_NUMBER: _builtins.int
+    FREQUENCY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; empty for the server's default model."""
     model_version: _builtins.str
@@ -147,6 +148,12 @@ class OpenOptions(_message.Message):
     Empty is UTC. It matters if a step is a day or longer: times are then read as local time, so local midnights stay
     on the grid when the clocks change. A date whose midnight does not exist, or exists twice, begins at its first
     valid instant. Shorter steps use absolute time. An existing session keeps its own zone.
+    """
+    frequency: _builtins.str
+    """Time between two steps as a pandas alias such as "h", "15min", "D" or "MS", for a model that declares none; empty if
+    only position counts. The session then takes and returns times, and gaps in time become missing steps, as with a
+    model that has a frequency. A model's own frequency may be repeated; another is refused. An existing session keeps
+    its own: opening it with another is FAILED_PRECONDITION with the reason OTHER_FREQUENCY.
     """
     @_builtins.property
     def time_to_live(self) -> _duration_pb2.Duration:
@@ -165,7 +172,7 @@ class OpenOptions(_message.Message):
     def max_ahead(self) -> _duration_pb2.Duration:
         """How far ahead of the server's clock an observation may be dated; 0 for no limit. Absent for one day or two steps,
         whichever is longer. An observation beyond the limit is FAILED_PRECONDITION with the reason TIME_AHEAD. At most
-        1,000 years. Without effect if the model declares no frequency. An existing session keeps its own limit.
+        1,000 years. Without effect if only position counts. An existing session keeps its own limit.
         """
 
     def __init__(
@@ -177,10 +184,11 @@ class OpenOptions(_message.Message):
         categories: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         time_zone: _builtins.str = ...,
         max_ahead: _duration_pb2.Duration | None = ...,
+        frequency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_ahead", b"max_ahead", "time_to_live", b"time_to_live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "max_ahead", b"max_ahead", "model", b"model", "model_version", b"model_version", "time_to_live", b"time_to_live", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "frequency", b"frequency", "max_ahead", b"max_ahead", "model", b"model", "model_version", b"model_version", "time_to_live", b"time_to_live", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -221,6 +229,7 @@ class Session(_message.Message):
     CATEGORIES_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     MAX_AHEAD_FIELD_NUMBER: _builtins.int
+    FREQUENCY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The caller's name for the session, 1 to 256 printable characters."""
     model: _builtins.str
@@ -229,6 +238,10 @@ class Session(_message.Message):
     """Version of that model."""
     time_zone: _builtins.str
     """Time zone whose days the session counts, as given when it was opened; empty is UTC."""
+    frequency: _builtins.str
+    """Time between two steps, as given when the session was opened; empty if its model declares one, or if only position
+    counts.
+    """
     @_builtins.property
     def version(self) -> Global___Version:
         """Current version of the session."""
@@ -239,7 +252,7 @@ class Session(_message.Message):
 
     @_builtins.property
     def last_time(self) -> _timestamp_pb2.Timestamp:
-        """Time of the last step; absent if the model declares no frequency or the session has no observations yet."""
+        """Time of the last step; absent if only position counts or the session has no observations yet."""
 
     @_builtins.property
     def categories(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -263,10 +276,11 @@ class Session(_message.Message):
         categories: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         time_zone: _builtins.str = ...,
         max_ahead: _duration_pb2.Duration | None = ...,
+        frequency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_time", b"last_time", "max_ahead", b"max_ahead", "time_to_live", b"time_to_live", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "last_time", b"last_time", "max_ahead", b"max_ahead", "model", b"model", "model_version", b"model_version", "session_id", b"session_id", "time_to_live", b"time_to_live", "time_zone", b"time_zone", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "frequency", b"frequency", "last_time", b"last_time", "max_ahead", b"max_ahead", "model", b"model", "model_version", b"model_version", "session_id", b"session_id", "time_to_live", b"time_to_live", "time_zone", b"time_zone", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -289,12 +303,14 @@ class Forecast(_message.Message):
     horizon: _builtins.int
     """Number of steps ahead."""
     frequency: _builtins.str
-    """Time between two steps, as a pandas alias such as "h" or "30min"; empty if the model declares none."""
+    """Time between two steps, the model's or the session's, as a pandas alias such as "h" or "30min"; empty if only
+    position counts.
+    """
     time_zone: _builtins.str
     """Time zone of the session: steps of a day or longer count from start_time in this zone. Empty is UTC."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """Time of the first forecast step; absent if the model declares no frequency."""
+        """Time of the first forecast step; absent if only position counts."""
 
     @_builtins.property
     def quantile_levels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:

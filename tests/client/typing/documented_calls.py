@@ -19,7 +19,7 @@ Client(
     "forecasts:443", ca="ca.pem", cert=Path("client.pem"), key=Path("client-key.pem"), server_name="forecasts.example"
 )
 session = client.session("meter-3", model="base", time_to_live=30 * 86_400)
-named = client.session("meter-4", time_to_live=timedelta(days=1), time_zone="Europe/Berlin", max_ahead=0)
+named = client.session("meter-4", time_to_live=timedelta(days=1), time_zone="Europe/Berlin", max_ahead=0, frequency="h")
 zoned = client.session("meter-5", time_zone=ZoneInfo("Europe/Berlin"), categories={"region": "north"})
 
 receipt: Receipt = session.observe(20.1)

@@ -75,10 +75,10 @@ def test_a_forecaster_at_some_windows_is_compared_at_those() -> None:
 def test_the_table_says_what_was_measured() -> None:
     shown = text(summary_table(report()))
     lines = shown.splitlines()
-    assert [heading.strip() for heading in lines[1].split("┃")][1:-1] == [
-        "forecaster", "SQL", "vs seasonal naive", "MASE", "WQL", "WAPE", "50% band", "80% band", "80% band, 2nd half",
+    assert [heading.strip() for heading in lines[2].split("┃")][1:-1] == [
+        "forecaster", "SQL", "vs seasonal naive", "MASE", "WQL", "WAPE", "sum-MAPE", "sMAPE", "80% band", "2nd half",
     ]  # fmt: skip
-    assert "model [x]" in lines[3]
+    assert "model [x]" in lines[4]
     assert " 1.000 " in next(line for line in lines if SEASONAL_NAIVE in line and "│" in line)
     # Windows end at 85, 90, 95, 100 and span 12 steps. The hole from 90 to 94 is in the last two of one series.
     assert "3 series, 4 windows of 12 steps, 5 apart, season 7; 134 outcomes, 10 missing" in shown

@@ -10,6 +10,7 @@ from support.panels import panel_of, waves
 
 from statecast.model import ConfigError, Forecaster, save_model
 from statecast.model.data import Series
+from statecast.model.errors import DataError
 from statecast.model.evaluation import SEASONAL_NAIVE, EvaluationError
 from statecast.model.evaluation.run import Request, evaluate_model, find_model
 
@@ -35,10 +36,65 @@ def test_the_season_is_that_of_the_data(model: Forecaster, frequency: str, seaso
 
 
 def test_a_request_wins_over_the_model(model: Forecaster) -> None:
-    asked = Request(horizon=3, windows=2, step=7, first_cutoff=100, season=12)
+    asked = Request(horizon=3, windows=2, step=7, first_cutoff=100, seasons=(12,))
     protocol = evaluate_model(model, panel_of(*waves(300)), asked).report.protocol
     assert (protocol.horizon, protocol.windows, protocol.step) == (3, 2, 7)
     assert (protocol.first_cutoff, protocol.season) == (100, 12)
+
+
+def test_a_first_cutoff_by_time_lies_where_each_series_has_it(model: Forecaster) -> None:
+    panel = panel_of(*waves(300), frequency="h")
+    start = panel.series[0].start_ns
+    assert start is not None
+    series = [replace(each, start_ns=start + 50 * at * 3_600_000_000_000) for at, each in enumerate(panel.series)]
+    begins = str(np.datetime64(start + 200 * 3_600_000_000_000, "ns").astype("datetime64[s]"))
+    done = evaluate_model(model, replace(panel, series=tuple(series)), Request(windows=2, begins=begins))
+    assert [truth.cutoffs.tolist() for truth in done.outcomes.truths] == [[200, 206], [150, 156], [100, 106]]
+    assert done.report.to_dict()["protocol"]["first_cutoff"] == begins
+    with pytest.raises(EvaluationError, match="no series has a row before 1999-01-01 and the 12 rows after it"):
+        evaluate_model(model, panel, Request(windows=2, begins="1999-01-01"))
+    with pytest.raises(DataError, match="only position counts"):
+        evaluate_model(model, panel_of(*waves(300)), Request(windows=2, begins=begins))
+
+
+def test_a_first_cutoff_by_share(model: Forecaster) -> None:
+    done = evaluate_model(model, panel_of(waves(300)[0], waves(100)[0]), Request(windows=2, begins=0.8))
+    assert [truth.cutoffs.tolist() for truth in done.outcomes.truths] == [[240, 246], [80, 86]]
+    with pytest.raises(EvaluationError, match="no series has a row before 99%"):
+        evaluate_model(model, panel_of(waves(300)[0]), Request(windows=2, begins=0.99))
+
+
+def test_naive_forecasts_of_several_seasons(model: Forecaster) -> None:
+    panel = panel_of(*waves(300))
+    done = evaluate_model(model, panel, Request(windows=2, seasons=(12, 24, 12)))
+    assert [each.name for each in done.forecasts] == [
+        "tiny 1", SEASONAL_NAIVE, "last value", "seasonal naive 24", "seasonal naive 12",
+    ]  # fmt: skip
+    alone = evaluate_model(model, panel, Request(windows=2, seasons=(24,)))
+    np.testing.assert_array_equal(done.forecasts[3].quantiles, alone.forecasts[1].quantiles)
+    assert done.report.protocol.season == 12
+
+
+def test_rows_hold_each_forecast_beside_its_outcome(model: Forecaster) -> None:
+    panel = panel_of(*waves(300), frequency="h")
+    done = evaluate_model(model, panel, Request(windows=3, step=2))
+    rows = done.rows
+    assert len(rows.forecaster) == 3 * 3 * 3 * 6  # forecasters, series, windows, steps
+    assert rows.time is not None
+    assert rows.seen_until is not None
+    hour = 3_600_000_000_000
+    for at in (0, 20, 53, 54, 107, 161):
+        forecast = done.forecasts[at // 54]
+        series, window, step = at % 54 // 18, at % 18 // 6, at % 6
+        cutoff = int(done.outcomes.truths[series].cutoffs[window])
+        assert (rows.forecaster[at], rows.series[at], rows.cutoff[at]) == (forecast.name, f"s{series}", cutoff)
+        assert rows.step[at] == step + 1
+        assert (
+            rows.time[at] == panel.series[series].times("h")[cutoff + step] == rows.seen_until[at] + hour * (step + 1)
+        )
+        assert rows.outcomes[at, 0] == panel.series[series].values[cutoff + step, 0]
+        places = [forecast.levels.index(level) for level in rows.levels]
+        np.testing.assert_array_equal(rows.quantiles[at, 0], forecast.quantiles[series][window, step, places])
 
 
 def test_series_that_cannot_be_evaluated_are_left_out(model: Forecaster) -> None:

@@ -47,6 +47,8 @@ def test_worked_out_by_hand() -> None:
     assert scores.mae == pytest.approx((0 + 6 + 1 + 1) / 4)
     assert scores.mase == pytest.approx((3 / 2 + 1 / (10 / 3)) / 2)
     assert scores.wape == pytest.approx((6 / 14 + 2 / 8) / 2)
+    assert scores.sum_mape == pytest.approx((0 + 6 + 1 + 1) / (4 + 10 + 5 + 3))
+    assert scores.smape == pytest.approx((0 + 12 / 14 + 2 / 9 + 2 / 7) / 4)
     assert scores.mae_by_step == pytest.approx([0.5, 3.5])
     band = scores.coverage[0]
     assert (band.stated, band.overall, band.first_half, band.second_half) == (0.8, 0.75, 0.5, 1)
@@ -182,6 +184,7 @@ def test_agrees_with_utilsforecast_where_nothing_is_missing() -> None:
     assert scores.sql == pytest.approx(2 * sql["model"].mean())
     assert scores.mase == pytest.approx(losses.mase(frame, ["0.5"], seasonality=4, train_df=past)["0.5"].mean())
     assert scores.mae == pytest.approx(losses.mae(frame, ["0.5"])["0.5"].mean())
+    assert scores.smape == pytest.approx(2 * losses.smape(frame, ["0.5"])["0.5"].mean())
     banded = frame.rename(columns={"0.1": "model-lo-80", "0.9": "model-hi-80"})
     covered = losses.coverage(banded, ["model"], 80)["model"].mean()
     assert scores.coverage[-1].overall == pytest.approx(covered)
@@ -199,6 +202,15 @@ def test_agrees_with_fev_where_some_are_missing_and_one_is_flat() -> None:
     # Results of fev 0.10.0 on the same data.
     fev = [7.094413440899298, 8.51747281975995, 0.849103871409392, 1.0144740445994602, 6.222547175467175]
     assert [scores.sql, scores.mase, scores.wql, scores.wape, scores.mae] == pytest.approx(fev)
+
+
+def test_measures_of_mape_where_values_are_0_or_missing() -> None:
+    scores = score(outcomes([0.0, 2.0, 0.0, NAN, 0.0, 0.0]), constant((0.5,), [0]))
+    assert scores.smape == 0.0
+    assert np.isnan([scores.wape, scores.sum_mape]).all()
+    two = outcomes([0.0, 2.0, 4.0, NAN, 4.0, 4.0], [0.0, 2.0, 10.0, 10.0, 10.0, 10.0], targets="ab")
+    # Each target by itself, then the mean: 2 / 4 and 8 / 10 off.
+    assert score(two, constant((0.5,), [2], [2])).sum_mape == pytest.approx((0.5 + 0.8) / 2)
 
 
 def test_levels_that_are_scored() -> None:

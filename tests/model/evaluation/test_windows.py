@@ -1,5 +1,7 @@
 """Cut-offs, series and forecasts that are accepted or refused."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,19 @@ from statecast.model.evaluation import EvaluationError, Forecasts, Protocol, Tru
 )
 def test_cutoffs(protocol: Protocol, cutoffs: list[int]) -> None:
     assert protocol.cutoffs(20).tolist() == cutoffs
+
+
+def test_cutoffs_at_a_share_or_a_time() -> None:
+    share = Protocol(horizon=3, season=1, windows=2, begins=0.29)
+    assert share.cutoffs(100).tolist() == [29, 32]
+    assert share.cutoffs(10).tolist() == [2, 5]
+    with pytest.raises(EvaluationError, match=r"7 steps are too few .* the first at 0\.29"):
+        share.cutoffs(7)
+    time = Protocol(horizon=3, season=1, windows=2, begins="2024-05-01")
+    assert time.cutoffs(20, 7).tolist() == [7, 10]
+    assert [time.fits(20, begin) for begin in (0, 1, 14, 15)] == [False, True, True, False]
+    with pytest.raises(EvaluationError, match="2024-05-01 is a time, and the series has none"):
+        time.cutoffs(20)
 
 
 @pytest.mark.parametrize("first_cutoff", [None, 5, -8, -11])
@@ -39,9 +54,11 @@ def test_the_shortest_series_has_all_windows_and_one_step_before_them(first_cuto
         ({"step": 0}, "step"),
         ({"first_cutoff": 0}, "first_cutoff"),
         ({"windows": 3, "first_cutoff": -5}, "windows end 6 steps after"),
+        ({"begins": 1.0}, "first_cutoff: expected a share between 0 and 1, got 1"),
+        ({"begins": 0.5, "first_cutoff": 3}, "first_cutoff: given as a number of steps and otherwise"),
     ],
 )
-def test_a_protocol_that_makes_no_sense_is_refused(arguments: dict[str, int], said: str) -> None:
+def test_a_protocol_that_makes_no_sense_is_refused(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(EvaluationError, match=said):
         Protocol(**({"horizon": 2, "season": 1} | arguments))
 

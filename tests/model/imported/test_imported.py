@@ -1,6 +1,6 @@
 """Imported networks beside the loops of those who trained them, and as streaming models."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,54 +8,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.imported_networks import CENTRE, RECURRENT, SCALE, STEPS, WINDOW, made, medians, network, series
 from torch import Tensor, nn
 
-from statecast.model import Future, Imported, ObservationError, State, StreamingModel, import_torch, load_model
-
-STEPS, WINDOW, HIDDEN = 1000, 12, 16
-CENTRE, SCALE = 21.3, 4.2
-RECURRENT: dict[str, Callable[[int], nn.LSTM | nn.GRU | nn.RNN]] = {
-    "lstm": lambda size: nn.LSTM(size, HIDDEN, 2, batch_first=True),
-    "lstm without bias": lambda size: nn.LSTM(size, HIDDEN, bias=False, batch_first=True),
-    "projected lstm": lambda size: nn.LSTM(size, HIDDEN, 2, proj_size=5, batch_first=True),
-    "gru": lambda size: nn.GRU(size, HIDDEN, 3, dropout=0.2, batch_first=True),
-    "tanh rnn": lambda size: nn.RNN(size, HIDDEN, batch_first=True),
-    "relu rnn": lambda size: nn.RNN(size, HIDDEN, 2, nonlinearity="relu", batch_first=True),
-}
-
-
-def network(cell: str, size: int = 1, outputs: int = 3) -> tuple[nn.LSTM | nn.GRU | nn.RNN, nn.Sequential]:
-    """Return recurrent layers and a head, as somebody might have trained them."""
-    torch.manual_seed(0)
-    recurrent = RECURRENT[cell](size).eval()
-    width = getattr(recurrent, "proj_size", 0) or HIDDEN
-    return recurrent, nn.Sequential(
-        nn.ReLU(), nn.Linear(width, 7), nn.Tanh(), nn.Dropout(), nn.Linear(7, outputs)
-    ).eval()
-
-
-def series(steps: int = STEPS, seed: int = 1) -> Tensor:
-    """Return temperatures, float64 [steps]."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(steps, generator=generator, dtype=torch.float64)
-    return CENTRE + SCALE * (torch.arange(steps) / 9).sin() + noise
-
-
-def made(folder: Path, lstm: Any, head: nn.Module, **choices: Any) -> Imported:
-    model = load_model(import_torch(lstm, head, models=folder, **{"name": "pump", **choices}))
-    assert isinstance(model, Imported)
-    return model
-
-
-def medians(model: Imported, rows: Tensor, horizon: int, future: Future | None = None) -> Tensor:
-    """Return the middle quantiles after each observation of one session [T, X], float64 [T, horizon, D]."""
-    trace = model.advance(model.initial_state(1), rows.unsqueeze(0))
-    steps = torch.arange(1, len(rows) + 1)
-    told = model.forecast(trace.context(torch.zeros_like(steps), steps), horizon, future)
-    return told[:, :, told.shape[2] // 2].double()
+from statecast.model import (
+    Future,
+    Imported,
+    ObservationError,
+    State,
+    StreamingModel,
+)
 
 
 @torch.inference_mode()
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")  # torch's choice
 @pytest.mark.parametrize("cell", RECURRENT)
 def test_a_carried_state_forecasts_as_the_owners_loop(tmp_path: Path, cell: str) -> None:
     lstm, head = network(cell)
@@ -231,6 +197,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Imported]:
         "stateful": {"stateful": True},
         "window": {"window": 4},
         "causal": {"stateful": True, "causal": True, "scale": [(CENTRE, SCALE)]},
+        "own": {"window": 7, "per_window": "ddof0", "scale": [(CENTRE, SCALE)]},
     }
     return {
         f"{missing} {mode}": rich(folder, missing, name=f"{missing}-{mode}", **options)
@@ -239,7 +206,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Imported]:
     }
 
 
-MODELS = [f"{missing} {mode}" for missing in ("carry", "zero") for mode in ("stateful", "window", "causal")]
+MODELS = [f"{missing} {mode}" for missing in ("carry", "zero") for mode in ("stateful", "window", "causal", "own")]
 BEGIN, HOUR = 472_222 * 3_600_000_000_000, 3_600_000_000_000
 
 

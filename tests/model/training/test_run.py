@@ -182,7 +182,7 @@ def test_the_bundled_model_is_beside_it(tmp_path: Path) -> None:
     panel = replace(panel_of(*values, covariates=("known",)), targets=("a", "b"))
     scores = [row.scores for row in make(tmp_path, panel).report.rows]
     assert [each.name for each in scores] == ["m 1", "seasonal naive", "last value", "bundled base"]
-    asked = Request(horizon=6, windows=len(scores[0].windows), season=12, first_cutoff=-37)
+    asked = Request(horizon=6, windows=len(scores[0].windows), seasons=(12,), first_cutoff=-37)
     alone = evaluate_model(find_model("base", tmp_path), panel_of(*(each[:, :1] for each in values)), asked)
     assert [each.sql for each in scores[3].series[::2]] == pytest.approx(
         [each.sql for each in alone.report.rows[0].scores.series]

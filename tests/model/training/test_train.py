@@ -77,7 +77,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def test_it_learns(learned: Trained) -> None:
     assert learned.updates == 240
     assert learned.best_update in (80, 160, 240)
-    rows = evaluate_model(learned.forecaster, PANEL, Request(windows=8, season=12)).report.rows
+    rows = evaluate_model(learned.forecaster, PANEL, Request(windows=8, seasons=(12,))).report.rows
     assert rows[0].relative() < 0.85
     assert rows[0].relative("mase") < 0.9
 
@@ -87,7 +87,7 @@ def test_what_was_learned_does_not_fade(learned: Trained) -> None:
     long = panel_of(*waves(21_000, noise=0.8, series=4, seed=7))
 
     def sql(cutoff: int) -> float:
-        asked = Request(horizon=12, windows=60, step=12, first_cutoff=cutoff, season=12)
+        asked = Request(horizon=12, windows=60, step=12, first_cutoff=cutoff, seasons=(12,))
         return float(evaluate_model(learned.forecaster, long, asked).report.rows[0].scores.sql)
 
     assert sql(20_000) == pytest.approx(sql(1_000), rel=0.05)

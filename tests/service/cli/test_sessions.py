@@ -30,6 +30,7 @@ STATECAST = str(Path(sys.executable).with_name("statecast"))
 FIELDS = [
     "session_id", "model", "model_version", "version", "time_to_live", "last_time", "categories", "time_zone",
     "max_ahead",
+    "frequency",
 ]  # fmt: skip
 
 

@@ -118,6 +118,43 @@ def test_evaluate_prints_and_writes(tmp_path: Path, data: Path, models: Path) ->
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_evaluate_writes_its_forecasts(tmp_path: Path, data: Path, models: Path, suffix: str) -> None:
+    path = tmp_path / f"evaluated{suffix}"
+    done = call(
+        "evaluate", "sales", data, "--models", models, "--first-cutoff", "75%", "--windows", 2, "--season", 6,
+        "--season", 12, "--forecasts", path,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+    assert f"{len(table):,} forecasts are in {path}" in done.output
+    assert list(table.columns)[:7] == ["forecaster", "unique_id", "cutoff", "step", "ds", "y", "q0.01"]
+    names = ["sales 1", "seasonal naive", "last value", "seasonal naive 12"]
+    assert table.forecaster.unique().tolist() == names
+    file = pd.read_csv(data, parse_dates=["ds"]).set_index(["unique_id", "ds"]).y
+    times = pd.to_datetime(table.ds)
+    assert file.loc[list(zip(table.unique_id, times, strict=True))].to_numpy() == pytest.approx(table.y.to_numpy())
+    naive = table[table.forecaster == "last value"]
+    last = file.loc[list(zip(naive.unique_id, pd.to_datetime(naive.cutoff), strict=True))]
+    assert naive["q0.5"].to_numpy() == pytest.approx(last.to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("first_cutoff = 40", "2 series, 2 windows"),
+        ("first_cutoff = 2024-01-03", "2 series, 2 windows"),
+        ('first_cutoff = "50%"\nseason = [6, 12]', "seasonal naive 12"),
+    ],
+)
+def test_a_first_cutoff_in_a_file(tmp_path: Path, data: Path, models: Path, given: str, line: str) -> None:
+    config = tmp_path / "evaluate.toml"
+    config.write_text(f"windows = 2\n{given}\n")
+    done = call("evaluate", "sales", data, "--models", models, "--config", config)
+    assert done.exit_code == 0, done.output
+    assert line in done.output
+
+
 def test_days_in_a_zone_are_trained_and_evaluated_as_those_without_one(tmp_path: Path) -> None:
     """Write the same dates without a zone, and as midnights of Berlin in local time and in UTC."""
     days = pd.date_range("2022-06-01", periods=400)
@@ -174,6 +211,8 @@ def test_what_cannot_be_done_is_said_in_a_line(tmp_path: Path, data: Path, model
         ((*evaluate, "--windows", 500), "no series has the 3001 rows that 500 windows need"),
         ((*evaluate, "--target", "price", "--target", "y"), "targets: sales has y, but the data price, y"),
         ((*evaluate, "--first-cutoff", 0), "first_cutoff: nothing has been seen at 0"),
+        ((*evaluate, "--first-cutoff", "100%"), "first_cutoff: expected a share between 0 and 1"),
+        ((*evaluate, "--first-cutoff", "2031-01-01"), "no series has a row before 2031-01-01"),
     ):
         assert message in refused(*arguments), arguments
     assert not (tmp_path / "m").exists()

@@ -18,6 +18,7 @@ from support.engines import MakeEngine, observe, one
 from support.models import HORIZON
 from support.redis_process import RedisProcess
 
+from statecast.model import Frequency
 from statecast.service.engine import decide
 from statecast.service.engine.engine import Engine
 from statecast.service.engine.request import Opening, Outcome, Request, Result
@@ -29,14 +30,31 @@ HOUR = 3_600_000_000_000
 BEGIN = 1_700_000_000 // 3600 * HOUR
 OTHER_NAN = struct.unpack("<d", struct.pack("<Q", 0x7FF8_0000_0000_0123))[0]
 VALUES = st.sampled_from([1.0, -2.5, 0.0, -0.0, math.nan, OTHER_NAN])
-OPENINGS = {"plain": Opening(), "timed": Opening("hourly"), "wide": Opening("three")}
+HOURLY = Frequency.parse("h")
+OPENINGS = {
+    "plain": Opening(),
+    "timed": Opening("hourly"),
+    "wide": Opening("three"),
+    "own": Opening(frequency=HOURLY),
+}
+DATED = ("timed", "own")
 FIELDS = st.fixed_dictionaries(
     {},
     optional={
         "count": st.integers(0, 2),
         "request_id": st.sampled_from([b"", b"x", b"y", b"z"]),
         "seen": st.sampled_from(["newest", "older", "foreign"]),
-        "opening": st.sampled_from([None, Opening(), Opening("tiny", "1"), Opening("hourly"), Opening("three")]),
+        "opening": st.sampled_from(
+            [
+                None,
+                Opening(),
+                Opening("tiny", "1"),
+                Opening("hourly"),
+                Opening("three"),
+                Opening(frequency=HOURLY),
+                Opening(frequency=Frequency.parse("D")),
+            ]
+        ),
         "horizon": st.sampled_from([0, 1, HORIZON, HORIZON + 1]),
         "start": st.sampled_from([1, 2, 3, -1, 0]),
         "target_count": st.sampled_from([0, 1, 3]),
@@ -99,7 +117,7 @@ def requests_of(name: str, fields: Sequence[dict[str, Any]], versions: Sequence[
             chosen["deadline"] = time.monotonic() - 1
         if chosen.pop("if_version", False) and versions:
             chosen["if_version"] = versions[-1]
-        if name == "timed" and (start is not None or not versions):
+        if name in DATED and (start is not None or not versions):
             step = versions[-1].step if versions else 0
             chosen["start_time"] = BEGIN + (step + (start or 1) - 1) * HOUR + (1 if start == -1 else 0)
         if chosen.get("close"):
@@ -168,13 +186,13 @@ def test_usual_requests_are_steady(make_engine: MakeEngine, monkeypatch: pytest.
     engine = make_engine(now=lambda: BEGIN + 100 * HOUR)
     for name, opening in OPENINGS.items():
         width = 3 if name == "wide" else 1
-        one(engine, observe(name, *range(width), opening=opening, start_time=BEGIN if name == "timed" else None))
+        one(engine, observe(name, *range(width), opening=opening, start_time=BEGIN if name in DATED else None))
     monkeypatch.setattr(engine._planner, "plan", None)  # any call of it fails
     for step in range(1, 5):
         for name in OPENINGS:
             number = [float(step)] * (3 if name == "wide" else 1)
             version = one(engine, observe(name, *number, opening=None, request_id=b"%d" % step)).version
-            start = BEGIN + (2 * step) * HOUR if name == "timed" else None
+            start = BEGIN + (2 * step) * HOUR if name in DATED else None
             done = one(engine, observe(name, *number, horizon=0, last_seen=version, start_time=start))
             assert done.version is not None
             assert done.version.step == 2 * step + 1

@@ -42,6 +42,7 @@ WRONG: dict[str, Callable[[], Arrival | Exception]] = {
     "its time to live is 0 ms": lambda: arrival(replace(SNAPSHOT, ttl_ms=0)),
     "its time to live is 1000000000000 ms": lambda: arrival(replace(SNAPSHOT, ttl_ms=10**12)),
     "its max_ahead is 1000000000000000 ms": lambda: arrival(replace(SNAPSHOT, max_ahead_ms=10**15)),
+    "its frequency is too long": lambda: arrival(replace(SNAPSHOT, frequency="1" * 33)),
     "it is at step 9223372036854775808": lambda: arrival(replace(SNAPSHOT, version=Version(2**63, 0))),
     "too many steps follow its snapshot": lambda: arrival(
         SNAPSHOT, Entry(40_000, bytes(8 * 40_000), None, b"", b"", Version(4, 8))

@@ -41,6 +41,7 @@ snapshots = st.builds(
     time_zone=st.text(max_size=64),
     is_on_wall_clock=st.booleans(),
     max_ahead_ms=st.none() | st.integers(0, 2**50),
+    frequency=st.text(max_size=32),
 )
 
 
@@ -148,7 +149,7 @@ def test_another_format_is_named(case: tuple[str, Snapshot, list[Entry], bytes])
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (b"\x03\x01\x00x", "option 3 is unknown, so a newer server wrote it"),
+        (b"\x04\x01\x00x", "option 4 is unknown, so a newer server wrote it"),
         (b"\x01\xff\x00Europe/Berlin", "an option is longer than the record"),
         (b"\x02\x01\x00x", "not readable"),
         (b"\x01\x02\x00\xff\xff", "not readable"),

@@ -111,6 +111,16 @@ class Panel:
             raise DataError("no series has a value up to the cut-off")
         return replace(self, series=kept)
 
+    def rows_before(self, time: str | int | datetime) -> list[int]:
+        """Return how many rows of each series lie before a time, which is given as in `until`.
+
+        Raises:
+            DataError: The panel has no times, or this is none.
+        """
+        frequency, zone = self._parsed_frequency(), Zone.parse(self.time_zone)
+        first_ns = moment(time, zone, on_wall_clock=frequency.counts_days)
+        return [min(each.rows, _rows_until(each, frequency, first_ns - 1)) for each in self.series]
+
     def by_target(self) -> "Panel":
         """Return each target as a separate series, series by series, without covariates and categories."""
         apart = tuple(

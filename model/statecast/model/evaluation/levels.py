@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .windows import EvaluationError
 
 SCORED_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-SHOWN_BANDS = (0.5, 0.8, 0.9)
+SHOWN_BANDS = (0.8, 0.9)
 _SAME_LEVEL = 1e-6
 
 

@@ -15,7 +15,7 @@ from .scores import Outcomes, Scores, score
 from .windows import EvaluationError, Forecasts, Protocol
 
 JSON_FORMAT = 1
-_ERRORS = ("sql", "mase", "wql", "wape", "mae")
+_ERRORS = ("sql", "mase", "wql", "wape", "sum_mape", "smape", "mae")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ class Report:
             {
                 "format": JSON_FORMAT,
                 "protocol": {
-                    **asdict(self.protocol),
+                    **{key: value for key, value in asdict(self.protocol).items() if key != "begins"},
+                    "first_cutoff": self.protocol.begins or self.protocol.first_cutoff,
                     "step": self.protocol.stride,
                     "levels": self.rows[0].scores.levels,
                 },

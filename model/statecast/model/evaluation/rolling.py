@@ -27,9 +27,22 @@ def cutoffs_of(panel: Panel, protocol: Protocol) -> Cutoffs:
     """Return the cut-offs of every series.
 
     Raises:
+        DataError: The protocol begins at a time, and the panel has none.
         EvaluationError: A series is too short for the protocol.
     """
-    return [protocol.cutoffs(series.rows) for series in panel.series]
+    begins = begins_of(panel, protocol)
+    return [protocol.cutoffs(series.rows, begin) for series, begin in zip(panel.series, begins, strict=True)]
+
+
+def begins_of(panel: Panel, protocol: Protocol) -> Sequence[int | None]:
+    """Return the number of rows of every series before the time at which the protocol begins; None if at none.
+
+    Raises:
+        DataError: The protocol begins at a time, and the panel has none.
+    """
+    if isinstance(protocol.begins, str):
+        return panel.rows_before(protocol.begins)
+    return [None] * len(panel.series)
 
 
 def truths_of(panel: Panel, cutoffs: Cutoffs) -> list[Truth]:

@@ -1,6 +1,6 @@
 """Evaluate a model and the baselines on a panel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from .baselines import auto_ets, last_value, seasonal_naive
 from .levels import baseline_levels
 from .pictures import draw_fans, draw_reliability, draw_steps
 from .report import Report
-from .rolling import Cutoffs, cutoffs_of, is_seen, roll, truths_of
+from .rolling import Cutoffs, begins_of, cutoffs_of, is_seen, roll, truths_of
+from .rows import Rows
 from .scores import Outcomes
 from .windows import EvaluationError, Forecasts, Protocol
 
@@ -31,16 +32,19 @@ class Request:
         windows: How many forecasts to make of each series.
         step: Steps from one cut-off to the next; None for the horizon.
         first_cutoff: Rows before the first cut-off; None lets the last window end with the series.
-        season: Steps in a season; None for the shortest season of the data's frequency, or else the model's first lag.
+        seasons: Steps in each season of the seasonal naive forecasts, the first of them for the scale of scores; empty
+            for the shortest season of the data's frequency, or else the model's first lag.
         auto_ets: Whether AutoETS is among the baselines.
+        begins: Share of rows, or time, at which the first cut-off lies; None for `first_cutoff`.
     """
 
     horizon: int | None = None
     windows: int = 10
     step: int | None = None
     first_cutoff: int | None = None
-    season: int | None = None
+    seasons: tuple[int, ...] = ()
     auto_ets: bool = False
+    begins: float | str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,23 @@ class Evaluation:
     """The result of an evaluation.
 
     Attributes:
+        panel: The series.
         outcomes: The outcomes after the cut-offs.
         forecasts: The forecasts of every forecaster, the model's first.
         report: The scores of the forecasts.
         left_out: How many series were too short, or lacked a target's values before the first cut-off.
     """
 
+    panel: Panel
     outcomes: Outcomes
     forecasts: tuple[Forecasts, ...]
     report: Report
     left_out: int = 0
+
+    @property
+    def rows(self) -> Rows:
+        """All forecasts beside their outcomes, as rows of a long table."""
+        return Rows.of(self.panel, self.outcomes, self.forecasts)
 
     def write(self, folder: Path) -> None:
         """Write report.json, fans.png, reliability.png and steps.png to a folder, which is created if necessary."""
@@ -100,32 +111,45 @@ def evaluate_model(
     Series that are too short for all windows, or have no value of a target before the first one, are left out.
 
     Raises:
+        DataError: The request begins at a time, and the panel has none.
         EvaluationError: Model, data and request do not fit together.
     """
     config = model.config
     protocol = Protocol(
         horizon=request.horizon or config.horizon,
-        season=request.season or _season(panel, getattr(config, "lags", ())),
+        season=next(iter(request.seasons), None) or _season(panel, getattr(config, "lags", ())),
         windows=request.windows,
         step=request.step,
         first_cutoff=request.first_cutoff,
+        begins=request.begins,
     )
-    long = tuple(series for series in panel.series if series.rows >= protocol.shortest)
+    begins = begins_of(panel, protocol)
+    long = [(each, begin) for each, begin in zip(panel.series, begins, strict=True) if protocol.fits(each.rows, begin)]
     if not long:
-        raise EvaluationError(
-            f"no series has the {protocol.shortest} rows that {protocol.windows} windows need; choose fewer "
-            "--windows, or a smaller --step or --horizon"
-        )
-    seen = tuple(series for series in long if is_seen(series, panel.targets, int(protocol.cutoffs(series.rows)[0])))
+        raise _too_short(protocol)
+    firsts = [int(protocol.cutoffs(series.rows, begin)[0]) for series, begin in long]
+    seen = tuple(
+        series for (series, _), first in zip(long, firsts, strict=True) if is_seen(series, panel.targets, first)
+    )
     if not seen:
         raise EvaluationError(
             "no series has values of every target before the first cut-off; choose a later one (--first-cutoff)"
         )
     chosen = replace(panel, series=seen)
     done = evaluate_at(model, chosen, protocol, cutoffs_of(chosen, protocol), progress)
+    done = _with_seasons(done, dict.fromkeys(request.seasons[1:]))
     if request.auto_ets:
         done = _with_auto_ets(done, progress)
     return replace(done, left_out=len(panel.series) - len(seen))
+
+
+def _too_short(protocol: Protocol) -> EvaluationError:
+    if protocol.begins is None:
+        needs = f"the {protocol.shortest} rows that {protocol.windows} windows need"
+    else:
+        begins = protocol.begins if isinstance(protocol.begins, str) else f"{protocol.begins:.0%}"
+        needs = f"a row before {begins} and the {protocol.span} rows after it that {protocol.windows} windows need"
+    return EvaluationError(f"no series has {needs}; choose fewer --windows, or a smaller --step or --horizon")
 
 
 def evaluate_at(
@@ -154,13 +178,23 @@ def evaluate_at(
     rolled = roll(model, panel, cutoffs, protocol.horizon, progress=told)
     levels = baseline_levels(rolled.levels)
     forecasts = (rolled, seasonal_naive(truths, protocol, levels), last_value(truths, protocol, levels))
-    return Evaluation(outcomes, forecasts, Report.of(outcomes, forecasts))
+    return Evaluation(panel, outcomes, forecasts, Report.of(outcomes, forecasts))
 
 
 def compared(done: Evaluation, others: Sequence[Forecasts]) -> Evaluation:
     """Add other forecasts of the same outcomes to an evaluation."""
     forecasts = (*done.forecasts, *others)
     return replace(done, forecasts=forecasts, report=Report.of(done.outcomes, forecasts))
+
+
+def _with_seasons(done: Evaluation, seasons: Iterable[int]) -> Evaluation:
+    """Add the seasonal naive forecasts of further seasons."""
+    outcomes, levels = done.outcomes, baseline_levels(done.forecasts[0].levels)
+    others = []
+    for season in seasons:
+        naive = seasonal_naive(outcomes.truths, replace(outcomes.protocol, season=season), levels)
+        others.append(replace(naive, name=f"{naive.name} {season}"))
+    return compared(done, others) if others else done
 
 
 def _with_auto_ets(done: Evaluation, progress: Progress) -> Evaluation:

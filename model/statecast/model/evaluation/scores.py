@@ -1,8 +1,12 @@
-"""Scores of forecasts, as fev-bench defines them: SQL, MASE, WQL, WAPE, MAE and coverage.
+"""Scores of forecasts, as fev-bench defines them: SQL, MASE, WQL, WAPE, MAE and coverage; further two measures of MAPE.
 
 SQL and MASE divide quantile loss and absolute error by the seasonal error of each window's past. WQL and WAPE divide
 them by the mean absolute outcome. Every score is a mean over the points of a target and window, then over targets,
 then over windows. Missing outcomes do not count.
+
+sum-MAPE divides the sum of the absolute errors by the sum of the absolute outcomes, over all points of a target, then
+takes the mean over targets. sMAPE is a mean of the absolute error over half the sum of the sizes of outcome and median,
+as in the M4 competition; a point counts 0 where both are 0.
 
 The tests compare these scores with utilsforecast.losses, which the package does not use for two reasons. It takes means
 per series and cut-off, from which means over points cannot be derived if outcomes are missing. It also counts a
@@ -100,6 +104,8 @@ class Scores:
         mase: Mean absolute error of the median, scaled.
         wql: Quantile loss over the mean absolute outcome.
         wape: Absolute error of the median over the mean absolute outcome.
+        sum_mape: Sum of absolute errors of the median over the sum of absolute outcomes.
+        smape: Absolute error of the median over half the sum of the sizes of outcome and median, from 0 to 2.
         mae: Absolute error of the median, in the data's own units.
         sql_by_step: SQL of each step ahead, [H].
         mae_by_step: MAE of each step ahead, [H].
@@ -115,6 +121,8 @@ class Scores:
     mase: float
     wql: float
     wape: float
+    sum_mape: float
+    smape: float
     mae: float
     sql_by_step: Floats
     mae_by_step: Floats
@@ -134,7 +142,8 @@ def score(outcomes: Outcomes, forecasts: Forecasts) -> Scores:
     values, scales = outcomes.values[:, windows], outcomes.scales[:, windows, None]
     levels = scored_levels(forecasts.levels)
     losses, errors = _losses(values, forecasts, levels)
-    scaled_losses, scaled_errors, sizes = losses / scales, errors / scales, np.abs(values)
+    sizes = np.abs(values)
+    scaled_losses, scaled_errors = losses / scales, errors / scales
     targets = [truth.target for truth in outcomes.truths]
     return Scores(
         name=forecasts.name,
@@ -144,6 +153,8 @@ def score(outcomes: Outcomes, forecasts: Forecasts) -> Scores:
         mase=_over_windows(_per_window(scaled_errors, targets)),
         wql=_over_windows(_ratio(_per_window(losses, targets), _per_window(sizes, targets))),
         wape=_over_windows(_ratio(_per_window(errors, targets), _per_window(sizes, targets))),
+        sum_mape=_sum_mape(errors, sizes, targets),
+        smape=_over_windows(_per_window(_smape(errors, sizes, forecasts), targets)),
         mae=_over_windows(_per_window(errors, targets)),
         sql_by_step=_by_step(scaled_losses, targets),
         mae_by_step=_by_step(errors, targets),
@@ -188,6 +199,19 @@ def _losses(values: Floats, forecasts: Forecasts, levels: tuple[float, ...]) -> 
         losses[index] = 2 * np.maximum(misses * levels, misses * (np.asarray(levels) - 1)).mean(axis=-1)
         errors[index] = np.abs(misses[..., middle])
     return losses, errors
+
+
+def _sum_mape(errors: Floats, sizes: Floats, targets: Sequence[str]) -> float:
+    chosen = [np.array([each == target for each in targets]) for target in sorted(set(targets))]
+    sums = [(np.nansum(errors[each]), np.nansum(sizes[each])) for each in chosen]
+    return _mean(np.array([error / size if size else np.nan for error, size in sums]))
+
+
+def _smape(errors: Floats, sizes: Floats, forecasts: Forecasts) -> Floats:
+    """Return the symmetric error of each point, from 0 to 2, [S, V, H]."""
+    medians = np.stack([interpolate(each, forecasts.levels, (0.5,))[..., 0] for each in forecasts.quantiles])
+    both = sizes + np.abs(medians)
+    return np.where(both == 0, 0.0, 2 * errors / np.where(both == 0, 1.0, both))
 
 
 def _coverage(values: Floats, forecasts: Forecasts, protocol: Protocol) -> tuple[Coverage, ...]:

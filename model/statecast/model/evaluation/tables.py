@@ -26,8 +26,17 @@ def summary_table(report: Report) -> Table:
     bands, band = nearest([each.stated for each in first.coverage], SHOWN_BANDS), _band(first)
     result = Table(header_style="bold", caption=_caption(report), caption_justify="left")
     result.add_column("forecaster")
-    headings = ["SQL", "vs seasonal naive", "MASE", "WQL", "WAPE", *(f"{stated:.0%} band" for stated in bands)]
-    for heading in headings if band is None else [*headings, f"{band:.0%} band, 2nd half"]:
+    headings = [
+        "SQL",
+        "vs seasonal naive",
+        "MASE",
+        "WQL",
+        "WAPE",
+        "sum-MAPE",
+        "sMAPE",
+        *(f"{stated:.0%} band" for stated in bands),
+    ]
+    for heading in headings if band is None else [*headings, f"{band:.0%} band,\n2nd half"]:
         result.add_column(heading, justify="right")
     cells = [_cells(row, bands, band) for row in report.rows]
     like_first = [row.scores.windows == first.windows for row in report.rows]
@@ -67,7 +76,7 @@ def some_steps(horizon: int) -> list[int]:
 
 def _cells(row: Row, bands: Sequence[float], band: float | None) -> list[_Cell]:
     scores = row.scores
-    errors = [scores.sql, row.relative(), scores.mase, scores.wql, scores.wape]
+    errors = [scores.sql, row.relative(), scores.mase, scores.wql, scores.wape, scores.sum_mape, scores.smape]
     coverage = {each.stated: each for each in scores.coverage}
     shares = [(stated, coverage[stated].overall if stated in coverage else math.nan) for stated in bands]
     if band is not None:

@@ -24,6 +24,8 @@ class Protocol:
         step: Steps from one cut-off to the next; None for the horizon.
         first_cutoff: Steps of each series before the first cut-off; a negative number counts from the end, as in fev.
             If None, the last window ends where the series ends.
+        begins: The first cut-off by other means, instead: a share of each series' steps between 0 and 1, or a time
+            (ISO 8601), which is that of the first step to forecast.
 
     Raises:
         EvaluationError: A value is out of range.
@@ -34,11 +36,17 @@ class Protocol:
     windows: int = 1
     step: int | None = None
     first_cutoff: int | None = None
+    begins: float | str | None = None
 
     def __post_init__(self) -> None:
         for name in ("horizon", "season", "windows"):
             _at_least_one(name, getattr(self, name))
         _at_least_one("step", self.stride)
+        if self.begins is not None:
+            if self.first_cutoff is not None:
+                raise EvaluationError("first_cutoff: given as a number of steps and otherwise; choose one")
+            if isinstance(self.begins, float) and not 0 < self.begins < 1:
+                raise EvaluationError(f"first_cutoff: expected a share between 0 and 1, got {self.begins:g}")
         if self.first_cutoff is None:
             return
         if self.first_cutoff == 0:
@@ -66,23 +74,37 @@ class Protocol:
             return self.span + 1
         return self.first_cutoff + self.span if self.first_cutoff > 0 else 1 - self.first_cutoff
 
-    def cutoffs(self, length: int) -> NDArray[np.int64]:
+    def cutoffs(self, length: int, begin: int | None = None) -> NDArray[np.int64]:
         """Return the number of steps of a series before each cut-off, ascending, int64 [W].
 
         Args:
             length: The number of steps of the series.
+            begin: The number of steps before the time that `begins` tells; None if it tells none.
 
         Raises:
             EvaluationError: The series is too short for all windows and one step before them.
         """
-        if length < self.shortest:
+        if not self.fits(length, begin):
+            needed = f"at least {self.shortest} are needed" if self.begins is None else f"the first at {self.begins}"
             raise EvaluationError(
                 f"{length} steps are too few for {self.windows} windows of {self.horizon} steps, {self.stride} apart: "
-                f"at least {self.shortest} are needed"
+                f"{needed}"
             )
+        return self._start(length, begin) + self.stride * np.arange(self.windows, dtype=np.int64)
+
+    def fits(self, length: int, begin: int | None = None) -> bool:
+        """Return whether a series has all the windows and a step before them; arguments as of `cutoffs`."""
+        return 1 <= self._start(length, begin) <= length - self.span
+
+    def _start(self, length: int, begin: int | None) -> int:
+        if begin is not None:
+            return begin
+        if isinstance(self.begins, str):
+            raise EvaluationError(f"first_cutoff: {self.begins} is a time, and the series has none")
+        if self.begins is not None:
+            return int(length * self.begins + 1e-9)  # 29 % of 100 are 29
         first = -self.span if self.first_cutoff is None else self.first_cutoff
-        start = first if first > 0 else length + first
-        return start + self.stride * np.arange(self.windows, dtype=np.int64)
+        return first if first > 0 else length + first
 
     def in_second_half(self, windows: Sequence[int]) -> NDArray[np.bool_]:
         """Return whether each window, by number, lies in the second half; the middle window does not."""

@@ -17,6 +17,7 @@ SPREADS = (
     "log_deviation",
     "softplus_deviation",
 )
+PER_WINDOW = ("ddof0", "ddof1")
 MISSING = ("refuse", "carry", "zero")
 CALENDAR = ("day_sin", "day_cos", "week_sin", "week_cos", "year_sin", "year_cos")
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "softplus")
@@ -53,10 +54,13 @@ class ImportedConfig(StoredConfig):
         centres: What is subtracted from each target and covariate, after transform and difference.
         scales: By what each of them is then divided.
         causal: Whether the targets are scaled by the mean and standard deviation of all their values so far instead.
+        per_window: "ddof0" or "ddof1" if the targets are scaled by the mean and standard deviation of the window
+            instead, with that `ddof`; else empty.
         missing: What becomes of a missing value: "refuse", "carry" (the last one forward) or "zero" (after scaling).
     """
 
     KIND: ClassVar[str] = "imported"
+    LATER: ClassVar[tuple[str, ...]] = ("per_window",)
 
     targets: tuple[str, ...] = ("value",)
     covariates: tuple[str, ...] = ()
@@ -81,6 +85,7 @@ class ImportedConfig(StoredConfig):
     scales: tuple[float, ...] = (1.0,)
     causal: bool = False
     missing: str = "refuse"
+    per_window: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -149,6 +154,7 @@ class ImportedConfig(StoredConfig):
             "missing": MISSING,
             "nonlinearity": ("tanh", "relu"),
             "transform": ("", "log1p"),
+            "per_window": ("", *PER_WINDOW),
             "spread": SPREADS if self.output == "normal" else ("",),
         }
         for key, allowed in choices.items():
@@ -191,11 +197,24 @@ class ImportedConfig(StoredConfig):
             raise ConfigError(f"scales: expected {numbers}, one for each target and covariate, as of centres")
         if not all(scale > 0 for scale in self.scales):
             raise ConfigError("scales: expected numbers above 0")
+        self._check_per_window()
         if self.rollout and self.output != "point":
             raise ConfigError("rollout: only points can be fed back")
         if self.difference and self.output != "point" and self.horizon > self.difference:
             raise ConfigError(
                 "difference: quantiles of differences cannot be added up; only points can be, or one step"
+            )
+
+    def _check_per_window(self) -> None:
+        if not self.per_window:
+            return
+        least = 2 if self.per_window == "ddof1" else 1
+        if self.run_steps < least or self.causal:
+            raise ConfigError(f"per_window: {self.per_window} needs a window of {least} or more, and no causal scales")
+        now = [name for name, lag in zip(self.features, self.feature_lags, strict=True) if not lag]
+        if absent := [target for target in self.targets if target not in now]:
+            raise ConfigError(
+                f"per_window: needs every target among the inputs, without a lag; there is no {absent[0]}"
             )
 
     def _check_classes(self) -> None:
@@ -210,6 +229,7 @@ class ImportedConfig(StoredConfig):
             "difference",
             "transform",
             "causal",
+            "per_window",
             "frequency",
         )
         for key in kept:

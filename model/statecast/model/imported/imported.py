@@ -101,7 +101,7 @@ class Imported(nn.Module):
         taken = self._inputs_taken(state)
         return ImportedTrace(
             after, lengths, pit, remembered, skipped, taken, rows, config.recent_rows, self.cell, config.rollout,
-            statistics,
+            statistics, self._of_windows if config.per_window else None,
         )  # fmt: skip
 
     def context(self, state: State, categories: Tensor | None = None) -> ImportedContext:
@@ -141,21 +141,40 @@ class Imported(nn.Module):
                 values = self._told(context.memory, context.recent, context.statistics)[:, :horizon]
         return torch.where(context.is_ready.view(-1, 1, 1, 1), values, torch.nan).float()
 
-    def _told(self, memory: Memory, recent: Tensor, statistics: Tensor | None) -> Tensor:
-        """Return what the head tells of the next steps: quantiles [N, h, Q, D], or probabilities [N, h, K, 1]."""
+    def _told(
+        self, memory: Memory, recent: Tensor, statistics: Tensor | None, units: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Return what the head tells of the next steps: quantiles [N, h, Q, D], or probabilities [N, h, K, 1].
+
+        `units` scale a window instead of its own.
+        """
+        if self.config.per_window and self.inputs is not None and isinstance(memory, Tensor):
+            units = units or self.inputs.window_units(memory)
+            memory = self.inputs.of_windows(memory, units)
         numbers = self.head(output_of(self.cell, memory))
         if self.inputs is None:
             probabilities: Tensor = numbers.softmax(dim=-1)
             return probabilities.transpose(2, 3)
-        return self.inputs.restore(self.head.quantiles(numbers), recent, statistics)
+        return self.inputs.restore(self.head.quantiles(numbers), recent, statistics, units)
+
+    def _of_windows(self, windows: Tensor) -> Tensor:
+        """Return the inputs of windows that are scaled for themselves, float32 [N, W, I]."""
+        if self.inputs is None:
+            return windows
+        return self.inputs.of_windows(windows, self.inputs.window_units(windows))
 
     def _rolled_out(self, context: ImportedContext, horizon: int, future: Future) -> Tensor:
-        """Feed each point back as the next observation, beside its step's covariates; statistics stay as they are."""
-        memory, recent, statistics = context.memory, context.recent, context.statistics
+        """Feed each point back as the next observation, beside its step's covariates.
+
+        Statistics, and the units of windows that are scaled for themselves, stay as they are.
+        """
+        memory, recent, statistics, units = context.memory, context.recent, context.statistics, None
+        if self.config.per_window and self.inputs is not None and isinstance(memory, Tensor):
+            units = self.inputs.window_units(memory)
         width, keep = len(self.config.covariates), self.config.recent_rows
         points: list[Tensor] = []
         for step in range(horizon):
-            points.append(self._told(memory, recent, statistics))
+            points.append(self._told(memory, recent, statistics, units))
             if step + 1 < horizon:
                 known = points[-1].new_full((len(recent), 1, width), torch.nan)
                 if future.covariates is not None:
@@ -246,7 +265,7 @@ def _carried_forward(rows: Tensor) -> Tensor:
 
 def _parts(config: ImportedConfig) -> Iterator[Part]:
     if config.run_steps:
-        yield Part("window", (config.run_steps, config.input_size), "float32")
+        yield Part("window", (config.run_steps, config.input_size), "float64" if config.per_window else "float32")
     else:
         yield Part("hidden", (config.layers, config.projection or config.hidden_size), "float32")
         if config.cell == "lstm":

@@ -22,12 +22,15 @@ class NetworkInputs(nn.Module):
     scales: Tensor
     columns: Tensor
     lags: Tensor
+    owners: Tensor
+    places: Tensor
 
     def __init__(self, config: ImportedConfig) -> None:
         super().__init__()
         names = (*config.targets, *config.covariates, *CALENDAR)
         self.targets, self.before, self.difference = len(config.targets), config.recent_rows, config.difference
         self._is_log = config.transform == "log1p"
+        self._per_window = config.per_window
         self._calendar = any(name in CALENDAR for name in config.features)
         columns = [names.index(name) for name in config.features]
         for name, values, dtype in (
@@ -35,6 +38,8 @@ class NetworkInputs(nn.Module):
             ("scales", (*config.scales, *(1.0 for _ in CALENDAR)), torch.float64),
             ("columns", columns, torch.int64),
             ("lags", config.feature_lags, torch.int64),
+            ("owners", _owners(config), torch.int64),
+            ("places", _places(config), torch.int64),
         ):
             self.register_buffer(name, torch.tensor(values, dtype=dtype), persistent=False)
 
@@ -47,7 +52,8 @@ class NetworkInputs(nn.Module):
             statistics: What `running` returns after each of the steps, [B, T, 4, D]; None if scales are fixed.
 
         Returns:
-            The inputs, float32 [B, T, I]; 0 where a value is missing.
+            The inputs, float32 [B, T, I]; 0 where a value is missing. Those that each window scales for itself are
+            float64, and NaN where a value is missing.
         """
         columns = self.differences(rows)
         if self._calendar:
@@ -57,21 +63,47 @@ class NetworkInputs(nn.Module):
         centres, scales = self._units(statistics)
         picked = columns[:, steps.unsqueeze(1) - self.lags, self.columns]
         scaled = (picked - centres[..., self.columns]) / scales[..., self.columns]
-        return scaled.nan_to_num(0.0).float()
+        return scaled if self._per_window else scaled.nan_to_num(0.0).float()
 
-    def restore(self, outputs: Tensor, recent: Tensor, statistics: Tensor | None) -> Tensor:
+    def window_units(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean and standard deviation of each target in windows, float64 [N, W, I]: two tensors [N, D].
+
+        The deviation is 1 where all values are equal.
+        """
+        own = windows[..., self.places]
+        seen = ~own.isnan()
+        count = seen.sum(dim=1)
+        means = own.nan_to_num(0.0).sum(dim=1) / count.clamp(min=1)
+        squares = torch.where(seen, own - means.unsqueeze(1), 0.0).square().sum(dim=1)
+        variances = squares / (count - int(self._per_window == "ddof1")).clamp(min=1)
+        is_flat = variances <= (_FLAT * means).square()
+        return means, torch.where(is_flat, 1.0, variances).sqrt()
+
+    def of_windows(self, windows: Tensor, units: tuple[Tensor, Tensor]) -> Tensor:
+        """Return windows [N, W, I] scaled by their units, as inputs, float32; 0 where a value is missing."""
+        means, deviations = units
+        centres = nn.functional.pad(means, (0, 1))[:, None, self.owners]
+        scales = nn.functional.pad(deviations, (0, 1), value=1.0)[:, None, self.owners]
+        return ((windows - centres) / scales).nan_to_num(0.0).float()
+
+    def restore(
+        self, outputs: Tensor, recent: Tensor, statistics: Tensor | None, window_units: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
         """Return quantities for the outputs of a head.
 
         Args:
             outputs: Scaled quantiles, float64 [N, h, Q, D].
             recent: The observations before the first of these steps, float64 [N, recent, D + C].
             statistics: What `running` returns after the last of them, [N, 4, D]; None if scales are fixed.
+            window_units: Mean and deviation of each session's window, [N, D]; None if it is not scaled for itself.
 
         Returns:
             Quantiles, float64 [N, h, Q, D].
         """
-        centres, scales = (units[..., : self.targets] for units in self._units(statistics))
-        if statistics is not None:
+        if window_units is None:
+            window_units = self._units(statistics)
+        centres, scales = (units[..., : self.targets] for units in window_units)
+        if centres.dim() > 1:
             centres, scales = centres[:, None, None], scales[:, None, None]
         values = outputs * scales + centres
         if self.difference:
@@ -109,6 +141,17 @@ class NetworkInputs(nn.Module):
             base = before[:, step].unsqueeze(1) if earlier < 0 else values[earlier]
             values.append(base + changes[:, step])
         return torch.stack(values, dim=1)
+
+
+def _owners(config: ImportedConfig) -> list[int]:
+    """Return the target of each input by number, or the number of targets for another input."""
+    return [config.targets.index(name) if name in config.targets else len(config.targets) for name in config.features]
+
+
+def _places(config: ImportedConfig) -> list[int]:
+    """Return the position of each target among the inputs, if windows are scaled for themselves."""
+    now = [name if not lag else "" for name, lag in zip(config.features, config.feature_lags, strict=True)]
+    return [now.index(target) for target in config.targets] if config.per_window else []
 
 
 def running(statistics: Tensor, values: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The result of advancing sessions of an imported network."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +50,7 @@ class ImportedTrace:
     _layers: RecurrentLayers
     _rolls_out: bool
     _statistics: Tensor | None
+    _of_windows: Callable[[Tensor], Tensor] | None = None
 
     def context(self, rows: Tensor, steps: Tensor) -> ImportedContext:
         """Return what forecasts need of sessions after some of their new observations.
@@ -84,7 +86,8 @@ class ImportedTrace:
         inputs, before = step - int(self._skipped[row]), self._remembered.before
         if isinstance(before, Tensor):
             window = torch.cat([before[row], self._remembered.inputs[row]])[max(inputs, 0) :][: before.shape[1]]
-            seen, state = window.unsqueeze(0), zero_state(self._layers, before[:1])
+            seen = window.unsqueeze(0)
+            state = zero_state(self._layers, seen.float())
         else:
             seen = self._remembered.inputs[row : row + 1, : max(inputs, 0)]
             state = RecurrentState(
@@ -92,6 +95,8 @@ class ImportedTrace:
             )
         if inputs < 1 or bool(seen.isnan().any()):
             raise ObservationError("step: the network has not run yet")
+        if self._of_windows is not None:
+            seen = self._of_windows(seen)
         with torch.no_grad():
             return self._layers.gates(seen, state)
 

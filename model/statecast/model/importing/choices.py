@@ -30,6 +30,8 @@ class Choices:
         min_max_range: The ends of the range to which `min_max` was scaled.
         causal: True if the targets were scaled by the mean and standard deviation of all their values so far; then
             `scale` and `min_max` are those of the covariates alone.
+        per_window: "ddof0" or "ddof1" if each window's targets were scaled by their own mean and standard deviation,
+            with that `ddof`; then `scale` and `min_max` are those of the covariates alone.
         log1p: True if the targets' log1p was taken, before they were scaled.
         difference: The distance of the differences that replaced the targets, in steps; 0 for the targets themselves.
         frequency: The time between two steps as a pandas alias; empty if only position counts.
@@ -53,6 +55,7 @@ class Choices:
     min_max: Sequence[Pair] | None = None
     min_max_range: Pair = (0.0, 1.0)
     causal: bool = False
+    per_window: str = ""
     log1p: bool = False
     difference: int = 0
     frequency: str = ""
@@ -92,6 +95,7 @@ class Choices:
             "quantile_levels": self._levels(output),
             "rollout": self.rollout > 0,
             "causal": self.causal,
+            "per_window": self.per_window,
             "transform": "log1p" if self.log1p else "",
             "difference": self.difference,
             "missing": self.missing,
@@ -115,7 +119,7 @@ class Choices:
 
     def _scaling(self) -> dict[str, Any]:
         names = ("symbol",) if self.classes else (*self.targets, *self.covariates)
-        own = [(0.0, 1.0)] * len(self.targets) if self.causal else []
+        own = [(0.0, 1.0)] * len(self.targets) if self.causal or self.per_window else []
         names = names[len(own) :]
         if self.scale is not None and self.min_max is not None:
             raise ConfigError("scale: leave out either scale or min_max")

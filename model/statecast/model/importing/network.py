@@ -1,6 +1,6 @@
 """Builds an imported network from its layers and what is known of its training, and writes its folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from ..imported.imported import Imported
 from .choices import ORDER, Choices
 from .keras import layers_of_keras
 from .layers import Layers, LinearLayer, RecurrentLayer, layers_of_modules, layers_of_tensors
+from .onnx import network_of_onnx
+from .onnx_check import check_against_graph
 from .reading import read_tensors
 
-KERAS_SUFFIX = ".keras"
+KERAS_SUFFIX, ONNX_SUFFIX = ".keras", ".onnx"
 
 
 def import_torch(
@@ -58,11 +60,12 @@ def import_weights(
     """Write the network in a file of weights as a model; sizes are read from the tensors.
 
     Args:
-        file: A .safetensors file, a state dict of torch.save, or a model of Keras 3 (.keras). Nothing in it is
-            executed.
+        file: A .safetensors file, a state dict of torch.save, a model of Keras 3 (.keras), or an ONNX graph (.onnx).
+            No code in it is executed.
         models: The folder of models.
         activations: The functions after each linear layer of the head. With one more in front, the first is applied to
-            the recurrent layers' output. None for a head of a single linear layer without any.
+            the recurrent layers' output. None for a head of a single linear layer without any, and for .keras and
+            .onnx, which tell them.
         nonlinearity: The function of an RNN, "tanh" or "relu".
         choices: `name`, `window` or `stateful`, and all else of `Choices`.
 
@@ -74,10 +77,19 @@ def import_weights(
         WeightsError: The file cannot be read, or a tensor does not fit; the message names it.
     """
     known = Choices(**choices)
-    if (path := Path(file)).suffix == KERAS_SUFFIX:
+    if (path := Path(file)).suffix in (KERAS_SUFFIX, ONNX_SUFFIX):
         if activations is not None:
-            raise ConfigError("activations: a .keras file tells them itself; leave them out")
-        return _write(layers_of_keras(path, symbols=bool(known.classes)), known, Path(models))
+            raise ConfigError(f"activations: a {path.suffix} file tells them itself; leave them out")
+        if path.suffix == KERAS_SUFFIX:
+            return _write(layers_of_keras(path, symbols=bool(known.classes)), known, Path(models))
+        network = network_of_onnx(path, symbols=bool(known.classes))
+
+        def check(model: Imported) -> None:
+            config = model.config
+            sizes = config.head_horizon, len(config.targets), config.numbers_per_value
+            check_against_graph(model, network, _permutation(known.order, *sizes))
+
+        return _write(network.layers, known, Path(models), check)
     found = layers_of_tensors(read_tensors(path))
     told = _activations(found.linear, activations)
     layers = Layers(found.recurrent, found.linear, told, nonlinearity, found.embedding)
@@ -98,9 +110,12 @@ def _activations(linear: Sequence[LinearLayer], named: Sequence[str] | None) -> 
     return ("identity",) * (count + 1 - len(named)) + tuple(named)
 
 
-def _write(layers: Layers, choices: Choices, models: Path) -> Path:
+def _write(
+    layers: Layers, choices: Choices, models: Path, check: Callable[[Imported], None] = lambda model: None
+) -> Path:
     version = choices.version or next_version(models, choices.name)
     model = build(layers, choices, version)
+    check(model)
     folder = models / choices.name / version
     with publishing(folder) as beside:
         save_model(model, beside)

@@ -63,4 +63,5 @@ def _wrong_item(kind: Any, value: Any) -> str:
         return "" if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
     if isinstance(kind, type(click.FLOAT)):
         return "" if isinstance(value, (int, float)) and not isinstance(value, bool) else "a number"
-    return "" if isinstance(value, str) else "text"
+    takes = getattr(kind, "takes", str)
+    return "" if isinstance(value, takes) and not isinstance(value, bool) else "text"

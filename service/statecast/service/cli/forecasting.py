@@ -9,6 +9,7 @@ import numpy as np
 
 from statecast.service.cli.config_file import config_option
 from statecast.service.cli.data_options import data_options, read_data
+from statecast.service.cli.table_files import PICTURES, TABLES, NewFile, shown_times, write_table
 from statecast.service.cli.training import Progress, columns_of, models_option, threads_option
 
 if TYPE_CHECKING:
@@ -16,27 +17,9 @@ if TYPE_CHECKING:
 
     from statecast.model.evaluation.ahead import Ahead
 
-TABLES, PICTURES = (".csv", ".parquet"), (".png", ".pdf", ".svg")
 MOST_PANELS = 12
 PAST_HORIZONS = 3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class _File(click.Path):
-    """A file to write, of one of some kinds."""
-
-    def __init__(self, kinds: tuple[str, ...]) -> None:
-        super().__init__(dir_okay=False, path_type=Path)
-        self._kinds = kinds
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse other kinds, and folders that do not exist, before the work begins."""
-        path = Path(str(super().convert(value, param, ctx)))
-        if path.suffix not in self._kinds:
-            self.fail(f"{path.name} must end in {' or '.join(self._kinds)}.", param, ctx)
-        if not path.parent.is_dir():
-            self.fail(f"the folder {path.parent} does not exist.", param, ctx)
-        return path
 
 
 @click.command()
@@ -46,8 +29,8 @@ class _File(click.Path):
 @models_option
 @data_options
 @click.option("--horizon", type=click.IntRange(min=1), help="Steps ahead; by default the model's horizon.")
-@click.option("--output", type=_File(TABLES), required=True, help="File to write: .csv or .parquet.")
-@click.option("--plot", type=_File(PICTURES), help="Picture to write of the first 12 series: .png, .pdf or .svg.")
+@click.option("--output", type=NewFile(TABLES), required=True, help="File to write: .csv or .parquet.")
+@click.option("--plot", type=NewFile(PICTURES), help="Picture to write of the first 12 series: .png, .pdf or .svg.")
 @threads_option
 def forecast(
     model: str, data: Path, models: Path, output: Path, plot: Path | None, threads: int | None, **options: Any
@@ -74,7 +57,9 @@ def forecast(
         panel = read_data(data, columns_of(forecaster.config, options))
         horizon = options["horizon"] or forecaster.config.horizon
         ahead = forecast_ahead(forecaster, panel, horizon, lambda done, of: progress("series forecast", done, of))
-        _write(_table(ahead, "unique_id" if options["wide"] else options["id"] or "unique_id", options["time"]), output)
+        write_table(
+            _table(ahead, "unique_id" if options["wide"] else options["id"] or "unique_id", options["time"]), output
+        )
         if plot:
             _plot(ahead, plot)
     except (ModelError, OSError) as error:
@@ -94,7 +79,7 @@ def _table(ahead: "Ahead", id_column: str, time_column: str) -> "pd.DataFrame":
         names = [f"{target}_{name}" for target in ahead.panel.targets for name in names]
     when: Any = np.tile(np.arange(1, horizon + 1), series)
     if ahead.times is not None:
-        when = _shown(ahead, ahead.times.ravel())
+        when = shown_times(ahead.times.ravel(), ahead.panel)
     key = pd.DataFrame(
         {
             id_column: np.repeat([each.unique_id for each in ahead.panel.series], horizon),
@@ -102,26 +87,6 @@ def _table(ahead: "Ahead", id_column: str, time_column: str) -> "pd.DataFrame":
         }
     )
     return key.join(pd.DataFrame(ahead.quantiles.reshape(-1, targets * levels), columns=names))
-
-
-def _shown(ahead: "Ahead", times: Any) -> "pd.DatetimeIndex":
-    """Return times as the file has them: days without a zone, shorter steps in the zone that was named, or in UTC."""
-    import pandas as pd
-
-    from statecast.model.frequency import Frequency
-
-    shown = pd.DatetimeIndex(times.astype("datetime64[ns]"))
-    zone = ahead.panel.time_zone
-    if Frequency.parse(ahead.panel.frequency).counts_days or not zone:
-        return shown
-    return shown.tz_localize("UTC").tz_convert(zone)
-
-
-def _write(table: "pd.DataFrame", path: Path) -> None:
-    if path.suffix == ".csv":
-        table.to_csv(path, index=False)
-    else:
-        table.to_parquet(path, index=False)
 
 
 def _plot(ahead: "Ahead", path: Path) -> None:

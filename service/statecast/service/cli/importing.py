@@ -87,6 +87,12 @@ class Numbers(click.ParamType[tuple[float, ...]]):
     help="The targets were scaled by the mean and standard deviation of all their values so far; --scale and --min-max "
     "are then those of the covariates alone.",
 )
+@click.option(
+    "--per-window",
+    type=click.Choice(("ddof0", "ddof1")),
+    help="Each window's targets were scaled by their own mean and standard deviation, with that ddof; --scale and "
+    "--min-max are then those of the covariates alone.",
+)
 @click.option("--log1p", is_flag=True, help="The targets' log1p was taken first.")
 @click.option(
     "--difference",
@@ -141,8 +147,8 @@ class Numbers(click.ParamType[tuple[float, ...]]):
 def import_model(file: Path, models: Path, **options: Any) -> None:
     """Make a model of the network in FILE: an LSTM, GRU or RNN and a head of linear layers.
 
-    FILE is a .safetensors file, a state dict of torch.save, or a .keras file; nothing in it is executed. Sizes
-    are read from the tensors. A running `statecast serve` with the same --models folder picks up the model.
+    FILE is a .safetensors file, a state dict of torch.save, a .keras or an .onnx file; no code in it is executed.
+    Sizes are read from the tensors. A running `statecast serve` with the same --models folder picks up the model.
     """
     try:
         from statecast.model import ImportedConfig, ModelError, import_weights, load_model

@@ -28,7 +28,7 @@ COLUMNS = {
 RESULT = {"session": "session_id", "closed": "closed", "error": "error"}
 FIELDS = (
     "session_id", "model", "model_version", "version.step", "version.tag", "time_to_live", "last_time", "categories",
-    "time_zone", "max_ahead",
+    "time_zone", "max_ahead", "frequency",
 )  # fmt: skip
 LONGEST_TTL_SECONDS = 1e9
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -213,5 +213,6 @@ def _record(info: "SessionInfo") -> dict[str, Any]:
         dict(info.categories),
         info.time_zone,
         None if info.max_ahead is None else info.max_ahead.total_seconds(),
+        info.frequency,
     )
     return dict(zip(FIELDS, values, strict=True))

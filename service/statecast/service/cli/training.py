@@ -1,9 +1,11 @@
 """Commands that train and evaluate models: statecast train | evaluate."""
 
+import re
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +14,21 @@ from click.core import ParameterSource
 
 from statecast.service.cli.config_file import config_option
 from statecast.service.cli.data_options import data_options, read_data
+from statecast.service.cli.table_files import TABLES, NewFile, shown_times, write_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from statecast.model import Description
+    from statecast.model.evaluation.run import Evaluation
 
 MISSING_EXTRA = "needs the extra 'train' (docs/installation.md)"
 MISSING_ETS = "--auto-ets needs statsforecast, from the extra 'bench' (docs/installation.md)"
 # Width of the tables if the output is not a terminal.
 TABLE_COLUMNS = 120
 SECONDS_A_LINE = 60.0
+LONGEST_ROWS = 8
+"""Longer numbers of rows are dates without dashes, such as 20240501."""
 
 models_option = click.option(
     "--models",
@@ -30,6 +38,28 @@ models_option = click.option(
     help="Folder of models, as for `statecast serve --models`.",
 )
 threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default all cores.")
+
+
+class FirstCutoff(click.ParamType[int | float | str]):
+    """Rows before the first cut-off, a share of them, or a time."""
+
+    name = "rows|share|time"
+    takes = (int, str, date)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float | str:
+        """Return a number of rows, a share between 0 and 1, or the text of a time."""
+        text = str(value).strip()
+        if re.fullmatch(r"[-+]?\d+", text) and len(text) < LONGEST_ROWS:
+            return int(text)
+        if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text):
+            return float(match[1]) / 100
+        try:
+            datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(
+                f"{value!r} is no number of rows, no share such as 80%, and no time such as 2024-05-01.", param, ctx
+            )
+        return text
 
 
 def _guarded(work: Callable[[], None]) -> None:
@@ -151,20 +181,31 @@ def _show(table: Any) -> None:
 @click.option("--horizon", type=click.IntRange(min=1), help="Steps ahead; by default the model's horizon.")
 @click.option("--windows", type=click.IntRange(min=1), default=10, show_default=True, help="Forecasts per series.")
 @click.option("--step", type=click.IntRange(min=1), help="Steps from one cut-off to the next; by default the horizon.")
-@click.option("--first-cutoff", type=int, help="Rows before the first cut-off; a negative number counts from the end.")
+@click.option(
+    "--first-cutoff",
+    type=FirstCutoff(),
+    help="First cut-off: rows before it (a negative number counts from the end), a share of them such as 80%, or the "
+    "time of the first step to forecast, such as 2024-05-01.",
+)
 @click.option(
     "--season",
     type=click.IntRange(min=1),
-    help="Season for scaled scores and the naive forecast, in steps; by default the data's, else the model's.",
+    multiple=True,
+    help="Season of the naive forecast, in steps; by default the data's, else the model's. Repeat for further naive "
+    "forecasts; the first one also scales the scores.",
 )
 @click.option("--auto-ets", is_flag=True, help="Compare with AutoETS too; about half a second per forecast.")
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.json and the pictures."
 )
+@click.option(
+    "--forecasts", type=NewFile(TABLES), help="File of all forecasts and outcomes to write: .csv or .parquet."
+)
 @threads_option
 def evaluate(
-    model: str, data: Path, models: Path, auto_ets: bool, output: Path | None, threads: int | None, **options: Any
-) -> None:
+    model: str, data: Path, models: Path, auto_ets: bool, output: Path | None, forecasts: Path | None,
+    threads: int | None, **options: Any,
+) -> None:  # fmt: skip
     """Stream DATA through MODEL and score its forecasts against naive ones.
 
     MODEL is a name, name:version, or a model's folder. Each series passes once through the code that serves.
@@ -187,8 +228,11 @@ def evaluate(
             output.mkdir(parents=True, exist_ok=True)
         forecaster = find_model(model, models)
         panel = read_data(data, columns_of(forecaster.config, options))
-        asked = {key: options[key] for key in ("horizon", "windows", "step", "first_cutoff", "season")}
-        done = evaluate_model(forecaster, panel, Request(**asked, auto_ets=auto_ets), progress=Progress())
+        asked = {key: options[key] for key in ("horizon", "windows", "step")}
+        cutoff = options["first_cutoff"]
+        asked["first_cutoff" if isinstance(cutoff, int) else "begins"] = cutoff
+        request = Request(**asked, seasons=options["season"], auto_ets=auto_ets)
+        done = evaluate_model(forecaster, panel, request, progress=Progress())
         if done.left_out:
             why = "too short, or no values before the first cut-off"
             click.echo(f"{done.left_out} of {len(panel.series)} series left out: {why}")
@@ -197,8 +241,33 @@ def evaluate(
         if output:
             done.write(output)
             click.echo(f"report.json, fans.png, reliability.png and steps.png are in {output}")
+        if forecasts:
+            table = _forecast_table(
+                done, "unique_id" if options["wide"] else options["id"] or "unique_id", options["time"]
+            )
+            write_table(table, forecasts)
+            click.echo(f"{len(table):,} forecasts are in {forecasts}")
 
     _guarded(work)
+
+
+def _forecast_table(done: "Evaluation", id_column: str, time_column: str) -> "pd.DataFrame":
+    """Return a long table: forecaster, id, cut-off, step, time if there is one, outcomes, and quantiles."""
+    import pandas as pd
+
+    rows, panel = done.rows, done.panel
+    columns: dict[str, Any] = {"forecaster": rows.forecaster, id_column: rows.series, "cutoff": rows.cutoff}
+    if rows.seen_until is not None:
+        columns["cutoff"] = shown_times(rows.seen_until, panel)
+    columns["step"] = rows.step
+    if rows.time is not None:
+        columns[time_column] = shown_times(rows.time, panel)
+    for at, target in enumerate(panel.targets):
+        columns[target] = rows.outcomes[:, at]
+    for at, target in enumerate(panel.targets):
+        start = f"{target}_" if len(panel.targets) > 1 else ""
+        columns |= {f"{start}q{level:g}": rows.quantiles[:, at, place] for place, level in enumerate(rows.levels)}
+    return pd.DataFrame(columns)
 
 
 def columns_of(config: "Description", options: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Places observations on the time grid of models that declare a frequency, and dates past and future steps.
+"""Places observations on the time grid of a session that has a frequency, and dates past and future steps.
 
-A step's time lies on the grid of the model's frequency. For steps shorter than a day it is an instant. For others it is
-wall-clock time in the session's zone, so that a clock change moves no midnight off the grid.
+A step's time lies on the grid of that frequency, the model's or the session's own. For steps shorter than a day it is
+an instant. For others it is wall-clock time in the session's zone, so that a clock change moves no midnight off the
+grid.
 """
 
 import math
@@ -210,7 +211,7 @@ def _follows_on(times: list[int], last: int | None, clock: Clock) -> int:
     if not times:
         raise InvalidRequest(
             "observations.start_time",
-            f"missing: the model has time steps of {clock.frequency.alias!r}, so a session's first observations need "
+            f"missing: the session has time steps of {clock.frequency.alias!r}, so its first observations need "
             "start_time or times",
         )
     return times[0]
@@ -245,7 +246,7 @@ def _off_grid(row: int, time: int, before: int | None, near: int, given: Given, 
     zone, frequency = clock.zone, clock.frequency
     own = given.instants[row]
     if before is None:
-        problem = f"{iso(own, zone)} is not on the grid of the model's steps of {frequency.alias!r}"
+        problem = f"{iso(own, zone)} is not on the grid of steps of {frequency.alias!r}"
     else:
         after = iso(clock.instant(before), zone)
         problem = f"{iso(own, zone)} is not a whole number of steps of {frequency.alias!r} after {after}"

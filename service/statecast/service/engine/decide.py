@@ -8,9 +8,8 @@ import time
 
 from statecast.service.engine.plan import Planner, digest_of
 from statecast.service.engine.request import Opening, Request
-from statecast.service.engine.standing import Session
+from statecast.service.engine.standing import Session, Standing
 from statecast.service.engine.table import Table
-from statecast.service.models.registry import Model
 from statecast.service.store.record import Entry
 from statecast.service.version import chain
 
@@ -54,7 +53,7 @@ def is_steady(session: Session, request: Request, now: float, clock_ns: int) -> 
         or request.request_id in standing.recent
         or standing.ended
         or request.horizon > model.config.horizon
-        or (request.opening is not None and not _names(request.opening, model))
+        or (request.opening is not None and not _names(request.opening, standing))
         or request.target_count not in (0, model.targets)
     ):
         return False
@@ -74,9 +73,11 @@ def is_steady(session: Session, request: Request, now: float, clock_ns: int) -> 
     )
 
 
-def _names(opening: Opening, model: Model) -> bool:
-    """Return True if the options name this model, and no categories."""
-    config = model.config
+def _names(opening: Opening, standing: Standing) -> bool:
+    """Return True if the options name the session's model, no other frequency, and no categories."""
+    if opening.frequency is not None and opening.frequency is not standing.own_frequency:
+        return False
+    config = standing.model.config
     is_named = opening.model in ("", config.name) and opening.model_version in ("", config.version)
     return is_named and not opening.categories
 

@@ -82,20 +82,21 @@ def _result(model: Model, wanted: Wanted, values: NDArray[np.float32]) -> Foreca
     """Select what the request asked for from `values` [horizon, levels or classes, targets]."""
     request, standing = wanted.request, wanted.standing
     start = None
-    if model.frequency and wanted.last_time is not None and (clock := standing.clock):
+    if wanted.last_time is not None and (clock := standing.clock):
         start = clock.instant(clock.frequency.add(wanted.last_time, 1))
     values = values[: request.horizon]
     if request.quantile_levels:
         values = _at_levels(values, model.config.quantile_levels, request.quantile_levels)
-    outline = _outline(model, request.horizon, request.quantile_levels, standing.zone.name)
+    alias = standing.frequency.alias if standing.frequency else ""
+    outline = _outline(model, request.horizon, request.quantile_levels, standing.zone.name, alias)
     return ForecastOutput(outline, start, values)
 
 
 @lru_cache(maxsize=1024)
-def _outline(model: Model, horizon: int, levels: tuple[float, ...], time_zone: str) -> Outline:
+def _outline(model: Model, horizon: int, levels: tuple[float, ...], time_zone: str, frequency: str) -> Outline:
     config = model.config
     levels = levels or config.quantile_levels
-    return Outline(horizon, config.frequency, levels, config.classes, config.targets, time_zone)
+    return Outline(horizon, frequency, levels, config.classes, config.targets, time_zone)
 
 
 def _at_levels(values: NDArray[np.float32], known: Sequence[float], wanted: Sequence[float]) -> NDArray[np.float32]:

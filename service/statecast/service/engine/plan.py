@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from statecast.service.engine.clock import Bounds, Given, Placed, check_order, place
 from statecast.service.engine.request import ENDED_TTL_MS, Entrance, Fork, Opening, Request
-from statecast.service.engine.request_checks import check_categories, check_forecast, check_gap, rows_of
+from statecast.service.engine.request_checks import check_categories, check_forecast, check_gap, own_frequency, rows_of
 from statecast.service.engine.session_loading import Gone
 from statecast.service.engine.standing import Seed, Standing
 from statecast.service.errors import (
@@ -184,7 +184,7 @@ class Planner:
             ttl_ms = opening.ttl_ms or self._default_ttl_ms
             return Standing(
                 START, None, ttl_ms, categories=opening.categories, max_ahead_ms=opening.max_ahead_ms, model=model,
-                zone=opening.zone,
+                zone=opening.zone, own_frequency=own_frequency(model, opening),
             )  # fmt: skip
         if standing.ended and not is_repeated:
             raise _has_ended(standing, request)
@@ -200,11 +200,12 @@ class Planner:
             ahead_ms = clock.usual_max_ahead_ms if standing.max_ahead_ms is None else standing.max_ahead_ms
             bounds = Bounds(self._max_steps, standing.model.config.horizon, self.now(), ahead_ms)
             placed = place(rows, Given(request.start_time, request.times), standing.last_time, clock, bounds)
-            check_gap(standing.model, request, len(placed.rows))
+            check_gap(standing.model, request, len(placed.rows), clock.frequency.alias)
         elif request.start_time is not None:
             raise InvalidRequest(
                 "observations.start_time",
-                f"{standing.model} declares no frequency, so only position counts; leave start_time out",
+                f"{standing.model} declares no frequency, so only position counts; leave start_time out, or open the "
+                "session with a frequency (close it first if it exists)",
             )
         else:
             check_order(request.times, len(rows), standing.zone)
@@ -227,7 +228,7 @@ def _no_more_sessions(request: Request) -> Overloaded:
 
 
 def _check_same(standing: Standing, opening: Opening, session_id: str) -> None:
-    """Refuse to open an existing session with another model or other categories."""
+    """Refuse to open an existing session with another model, frequency or categories."""
     config = standing.model.config
     if opening.model not in ("", config.name) or opening.model_version not in ("", config.version):
         raise PreconditionFailed(
@@ -235,6 +236,7 @@ def _check_same(standing: Standing, opening: Opening, session_id: str) -> None:
             f"{quoted(opening.model or config.name)} {opening.model_version[:LONGEST_QUOTE]}".rstrip(),
             Reason.OTHER_MODEL,
         )
+    _check_same_frequency(standing, opening, session_id)
     check_categories(standing.model, opening)
     for name, value in opening.categories.items():
         if standing.categories.get(name) != value:
@@ -244,6 +246,17 @@ def _check_same(standing: Standing, opening: Opening, session_id: str) -> None:
                 f"first to open it with {quoted(value)}",
                 Reason.OTHER_CATEGORIES,
             )
+
+
+def _check_same_frequency(standing: Standing, opening: Opening, session_id: str) -> None:
+    frequency, asked = standing.frequency, opening.frequency
+    if asked is None or (frequency is not None and frequency.is_same(asked)):
+        return
+    own = f"has steps of {frequency.alias!r}" if frequency else "has no frequency"
+    whose = "its model has them" if standing.model.frequency else f"close it first to open it with {asked.alias!r}"
+    raise PreconditionFailed(
+        f"{opening.where}.frequency: session {quoted(session_id)} {own}; {whose}", Reason.OTHER_FREQUENCY
+    )
 
 
 def has_seen(request: Request) -> bool:

@@ -8,7 +8,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from statecast.model import UTC, Gates, Zone
+from statecast.model import UTC, Frequency, Gates, Zone
 from statecast.service.engine.standing import Seed, Standing
 from statecast.service.models.registry import Model
 from statecast.service.session_key import DEFAULT_TENANT, session_key
@@ -47,7 +47,8 @@ class Entrance(Enum):
 class Opening:
     """Options for opening a session; empty names select the default model and its newest version.
 
-    `max_ahead_ms` is None for the default, 0 for no limit. `where` is the request's field with the options, for errors.
+    `max_ahead_ms` is None for the default, 0 for no limit. `frequency` is None for that of the model, if it has one.
+    `where` is the request's field with the options, for errors.
     """
 
     model: str = ""
@@ -58,6 +59,7 @@ class Opening:
     zone: Zone = UTC
     max_ahead_ms: int | None = None
     entrance: Entrance = Entrance.OPEN
+    frequency: Frequency | None = None
 
 
 @dataclass(frozen=True, slots=True)

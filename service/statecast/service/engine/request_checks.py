@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from statecast.model import Frequency
 from statecast.service.engine.request import Opening, Request
 from statecast.service.errors import InvalidRequest, quoted
 from statecast.service.models.registry import Model
@@ -73,7 +74,7 @@ def check_forecast(model: Model, request: Request) -> None:
         _check_future(model, request)
 
 
-def check_gap(model: Model, request: Request, steps: int) -> None:
+def check_gap(model: Model, request: Request, steps: int, frequency: str) -> None:
     """Check that a model that refuses missing values is sent no rows with a gap in time, which makes `steps` of them.
 
     Raises:
@@ -83,9 +84,26 @@ def check_gap(model: Model, request: Request, steps: int) -> None:
     if gap and not model.config.takes_missing:
         raise InvalidRequest(
             "observations.times" if request.times.size else "observations.start_time",
-            f"leaves a gap of {gap} steps of {model.config.frequency!r}, and {model} refuses missing values; send the "
+            f"leaves a gap of {gap} steps of {frequency!r}, and {model} refuses missing values; send the "
             "rows between, or import the model so that it carries the last value forward",
         )
+
+
+def own_frequency(model: Model, opening: Opening) -> Frequency | None:
+    """Return the frequency that a session of the model is opened with; None if it is absent, or the model's own.
+
+    Raises:
+        InvalidRequest: if the model has another.
+    """
+    if opening.frequency is None or model.frequency is None:
+        return opening.frequency
+    if not model.frequency.is_same(opening.frequency):
+        raise InvalidRequest(
+            f"{opening.where}.frequency",
+            f"{opening.frequency.alias!r}, but {model} has steps of {model.frequency.alias!r}; leave the frequency "
+            "out, or use a model without one",
+        )
+    return None
 
 
 def check_categories(model: Model, opening: Opening) -> None:

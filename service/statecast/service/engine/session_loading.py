@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from statecast.model import Frequency, TimeZoneError, Zone
+from statecast.model import Frequency, FrequencyError, TimeZoneError, Zone
 from statecast.service.engine.clock import times_up_to
 from statecast.service.engine.standing import Session, Standing
 from statecast.service.errors import PreconditionFailed, quoted
@@ -52,7 +52,8 @@ def load(key: str, stored: Stored | None, registry: Registry) -> Loaded:
         if reason := _why_gone(record.snapshot, stored.remaining_ms):
             return Loaded(gone=Gone(reason, record.newest.version), stamp=record.stamp)
         model = _model(key, record.snapshot, registry)
-        _check(record, model)
+        own_frequency = _own_frequency(record.snapshot, model)
+        _check(record, model, own_frequency or model.frequency)
         zone = Zone.parse(record.snapshot.time_zone)
     except TimeZoneError as error:
         raise PreconditionFailed(
@@ -69,7 +70,7 @@ def load(key: str, stored: Stored | None, registry: Registry) -> Loaded:
     head, entries = record.snapshot, record.entries
     standing = Standing(
         head.version, head.last_time, head.ttl_ms, head.recent, head.lineage, head.categories, head.max_ahead_ms,
-        head.ended, model=model, zone=zone,
+        head.ended, model=model, zone=zone, own_frequency=own_frequency,
     )  # fmt: skip
     for entry in entries:
         standing.take(entry)
@@ -106,7 +107,19 @@ def _model(key: str, snapshot: Snapshot, registry: Registry) -> Model:
     return model
 
 
-def _check(record: Record, model: Model) -> None:
+def _own_frequency(snapshot: Snapshot, model: Model) -> Frequency | None:
+    """Return the frequency that the session was opened with; None without one."""
+    if not snapshot.frequency:
+        return None
+    if model.frequency:
+        raise DamagedRecord(f"it has a frequency, {snapshot.frequency!r}, and so has its model")
+    try:
+        return Frequency.parse(snapshot.frequency)
+    except FrequencyError as error:
+        raise DamagedRecord(f"its frequency is {error}") from error
+
+
+def _check(record: Record, model: Model, frequency: Frequency | None) -> None:
     """Check that an intact record fits the model, and that its entries lead to their version tags."""
     snapshot = record.snapshot
     if len(snapshot.state) != model.forecaster.layout.nbytes or snapshot.width != model.width:
@@ -116,8 +129,8 @@ def _check(record: Record, model: Model) -> None:
         return
     rows = np.frombuffer(b"".join([entry.data for entry in entries]), "<f8").reshape(-1, model.width)
     times = None
-    if model.frequency is not None:
-        times = [time for entry in entries for time in _times(entry, model.frequency)]
+    if frequency is not None:
+        times = [time for entry in entries for time in _times(entry, frequency)]
     versions = chain_each(snapshot.version, rows, times, [entry.steps for entry in entries])
     for version, entry in zip(versions, entries, strict=True):
         if version != entry.version:

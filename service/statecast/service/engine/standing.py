@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from statecast.model import UTC, Zone
+from statecast.model import UTC, Frequency, Zone
 from statecast.service.engine.clock import Clock
 from statecast.service.models.registry import Model
 from statecast.service.store.record import REMEMBERED_VERSIONS, Entry, SessionHead, Snapshot
@@ -12,15 +12,26 @@ from statecast.service.version import START, Version
 
 @dataclass(slots=True, kw_only=True)
 class Standing(SessionHead):
-    """A session's head with its model and time zone; `last_time` lies on the grid of `clock`."""
+    """A session's head with its model and time zone; `last_time` lies on the grid of `clock`.
+
+    `own_frequency` is the time between two steps that it was opened with; None if its model has one, or if only
+    position counts.
+    """
 
     model: Model
     zone: Zone = UTC
+    own_frequency: Frequency | None = None
+
+    @property
+    def frequency(self) -> Frequency | None:
+        """The time between two steps; None if only position counts."""
+        return self.own_frequency or self.model.frequency
 
     @property
     def clock(self) -> Clock | None:
         """The session's time grid; None if only position counts."""
-        return Clock(self.model.frequency, self.zone) if self.model.frequency else None
+        frequency = self.frequency
+        return Clock(frequency, self.zone) if frequency else None
 
     @property
     def is_on_wall_clock(self) -> bool:
@@ -67,6 +78,7 @@ class Standing(SessionHead):
             self.version, self.last_time, self.ttl_ms, self.recent, self.lineage, self.categories, self.max_ahead_ms,
             self.ended, model=model.config.name, model_version=model.config.version, model_digest=model.digest_bytes,
             width=model.width, state=state, time_zone=self.zone.name, is_on_wall_clock=self.is_on_wall_clock,
+            frequency=self.own_frequency.alias if self.own_frequency else "",
         )  # fmt: skip
 
     def has_lost(self, seen: Version) -> bool:

@@ -77,8 +77,8 @@ _CODES = {
     grpc.StatusCode.ALREADY_EXISTS: (Reason.SESSION_EXISTS,),
     grpc.StatusCode.ABORTED: (Reason.VERSION_MISMATCH, Reason.REQUEST_OUTDATED, Reason.SESSION_REGRESSED),
     grpc.StatusCode.FAILED_PRECONDITION: (
-        Reason.OTHER_MODEL, Reason.OTHER_CATEGORIES, Reason.MODEL_CHANGED, Reason.RECORD_DAMAGED, Reason.TIME_ORDER,
-        Reason.TIME_AHEAD, Reason.STORE_REFUSES,
+        Reason.OTHER_MODEL, Reason.OTHER_CATEGORIES, Reason.OTHER_FREQUENCY, Reason.MODEL_CHANGED,
+        Reason.RECORD_DAMAGED, Reason.TIME_ORDER, Reason.TIME_AHEAD, Reason.STORE_REFUSES,
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         Reason.QUEUE_FULL, Reason.STREAMS_FULL, Reason.FRAME_FULL, Reason.STORE_FULL, Reason.QUOTA_EXCEEDED

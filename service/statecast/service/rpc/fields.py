@@ -8,7 +8,7 @@ from google.protobuf.internal.containers import RepeatedCompositeFieldContainer,
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from statecast.model import TimeZoneError, Zone
+from statecast.model import Frequency, FrequencyError, TimeZoneError, Zone
 from statecast.model.zones import LONGEST_NAME
 from statecast.service.engine.request import NO_TIMES, NOTHING
 from statecast.service.errors import InvalidRequest
@@ -26,6 +26,7 @@ MAX_TIMES = 100_000
 START_TIME_SECONDS = (-9_214_560_000, 9_214_646_400)
 """From 1678 until 2262, the range of a signed 64-bit number of nanoseconds."""
 MAX_AHEAD_SECONDS = 1000 * 365 * 86_400
+MAX_FREQUENCY_CHARACTERS = 32
 TIME_TO_LIVE_SECONDS = (1, 10 * 365 * 86_400)
 
 
@@ -121,6 +122,15 @@ def to_zone(name: str, field: str) -> Zone:
         return Zone.parse(name)
     except TimeZoneError as error:
         raise InvalidRequest(field, str(error)) from error
+
+
+def to_frequency(alias: str, field: str) -> Frequency | None:
+    """Return the frequency of that pandas alias, if it is valid; None for an empty one."""
+    check_length(alias, MAX_FREQUENCY_CHARACTERS, field)
+    try:
+        return Frequency.parse(alias) if alias else None
+    except FrequencyError as error:
+        raise InvalidRequest(field, f"{error}; give an alias such as 'h', '15min', 'D' or 'MS'") from error
 
 
 def to_seconds(duration: Duration, field: str) -> float:

@@ -9,6 +9,7 @@ from statecast.service.engine.transfer import Arrival, Exported, Taken
 from statecast.service.errors import InvalidRequest, ServiceError
 from statecast.service.rpc.fields import (
     MAX_AHEAD_SECONDS,
+    MAX_FREQUENCY_CHARACTERS,
     MAX_REQUEST_ID_BYTES,
     MAX_SESSION_ID_CHARACTERS,
     START_TIME_SECONDS,
@@ -136,6 +137,8 @@ def _option_problems(snapshot: Snapshot) -> Iterator[str]:
         yield f"its time to live is {snapshot.ttl_ms} ms"
     if snapshot.max_ahead_ms is not None and snapshot.max_ahead_ms > MAX_AHEAD_SECONDS * 1000:
         yield f"its max_ahead is {snapshot.max_ahead_ms} ms"
+    if len(snapshot.frequency) > MAX_FREQUENCY_CHARACTERS:
+        yield "its frequency is too long"
     texts = [text for pair in snapshot.categories.items() for text in pair]
     if len(snapshot.categories) > MAX_CATEGORIES or any(len(text) > MAX_CATEGORY_CHARACTERS for text in texts):
         yield "its categories are too many or too long"

@@ -12,6 +12,7 @@ from statecast.service.rpc.fields import (
     from_milliseconds,
     from_nanoseconds,
     from_version,
+    to_frequency,
     to_max_ahead_ms,
     to_model_name,
     to_request_id,
@@ -49,6 +50,7 @@ def _opening(data: bytes, field: str) -> Opening:
         field,
         to_zone(options.time_zone, f"{field}.time_zone"),
         to_max_ahead_ms(options.max_ahead, f"{field}.max_ahead") if options.HasField("max_ahead") else None,
+        frequency=to_frequency(options.frequency, f"{field}.frequency"),
     )
 
 
@@ -103,6 +105,7 @@ def from_outcome(session_id: str, outcome: Outcome) -> forecast_pb2.Session:
         standing.categories,
         standing.zone.name,
         standing.max_ahead_ms,
+        standing.own_frequency.alias if standing.own_frequency else "",
     )
 
 
@@ -120,6 +123,7 @@ def from_summary(summary: Summary) -> forecast_pb2.Session:
         snapshot.categories,
         snapshot.time_zone,
         snapshot.max_ahead_ms,
+        snapshot.frequency,
     )
 
 
@@ -151,6 +155,7 @@ def _session(
     categories: Mapping[str, str],
     time_zone: str,
     max_ahead_ms: int | None,
+    frequency: str,
 ) -> forecast_pb2.Session:
     return forecast_pb2.Session(
         session_id=session_id,
@@ -162,4 +167,5 @@ def _session(
         categories=categories,
         time_zone=time_zone,
         max_ahead=None if max_ahead_ms is None else from_milliseconds(max_ahead_ms),
+        frequency=frequency,
     )

@@ -46,7 +46,7 @@ _SNAPSHOT = struct.Struct("<4sBBHHIIHHI32sQqQ")
 _OPTIONS_LENGTH = struct.Struct("<H")  # follows, in format 4
 _OPTION = struct.Struct("<BH")
 _MILLISECONDS = struct.Struct("<Q")
-_TIME_ZONE, _MAX_AHEAD = 1, 2  # tags of options
+_TIME_ZONE, _MAX_AHEAD, _FREQUENCY = 1, 2, 3  # tags of options
 # bytes of the entry, checksum, steps, bytes of the request id, flags
 _ENTRY = struct.Struct("<IIIBB")
 _SMALLEST_ENTRY = _ENTRY.size + STAMP_BYTES
@@ -142,6 +142,7 @@ class Snapshot(SessionHead):
         closed: True if the session was closed at this version.
         time_zone: Name of its time zone, empty for UTC.
         is_on_wall_clock: True if the times of the snapshot and of its entries are wall-clock time there.
+        frequency: Time between two steps that the session was opened with, as a pandas alias; empty without one.
     """
 
     model: str = ""
@@ -152,6 +153,7 @@ class Snapshot(SessionHead):
     closed: bool = False
     time_zone: str = ""
     is_on_wall_clock: bool = False
+    frequency: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -321,6 +323,8 @@ def _encode_options(snapshot: Snapshot) -> bytes:
         options[_TIME_ZONE] = snapshot.time_zone.encode()
     if snapshot.max_ahead_ms is not None:
         options[_MAX_AHEAD] = _MILLISECONDS.pack(snapshot.max_ahead_ms)
+    if snapshot.frequency:
+        options[_FREQUENCY] = snapshot.frequency.encode()
     return b"".join(_OPTION.pack(tag, len(content)) + content for tag, content in options.items())
 
 
@@ -338,6 +342,8 @@ def _decode_options(data: bytes) -> dict[str, Any]:
             options["time_zone"] = content.decode()
         elif tag == _MAX_AHEAD:
             (options["max_ahead_ms"],) = _MILLISECONDS.unpack(content)
+        elif tag == _FREQUENCY:
+            options["frequency"] = content.decode()
         else:
             raise DamagedRecord(f"option {tag} is unknown, so a newer server wrote it; update this one")
     return options
