@@ -218,17 +218,25 @@ class StateLayout:
                     f"got {tensor.dtype} of shape {tuple(tensor.shape)}"
                 )
 
+    def rows_of(self, state: State) -> Tensor:
+        """Return the sessions as rows of this layout, float64 [batch, row_size].
+
+        Raises:
+            StateError: The state's parts are not this layout's.
+        """
+        self.check(state)
+        return state.rows if state.layout is self else State(state, self).rows
+
     def pack(self, state: State) -> list[bytes]:
         """Return each session's state as one contiguous little-endian row.
 
         Raises:
             StateError: The state's parts are not this layout's.
         """
-        self.check(state)
         batch, size = state.batch_size, self.nbytes
+        rows = self.rows_of(state)
         if batch == 0:
             return []
-        rows = State(state, self).rows if state.layout is not self else state.rows
         table = rows.detach().cpu().view(torch.uint8)
         if not self._is_tight:
             pieces = zip(self._starts, self.parts, strict=False)
@@ -249,7 +257,8 @@ class StateLayout:
             return self.initial(0, device)
         table = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8).view(len(rows), -1)
         if self._is_tight:
-            return State(None, self, table.view(torch.float64).to(device))
+            # A copy, since products of memory that is aligned otherwise round otherwise.
+            return State(None, self, table.view(torch.float64).clone().to(device))
         into = self.new_rows(len(rows), "cpu")
         columns = torch.split(table, [part.nbytes for part in self.parts], dim=1)
         for start, column in zip(self._starts, columns, strict=False):

@@ -5,7 +5,6 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
-from support.servers import ServerProcess
 
 from statecast.client import Client
 from statecast.service.errors import StartupError
@@ -37,7 +36,7 @@ def test_answers_by_kernels_are_those_of_torch(
     told = []
     for kernels in ("off", "on"):
         options = ("--kernels", kernels, "--kernel-cache", str(kernel_folder), "--transport", transport)
-        with ServerProcess("--models", str(models_folder), *options) as server:
+        with LocalServer("--models", str(models_folder), *options) as server:
             told.append(forecasts(f"127.0.0.1:{server.port}", "base"))
             assert is_ready(server) == (kernels == "on")
     for torch_said, kernels_said in zip(*told, strict=True):
@@ -46,7 +45,7 @@ def test_answers_by_kernels_are_those_of_torch(
 
 def test_kernels_are_compiled_while_the_server_serves(tmp_path: Path, models_folder: Path) -> None:
     options = ("--kernels", "auto", "--kernel-cache", str(tmp_path / "kernels"), "--models", str(models_folder))
-    with ServerProcess(*options) as server:
+    with LocalServer(*options) as server:
         assert len(forecasts(f"127.0.0.1:{server.port}", "base")) == len(VALUES)
         assert "kernels are being compiled; until then models run in torch" in server.log
         assert not is_ready(server)

@@ -36,7 +36,7 @@ def write_step(before, after, sizes, tables, values, weekday_next, seasonal, see
         before, after: The session's row before and after it, float64.
         values: The observation, [D].
         weekday_next: The day of the step after it, or -1.
-        seasonal, seen: Scratch, float64 [2, K] and bool [K].
+        seasonal, seen: Scratch, float64 [1, 2 K] and bool [1, 2 K].
         into: Gets the features, float32 [D * step_inputs].
     """
     reach = sizes.multiples if weekday_next >= 0 else 1
@@ -51,13 +51,12 @@ def write_step(before, after, sizes, tables, values, weekday_next, seasonal, see
         row[2] = compressed((value - last) / scale) if is_seen and not np.isnan(last) else _F(0.0)
         row[3] = log_count(after[sizes.at_count + target])
         if sizes.lags:
-            single, mean = seasonal[0], seasonal[1]
             look_up(
-                after, sizes, tables.offsets, tables.reachable, tables.alike, 0, weekday_next, reach, target, single,
-                mean, seen,
+                after, sizes, tables.offsets, tables.reachable, tables.alike, 0, weekday_next, reach, target, seasonal,
+                seen, 0, 0,
             )  # fmt: skip
             for lag in range(sizes.lags):
-                row[4 + lag] = compressed((single[lag] - centre) / scale) if seen[lag] else _F(0.0)
+                row[4 + lag] = compressed((seasonal[0, lag] - centre) / scale) if seen[0, lag] else _F(0.0)
         first = target * sizes.forecasters
         for judge in range(sizes.judges):
             row[4 + sizes.lags + judge] = log32(error_ratio(after, sizes, weights, decays, first + judge, 0, scale))

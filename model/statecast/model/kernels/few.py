@@ -25,7 +25,7 @@ def take_in(rows, whole, after, after_whole, sizes, tables, weights, values, cov
         inputs: Gets the inputs, float32 [N, I].
     """
     levels = np.empty(3 * sizes.means - 1 + sizes.lags * sizes.carries)
-    seasonal, seen = np.empty((2, sizes.lags)), np.empty(sizes.lags, np.bool_)
+    seasonal, seen = np.empty((1, 2 * sizes.lags)), np.empty((1, 2 * sizes.lags), np.bool_)
     said, known = np.empty((1, sizes.forecasters)), np.empty((1, sizes.forecasters), np.bool_)
     one, weekday, weekday_next = np.ones(1, np.int64), np.full(1, -1), -1
     features = sizes.targets * sizes.step_inputs
@@ -49,12 +49,13 @@ def judge_all(rows, whole, after, sizes, tables, values, standing, pit):
         standing: The forecasts as the model emits them, float64 [N, 1, D, Q]; are changed.
         pit: Gets the positions, float64 [N, D].
     """
+    forecasts = standing.reshape(-1, sizes.levels)
     for n in range(rows.shape[0]):
         for target in range(sizes.targets):
-            value, told = values[n, target], standing[n, 0, target]
+            value, at = values[n, target], n * sizes.targets + target
             if sizes.adapts:
-                judge(rows[n], after[n], whole[n], sizes, tables, value, target, told)
-            pit[n, target] = share_below(rows[n], sizes, tables, value, target, told)
+                judge(rows[n], after[n], whole[n], sizes, tables, value, target, forecasts, at)
+            pit[n, target] = share_below(rows, n, sizes, tables, value, target, forecasts, at)
 
 
 @kernel

@@ -82,11 +82,13 @@ def propose(rows, sizes, tables, steps, times, units, offsets, known, ahead):
             centre, scale = units[n * targets + target, 0], units[n * targets + target, 1]
             for step in range(ahead_steps):
                 at = (n * ahead_steps + step) * targets + target
+                # Apart, so that the second loop becomes vector instructions.
                 for forecaster in range(sizes.forecasters):
                     is_known = flags[step, forecaster]
-                    offset = values[step, forecaster] - centre if is_known else 0.0
-                    known[at, forecaster], offsets[at, forecaster] = is_known, offset
-                    ahead[at, forecaster] = compressed(offset / scale)
+                    known[at, forecaster] = is_known
+                    offsets[at, forecaster] = values[step, forecaster] - centre if is_known else 0.0
+                for forecaster in range(sizes.forecasters):
+                    ahead[at, forecaster] = compressed(offsets[at, forecaster] / scale)
 
 
 @kernel
@@ -128,31 +130,27 @@ def join(hidden, series, steps, by_step, of_known, which, targets):
         steps: The steps ahead, int64 [N, S]; `by_step`: what each contributes, [horizon, G].
         of_known: What the known inputs contribute, [., G]; empty without any. `which`: from `tell_known`.
     """
-    ahead = steps.shape[1]
+    ahead, size = steps.shape[1], hidden.shape[1]
     for n in range(steps.shape[0]):
         for step in range(ahead):
-            own = by_step[steps[n, step] - 1]
+            own, told = steps[n, step] - 1, which[n] * ahead + step
             for target in range(targets):
-                row, same = hidden[(n * ahead + step) * targets + target], series[n * targets + target]
+                row, same = (n * ahead + step) * targets + target, n * targets + target
                 if len(of_known):
-                    told = of_known[which[n] * ahead + step]
-                    for at in range(row.shape[0]):
-                        row[at] += same[at] + own[at] + told[at]
-                else:
-                    for at in range(row.shape[0]):
-                        row[at] += same[at] + own[at]
-                for at in range(row.shape[0]):
-                    row[at] = row[at] / (_F(1.0) + exp32(-row[at]))
+                    for at in range(size):
+                        hidden[row, at] += of_known[told, at]
+                for at in range(size):
+                    value = hidden[row, at] + series[same, at] + by_step[own, at]
+                    hidden[row, at] = value / (_F(1.0) + exp32(-value))
 
 
 @kernel
 def bend(hidden, bias):
     """Add the bias and apply SiLU, in place; hidden: float32 [R, G]."""
     for n in range(hidden.shape[0]):
-        row = hidden[n]
-        for at in range(row.shape[0]):
-            value = row[at] + bias[at]
-            row[at] = value / (_F(1.0) + exp32(-value))
+        for at in range(hidden.shape[1]):
+            value = hidden[n, at] + bias[at]
+            hidden[n, at] = value / (_F(1.0) + exp32(-value))
 
 
 @kernel
@@ -165,48 +163,47 @@ def spread(rows, sizes, tables, weights, emitted, offsets, known, units, errors,
         offsets, known, units, errors, powers: From `propose` and `describe`.
         quantiles: Gets the quantiles, float64 [N, S, D, Q].
     """
-    targets, forecasters = sizes.targets, sizes.forecasters
+    targets, forecasters, first = sizes.targets, sizes.forecasters, sizes.forecasters + 1
     trust, bias, widths = weights.trust[0], weights.emit_bias, tables.widths
+    by_row, ahead, median = quantiles.reshape(-1, sizes.levels), quantiles.shape[1], sizes.median
     for n in range(rows.shape[0]):
-        row = rows[n]
-        for step in range(quantiles.shape[1]):
+        for step in range(ahead):
             for target in range(targets):
-                at, series = (n * quantiles.shape[1] + step) * targets + target, n * targets + target
-                told, highest = emitted[at], _LOWEST
-                for f in range(told.shape[0]):
-                    told[f] += bias[f]
+                at, series, highest = (n * ahead + step) * targets + target, n * targets + target, _LOWEST
                 for f in range(forecasters):
-                    told[f] = told[f] - trust * errors[series, f] if known[at, f] else _NO_WEIGHT
-                    highest = max(highest, told[f])
+                    logit = emitted[at, f] + bias[f] - trust * errors[series, f]
+                    emitted[at, f] = logit if known[at, f] else _NO_WEIGHT
                 for f in range(forecasters):
-                    told[f] = exp32(max(told[f] - highest, _LEAST_WEIGHT))
-                for f in range(forecasters + 1, told.shape[0]):
-                    told[f] = exp32(min(max(told[f], -_LARGEST_WIDTH), _LARGEST_WIDTH))
+                    highest = max(highest, emitted[at, f])
+                for f in range(forecasters):
+                    emitted[at, f] = exp32(max(emitted[at, f] - highest, _LEAST_WEIGHT))
+                for f in range(first, emitted.shape[1]):
+                    emitted[at, f] = exp32(min(max(emitted[at, f] + bias[f], -_LARGEST_WIDTH), _LARGEST_WIDTH))
                 total, unit, centre = 0.0, 0.0, 0.0
                 for f in range(forecasters):
-                    total += told[f]
-                    unit += told[f] * powers[series, f]
-                    centre += told[f] * offsets[at, f]
+                    total += emitted[at, f]
+                    unit += emitted[at, f] * powers[series, f]
+                    centre += emitted[at, f] * offsets[at, f]
                 base, scale = units[series, 0], units[series, 1]
                 unit = (unit / total + SMALLEST_UNIT) * scale
-                shift = min(max(told[forecasters], -_LARGEST_SHIFT), _LARGEST_SHIFT)
+                shift = min(max(emitted[at, forecasters] + bias[forecasters], -_LARGEST_SHIFT), _LARGEST_SHIFT)
                 centre = centre / total + shift * unit + base
-                narrowest, made = NARROWEST_SHARE * scale + FLOAT32_RESOLUTION * abs(base), quantiles[n, step, target]
-                made[sizes.median] = centre
-                for level in range(sizes.median, sizes.levels - 1):
-                    gap = max(told[forecasters + 1 + level] * unit, narrowest) * widths[level]
-                    made[level + 1] = made[level] + gap
-                for level in range(sizes.median - 1, -1, -1):
-                    gap = max(told[forecasters + 1 + level] * unit, narrowest) * widths[level]
-                    made[level] = made[level + 1] - gap
-                keep_within(row, sizes, target, made)
+                narrowest = NARROWEST_SHARE * scale + FLOAT32_RESOLUTION * abs(base)
+                by_row[at, median] = centre
+                for level in range(median, sizes.levels - 1):
+                    gap = max(emitted[at, first + level] * unit, narrowest) * widths[level]
+                    by_row[at, level + 1] = by_row[at, level] + gap
+                for level in range(median - 1, -1, -1):
+                    gap = max(emitted[at, first + level] * unit, narrowest) * widths[level]
+                    by_row[at, level] = by_row[at, level + 1] - gap
+                keep_within(rows, n, sizes, target, by_row, at)
 
 
 @part
-def keep_within(row, sizes, target, quantiles):
-    """Limit quantiles [Q] to the side of 0 on which all values were; NaN without values."""
-    lowest = 0.0 if row[sizes.at_lowest + target] == 0 else -LARGEST_FLOAT32
-    highest = 0.0 if row[sizes.at_highest + target] == 0 else LARGEST_FLOAT32
-    is_known = row[sizes.at_count + target] > 0
+def keep_within(rows, n, sizes, target, quantiles, at):
+    """Limit quantiles[at] to the side of 0 on which all values of session n were; NaN without values."""
+    lowest = 0.0 if rows[n, sizes.at_lowest + target] == 0 else -LARGEST_FLOAT32
+    highest = 0.0 if rows[n, sizes.at_highest + target] == 0 else LARGEST_FLOAT32
+    is_known = rows[n, sizes.at_count + target] > 0
     for level in range(sizes.levels):
-        quantiles[level] = min(max(quantiles[level], lowest), highest) if is_known else np.nan
+        quantiles[at, level] = min(max(quantiles[at, level], lowest), highest) if is_known else np.nan

@@ -25,42 +25,39 @@ def widen(rows, sizes, tables, steps, quantiles, into):
         quantiles: As the model emits them, float64 [N, S, D, Q]; are changed.
         into: Gets them, ascending and within reach, float32 [N, S, Q, D].
     """
-    levels, checks, median = sizes.levels, sizes.checks, sizes.median
-    places, factors = tables.places, np.empty(levels)
+    levels, checks, median, ahead = sizes.levels, sizes.checks, sizes.median, steps.shape[1]
+    places, factors, by_row = tables.places, np.empty(levels), quantiles.reshape(-1, levels)
     for n in range(rows.shape[0]):
         for target in range(sizes.targets):
             start = sizes.at_factors + target * checks * levels
-            for step in range(steps.shape[1]):
-                told = quantiles[n, step, target]
+            for step in range(ahead):
+                at = (n * ahead + step) * sizes.targets + target
                 if sizes.adapts:
                     place = places[steps[n, step] - 1]
                     below = int(place)
-                    low, high, share = (
-                        start + below * levels,
-                        start + min(below + 1, checks - 1) * levels,
-                        place - below,
-                    )
-                    middle = told[median]
+                    share, above = place - below, min(below + 1, checks - 1)
+                    low, high = start + below * levels, start + above * levels
+                    middle = by_row[at, median]
                     for level in range(levels):
                         factor = rows[n, low + level] + share * (rows[n, high + level] - rows[n, low + level])
                         factors[level] = exp32(_F(factor))
                     for level in range(levels):
-                        told[level] = middle + (told[level] - middle) * factors[level]
-                    sort(told)
-                    keep_within(rows[n], sizes, target, told)
+                        by_row[at, level] = middle + (by_row[at, level] - middle) * factors[level]
+                    sort(by_row, at)
+                    keep_within(rows, n, sizes, target, by_row, at)
                 for level in range(levels):
-                    into[n, step, level, target] = _F(told[level])
+                    into[n, step, level, target] = _F(by_row[at, level])
 
 
 @part
-def sort(values):
-    """Sort a few values, which are nearly in order, by insertion; NaN only among NaN."""
-    for at in range(1, values.shape[0]):
-        value, place = values[at], at
-        while place > 0 and values[place - 1] > value:
-            values[place] = values[place - 1]
+def sort(values, at):
+    """Sort values[at], a few that are nearly in order, by insertion; NaN only among NaN."""
+    for level in range(1, values.shape[1]):
+        value, place = values[at, level], level
+        while place > 0 and values[at, place - 1] > value:
+            values[at, place] = values[at, place - 1]
             place -= 1
-        values[place] = value
+        values[at, place] = value
 
 
 @part
@@ -73,16 +70,16 @@ def tell_apart(quantiles, median):
 
 
 @part
-def judge(before, after, whole, sizes, tables, value, target, standing):
+def judge(before, after, whole, sizes, tables, value, target, forecasts, at):
     """Judge forecasts by an observation: move the factors of a session's target, and take the outcome's forecasts.
 
     Args:
         before, after: The session's row before and after, float64.
         whole: The row before, as int64.
         value: The observation.
-        standing: The forecast before it as the model emits it, [Q]; is changed into the forecast as issued.
+        forecasts: Has the forecast before it as the model emits it in row `at`, [., Q]; is changed into it as issued.
     """
-    levels, checks, median = sizes.levels, sizes.checks, sizes.median
+    levels, checks, median, standing = sizes.levels, sizes.checks, sizes.median, forecasts[at]
     taken = whole[sizes.at_step]
     own = target * checks * levels
     factors, misses = sizes.at_factors + own, sizes.at_misses + own
@@ -103,27 +100,26 @@ def judge(before, after, whole, sizes, tables, value, target, standing):
             tell_apart(due, median)
         total = 0.0
         for level in range(levels):
-            missed = before[misses + place + level]
+            total_of_level = before[misses + place + level]
             if is_due:
                 factor = before[factors + place + level] if check == 0 else 0.0
-                missed += _miss(
+                total_of_level += _miss(
                     due[median], due[level], sides[level], tails[level], sharpness[level], starts[level], value, factor
                 )
-            after[misses + place + level] = missed
-            total += missed
+            after[misses + place + level] = total_of_level
+            total += total_of_level
         mean = total / levels
         for level in range(levels):
-            at = place + level
-            factor = before[factors + at]
+            missed, factor = misses + place + level, before[factors + place + level]
             if ends:
-                factor += tables.own[check] * after[misses + at] + tables.common[check, level] * mean
+                factor += tables.own[check] * after[missed] + tables.common[check, level] * mean
                 factor = min(max(factor, tables.least[check]), tables.largest[check])
-                after[misses + at] = 0.0
-            after[factors + at] = factor
+                after[missed] = 0.0
+            after[factors + place + level] = factor
     middle = standing[median]
     for level in range(levels):
         standing[level] = middle + (standing[level] - middle) * math.exp(before[factors + level])
-    sort(standing)
+    sort(forecasts, at)
 
 
 @part
@@ -157,15 +153,15 @@ def wait(after, sizes, tables, taken, check, target, quantiles):
 
 
 @part
-def share_below(row, sizes, tables, value, target, quantiles):
+def share_below(rows, n, sizes, tables, value, target, forecasts, at):
     """Return the probability of values below a value, plus half its own; see `pit.share_below`.
 
     Args:
-        row: The session before the value, float64.
-        quantiles: The forecast before it as issued, ascending, [Q]; is limited to what is within reach.
+        rows: The sessions before the value, float64; `n` is the value's.
+        forecasts: Has the forecast before it as issued in row `at`, ascending, [., Q]; is limited to what is in reach.
     """
-    keep_within(row, sizes, target, quantiles)
-    levels, last = tables.levels, sizes.levels - 1
+    keep_within(rows, n, sizes, target, forecasts, at)
+    levels, last, quantiles = tables.levels, sizes.levels - 1, forecasts[at]
     if np.isnan(value) or np.isnan(quantiles[0]):
         return np.nan
     inside, equal, first = 0.0, 0, 0
@@ -185,7 +181,7 @@ def share_below(row, sizes, tables, value, target, quantiles):
     else:
         fall = math.log(levels[1] / levels[0])
         share = max(levels[0] * math.exp(fall * min(max(below, -MOST_WIDTHS), 0.0)), inside)
-    _, scale = units_of(row, sizes, tables.error_weights, tables.error_decay, target)
+    _, scale = units_of(rows[n], sizes, tables.error_weights, tables.error_decay, target)
     if abs(value - quantiles[sizes.median]) <= ROUNDING_SHARE * scale + FLOAT32_RESOLUTION * abs(value):
         share = 0.5
     if equal > 1:

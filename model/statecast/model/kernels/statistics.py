@@ -44,8 +44,8 @@ def age_of(count, ages, decays, which):
 
 
 @part
-def look_up(row, sizes, offsets, reachable, alike, ahead, weekday, reach, target, single, mean, known):
-    """Summarise the past periods of a step ahead: the newest one observed, the mean, and whether there is one.
+def look_up(row, sizes, offsets, reachable, alike, ahead, weekday, reach, target, values, known, step, first):
+    """Summarise the past periods of a step ahead.
 
     Args:
         row: A session, float64.
@@ -53,10 +53,11 @@ def look_up(row, sizes, offsets, reachable, alike, ahead, weekday, reach, target
         ahead: The step ahead, from 0.
         weekday: The day of the step; -1 if days are not told apart.
         reach: How many periods to look at.
-        single, mean, known: Get the results, [K].
+        values, known: Get the newest period observed, from `first` in row `step`, then the means, and whether there is
+            one, float64 and bool [S, F].
     """
-    begin = sizes.at_window + sizes.window * sizes.targets + target
-    for lag in range(sizes.lags):
+    begin, lags = sizes.at_window + sizes.window * sizes.targets + target, sizes.lags
+    for lag in range(lags):
         preferred = False
         if weekday >= 0:
             for period in range(reach):
@@ -73,8 +74,8 @@ def look_up(row, sizes, offsets, reachable, alike, ahead, weekday, reach, target
                     newest = value
                 total += value
                 count += 1
-        single[lag], known[lag] = newest, count > 0
-        mean[lag] = total / count if count else 0.0
+        values[step, first + lag], values[step, first + lags + lag] = newest, total / max(count, 1)
+        known[step, first + lag] = known[step, first + lags + lag] = count > 0
 
 
 @part
@@ -92,26 +93,23 @@ def forecast_naively(row, sizes, offsets, reachable, alike, steps, weekdays, tar
     first = 2 * means
     counts = sizes.at_error_counts + target * sizes.forecasters + first + lags
     for step in range(steps.shape[0]):
-        said, flags = values[step], known[step]
         for level in range(1 + means):
-            said[level], flags[level] = levels[level], count > 0
+            values[step, level], known[step, level] = levels[level], count > 0
         for trend in range(means - 1):
             start, slope = levels[1 + means + 2 * trend], levels[2 + means + 2 * trend]
-            said[1 + means + trend], flags[1 + means + trend] = start + slope * steps[step], count > 1
-        if not lags:
-            continue
-        seen = flags[first : first + lags]
-        single, mean = said[first : first + lags], said[first + lags : first + 2 * lags]
-        look_up(
-            row, sizes, offsets, reachable, alike, steps[step] - 1, weekdays[step], sizes.multiples, target, single,
-            mean, seen,
-        )  # fmt: skip
+            values[step, 1 + means + trend], known[step, 1 + means + trend] = start + slope * steps[step], count > 1
+        if lags:
+            look_up(
+                row, sizes, offsets, reachable, alike, steps[step] - 1, weekdays[step], sizes.multiples, target, values,
+                known, step, first,
+            )  # fmt: skip
         for lag in range(lags):
-            flags[first + lags + lag] = seen[lag]
-            is_carried = seen[lag] and row[counts + lag] > 0
+            seen, mean = known[step, first + lag], values[step, first + lags + lag]
+            is_carried = seen and row[counts + lag] > 0
             for carry in range(sizes.carries):
                 at = first + (2 + carry) * lags + lag
-                said[at], flags[at] = mean[lag] + levels[3 * means - 1 + lag * sizes.carries + carry], is_carried
+                known[step, at] = is_carried
+                values[step, at] = mean + levels[3 * means - 1 + lag * sizes.carries + carry]
 
 
 @part

@@ -41,7 +41,8 @@ class StatePool:
 
     def write(self, rows: list[int], state: State) -> None:
         """Write `state`, one session per row, into `rows`."""
-        self._state.rows.index_copy_(0, self._model.tensor(rows), state.rows)
+        layout = self._model.forecaster.layout
+        self._state.rows.index_copy_(0, self._model.tensor(rows), layout.rows_of(state))
 
 
 class SessionCache:
