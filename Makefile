@@ -1,7 +1,8 @@
 # Each command makes its own virtual environment first. `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+# One process more than there are cores, since many tests wait for servers.
+PYTEST := $(BIN)/pytest --numprocesses $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() + 1))") --dist worksteal
 
 .PHONY: help demo serve format check test test-fast test-lowest coverage docs generate sbom lock torture mutants bench clean
 .DELETE_ON_ERROR:
@@ -32,7 +33,7 @@ check: .venv/dev  ## Lint, types, import contracts, generated code, schemas
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml docker-compose.tls.yml
 
-test: .venv/dev  ## All tests, on a private Redis and real servers: eight to thirteen minutes
+test: .venv/dev  ## All tests, on a private Redis and real servers: ten to fifteen minutes
 	$(PYTEST)
 
 test-fast: .venv/dev  ## Tests that start no process and no server: a minute

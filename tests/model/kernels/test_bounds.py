@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = 8
+EXAMPLES = 5
 
 
 @pytest.mark.slow

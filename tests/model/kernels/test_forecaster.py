@@ -15,7 +15,7 @@ from statecast.model.kernels.stepping import fuse
 HOUR_NS = 3_600_000_000_000
 START_NS = 1_700_000_000_000_000_000 // HOUR_NS * HOUR_NS
 CLOSE, CLOSE_DOUBLE = 1e-5, 1e-9
-EXAMPLES = int(os.environ.get("KERNEL_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("KERNEL_EXAMPLES", "15"))
 DOUBLES = "window", "last", "count", "lowest", "highest", "means", "carries", "error_counts", "errors"
 """Parts of the state in which no float32 has a share."""
 
