@@ -1,5 +1,6 @@
 """Fixtures of all suites; every Redis is private, and every server is real."""
 
+import os
 import signal
 import uuid
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from statecast.model.kernels.cache import KernelCache
 from statecast.service.settings import Settings
 
 torch.set_num_threads(1)
+# Kernels check every index, in servers, too: beyond an array lies another session's memory.
+os.environ["NUMBA_BOUNDSCHECK"] = "1"
+CACHE = Path(__file__).parents[1] / ".pytest_cache"
 # How long a test takes depends on what else the machine does.
 settings.register_profile("statecast", deadline=None)
 settings.load_profile("statecast")
@@ -98,8 +102,8 @@ def server(any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerThrea
 @pytest.fixture(scope="session")
 def kernel_folder() -> Path:
     """Return a folder of compiled kernels, which all processes of this run and later ones share."""
-    folder = Path(__file__).parents[1] / ".pytest_cache" / "kernels"
-    folder.parent.mkdir(exist_ok=True)
+    folder = CACHE / "statecast" / "kernels"
+    folder.parent.mkdir(parents=True, exist_ok=True)
     built = KernelCache(folder).start_build(is_waited_for=True)
     assert built.stderr is not None
     told = built.stderr.read()

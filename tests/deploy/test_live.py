@@ -200,7 +200,7 @@ def test_an_event_loop_without_cpu_is_told(site: Site) -> None:
             site.servers[0].engine.suspend()
             time.sleep(1.2)
             site.servers[0].engine.resume()
-            over.wait(0.1)
+            over.wait(0.4)  # long enough for Prometheus to read the metrics
 
     thread = threading.Thread(target=slow_down)
     thread.start()
