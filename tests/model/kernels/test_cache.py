@@ -77,8 +77,8 @@ def test_a_processor_that_this_machine_is_not_is_not_compiled_for(
 
 
 def test_kernels_that_were_installed_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "prefix", str(tmp_path / "installed"))
-    installed = tmp_path / "installed" / "share" / "statecast" / "kernels" / digest()
+    monkeypatch.setattr(cache_module, "INSTALLED", tmp_path / "installed")
+    installed = tmp_path / "installed" / digest()
     installed.mkdir(parents=True)
     (installed / "code.nbc").write_text("code")
     assert not KernelCache(tmp_path / "unfinished").is_complete

@@ -20,6 +20,8 @@ from ..errors import ModelError
 
 CPU_VARIABLES = "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"
 """The processor to compile for, if not this machine's; see numba's documentation."""
+# Beside the code and not below sys.prefix, which inside Envoy is not that of the virtual environment.
+INSTALLED = Path(__file__).with_name("compiled")
 LOWEST_PRIORITY = 19
 _COMPLETE = "complete"
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -125,7 +127,7 @@ def install() -> None:
 
 
 def _installed() -> Path:
-    return Path(sys.prefix) / "share" / "statecast" / "kernels" / digest()
+    return INSTALLED / digest()
 
 
 def digest() -> str:
