@@ -170,8 +170,8 @@ def _finish(stage: _Stage, output: Path) -> None:
 
 def _keep(stage: _Stage) -> None:
     """Stream on until Ctrl-C; a series that has ended stays to be looked at."""
-    stage.console.print("streaming on; press Ctrl-C to stop")
     with suppress(KeyboardInterrupt):
+        stage.console.print("streaming on; press Ctrl-C to stop")
         for sample in stage.source.samples:
             stage.client.observe_many([(stage.tracks[name].session, [value]) for name, value in sample.items()])
         threading.Event().wait()
