@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from statecast.service.version import START, Version, chain
+from statecast.service.version import START, Version, chain, chain_value
 
 Rows = arrays(np.float64, st.tuples(st.integers(0, 8), st.integers(1, 3)))
 
@@ -16,6 +16,12 @@ def test_it_does_not_depend_on_how_calls_split_the_rows(rows: NDArray[np.float64
     whole = chain(START, rows, None)
     assert chain(chain(START, rows[:cut], None), rows[cut:], None) == whole
     assert whole.step == len(rows)
+
+
+@given(value=st.floats(), version=st.builds(Version, st.integers(0, 2**60), st.integers(0, 2**64 - 1)))
+def test_one_value_is_a_row_of_one(value: float, version: Version) -> None:
+    assert chain_value(version, value, None) == chain(version, np.array([[value]]), None)
+    assert chain_value(version, value, -7) == chain(version, np.array([[value]]), [-7])
 
 
 def test_each_value_its_order_and_its_time_count() -> None:

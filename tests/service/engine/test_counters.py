@@ -22,7 +22,7 @@ from statecast.service.version import START, Version
 LEVELS = {"80": (0.1, 0.9), "90": (0.05, 0.95)}
 
 
-def pit(outcome: Outcome) -> NDArray[np.float64]:
+def pit(outcome: Outcome) -> NDArray[np.float32]:
     assert outcome.pit is not None
     return outcome.pit
 

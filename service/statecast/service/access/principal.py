@@ -1,7 +1,7 @@
 """The caller as the server knows it: a tenant, and a role in it."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from statecast.service.session_key import DEFAULT_TENANT
@@ -34,6 +34,7 @@ class Principal:
         expires_at: When the credential expires, in seconds since 1970; None if it does not.
         key_id: Id of the caller's API key; empty for other credentials.
         signer: Digest of the key that has signed the caller's token; empty for other credentials.
+        may_write: True if the caller may open, fork and close sessions, and append observations.
     """
 
     tenant: str
@@ -42,6 +43,10 @@ class Principal:
     expires_at: float | None = None
     key_id: str = ""
     signer: str = ""
+    may_write: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "may_write", self.role >= Role.WRITE)
 
 
 ANYBODY = Principal(DEFAULT_TENANT, Role.ADMIN, "anybody")

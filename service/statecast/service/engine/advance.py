@@ -69,10 +69,11 @@ def advance(table: Table, cache: SessionCache) -> None:
 def _groups(table: Table) -> Iterable[tuple[Model, list[int]]]:
     """Return the rows that need their states and run together: of one model, and with similarly many steps."""
     groups: dict[tuple[str, int], tuple[Model, list[int]]] = {}
+    plans, steps = table.plans, table.steps
     for row in table.rows:
-        if needs_state(table, row):
-            model = standing_of(table, row).model
-            place = model.digest, bucket(table.steps[row])
+        if plans[row] is None or needs_state(table, row):
+            model, count = standing_of(table, row).model, steps[row]
+            place = model.digest, count if count < 2 else bucket(count)
             group = groups.get(place)
             if group is None:
                 group = groups[place] = model, []
@@ -102,9 +103,13 @@ def standing_of(table: Table, row: int) -> Standing:
 
 def _compute(model: Model, rows: list[int], table: Table, cache: SessionCache) -> Computed:
     rows, state = _states(model, rows, table, cache)
-    last_times = [_last_time(table, row) for row in rows]
-    wanted = _wanted(table, rows, last_times)
-    categories = categories_of(model, (standing_of(table, row).categories for row in rows))
+    standings = [standing_of(table, row) for row in rows]
+    last_times = [
+        entries[-1].last_time if (entries := table.entries[row]) else standing.last_time
+        for row, standing in zip(rows, standings, strict=True)
+    ]
+    wanted = _wanted(table, rows, standings, last_times)
+    categories = categories_of(model, (standing.categories for standing in standings))
     steps = [table.steps[row] for row in rows]
     if not any(steps):
         computed = Computed(model, rows, state, np.empty((len(rows), 0, model.targets)))
@@ -136,15 +141,16 @@ def _context(model: Model, state: State, categories: Tensor | None, rows: Tensor
     return model.forecaster.context(state.select(rows), None if categories is None else categories[rows])
 
 
-def _wanted(table: Table, rows: Sequence[int], last_times: Sequence[int | None]) -> list[Wanted]:
+def _wanted(
+    table: Table, rows: Sequence[int], standings: Sequence[Standing], last_times: Sequence[int | None]
+) -> list[Wanted]:
     """Return the outputs that the requests of these rows want."""
     wanted = []
     for index, row in enumerate(rows):
         plan, requests = table.plans[row], table.requests[row]
         if plan is None:
             if requests[0].horizon:
-                standing = standing_of(table, row)
-                wanted.append(Wanted(index, 0, table.steps[row], requests[0], standing, last_times[index]))
+                wanted.append(Wanted(index, 0, table.steps[row], requests[0], standings[index], last_times[index]))
             continue
         for position, (request, decision) in enumerate(zip(requests, plan.decisions, strict=True)):
             if isinstance(decision, Answer) and (request.horizon or (request.explain and decision.taken)):
@@ -152,12 +158,6 @@ def _wanted(table: Table, rows: Sequence[int], last_times: Sequence[int | None])
                 each = Wanted(index, position, decision.steps, request, standing, standing.last_time, is_explained)
                 wanted.append(each)
     return wanted
-
-
-def _last_time(table: Table, row: int) -> int | None:
-    """Return the time of a session's last step after its requests."""
-    entries = table.entries[row]
-    return entries[-1].last_time if entries else standing_of(table, row).last_time
 
 
 def _steps_at_once(sessions: int, wanted: Sequence[Wanted]) -> int:

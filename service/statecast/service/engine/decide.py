@@ -11,7 +11,7 @@ from statecast.service.engine.request import Opening, Request
 from statecast.service.engine.standing import Session, Standing
 from statecast.service.engine.table import Table
 from statecast.service.store.record import Entry
-from statecast.service.version import chain
+from statecast.service.version import chain, chain_value
 
 LATEST_NS = 2**62
 """Times beyond are left to the planner, which knows where they end."""
@@ -85,7 +85,12 @@ def _names(opening: Opening, standing: Standing) -> bool:
 def _entry(session: Session, request: Request) -> Entry:
     """Return what a steady request appends."""
     standing = session.standing
-    at = standing.last_time + session.step_ns if session.step_ns and standing.last_time is not None else None
-    version = chain(standing.version, request.values.reshape(1, -1), None if at is None else [at])
+    values, at = request.values, None
+    if session.step_ns and standing.last_time is not None:
+        at = standing.last_time + session.step_ns
+    if values.size == 1:
+        version = chain_value(standing.version, values.item(), at)
+    else:
+        version = chain(standing.version, values.reshape(1, -1), None if at is None else [at])
     digest = digest_of(request) if request.request_id else b""
-    return Entry(1, request.values.tobytes(), at, request.request_id, digest, version)
+    return Entry(1, values.tobytes(), at, request.request_id, digest, version)

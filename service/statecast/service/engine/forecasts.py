@@ -53,8 +53,17 @@ def forecasts(
         horizon = max(each.request.horizon for each in part)
         future = Future(_times(model, part, horizon), _covariates(model, part, horizon))
         values = model.forecaster.forecast(context_of(rows, steps), horizon, future).cpu().numpy()
+        known, outline = None, None
         for each, forecast in zip(part, values, strict=True):
-            yield each, _result(model, each, forecast)
+            request, standing = each.request, each.standing
+            kind = request.horizon, request.quantile_levels, standing.zone, standing.own_frequency
+            if outline is None or kind != known:  # neighbours mostly ask for the same
+                known, outline = kind, _outline(model, request, standing)
+            if request.horizon < horizon:
+                forecast = forecast[: request.horizon]
+            if request.quantile_levels:
+                forecast = _at_levels(forecast, model.config.quantile_levels, request.quantile_levels)
+            yield each, ForecastOutput(outline, _start(each), forecast)
 
 
 def _times(model: Model, wanted: Sequence[Wanted], horizon: int) -> Tensor | None:
@@ -78,22 +87,20 @@ def _covariates(model: Model, wanted: Sequence[Wanted], horizon: int) -> Tensor 
     return torch.from_numpy(known).to(model.forecaster.device)
 
 
-def _result(model: Model, wanted: Wanted, values: NDArray[np.float32]) -> ForecastOutput:
-    """Select what the request asked for from `values` [horizon, levels or classes, targets]."""
-    request, standing = wanted.request, wanted.standing
-    start = None
-    if wanted.last_time is not None and (clock := standing.clock):
-        start = clock.instant(clock.frequency.add(wanted.last_time, 1))
-    values = values[: request.horizon]
-    if request.quantile_levels:
-        values = _at_levels(values, model.config.quantile_levels, request.quantile_levels)
+def _start(wanted: Wanted) -> int | None:
+    """Return the instant of the first step ahead; None if only position counts."""
+    if wanted.last_time is None or not (clock := wanted.standing.clock):
+        return None
+    return clock.instant(clock.frequency.add(wanted.last_time, 1))
+
+
+def _outline(model: Model, request: Request, standing: Standing) -> Outline:
     alias = standing.frequency.alias if standing.frequency else ""
-    outline = _outline(model, request.horizon, request.quantile_levels, standing.zone.name, alias)
-    return ForecastOutput(outline, start, values)
+    return _outline_of(model, request.horizon, request.quantile_levels, standing.zone.name, alias)
 
 
 @lru_cache(maxsize=1024)
-def _outline(model: Model, horizon: int, levels: tuple[float, ...], time_zone: str, frequency: str) -> Outline:
+def _outline_of(model: Model, horizon: int, levels: tuple[float, ...], time_zone: str, frequency: str) -> Outline:
     config = model.config
     levels = levels or config.quantile_levels
     return Outline(horizon, frequency, levels, config.classes, config.targets, time_zone)

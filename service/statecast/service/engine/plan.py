@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -346,13 +347,20 @@ def _check_version(standing: Standing, request: Request) -> None:
 
 def digest_of(request: Request) -> bytes:
     """Return the digest of what a request appends, by which a repetition is told from another request."""
-    # The lengths come first, so that times, values and covariates cannot be confused.
-    start = f"{request.start_time} {request.values.size}\n".encode()
-    if request.times.size:  # their length comes first, too
-        start = f"{request.start_time} {request.values.size} {request.times.size}\n".encode() + request.times.tobytes()
-    marks = (_RESTARTS if request.restarts else b"") + (_ENDS if request.ends else b"")
-    content = marks + start + request.values.tobytes() + request.covariates.tobytes()
-    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+    values, times, start_time = request.values, request.times, request.start_time
+    start, content = _start(start_time, values.size), values.tobytes()
+    if not request.is_plain:
+        if times.size:  # their length comes first, too
+            start = f"{start_time} {values.size} {times.size}\n".encode() + times.tobytes()
+        start = (_RESTARTS if request.restarts else b"") + (_ENDS if request.ends else b"") + start
+        content += request.covariates.tobytes()
+    return hashlib.blake2b(start + content, digest_size=DIGEST_BYTES).digest()
+
+
+@lru_cache(maxsize=1024)
+def _start(start_time: int | None, count: int) -> bytes:
+    """Return what comes first, so that times, values and covariates cannot be confused."""
+    return f"{start_time} {count}\n".encode()
 
 
 def _is_replay(standing: Standing, request: Request, digest: bytes) -> bool:

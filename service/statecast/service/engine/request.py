@@ -157,26 +157,25 @@ class Request:
 
     def __post_init__(self) -> None:
         self.key = session_key(self.tenant, self.session_id)
-        self.is_plain = bool(self.values.size or self.horizon) and not (
-            self.if_version is not None
+        count, horizon, explain = self.values.size, self.horizon, self.explain
+        numbers, future = count + self.covariates.size + self.times.size, self.future_covariates.size
+        self.is_plain = bool(count or horizon) and not (
+            numbers > count
+            or future
+            or explain
+            or self.quantile_levels
+            or self.if_version is not None
             or self.fork is not None
             or self.ends
-            or self.restarts
             or self.close
             or self.copy
-            or self.explain
-            or self.quantile_levels
-            or self.covariates.size
-            or self.times.size
-            or self.future_covariates.size
+            or self.restarts
         )
-        numbers = self.values.size + self.covariates.size + self.times.size
-        self.cost = cost(numbers, self.horizon, explain=self.explain)
+        self.cost = cost(numbers, horizon, explain=explain)
         levels = len(self.quantile_levels) or USUAL_LEVELS
         # The answer to each value takes half of the value's memory.
-        answer = 4 * self.values.size + 4 * levels * min(self.horizon, LONGEST_HORIZON)
-        taken = 8 * (numbers + self.future_covariates.size)
-        self.nbytes = OVERHEAD_BYTES + taken + answer + (EXPLANATION_BYTES if self.explain else 0)
+        answer = 4 * count + 4 * levels * min(horizon, LONGEST_HORIZON)
+        self.nbytes = OVERHEAD_BYTES + 8 * (numbers + future) + answer + (EXPLANATION_BYTES if explain else 0)
 
     @property
     def goes_alone(self) -> bool:
@@ -231,7 +230,7 @@ class Outcome:
     opened: bool = False
     replayed: bool = False
     forecast: ForecastOutput | None = None
-    pit: NDArray[np.float64] | None = None
+    pit: NDArray[np.float32] | None = None
     gates: Gates | None = None
     missing: int = 0
     seed: Seed | None = None

@@ -6,6 +6,8 @@ A message is a sequence of fields: a tag, then a varint, eight bytes, or a lengt
 
 from functools import lru_cache
 
+import numpy as np
+
 from statecast.model import Gates
 from statecast.service.engine.request import ForecastOutput, Outcome, Outline, Request
 from statecast.service.rpc.fields import from_milliseconds, from_nanoseconds
@@ -13,6 +15,7 @@ from statecast.service.version import Version
 from statecast.v1 import forecast_pb2
 
 _VARINT, _FIXED64, _BYTES = 0, 1, 2
+_FLOAT = np.dtype("<f4")
 
 
 def _tag(number: int, kind: int) -> bytes:
@@ -43,13 +46,12 @@ _RESPONSE = _RESULTS = _tag(1, _BYTES)
 
 def response(request: Request, outcome: Outcome) -> bytes:
     """Encode a ForecastResponse."""
-    session_id = request.session_id.encode()
+    session_id, request_id = request.session_id.encode(), request.request_id
     parts = [_SESSION_ID, _varint(len(session_id)), session_id]
-    if request.request_id:
-        parts += _REQUEST_ID, _varint(len(request.request_id)), request.request_id
+    if request_id:
+        parts += _REQUEST_ID, _varint(len(request_id)), request_id
     if outcome.version is not None:
-        version = _version(outcome.version)
-        parts += _VERSION, _varint(len(version)), version
+        parts.append(_version(outcome.version))
     if outcome.opened:
         parts.append(_OPENED)
     if outcome.replayed:
@@ -58,7 +60,7 @@ def response(request: Request, outcome: Outcome) -> bytes:
         forecast = _forecast(outcome.forecast)
         parts += _FORECAST, _varint(len(forecast)), forecast
     if outcome.pit is not None:
-        pit = outcome.pit.astype("<f4", copy=False).tobytes()
+        pit = outcome.pit.astype(_FLOAT, copy=False).tobytes()
         parts += _PIT, _varint(len(pit)), pit
     if outcome.gates is not None:
         gates = _gates(outcome.gates)
@@ -85,19 +87,26 @@ def results(messages: list[bytes]) -> bytes:
 
 
 def _version(version: Version) -> bytes:
-    # Fields that are 0 are not encoded.
-    step = _STEP + _varint(version.step) if version.step else b""
-    return step + _VERSION_TAG + version.tag.to_bytes(8, "little") if version.tag else step
+    """Encode the field with the version; its own fields that are 0 are left out."""
+    number, tag = version
+    step = _STEP + _varint(number) if number else b""
+    if not tag:
+        return _VERSION + _SMALL[len(step)] + step
+    return _VERSION + _SMALL[len(step) + 9] + step + _VERSION_TAG + tag.to_bytes(8, "little")
 
 
 def _forecast(forecast: ForecastOutput) -> bytes:
-    values = forecast.values.astype("<f4", copy=False).tobytes()
-    parts = [_outline(forecast.outline)]
-    if forecast.start_time is not None and (start := from_nanoseconds(forecast.start_time)):
-        time = start.SerializeToString()
-        parts += _START_TIME, _varint(len(time)), time
-    parts += _VALUES, _varint(len(values)), values
-    return b"".join(parts)
+    values = forecast.values.astype(_FLOAT, copy=False).tobytes()
+    time = b"" if forecast.start_time is None else _start_time(forecast.start_time)
+    return b"".join((_outline(forecast.outline), time, _VALUES, _varint(len(values)), values))
+
+
+@lru_cache(maxsize=1024)
+def _start_time(start_time: int) -> bytes:
+    """Encode the field with the start time, which many forecasts share."""
+    start = from_nanoseconds(start_time)
+    time = b"" if start is None else start.SerializeToString()
+    return _START_TIME + _varint(len(time)) + time
 
 
 @lru_cache(maxsize=1024)

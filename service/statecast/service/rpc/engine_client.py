@@ -45,7 +45,7 @@ class Call:
     @property
     def may_write(self) -> bool:
         """True if the caller may open, fork and close sessions, and append observations."""
-        return self.principal.role >= Role.WRITE
+        return self.principal.may_write
 
     def require_write(self, what: str) -> None:
         """Check that the caller may write.

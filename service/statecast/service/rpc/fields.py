@@ -13,7 +13,7 @@ from statecast.model.zones import LONGEST_NAME
 from statecast.service.engine.request import NO_TIMES, NOTHING
 from statecast.service.errors import InvalidRequest
 from statecast.service.times import NANOSECONDS
-from statecast.service.version import Version
+from statecast.service.version import Version, version_of
 from statecast.v1 import forecast_pb2
 from statecast.v1.limits import MAX_MAGNITUDE
 
@@ -68,7 +68,11 @@ def to_numbers(numbers: "RepeatedScalarFieldContainer[float]", field: str) -> ND
     listed = numbers[:]
     values = np.array(listed)
     # Python checks a few values faster than numpy.
-    if len(listed) > FEW_NUMBERS or any(abs(value) > MAX_MAGNITUDE for value in listed):
+    if len(listed) == 1:
+        is_checked = not abs(listed[0]) > MAX_MAGNITUDE  # NaN compares as false
+    else:
+        is_checked = len(listed) <= FEW_NUMBERS and not any(abs(value) > MAX_MAGNITUDE for value in listed)
+    if not is_checked:
         position = first_too_large(values)
         if position is not None:
             raise InvalidRequest(f"{field}[{position}]", too_large(values[position]))
@@ -88,7 +92,7 @@ def too_large(value: float) -> str:
 
 def to_version(version: forecast_pb2.Version) -> Version:
     """Return a version from the wire."""
-    return Version(version.step, version.tag)
+    return version_of(version.step, version.tag)
 
 
 def from_version(version: Version | None) -> forecast_pb2.Version | None:

@@ -30,7 +30,8 @@ def to_request(message: ForecastRequest, call: Call) -> Request:
     """
     has, observations = message.HasField, message.observations
     values, covariates, times = observations.values, observations.covariates, observations.times
-    if values:
+    may_write = call.may_write
+    if values and not may_write:
         call.require_write("append observations")
     has_start, levels, future = observations.HasField("start_time"), message.quantile_levels, message.future_covariates
     return Request(
@@ -50,7 +51,7 @@ def to_request(message: ForecastRequest, call: Call) -> Request:
         to_version(message.last_seen) if has("last_seen") else None,
         call.until(to_timeout(message)) if has("timeout") else call.deadline,
         tenant=call.principal.tenant,
-        may_open=call.may_write,
+        may_open=may_write,
     )
 
 
