@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+Faults = set[tuple[str, int]]
 HERE = Path(__file__).parent / "typing"
 ROOT = Path(__file__).parents[2]
 MISTAKES = {
@@ -18,23 +19,23 @@ MISTAKES = {
 }
 
 
-def mypy(file: str) -> set[int]:
-    """The lines that mypy finds fault with."""
-    command = [sys.executable, "-m", "mypy", "--strict", str(HERE / file)]
+def mypy(*files: Path) -> Faults:
+    """The files and lines that mypy finds fault with."""
+    command = [sys.executable, "-m", "mypy", "--strict", *map(str, files)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stderr
-    return {int(line) for line in re.findall(rf"{file}:(\d+): error", done.stdout)}
+    return {(name, int(line)) for name, line in re.findall(r"(\w+\.py):(\d+): error", done.stdout)}
 
 
-def pyright(file: str) -> set[int]:
-    """The lines that pyright finds fault with."""
-    command = [sys.executable, "-m", "basedpyright", "--level", "error", "--outputjson", str(HERE / file)]
+def pyright(*files: Path) -> Faults:
+    """The files and lines that pyright finds fault with."""
+    command = [sys.executable, "-m", "basedpyright", "--level", "error", "--outputjson", *map(str, files)]
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
-    found = json.loads(done.stdout)["generalDiagnostics"]
-    return {each["range"]["start"]["line"] + 1 for each in found if each["severity"] == "error"}
+    errors = [each for each in json.loads(done.stdout)["generalDiagnostics"] if each["severity"] == "error"]
+    return {(Path(each["file"]).name, each["range"]["start"]["line"] + 1) for each in errors}
 
 
 @pytest.mark.parametrize("checker", [mypy, pyright])
-def test_what_is_documented_passes_and_what_is_wrong_does_not(checker: Callable[[str], set[int]]) -> None:
-    assert checker("documented_calls.py") == set()
-    assert checker("mistakes.py") == MISTAKES
+def test_what_is_documented_passes_and_what_is_wrong_does_not(checker: Callable[..., Faults]) -> None:
+    found = checker(HERE / "documented_calls.py", HERE / "mistakes.py")
+    assert found == {("mistakes.py", line) for line in MISTAKES}
