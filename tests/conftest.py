@@ -20,6 +20,8 @@ from statecast.service.settings import Settings
 torch.set_num_threads(1)
 # Kernels check every index, in servers, too: beyond an array lies another session's memory.
 os.environ["NUMBA_BOUNDSCHECK"] = "1"
+# Servers that tests start compile the modules once, not each of them again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 CACHE = Path(__file__).parents[1] / ".pytest_cache"
 # How long a test takes depends on what else the machine does.
 settings.register_profile("statecast", deadline=None)
