@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from statecast.v1 import forecast_pb2 as statecast_dot_v1_dot_forecast__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n statecast/v1/admin_service.proto\x12\x0cstatecast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1bstatecast/v1/forecast.proto\";\n\x15\x45xportSessionsRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xc3\x01\n\x16\x45xportSessionsResponse\x12*\n\x06source\x18\x01 \x01(\x0b\x32\x1a.statecast.v1.ExportSource\x12/\n\x08sessions\x18\x02 \x03(\x0b\x32\x1d.statecast.v1.ExportedSession\x12\x33\n\nunreadable\x18\x03 \x03(\x0b\x32\x1f.statecast.v1.UnreadableSession\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"}\n\x0c\x45xportSource\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsession_count\x18\x04 \x01(\x04\"\xc7\x01\n\x0f\x45xportedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06record\x18\x02 \x01(\x0c\x12,\n\ttime_left\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05model\x18\x04 \x01(\t\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x06 \x01(\t\x12&\n\x07version\x18\x07 \x01(\x0b\x32\x15.statecast.v1.Version\"K\n\x11UnreadableSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"Y\n\x15ImportSessionsRequest\x12/\n\x08sessions\x18\x01 \x03(\x0b\x32\x1d.statecast.v1.ExportedSession\x12\x0f\n\x07replace\x18\x02 \x01(\x08\"E\n\x16ImportSessionsResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.statecast.v1.ImportResult\"\xa5\x01\n\x0cImportResult\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12,\n\x07outcome\x18\x02 \x01(\x0e\x32\x1b.statecast.v1.ImportOutcome\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\x12/\n\x10replaced_version\x18\x04 \x01(\x0b\x32\x15.statecast.v1.Version*\x86\x01\n\rImportOutcome\x12\x1e\n\x1aIMPORT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16IMPORT_OUTCOME_CREATED\x10\x01\x12\x1b\n\x17IMPORT_OUTCOME_REPLACED\x10\x02\x12\x1c\n\x18IMPORT_OUTCOME_UNCHANGED\x10\x03\x32\xce\x01\n\x0c\x41\x64minService\x12]\n\x0e\x45xportSessions\x12#.statecast.v1.ExportSessionsRequest\x1a$.statecast.v1.ExportSessionsResponse0\x01\x12_\n\x0eImportSessions\x12#.statecast.v1.ImportSessionsRequest\x1a$.statecast.v1.ImportSessionsResponse(\x01\x30\x01\x42=\n\x10\x63om.statecast.v1P\x01Z\x18statecast/v1;statecastv1\xaa\x02\x0cStatecast.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n statecast/v1/admin_service.proto\x12\x0cstatecast.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1bstatecast/v1/forecast.proto\";\n\x15\x45xportSessionsRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xc3\x01\n\x16\x45xportSessionsResponse\x12*\n\x06source\x18\x01 \x01(\x0b\x32\x1a.statecast.v1.ExportSource\x12/\n\x08sessions\x18\x02 \x03(\x0b\x32\x1d.statecast.v1.ExportedSession\x12\x33\n\nunreadable\x18\x03 \x03(\x0b\x32\x1f.statecast.v1.UnreadableSession\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"}\n\x0c\x45xportSource\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsession_count\x18\x04 \x01(\x04\"\xc7\x01\n\x0f\x45xportedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06record\x18\x02 \x01(\x0c\x12,\n\ttime_left\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05model\x18\x04 \x01(\t\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x06 \x01(\t\x12&\n\x07version\x18\x07 \x01(\x0b\x32\x15.statecast.v1.Version\"K\n\x11UnreadableSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"Y\n\x15ImportSessionsRequest\x12/\n\x08sessions\x18\x01 \x03(\x0b\x32\x1d.statecast.v1.ExportedSession\x12\x0f\n\x07replace\x18\x02 \x01(\x08\"E\n\x16ImportSessionsResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.statecast.v1.ImportResult\"\xa5\x01\n\x0cImportResult\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12,\n\x07outcome\x18\x02 \x01(\x0e\x32\x1b.statecast.v1.ImportOutcome\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\x12/\n\x10replaced_version\x18\x04 \x01(\x0b\x32\x15.statecast.v1.Version\"D\n\x14SetModelAliasRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"1\n\x15SetModelAliasResponse\x12\x18\n\x10previous_version\x18\x01 \x01(\t\"5\n\x15SetModelPolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\"1\n\x16SetModelPolicyResponse\x12\x17\n\x0fprevious_policy\x18\x01 \x01(\t\"A\n\x12RetireModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04undo\x18\x03 \x01(\x08\"(\n\x13RetireModelResponse\x12\x11\n\tunchanged\x18\x01 \x01(\x08*\x86\x01\n\rImportOutcome\x12\x1e\n\x1aIMPORT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16IMPORT_OUTCOME_CREATED\x10\x01\x12\x1b\n\x17IMPORT_OUTCOME_REPLACED\x10\x02\x12\x1c\n\x18IMPORT_OUTCOME_UNCHANGED\x10\x03\x32\xc8\x04\n\x0c\x41\x64minService\x12]\n\x0e\x45xportSessions\x12#.statecast.v1.ExportSessionsRequest\x1a$.statecast.v1.ExportSessionsResponse0\x01\x12_\n\x0eImportSessions\x12#.statecast.v1.ImportSessionsRequest\x1a$.statecast.v1.ImportSessionsResponse(\x01\x30\x01\x12|\n\rSetModelAlias\x12\".statecast.v1.SetModelAliasRequest\x1a#.statecast.v1.SetModelAliasResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/models/{name}:alias:\x01*\x12\x80\x01\n\x0eSetModelPolicy\x12#.statecast.v1.SetModelPolicyRequest\x1a$.statecast.v1.SetModelPolicyResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/models/{name}:policy:\x01*\x12w\n\x0bRetireModel\x12 .statecast.v1.RetireModelRequest\x1a!.statecast.v1.RetireModelResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/models/{name}:retire:\x01*B=\n\x10\x63om.statecast.v1P\x01Z\x18statecast/v1;statecastv1\xaa\x02\x0cStatecast.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,24 +37,42 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'statecast.v1.admin_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020com.statecast.v1P\001Z\030statecast/v1;statecastv1\252\002\014Statecast.V1'
-  _globals['_IMPORTOUTCOME']._serialized_start=1165
-  _globals['_IMPORTOUTCOME']._serialized_end=1299
-  _globals['_EXPORTSESSIONSREQUEST']._serialized_start=169
-  _globals['_EXPORTSESSIONSREQUEST']._serialized_end=228
-  _globals['_EXPORTSESSIONSRESPONSE']._serialized_start=231
-  _globals['_EXPORTSESSIONSRESPONSE']._serialized_end=426
-  _globals['_EXPORTSOURCE']._serialized_start=428
-  _globals['_EXPORTSOURCE']._serialized_end=553
-  _globals['_EXPORTEDSESSION']._serialized_start=556
-  _globals['_EXPORTEDSESSION']._serialized_end=755
-  _globals['_UNREADABLESESSION']._serialized_start=757
-  _globals['_UNREADABLESESSION']._serialized_end=832
-  _globals['_IMPORTSESSIONSREQUEST']._serialized_start=834
-  _globals['_IMPORTSESSIONSREQUEST']._serialized_end=923
-  _globals['_IMPORTSESSIONSRESPONSE']._serialized_start=925
-  _globals['_IMPORTSESSIONSRESPONSE']._serialized_end=994
-  _globals['_IMPORTRESULT']._serialized_start=997
-  _globals['_IMPORTRESULT']._serialized_end=1162
-  _globals['_ADMINSERVICE']._serialized_start=1302
-  _globals['_ADMINSERVICE']._serialized_end=1508
+  _globals['_ADMINSERVICE'].methods_by_name['SetModelAlias']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['SetModelAlias']._serialized_options = b'\202\323\344\223\002\034\"\027/v1/models/{name}:alias:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['SetModelPolicy']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['SetModelPolicy']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/models/{name}:policy:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['RetireModel']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['RetireModel']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/models/{name}:retire:\001*'
+  _globals['_IMPORTOUTCOME']._serialized_start=1531
+  _globals['_IMPORTOUTCOME']._serialized_end=1665
+  _globals['_EXPORTSESSIONSREQUEST']._serialized_start=199
+  _globals['_EXPORTSESSIONSREQUEST']._serialized_end=258
+  _globals['_EXPORTSESSIONSRESPONSE']._serialized_start=261
+  _globals['_EXPORTSESSIONSRESPONSE']._serialized_end=456
+  _globals['_EXPORTSOURCE']._serialized_start=458
+  _globals['_EXPORTSOURCE']._serialized_end=583
+  _globals['_EXPORTEDSESSION']._serialized_start=586
+  _globals['_EXPORTEDSESSION']._serialized_end=785
+  _globals['_UNREADABLESESSION']._serialized_start=787
+  _globals['_UNREADABLESESSION']._serialized_end=862
+  _globals['_IMPORTSESSIONSREQUEST']._serialized_start=864
+  _globals['_IMPORTSESSIONSREQUEST']._serialized_end=953
+  _globals['_IMPORTSESSIONSRESPONSE']._serialized_start=955
+  _globals['_IMPORTSESSIONSRESPONSE']._serialized_end=1024
+  _globals['_IMPORTRESULT']._serialized_start=1027
+  _globals['_IMPORTRESULT']._serialized_end=1192
+  _globals['_SETMODELALIASREQUEST']._serialized_start=1194
+  _globals['_SETMODELALIASREQUEST']._serialized_end=1262
+  _globals['_SETMODELALIASRESPONSE']._serialized_start=1264
+  _globals['_SETMODELALIASRESPONSE']._serialized_end=1313
+  _globals['_SETMODELPOLICYREQUEST']._serialized_start=1315
+  _globals['_SETMODELPOLICYREQUEST']._serialized_end=1368
+  _globals['_SETMODELPOLICYRESPONSE']._serialized_start=1370
+  _globals['_SETMODELPOLICYRESPONSE']._serialized_end=1419
+  _globals['_RETIREMODELREQUEST']._serialized_start=1421
+  _globals['_RETIREMODELREQUEST']._serialized_end=1486
+  _globals['_RETIREMODELRESPONSE']._serialized_start=1488
+  _globals['_RETIREMODELRESPONSE']._serialized_end=1528
+  _globals['_ADMINSERVICE']._serialized_start=1668
+  _globals['_ADMINSERVICE']._serialized_end=2252
 # @@protoc_insertion_point(module_scope)

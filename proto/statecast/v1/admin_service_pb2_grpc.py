@@ -29,6 +29,9 @@ class AdminServiceStub(object):
     """Exports sessions and imports them again, for backups and for moves between clusters. Callers need the role admin, and
     reach the sessions of their own tenant only. A server takes a few of these calls at once; others are
     RESOURCE_EXHAUSTED. If a stream ends with UNAVAILABLE, open another one: both calls can be repeated.
+
+    Aliases, policies and retired versions are those of all tenants and of all servers that share the Redis. The other
+    servers know of a change within two seconds.
     """
 
     def __init__(self, channel):
@@ -47,12 +50,30 @@ class AdminServiceStub(object):
                 request_serializer=statecast_dot_v1_dot_admin__service__pb2.ImportSessionsRequest.SerializeToString,
                 response_deserializer=statecast_dot_v1_dot_admin__service__pb2.ImportSessionsResponse.FromString,
                 _registered_method=True)
+        self.SetModelAlias = channel.unary_unary(
+                '/statecast.v1.AdminService/SetModelAlias',
+                request_serializer=statecast_dot_v1_dot_admin__service__pb2.SetModelAliasRequest.SerializeToString,
+                response_deserializer=statecast_dot_v1_dot_admin__service__pb2.SetModelAliasResponse.FromString,
+                _registered_method=True)
+        self.SetModelPolicy = channel.unary_unary(
+                '/statecast.v1.AdminService/SetModelPolicy',
+                request_serializer=statecast_dot_v1_dot_admin__service__pb2.SetModelPolicyRequest.SerializeToString,
+                response_deserializer=statecast_dot_v1_dot_admin__service__pb2.SetModelPolicyResponse.FromString,
+                _registered_method=True)
+        self.RetireModel = channel.unary_unary(
+                '/statecast.v1.AdminService/RetireModel',
+                request_serializer=statecast_dot_v1_dot_admin__service__pb2.RetireModelRequest.SerializeToString,
+                response_deserializer=statecast_dot_v1_dot_admin__service__pb2.RetireModelResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
     """Exports sessions and imports them again, for backups and for moves between clusters. Callers need the role admin, and
     reach the sessions of their own tenant only. A server takes a few of these calls at once; others are
     RESOURCE_EXHAUSTED. If a stream ends with UNAVAILABLE, open another one: both calls can be repeated.
+
+    Aliases, policies and retired versions are those of all tenants and of all servers that share the Redis. The other
+    servers know of a change within two seconds.
     """
 
     def ExportSessions(self, request, context):
@@ -72,6 +93,29 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetModelAlias(self, request, context):
+        """Points an alias of a model to a version, or removes it. Sessions that follow the alias move to that version at their
+        next request, whichever way they were opened.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetModelPolicy(self, request, context):
+        """Sets what becomes of a model's sessions when versions come: they stay, or move at their next request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetireModel(self, request, context):
+        """Retires a version: no session begins on it any more, so its folder can go. While sessions stand on it, the call is
+        FAILED_PRECONDITION with the reason MODEL_IN_USE, and the message says how many. It reads every key in Redis.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -85,6 +129,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=statecast_dot_v1_dot_admin__service__pb2.ImportSessionsRequest.FromString,
                     response_serializer=statecast_dot_v1_dot_admin__service__pb2.ImportSessionsResponse.SerializeToString,
             ),
+            'SetModelAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelAlias,
+                    request_deserializer=statecast_dot_v1_dot_admin__service__pb2.SetModelAliasRequest.FromString,
+                    response_serializer=statecast_dot_v1_dot_admin__service__pb2.SetModelAliasResponse.SerializeToString,
+            ),
+            'SetModelPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelPolicy,
+                    request_deserializer=statecast_dot_v1_dot_admin__service__pb2.SetModelPolicyRequest.FromString,
+                    response_serializer=statecast_dot_v1_dot_admin__service__pb2.SetModelPolicyResponse.SerializeToString,
+            ),
+            'RetireModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetireModel,
+                    request_deserializer=statecast_dot_v1_dot_admin__service__pb2.RetireModelRequest.FromString,
+                    response_serializer=statecast_dot_v1_dot_admin__service__pb2.RetireModelResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'statecast.v1.AdminService', rpc_method_handlers)
@@ -97,6 +156,9 @@ class AdminService(object):
     """Exports sessions and imports them again, for backups and for moves between clusters. Callers need the role admin, and
     reach the sessions of their own tenant only. A server takes a few of these calls at once; others are
     RESOURCE_EXHAUSTED. If a stream ends with UNAVAILABLE, open another one: both calls can be repeated.
+
+    Aliases, policies and retired versions are those of all tenants and of all servers that share the Redis. The other
+    servers know of a change within two seconds.
     """
 
     @staticmethod
@@ -143,6 +205,87 @@ class AdminService(object):
             '/statecast.v1.AdminService/ImportSessions',
             statecast_dot_v1_dot_admin__service__pb2.ImportSessionsRequest.SerializeToString,
             statecast_dot_v1_dot_admin__service__pb2.ImportSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModelAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statecast.v1.AdminService/SetModelAlias',
+            statecast_dot_v1_dot_admin__service__pb2.SetModelAliasRequest.SerializeToString,
+            statecast_dot_v1_dot_admin__service__pb2.SetModelAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModelPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statecast.v1.AdminService/SetModelPolicy',
+            statecast_dot_v1_dot_admin__service__pb2.SetModelPolicyRequest.SerializeToString,
+            statecast_dot_v1_dot_admin__service__pb2.SetModelPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetireModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statecast.v1.AdminService/RetireModel',
+            statecast_dot_v1_dot_admin__service__pb2.RetireModelRequest.SerializeToString,
+            statecast_dot_v1_dot_admin__service__pb2.RetireModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

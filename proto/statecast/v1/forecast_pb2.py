@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bstatecast/v1/forecast.proto\x12\x0cstatecast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"$\n\x07Version\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0b\n\x03tag\x18\x02 \x01(\x06\"\x9e\x01\n\x0cObservations\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07targets\x18\x03 \x01(\r\x12\x12\n\ncovariates\x18\x04 \x03(\x01\x12)\n\x05times\x18\x05 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb9\x02\n\x0bOpenOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12/\n\x0ctime_to_live\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12=\n\ncategories\x18\x04 \x03(\x0b\x32).statecast.v1.OpenOptions.CategoriesEntry\x12\x11\n\ttime_zone\x18\x05 \x01(\t\x12,\n\tmax_ahead\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tfrequency\x18\x06 \x01(\t\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01J\x04\x08\x08\x10\tR\x07upgrade\"\x8d\x03\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12&\n\x07version\x18\x04 \x01(\x0b\x32\x15.statecast.v1.Version\x12/\n\x0ctime_to_live\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tlast_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\ncategories\x18\x07 \x03(\x0b\x32%.statecast.v1.Session.CategoriesEntry\x12\x11\n\ttime_zone\x18\x08 \x01(\t\x12,\n\tmax_ahead\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tfrequency\x18\t \x01(\t\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbc\x01\n\x08\x46orecast\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07horizon\x18\x02 \x01(\r\x12\x17\n\x0fquantile_levels\x18\x03 \x03(\x01\x12\x0f\n\x07targets\x18\x04 \x03(\t\x12\x0e\n\x06values\x18\x05 \x03(\x02\x12\x11\n\tfrequency\x18\x06 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x07 \x03(\t\x12\x11\n\ttime_zone\x18\x08 \x01(\t\"i\n\x05Gates\x12\r\n\x05names\x18\x01 \x03(\t\x12\x0e\n\x06layers\x18\x02 \x01(\r\x12\x13\n\x0bhidden_size\x18\x03 \x01(\r\x12\x0e\n\x06values\x18\x04 \x03(\x02\x12\x0c\n\x04\x63\x65ll\x18\x05 \x03(\x02\x12\x0e\n\x06hidden\x18\x06 \x03(\x02\x42=\n\x10\x63om.statecast.v1P\x01Z\x18statecast/v1;statecastv1\xaa\x02\x0cStatecast.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bstatecast/v1/forecast.proto\x12\x0cstatecast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"$\n\x07Version\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0b\n\x03tag\x18\x02 \x01(\x06\"\x9e\x01\n\x0cObservations\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07targets\x18\x03 \x01(\r\x12\x12\n\ncovariates\x18\x04 \x03(\x01\x12)\n\x05times\x18\x05 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbb\x02\n\x0bOpenOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12/\n\x0ctime_to_live\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12=\n\ncategories\x18\x04 \x03(\x0b\x32).statecast.v1.OpenOptions.CategoriesEntry\x12\x11\n\ttime_zone\x18\x05 \x01(\t\x12,\n\tmax_ahead\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tfrequency\x18\x06 \x01(\t\x12\x0f\n\x07upgrade\x18\x08 \x01(\x08\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x03\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12&\n\x07version\x18\x04 \x01(\x0b\x32\x15.statecast.v1.Version\x12/\n\x0ctime_to_live\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tlast_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\ncategories\x18\x07 \x03(\x0b\x32%.statecast.v1.Session.CategoriesEntry\x12\x11\n\ttime_zone\x18\x08 \x01(\t\x12,\n\tmax_ahead\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tfrequency\x18\t \x01(\t\x12\r\n\x05\x61lias\x18\x0b \x01(\t\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbc\x01\n\x08\x46orecast\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07horizon\x18\x02 \x01(\r\x12\x17\n\x0fquantile_levels\x18\x03 \x03(\x01\x12\x0f\n\x07targets\x18\x04 \x03(\t\x12\x0e\n\x06values\x18\x05 \x03(\x02\x12\x11\n\tfrequency\x18\x06 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x07 \x03(\t\x12\x11\n\ttime_zone\x18\x08 \x01(\t\"i\n\x05Gates\x12\r\n\x05names\x18\x01 \x03(\t\x12\x0e\n\x06layers\x18\x02 \x01(\r\x12\x13\n\x0bhidden_size\x18\x03 \x01(\r\x12\x0e\n\x06values\x18\x04 \x03(\x02\x12\x0c\n\x04\x63\x65ll\x18\x05 \x03(\x02\x12\x0e\n\x06hidden\x18\x06 \x03(\x02\x42=\n\x10\x63om.statecast.v1P\x01Z\x18statecast/v1;statecastv1\xaa\x02\x0cStatecast.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,15 +43,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OBSERVATIONS']._serialized_start=149
   _globals['_OBSERVATIONS']._serialized_end=307
   _globals['_OPENOPTIONS']._serialized_start=310
-  _globals['_OPENOPTIONS']._serialized_end=623
-  _globals['_OPENOPTIONS_CATEGORIESENTRY']._serialized_start=559
-  _globals['_OPENOPTIONS_CATEGORIESENTRY']._serialized_end=608
-  _globals['_SESSION']._serialized_start=626
-  _globals['_SESSION']._serialized_end=1023
-  _globals['_SESSION_CATEGORIESENTRY']._serialized_start=559
-  _globals['_SESSION_CATEGORIESENTRY']._serialized_end=608
-  _globals['_FORECAST']._serialized_start=1026
-  _globals['_FORECAST']._serialized_end=1214
-  _globals['_GATES']._serialized_start=1216
-  _globals['_GATES']._serialized_end=1321
+  _globals['_OPENOPTIONS']._serialized_end=625
+  _globals['_OPENOPTIONS_CATEGORIESENTRY']._serialized_start=576
+  _globals['_OPENOPTIONS_CATEGORIESENTRY']._serialized_end=625
+  _globals['_SESSION']._serialized_start=628
+  _globals['_SESSION']._serialized_end=1040
+  _globals['_SESSION_CATEGORIESENTRY']._serialized_start=576
+  _globals['_SESSION_CATEGORIESENTRY']._serialized_end=625
+  _globals['_FORECAST']._serialized_start=1043
+  _globals['_FORECAST']._serialized_end=1231
+  _globals['_GATES']._serialized_start=1233
+  _globals['_GATES']._serialized_end=1338
 # @@protoc_insertion_point(module_scope)

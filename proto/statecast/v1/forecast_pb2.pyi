@@ -139,10 +139,13 @@ class OpenOptions(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     MAX_AHEAD_FIELD_NUMBER: _builtins.int
     FREQUENCY_FIELD_NUMBER: _builtins.int
+    UPGRADE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Name of the model; empty for the server's default model."""
+    """Name of the model, or NAME@ALIAS for the version that the alias points to, which the session then follows. Empty for
+    the server's default model.
+    """
     model_version: _builtins.str
-    """Version of the model; empty for the newest one. The session stays on it."""
+    """Version of the model; empty for the newest one. The session stays on it, unless the model's policy says otherwise."""
     time_zone: _builtins.str
     """Time zone whose days the session counts: an IANA name such as "Europe/Berlin", or a fixed offset such as "+05:30".
     Empty is UTC. It matters if a step is a day or longer: times are then read as local time, so local midnights stay
@@ -154,6 +157,11 @@ class OpenOptions(_message.Message):
     only position counts. The session then takes and returns times, and gaps in time become missing steps, as with a
     model that has a frequency. A model's own frequency may be repeated; another is refused. An existing session keeps
     its own: opening it with another is FAILED_PRECONDITION with the reason OTHER_FREQUENCY.
+    """
+    upgrade: _builtins.bool
+    """If true, an existing session on another model or version is moved to the one named here before the request is
+    carried out, as by UpgradeSession without observations. An empty model is then the session's own, an empty version
+    its newest. If false, such a request is FAILED_PRECONDITION with the reason OTHER_MODEL.
     """
     @_builtins.property
     def time_to_live(self) -> _duration_pb2.Duration:
@@ -185,10 +193,11 @@ class OpenOptions(_message.Message):
         time_zone: _builtins.str = ...,
         max_ahead: _duration_pb2.Duration | None = ...,
         frequency: _builtins.str = ...,
+        upgrade: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_ahead", b"max_ahead", "time_to_live", b"time_to_live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "frequency", b"frequency", "max_ahead", b"max_ahead", "model", b"model", "model_version", b"model_version", "time_to_live", b"time_to_live", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "frequency", b"frequency", "max_ahead", b"max_ahead", "model", b"model", "model_version", b"model_version", "time_to_live", b"time_to_live", "time_zone", b"time_zone", "upgrade", b"upgrade"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -230,6 +239,7 @@ class Session(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     MAX_AHEAD_FIELD_NUMBER: _builtins.int
     FREQUENCY_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The caller's name for the session, 1 to 256 printable characters."""
     model: _builtins.str
@@ -242,6 +252,8 @@ class Session(_message.Message):
     """Time between two steps, as given when the session was opened; empty if its model declares one, or if only position
     counts.
     """
+    alias: _builtins.str
+    """Alias of the model that the session follows, such as "production"; empty without one."""
     @_builtins.property
     def version(self) -> Global___Version:
         """Current version of the session."""
@@ -277,10 +289,11 @@ class Session(_message.Message):
         time_zone: _builtins.str = ...,
         max_ahead: _duration_pb2.Duration | None = ...,
         frequency: _builtins.str = ...,
+        alias: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_time", b"last_time", "max_ahead", b"max_ahead", "time_to_live", b"time_to_live", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "frequency", b"frequency", "last_time", b"last_time", "max_ahead", b"max_ahead", "model", b"model", "model_version", b"model_version", "session_id", b"session_id", "time_to_live", b"time_to_live", "time_zone", b"time_zone", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "categories", b"categories", "frequency", b"frequency", "last_time", b"last_time", "max_ahead", b"max_ahead", "model", b"model", "model_version", b"model_version", "session_id", b"session_id", "time_to_live", b"time_to_live", "time_zone", b"time_zone", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

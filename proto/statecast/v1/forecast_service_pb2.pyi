@@ -562,6 +562,110 @@ class ForkSessionResponse(_message.Message):
 Global___ForkSessionResponse: _TypeAlias = ForkSessionResponse  # noqa: Y015
 
 @_typing.final
+class UpgradeSessionRequest(_message.Message):
+    """Moves a session to another model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    OBSERVATIONS_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    IF_VERSION_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session, 1 to 256 printable characters."""
+    model: _builtins.str
+    """Name of the model to move to, or NAME@ALIAS for the version that the alias points to, which the session then
+    follows. Empty for the session's own model.
+    """
+    model_version: _builtins.str
+    """Version of that model; empty for the newest one."""
+    request_id: _builtins.str
+    """Idempotency key, 1 to 64 bytes; empty for none. Repeating the call under the same key succeeds again and changes
+    nothing, until 16 later requests have appended.
+    """
+    @_builtins.property
+    def observations(self) -> _forecast_pb2.Observations:
+        """Observations to re-encode; absent to re-encode the recent values that the session's state keeps. They are all that
+        the session has taken since step 0, or since `since`, and their hash must be the session's tag: otherwise the call
+        is INVALID_ARGUMENT. From step 0 the new state is exact. Without times, they have a row for each step, NaN where it
+        was missing. With start_time or times, gaps in time become missing steps.
+        """
+
+    @_builtins.property
+    def since(self) -> _forecast_pb2.Version:
+        """Version of the session before the first of the observations, one of its last 17; absent for step 0. Recent values
+        that the state keeps from before it are re-encoded first.
+        """
+
+    @_builtins.property
+    def if_version(self) -> _forecast_pb2.Version:
+        """If set, the call is ABORTED unless the session is at exactly this version."""
+
+    @_builtins.property
+    def last_seen(self) -> _forecast_pb2.Version:
+        """Newest version of the session that the caller has received, as in ForecastRequest."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        observations: _forecast_pb2.Observations | None = ...,
+        since: _forecast_pb2.Version | None = ...,
+        request_id: _builtins.str = ...,
+        if_version: _forecast_pb2.Version | None = ...,
+        last_seen: _forecast_pb2.Version | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["if_version", b"if_version", "last_seen", b"last_seen", "observations", b"observations", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_version", b"if_version", "last_seen", b"last_seen", "model", b"model", "model_version", b"model_version", "observations", b"observations", "request_id", b"request_id", "session_id", b"session_id", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpgradeSessionRequest: _TypeAlias = UpgradeSessionRequest  # noqa: Y015
+
+@_typing.final
+class UpgradeSessionResponse(_message.Message):
+    """The session on its new model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    REENCODED_STEPS_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    reencoded_steps: _builtins.int
+    """Number of time steps that were re-encoded; 0 if the session already stood on that model, or for a replay."""
+    exact: _builtins.bool
+    """True if the new state is that of a session that has taken its whole history on the new model."""
+    replayed: _builtins.bool
+    """True if an earlier call with the same request_id had already moved it."""
+    @_builtins.property
+    def session(self) -> _forecast_pb2.Session:
+        """The session."""
+
+    def __init__(
+        self,
+        *,
+        session: _forecast_pb2.Session | None = ...,
+        reencoded_steps: _builtins.int = ...,
+        exact: _builtins.bool = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "reencoded_steps", b"reencoded_steps", "replayed", b"replayed", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpgradeSessionResponse: _TypeAlias = UpgradeSessionResponse  # noqa: Y015
+
+@_typing.final
 class CloseSessionRequest(_message.Message):
     """Deletes a session."""
 

@@ -77,6 +77,11 @@ class ForecastServiceStub(object):
                 request_serializer=statecast_dot_v1_dot_forecast__service__pb2.ForkSessionRequest.SerializeToString,
                 response_deserializer=statecast_dot_v1_dot_forecast__service__pb2.ForkSessionResponse.FromString,
                 _registered_method=True)
+        self.UpgradeSession = channel.unary_unary(
+                '/statecast.v1.ForecastService/UpgradeSession',
+                request_serializer=statecast_dot_v1_dot_forecast__service__pb2.UpgradeSessionRequest.SerializeToString,
+                response_deserializer=statecast_dot_v1_dot_forecast__service__pb2.UpgradeSessionResponse.FromString,
+                _registered_method=True)
         self.CloseSession = channel.unary_unary(
                 '/statecast.v1.ForecastService/CloseSession',
                 request_serializer=statecast_dot_v1_dot_forecast__service__pb2.CloseSessionRequest.SerializeToString,
@@ -149,6 +154,15 @@ class ForecastServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpgradeSession(self, request, context):
+        """Moves a session to another version of its model, or to another model with the same targets and steps. Its id,
+        version, lineage, remembered request ids, options and time to live stay. Its new state is made by re-encoding: from
+        the recent values that its state keeps, or from observations that the caller sends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CloseSession(self, request, context):
         """Deletes a session and its state.
         """
@@ -193,6 +207,11 @@ def add_ForecastServiceServicer_to_server(servicer, server):
                     servicer.ForkSession,
                     request_deserializer=statecast_dot_v1_dot_forecast__service__pb2.ForkSessionRequest.FromString,
                     response_serializer=statecast_dot_v1_dot_forecast__service__pb2.ForkSessionResponse.SerializeToString,
+            ),
+            'UpgradeSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpgradeSession,
+                    request_deserializer=statecast_dot_v1_dot_forecast__service__pb2.UpgradeSessionRequest.FromString,
+                    response_serializer=statecast_dot_v1_dot_forecast__service__pb2.UpgradeSessionResponse.SerializeToString,
             ),
             'CloseSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseSession,
@@ -397,6 +416,33 @@ class ForecastService(object):
             '/statecast.v1.ForecastService/ForkSession',
             statecast_dot_v1_dot_forecast__service__pb2.ForkSessionRequest.SerializeToString,
             statecast_dot_v1_dot_forecast__service__pb2.ForkSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpgradeSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statecast.v1.ForecastService/UpgradeSession',
+            statecast_dot_v1_dot_forecast__service__pb2.UpgradeSessionRequest.SerializeToString,
+            statecast_dot_v1_dot_forecast__service__pb2.UpgradeSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -63,6 +63,11 @@ class ForecastServiceStub:
     """
     ForkSession: _grpc.UnaryUnaryMultiCallable[_forecast_service_pb2.ForkSessionRequest, _forecast_service_pb2.ForkSessionResponse]
     """Copies a session under a new id; from then on the two are independent."""
+    UpgradeSession: _grpc.UnaryUnaryMultiCallable[_forecast_service_pb2.UpgradeSessionRequest, _forecast_service_pb2.UpgradeSessionResponse]
+    """Moves a session to another version of its model, or to another model with the same targets and steps. Its id,
+    version, lineage, remembered request ids, options and time to live stay. Its new state is made by re-encoding: from
+    the recent values that its state keeps, or from observations that the caller sends.
+    """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_forecast_service_pb2.CloseSessionRequest, _forecast_service_pb2.CloseSessionResponse]
     """Deletes a session and its state."""
 
@@ -101,6 +106,11 @@ class ForecastServiceAsyncStub(ForecastServiceStub):
     """
     ForkSession: _aio.UnaryUnaryMultiCallable[_forecast_service_pb2.ForkSessionRequest, _forecast_service_pb2.ForkSessionResponse]  # type: ignore[assignment]
     """Copies a session under a new id; from then on the two are independent."""
+    UpgradeSession: _aio.UnaryUnaryMultiCallable[_forecast_service_pb2.UpgradeSessionRequest, _forecast_service_pb2.UpgradeSessionResponse]  # type: ignore[assignment]
+    """Moves a session to another version of its model, or to another model with the same targets and steps. Its id,
+    version, lineage, remembered request ids, options and time to live stay. Its new state is made by re-encoding: from
+    the recent values that its state keeps, or from observations that the caller sends.
+    """
     CloseSession: _aio.UnaryUnaryMultiCallable[_forecast_service_pb2.CloseSessionRequest, _forecast_service_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """Deletes a session and its state."""
 
@@ -178,6 +188,17 @@ class ForecastServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_forecast_service_pb2.ForkSessionResponse, _abc.Awaitable[_forecast_service_pb2.ForkSessionResponse]]:
         """Copies a session under a new id; from then on the two are independent."""
+
+    @_abc_1.abstractmethod
+    def UpgradeSession(
+        self,
+        request: _forecast_service_pb2.UpgradeSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_forecast_service_pb2.UpgradeSessionResponse, _abc.Awaitable[_forecast_service_pb2.UpgradeSessionResponse]]:
+        """Moves a session to another version of its model, or to another model with the same targets and steps. Its id,
+        version, lineage, remembered request ids, options and time to live stay. Its new state is made by re-encoding: from
+        the recent values that its state keeps, or from observations that the caller sends.
+        """
 
     @_abc_1.abstractmethod
     def CloseSession(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n statecast/v1/model_service.proto\x12\x0cstatecast.v1\x1a\x1cgoogle/api/annotations.proto\"\xbf\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x11\n\tfrequency\x18\x04 \x01(\t\x12\x0f\n\x07targets\x18\x05 \x03(\t\x12\x0f\n\x07horizon\x18\x06 \x01(\r\x12\x17\n\x0fquantile_levels\x18\x07 \x03(\x01\x12\x0c\n\x04\x63\x65ll\x18\x08 \x01(\t\x12\x0e\n\x06layers\x18\t \x01(\r\x12\x13\n\x0bhidden_size\x18\n \x01(\r\x12\x0e\n\x06window\x18\x0b \x01(\r\x12\x13\n\x0bstate_bytes\x18\x0c \x01(\r\x12\x12\n\ncovariates\x18\r \x03(\t\x12*\n\ncategories\x18\x0e \x03(\x0b\x32\x16.statecast.v1.Category\x12\x0f\n\x07\x63lasses\x18\x0f \x03(\t\x12\x10\n\x08\x61\x64\x61ptive\x18\x10 \x01(\x08\"(\n\x08\x43\x61tegory\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"\x13\n\x11ListModelsRequest\"P\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.statecast.v1.Model\x12\x15\n\rdefault_model\x18\x02 \x01(\t\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.statecast.v1.Model2\xd9\x01\n\x0cModelService\x12\x63\n\nListModels\x12\x1f.statecast.v1.ListModelsRequest\x1a .statecast.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12\x64\n\x08GetModel\x12\x1d.statecast.v1.GetModelRequest\x1a\x1e.statecast.v1.GetModelResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/models/{name}B=\n\x10\x63om.statecast.v1P\x01Z\x18statecast/v1;statecastv1\xaa\x02\x0cStatecast.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n statecast/v1/model_service.proto\x12\x0cstatecast.v1\x1a\x1cgoogle/api/annotations.proto\"\xf1\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x11\n\tfrequency\x18\x04 \x01(\t\x12\x0f\n\x07targets\x18\x05 \x03(\t\x12\x0f\n\x07horizon\x18\x06 \x01(\r\x12\x17\n\x0fquantile_levels\x18\x07 \x03(\x01\x12\x0c\n\x04\x63\x65ll\x18\x08 \x01(\t\x12\x0e\n\x06layers\x18\t \x01(\r\x12\x13\n\x0bhidden_size\x18\n \x01(\r\x12\x0e\n\x06window\x18\x0b \x01(\r\x12\x13\n\x0bstate_bytes\x18\x0c \x01(\r\x12\x12\n\ncovariates\x18\r \x03(\t\x12*\n\ncategories\x18\x0e \x03(\x0b\x32\x16.statecast.v1.Category\x12\x0f\n\x07\x63lasses\x18\x0f \x03(\t\x12\x10\n\x08\x61\x64\x61ptive\x18\x10 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x11 \x03(\t\x12\x0e\n\x06policy\x18\x12 \x01(\t\x12\x0f\n\x07retired\x18\x13 \x01(\x08\"(\n\x08\x43\x61tegory\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"\x13\n\x11ListModelsRequest\"P\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.statecast.v1.Model\x12\x15\n\rdefault_model\x18\x02 \x01(\t\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.statecast.v1.Model2\xd9\x01\n\x0cModelService\x12\x63\n\nListModels\x12\x1f.statecast.v1.ListModelsRequest\x1a .statecast.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12\x64\n\x08GetModel\x12\x1d.statecast.v1.GetModelRequest\x1a\x1e.statecast.v1.GetModelResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/models/{name}B=\n\x10\x63om.statecast.v1P\x01Z\x18statecast/v1;statecastv1\xaa\x02\x0cStatecast.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,17 +38,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSERVICE'].methods_by_name['GetModel']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\202\323\344\223\002\023\022\021/v1/models/{name}'
   _globals['_MODEL']._serialized_start=81
-  _globals['_MODEL']._serialized_end=400
-  _globals['_CATEGORY']._serialized_start=402
-  _globals['_CATEGORY']._serialized_end=442
-  _globals['_LISTMODELSREQUEST']._serialized_start=444
-  _globals['_LISTMODELSREQUEST']._serialized_end=463
-  _globals['_LISTMODELSRESPONSE']._serialized_start=465
-  _globals['_LISTMODELSRESPONSE']._serialized_end=545
-  _globals['_GETMODELREQUEST']._serialized_start=547
-  _globals['_GETMODELREQUEST']._serialized_end=595
-  _globals['_GETMODELRESPONSE']._serialized_start=597
-  _globals['_GETMODELRESPONSE']._serialized_end=651
-  _globals['_MODELSERVICE']._serialized_start=654
-  _globals['_MODELSERVICE']._serialized_end=871
+  _globals['_MODEL']._serialized_end=450
+  _globals['_CATEGORY']._serialized_start=452
+  _globals['_CATEGORY']._serialized_end=492
+  _globals['_LISTMODELSREQUEST']._serialized_start=494
+  _globals['_LISTMODELSREQUEST']._serialized_end=513
+  _globals['_LISTMODELSRESPONSE']._serialized_start=515
+  _globals['_LISTMODELSRESPONSE']._serialized_end=595
+  _globals['_GETMODELREQUEST']._serialized_start=597
+  _globals['_GETMODELREQUEST']._serialized_end=645
+  _globals['_GETMODELRESPONSE']._serialized_start=647
+  _globals['_GETMODELRESPONSE']._serialized_end=701
+  _globals['_MODELSERVICE']._serialized_start=704
+  _globals['_MODELSERVICE']._serialized_end=921
 # @@protoc_insertion_point(module_scope)

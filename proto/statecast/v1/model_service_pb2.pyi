@@ -40,6 +40,9 @@ class Model(_message.Message):
     CATEGORIES_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
     ADAPTIVE_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    RETIRED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the model."""
     version: _builtins.str
@@ -62,6 +65,10 @@ class Model(_message.Message):
     """Size of one session's state, in bytes."""
     adaptive: _builtins.bool
     """True if intervals adapt online, per session, so that their coverage is right in the long run."""
+    policy: _builtins.str
+    """Policy of the model: "pin", "follow" or "@ALIAS"; see SetModelPolicy."""
+    retired: _builtins.bool
+    """True if the version was retired: no session begins on it."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the targets; a time step has one value for each."""
@@ -82,6 +89,10 @@ class Model(_message.Message):
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Symbols that a value can be, by number from 0; empty if values are quantities."""
 
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Aliases that point to this version, such as "production"."""
+
     def __init__(
         self,
         *,
@@ -101,10 +112,13 @@ class Model(_message.Message):
         categories: _abc.Iterable[Global___Category] | None = ...,
         classes: _abc.Iterable[_builtins.str] | None = ...,
         adaptive: _builtins.bool = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        policy: _builtins.str = ...,
+        retired: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "categories", b"categories", "cell", b"cell", "classes", b"classes", "covariates", b"covariates", "digest", b"digest", "frequency", b"frequency", "hidden_size", b"hidden_size", "horizon", b"horizon", "layers", b"layers", "name", b"name", "quantile_levels", b"quantile_levels", "state_bytes", b"state_bytes", "targets", b"targets", "version", b"version", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "aliases", b"aliases", "categories", b"categories", "cell", b"cell", "classes", b"classes", "covariates", b"covariates", "digest", b"digest", "frequency", b"frequency", "hidden_size", b"hidden_size", "horizon", b"horizon", "layers", b"layers", "name", b"name", "policy", b"policy", "quantile_levels", b"quantile_levels", "retired", b"retired", "state_bytes", b"state_bytes", "targets", b"targets", "version", b"version", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -192,7 +206,7 @@ class GetModelRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the model; empty for the default model."""
+    """Name of the model, or NAME@ALIAS; empty for the default model."""
     version: _builtins.str
     """Version of the model; empty for the newest one."""
     def __init__(
