@@ -12,7 +12,7 @@ from .errors import (
     TimeZoneError,
     WeightsError,
 )
-from .files import bundled_models, load_model, save_model, version_order
+from .files import bundled_models, load_model, save_model
 from .forecaster.context import Context
 from .forecaster.forecaster import Forecaster
 from .forecaster.trace import Trace
@@ -22,7 +22,9 @@ from .imported.imported import Imported
 from .importing.choices import Choices
 from .importing.network import import_torch, import_weights
 from .layers.cells import Gates
+from .raw_rows import RawRows, least_steps_of, raw_rows_of
 from .state import Part, State, StateLayout
+from .versions import version_order
 from .zones import UTC, Zone
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "ModelError",
     "ObservationError",
     "Part",
+    "RawRows",
     "State",
     "StateError",
     "StateLayout",
@@ -58,7 +61,9 @@ __all__ = [
     "bundled_models",
     "import_torch",
     "import_weights",
+    "least_steps_of",
     "load_model",
+    "raw_rows_of",
     "save_model",
     "version_order",
 ]

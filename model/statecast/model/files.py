@@ -19,6 +19,7 @@ from .errors import ConfigError, WeightsError
 from .forecaster.forecaster import Forecaster
 from .imported.config import ImportedConfig
 from .imported.imported import Imported
+from .versions import version_after
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -30,15 +31,9 @@ def bundled_models() -> Path:
     return Path(__file__).parent / "bundled"
 
 
-def version_order(version: str) -> tuple[int, int, str]:
-    """Return a sort key for versions, oldest first: numbers, then other texts in alphabetical order."""
-    return (0, int(version), "") if version.isdecimal() else (1, 0, version)
-
-
 def next_version(models: Path, name: str) -> str:
     """Return the version after the newest numbered one of a model in a folder of models."""
-    taken = [int(each.name) for each in (models / name).glob("*") if each.name.isdecimal()]
-    return str(max(taken, default=0) + 1)
+    return version_after(each.name for each in (models / name).glob("*") if not each.name.startswith("."))
 
 
 @contextmanager

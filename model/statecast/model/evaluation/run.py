@@ -10,7 +10,8 @@ from ..contract import StreamingModel
 from ..data.panel import Panel
 from ..data.seasons import USUAL_SEASON, season_lags
 from ..errors import ConfigError
-from ..files import CONFIG_FILE, bundled_models, load_model, version_order
+from ..files import CONFIG_FILE, bundled_models, load_model
+from ..versions import version_order
 from .baselines import auto_ets, last_value, seasonal_naive
 from .levels import baseline_levels
 from .pictures import draw_fans, draw_reliability, draw_steps
