@@ -8,13 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from statecast.service.binding import Binding
 from statecast.service.session_key import session_key
+from statecast.service.store.options import Upgraded
 from statecast.service.store.record import (
     FORMATS,
     DamagedRecord,
     Entry,
     Snapshot,
     decode,
+    decode_beginning,
     encode_entry,
     encode_snapshot,
     new_stamp,
@@ -42,6 +45,8 @@ snapshots = st.builds(
     is_on_wall_clock=st.booleans(),
     max_ahead_ms=st.none() | st.integers(0, 2**50),
     frequency=st.text(max_size=32),
+    binding=st.none() | st.builds(Binding, st.text(max_size=64), st.integers(0, 2**63)),
+    upgrades=st.dictionaries(ids, st.builds(Upgraded, digests, st.integers(0, 2**40)), max_size=4),
 )
 
 
@@ -75,6 +80,10 @@ def test_what_was_encoded_is_decoded(case: tuple[str, Snapshot, list[Entry], byt
     for entry in record.entries:
         assert entry.rows.shape == (entry.steps, snapshot.width)
     assert int.from_bytes(data[-8:], "little") == (entries[-1] if entries else snapshot).version.tag
+    beginning = decode_beginning(data[:1024])
+    assert beginning == (
+        snapshot.model, snapshot.model_version, snapshot.model_digest, snapshot.ttl_ms, snapshot.is_over
+    )  # fmt: skip
 
 
 @given(records(), st.data())
@@ -149,7 +158,7 @@ def test_another_format_is_named(case: tuple[str, Snapshot, list[Entry], bytes])
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (b"\x04\x01\x00x", "option 4 is unknown, so a newer server wrote it"),
+        (b"\x7f\x01\x00x", "option 127 is unknown, so a newer server wrote it"),
         (b"\x01\xff\x00Europe/Berlin", "an option is longer than the record"),
         (b"\x02\x01\x00x", "not readable"),
         (b"\x01\x02\x00\xff\xff", "not readable"),
@@ -158,6 +167,6 @@ def test_another_format_is_named(case: tuple[str, Snapshot, list[Entry], bytes])
 )
 def test_options_that_cannot_be_read_are_refused(options: bytes, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = Snapshot(Version(0, 0), None, 1000, model="m", model_version="1", width=1)
-    monkeypatch.setattr("statecast.service.store.record._encode_options", lambda _: options)
+    monkeypatch.setattr("statecast.service.store.record.encode_options", lambda _: options)
     with pytest.raises(DamagedRecord, match=says):
         decode("a", encode_snapshot("a", snapshot, bytes(16)))

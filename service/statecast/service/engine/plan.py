@@ -31,7 +31,8 @@ from statecast.service.errors import (
     read_only,
 )
 from statecast.service.models.registry import Registry
-from statecast.service.store.record import DIGEST_BYTES, REMEMBERED_REQUESTS, Entry
+from statecast.service.store.options import DIGEST_BYTES
+from statecast.service.store.record import REMEMBERED_REQUESTS, Entry
 from statecast.service.version import START, Version, chain
 from statecast.v1.reasons import Reason
 

@@ -76,9 +76,9 @@ class Standing(SessionHead):
         model = self.model
         return Snapshot(
             self.version, self.last_time, self.ttl_ms, self.recent, self.lineage, self.categories, self.max_ahead_ms,
-            self.ended, model=model.config.name, model_version=model.config.version, model_digest=model.digest_bytes,
-            width=model.width, state=state, time_zone=self.zone.name, is_on_wall_clock=self.is_on_wall_clock,
-            frequency=self.own_frequency.alias if self.own_frequency else "",
+            self.ended, self.binding, self.upgrades, model=model.config.name, model_version=model.config.version,
+            model_digest=model.digest_bytes, width=model.width, state=state, time_zone=self.zone.name,
+            is_on_wall_clock=self.is_on_wall_clock, frequency=self.own_frequency.alias if self.own_frequency else "",
         )  # fmt: skip
 
     def has_lost(self, seen: Version) -> bool:

@@ -22,12 +22,16 @@ from statecast.model import (
     load_model,
     version_order,
 )
+from statecast.service.binding import Binding
 from statecast.service.errors import NotFound, StartupError, Unavailable, quoted
+from statecast.service.models.policies import AT, FOLLOW, Policies, split_alias
 from statecast.v1.reasons import Reason
 
 log = logging.getLogger(__name__)
 
 BUNDLED = "base"
+POLICIES_SECONDS = 0.1
+"""Retry delay while newer policies are read."""
 
 IsComing = Callable[[str, str], bool]
 """Returns True if a model of that name and version is not loaded, but probably will be soon."""
@@ -121,6 +125,10 @@ class Registry:
         self._broken: dict[tuple[str, str], str] = {}
         self._is_coming: IsComing = lambda name, version: False
         self._prepare: Callable[[Model], None] | None = None
+        self._policies = Policies()
+        self._wants_policies: Callable[[], None] = lambda: None
+        self.epoch = object()
+        """Another object after each change that may move sessions."""
         for model in models:
             self.add(model)
         if default not in self._models:
@@ -135,6 +143,7 @@ class Registry:
         versions = {**self._models.get(name, {}), model.config.version: model}
         newest_first = {version: versions[version] for version in sorted(versions, key=version_order, reverse=True)}
         self._models = {**self._models, name: newest_first}
+        self.epoch = object()
         self.set_broken({place: why for place, why in self._broken.items() if place != model.labels})
 
     def prepare_with(self, prepare: Callable[[Model], None]) -> None:
@@ -161,20 +170,109 @@ class Registry:
         """Call `is_coming`, from any thread, when a request needs a version that is not loaded."""
         self._is_coming = is_coming
 
-    def get(self, name: str, version: str) -> Model:
-        """Return a model; an empty name is the default model, an empty version the newest.
+    @property
+    def policies(self) -> Policies:
+        """Aliases, policies and retired versions, as far as this server knows."""
+        return self._policies
+
+    def adopt(self, policies: Policies) -> None:
+        """Go by these policies from now on, unless newer ones are known."""
+        if policies.revision >= self._policies.revision:
+            self._policies = policies
+            self.epoch = object()
+
+    def ask_for_policies(self, wants_policies: Callable[[], None]) -> None:
+        """Call `wants_policies`, from any thread, when a session shows that there are newer policies."""
+        self._wants_policies = wants_policies
+
+    def get(self, name: str, version: str = "") -> Model:
+        """Return a model on which a session may begin.
+
+        Args:
+            name: Its name, or NAME@ALIAS; empty for the default model.
+            version: Its version; empty for that of the alias or the model's policy, or else the newest.
 
         Raises:
             NotFound: if it does not exist.
             Unavailable: if it is not loaded yet.
         """
+        name, alias = split_alias(name)
         name = name or self.default
-        versions = self._models.get(name, {})
-        model = versions.get(version) if version else next(iter(versions.values()), None)
+        if not version:
+            policy = self._policies.policy(name)
+            alias = alias or (policy.removeprefix(AT) if policy.startswith(AT) else "")
+        if alias:
+            return self.at_alias(name, alias)
+        model = self.find(name, version) if version else self.newest(name)
         if model is None:
             self.check_coming(name, version)
             raise self._missing(name, version)
+        if self._policies.is_retired(*model.labels):
+            raise NotFound(
+                f"version {quoted(model.config.version)} of model {quoted(name)} is retired: no session begins on it; "
+                f"name another version, or none for the newest",
+                Reason.MODEL_NOT_FOUND,
+            )
         return model
+
+    def newest(self, name: str) -> Model | None:
+        """Return the newest version of a model that is not retired; None if there is none."""
+        return next(
+            (each for each in self.versions(name).values() if not self._policies.is_retired(*each.labels)), None
+        )
+
+    def at_alias(self, name: str, alias: str) -> Model:
+        """Return the version that an alias points to.
+
+        Raises:
+            NotFound: if there is no such alias.
+            Unavailable: if that version is not loaded yet.
+        """
+        version = self._policies.target(name, alias)
+        if version is None:
+            there = ", ".join(sorted(self._policies.aliases.get(name, {})))
+            raise NotFound(
+                f"model {quoted(name)} has no alias {quoted(alias)}; "
+                + (f"it has: {there}" if there else "an operator sets one: statecast models alias"),
+                Reason.MODEL_NOT_FOUND,
+            )
+        model = self.find(name, version)
+        if model is None:
+            self.check_coming(name, version)
+            raise self._lacks(name, version, f"to which alias {quoted(alias)} points")
+        return model
+
+    def destination(self, model: Model | None, name: str, version: str, binding: Binding | None) -> Model | None:
+        """Return the model to which a session must move by its alias or the policy; None to stay.
+
+        Args:
+            model: The session's model; None if it is not loaded.
+            name: Name of that model.
+            version: Its version.
+            binding: The session's own binding.
+
+        Raises:
+            Unavailable: if that version is not loaded yet, or this server does not know the newest policies.
+        """
+        policy = self._policies.policy(name)
+        alias = binding.alias if binding else policy.removeprefix(AT) if policy.startswith(AT) else ""
+        if alias:
+            if binding and binding.revision > self._policies.revision:
+                self._wants_policies()
+                raise Unavailable(
+                    f"this server has not read yet where alias {quoted(alias)} of model {quoted(name)} points; send "
+                    "the same request again",
+                    Reason.MODEL_LOADING,
+                    POLICIES_SECONDS,
+                )
+            target = self._policies.target(name, alias)
+            is_there = target is None or (target == version and model is not None)
+            return None if is_there else self.at_alias(name, alias)
+        if binding or policy != FOLLOW:
+            return None
+        newest = self.newest(name)
+        is_newer = newest is not None and version_order(newest.config.version) > version_order(version)
+        return newest if is_newer and newest is not model else None
 
     def versions(self, name: str) -> Mapping[str, Model]:
         """Return the loaded versions of a model, the newest first."""
@@ -199,11 +297,28 @@ class Registry:
             message = f"version {quoted(version)} of model {quoted(name)} is being loaded; send the same request again"
             raise Unavailable(message, Reason.MODEL_LOADING)
 
+    def check_newer(self, name: str, version: str) -> None:
+        """Check if a session stands on a version that other servers must have got before this one.
+
+        Raises:
+            Unavailable: if it is newer than all that this server has, and so will probably come.
+        """
+        versions = self.versions(name)
+        if versions and version_order(version) > version_order(next(iter(versions))):
+            raise self._lacks(name, version, "on which the session stands")
+
     def __iter__(self) -> Iterator[Model]:
         """Iterate over the models by name, each one's newest version first."""
         models = self._models
         for name in sorted(models):
             yield from models[name].values()
+
+    def _lacks(self, name: str, version: str, why: str) -> Unavailable:
+        return Unavailable(
+            f"this server does not have version {quoted(version)} of model {quoted(name)} yet, {why}; send the same "
+            "request again. If this lasts, copy the model's folder to every server",
+            Reason.MODEL_LOADING,
+        )
 
     def _missing(self, name: str, version: str) -> NotFound:
         models = self._models

@@ -7,6 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from statecast.service.engine.transfer import Arrival, Exported, Taken
 from statecast.service.errors import InvalidRequest, ServiceError
+from statecast.service.models.policies import ALIAS
 from statecast.service.rpc.fields import (
     MAX_AHEAD_SECONDS,
     MAX_FREQUENCY_CHARACTERS,
@@ -23,8 +24,9 @@ from statecast.service.rpc.fields import (
 from statecast.service.rpc.sessions import MAX_CATEGORIES, MAX_CATEGORY_CHARACTERS, MAX_CURSOR
 from statecast.service.rpc.status import to_status
 from statecast.service.session_key import session_key
+from statecast.service.store.options import DIGEST_BYTES
 from statecast.service.store.portable import from_portable, to_portable
-from statecast.service.store.record import DIGEST_BYTES, DamagedRecord, Record, Snapshot
+from statecast.service.store.record import REMEMBERED_UPGRADES, DamagedRecord, Record, Snapshot
 from statecast.service.times import NANOSECONDS
 from statecast.v1 import admin_service_pb2 as pb
 from statecast.v1.limits import MAX_MAGNITUDE
@@ -120,7 +122,12 @@ def _problems(record: Record) -> Iterator[str]:
         yield f"it is at step {snapshot.version.step}"
     if not _are_in_range([snapshot.last_time, *(entry.last_time for entry in record.entries)]):
         yield "a time in it is outside the years 1678 to 2261"
-    marks = [*snapshot.recent.items(), *((each.request_id, each.digest) for each in record.entries if each.request_id)]
+    upgrades = ((request_id, upgraded.digest) for request_id, upgraded in snapshot.upgrades.items())
+    marks = [
+        *snapshot.recent.items(),
+        *upgrades,
+        *((each.request_id, each.digest) for each in record.entries if each.request_id),
+    ]
     if any(len(digest) != DIGEST_BYTES or not _is_id(request_id) for request_id, digest in marks):
         yield "it remembers a request id that is not one"
     if sum(entry.steps for entry in record.entries) > MOST_STEPS_TO_REPLAY:
@@ -142,6 +149,11 @@ def _option_problems(snapshot: Snapshot) -> Iterator[str]:
     texts = [text for pair in snapshot.categories.items() for text in pair]
     if len(snapshot.categories) > MAX_CATEGORIES or any(len(text) > MAX_CATEGORY_CHARACTERS for text in texts):
         yield "its categories are too many or too long"
+    if snapshot.binding is not None and snapshot.binding.alias and not ALIAS.fullmatch(snapshot.binding.alias):
+        yield "its alias is not one"
+    upgrades = snapshot.upgrades
+    if len(upgrades) > REMEMBERED_UPGRADES or any(each.step > snapshot.version.step for each in upgrades.values()):
+        yield "it remembers upgrades that it cannot have had"
 
 
 def _are_in_range(times: Sequence[int | None]) -> bool:

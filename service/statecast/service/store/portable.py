@@ -1,5 +1,7 @@
 """Records outside of their Redis: the same session under another key, with other stamps."""
 
+from dataclasses import replace
+
 from statecast.service.store.record import (
     NONCE_BYTES,
     Record,
@@ -21,7 +23,12 @@ def encode_record(key: str, record: Record, nonce: bytes) -> bytes:
 
 
 def to_portable(session_id: str, record: Record) -> bytes:
-    """Encode a record so that any tenant's server can decode it. Equal sessions have equal portable records."""
+    """Encode a record so that any tenant's server can decode it. Equal sessions have equal portable records.
+
+    The revision of its binding is left out, since another Redis has other policies.
+    """
+    if (binding := record.snapshot.binding) is not None:
+        record = replace(record, snapshot=replace(record.snapshot, binding=replace(binding, revision=0)))
     return encode_record(session_id, record, _NO_NONCE)
 
 

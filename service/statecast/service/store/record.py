@@ -3,14 +3,13 @@
     record   = snapshot entry*
     snapshot = header names categories state recent lineage options stamp
     entry    = header request-id rows stamp
-    options  = (tag (1 byte) length (2 bytes) content)*
     stamp    = nonce (8 bytes, random for each commit) tag (8 bytes, the session's version tag)
 
 All numbers are little-endian. The last 16 bytes of a record are always the newest stamp, which the commit script
 compares with the one that the engine computed from. Each part has a checksum over itself and the session's name.
 
-Options hold what few sessions have. A record without options is of format 3, which has no such part; others are of
-format 4. A new option needs a new tag, not a new format: a server refuses a record with an unknown tag.
+Options hold what few sessions have (`options.py`). A record without options is of format 3, which has no such part;
+others are of format 4.
 
 A session that was closed or has expired leaves a tombstone for a while. A closed session's is a record that says so. An
 expired session's is its record, which Redis keeps for `tombstone_ms` longer than the session lives.
@@ -23,11 +22,13 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from statecast.service.binding import Binding
+from statecast.service.store.options import DIGEST_BYTES, Upgraded, decode_options, encode_options
 from statecast.service.version import Version
 
 FORMATS = PLAIN, WITH_OPTIONS = 3, 4
@@ -38,15 +39,14 @@ REMEMBERED_REQUESTS = 16
 """Request ids that a session remembers."""
 REMEMBERED_VERSIONS = REMEMBERED_REQUESTS + 1
 """Versions that a session remembers, including the one before the oldest of those requests."""
+REMEMBERED_UPGRADES = 4
+"""Request ids of upgrades that a session remembers, none for longer than those of the requests before it."""
 LONGEST_TRACE_MS = 86_400_000
 
 # magic, format, flags, width, bytes of names, of categories, of state, of recent ids and of lineage, checksum, digest,
 # step, last time, ttl
 _SNAPSHOT = struct.Struct("<4sBBHHIIHHI32sQqQ")
 _OPTIONS_LENGTH = struct.Struct("<H")  # follows, in format 4
-_OPTION = struct.Struct("<BH")
-_MILLISECONDS = struct.Struct("<Q")
-_TIME_ZONE, _MAX_AHEAD, _FREQUENCY = 1, 2, 3  # tags of options
 # bytes of the entry, checksum, steps, bytes of the request id, flags
 _ENTRY = struct.Struct("<IIIBB")
 _SMALLEST_ENTRY = _ENTRY.size + STAMP_BYTES
@@ -57,7 +57,6 @@ _TIMED = 1  # flag: the part carries a time
 _CLOSED = 2  # flag: the session was closed at this version
 _ON_WALL_CLOCK = 4  # flag: the record's times are wall-clock time in the session's zone, not in UTC
 _ENDED = 8  # flag: the session only answers repeated requests
-DIGEST_BYTES = 8
 
 
 class DamagedRecord(Exception):
@@ -103,6 +102,8 @@ class SessionHead:
         categories: Its static categories.
         max_ahead_ms: How far ahead observations may be dated; None for the default, 0 for no limit.
         ended: True if it has ended: it only answers repeated requests until it expires.
+        binding: The alias that it follows, or its pin; None to go by the policy of its model.
+        upgrades: Its last upgrades with an id, by that id, the oldest first.
     """
 
     version: Version
@@ -113,6 +114,8 @@ class SessionHead:
     categories: Mapping[str, str] = field(default_factory=dict)
     max_ahead_ms: int | None = None
     ended: bool = False
+    binding: Binding | None = None
+    upgrades: dict[bytes, Upgraded] = field(default_factory=dict)
 
     def take(self, entry: Entry) -> None:
         """Move on to after `entry`."""
@@ -120,6 +123,15 @@ class SessionHead:
         self.lineage.append(entry.version)
         if entry.request_id:
             self.remember(entry.request_id, entry.digest)
+        if self.upgrades and len(self.lineage) == REMEMBERED_VERSIONS:
+            oldest = self.lineage[0].step
+            self.upgrades = {name: each for name, each in self.upgrades.items() if each.step >= oldest}
+
+    def remember_upgrade(self, request_id: bytes, digest: bytes) -> None:
+        """Remember an upgrade, apart from the requests that appended: it must push out none of these."""
+        self.upgrades[request_id] = Upgraded(digest, self.version.step)
+        if len(self.upgrades) > REMEMBERED_UPGRADES:
+            del self.upgrades[next(iter(self.upgrades))]
 
     def remember(self, request_id: bytes, digest: bytes) -> None:
         """Remember a request, and forget the oldest beyond `REMEMBERED_REQUESTS`."""
@@ -129,7 +141,7 @@ class SessionHead:
 
     def copy(self) -> Self:
         """Return a copy that can move on by itself."""
-        return replace(self, recent=dict(self.recent), lineage=self.lineage.copy())
+        return replace(self, recent=dict(self.recent), lineage=self.lineage.copy(), upgrades=dict(self.upgrades))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,7 +202,7 @@ def tombstone_ms(ttl_ms: int) -> int:
     return min(ttl_ms, LONGEST_TRACE_MS)
 
 
-def has_expired(snapshot: Snapshot, remaining_ms: int) -> bool:
+def has_expired(snapshot: "Snapshot | Beginning", remaining_ms: int) -> bool:
     """Return True if the session has expired, given the remaining lifetime of its key (-1: no limit)."""
     return 0 <= remaining_ms <= tombstone_ms(snapshot.ttl_ms)
 
@@ -204,7 +216,7 @@ def encode_snapshot(key: str, snapshot: Snapshot, stamp: bytes) -> bytes:
     flags = (_TIMED if snapshot.last_time is not None else 0) | (_CLOSED if snapshot.closed else 0)
     flags |= _ON_WALL_CLOCK if snapshot.is_on_wall_clock else 0
     flags |= _ENDED if snapshot.ended else 0
-    options = _encode_options(snapshot)
+    options = encode_options(snapshot)
     format_, length = (WITH_OPTIONS, _OPTIONS_LENGTH.pack(len(options))) if options else (PLAIN, b"")
 
     def header(checksum: int) -> bytes:
@@ -226,6 +238,30 @@ def encode_entry(key: str, entry: Entry, stamp: bytes) -> bytes:
     size, id_bytes = _ENTRY.size + len(body), len(entry.request_id)
     checksum = _checksum(_name(key), _ENTRY.pack(size, 0, entry.steps, id_bytes, flags), body)
     return _ENTRY.pack(size, checksum, entry.steps, id_bytes, flags) + body
+
+
+class Beginning(NamedTuple):
+    """What the beginning of a record says of its session; `is_over` if it was closed or has ended."""
+
+    model: str
+    model_version: str
+    model_digest: bytes
+    ttl_ms: int
+    is_over: bool
+
+
+def decode_beginning(data: bytes) -> Beginning | None:
+    """Decode the beginning of a record, without its checksum; None if it is not one."""
+    try:
+        fields = _SNAPSHOT.unpack_from(data)
+        magic, format_, flags = fields[:3]
+        names_at = _SNAPSHOT.size + (_OPTIONS_LENGTH.size if format_ == WITH_OPTIONS else 0)
+        model, model_version = data[names_at : names_at + fields[4]].decode().split("\0")
+    except (struct.error, ValueError):
+        return None
+    if magic != MAGIC or format_ not in FORMATS:
+        return None
+    return Beginning(model, model_version, fields[10], fields[13], bool(flags & (_CLOSED | _ENDED)))
 
 
 def decode(key: str, data: bytes) -> Record:
@@ -273,7 +309,7 @@ def _decode_snapshot(name: int, data: bytes) -> tuple[Snapshot, int]:
         recent, deque(lineage, REMEMBERED_VERSIONS), _decode_categories(data[categories_at:state_at]),
         model=model, model_version=model_version, model_digest=digest, width=width, state=data[state_at:recent_at],
         closed=bool(flags & _CLOSED), ended=bool(flags & _ENDED), is_on_wall_clock=bool(flags & _ON_WALL_CLOCK),
-        **_decode_options(data[options_at : end - STAMP_BYTES]),
+        **decode_options(data[options_at : end - STAMP_BYTES]),
     )  # fmt: skip
     return snapshot, end
 
@@ -315,38 +351,6 @@ def _decode_categories(data: bytes) -> dict[str, str]:
         at += _LENGTH.size + length
         texts.append(data[at - length : at].decode())
     return dict(zip(texts[::2], texts[1::2], strict=True))
-
-
-def _encode_options(snapshot: Snapshot) -> bytes:
-    options = {}
-    if snapshot.time_zone:
-        options[_TIME_ZONE] = snapshot.time_zone.encode()
-    if snapshot.max_ahead_ms is not None:
-        options[_MAX_AHEAD] = _MILLISECONDS.pack(snapshot.max_ahead_ms)
-    if snapshot.frequency:
-        options[_FREQUENCY] = snapshot.frequency.encode()
-    return b"".join(_OPTION.pack(tag, len(content)) + content for tag, content in options.items())
-
-
-def _decode_options(data: bytes) -> dict[str, Any]:
-    """Decode the fields of a snapshot that are options."""
-    options: dict[str, Any] = {}
-    at = 0
-    while at < len(data):
-        tag, length = _OPTION.unpack_from(data, at)
-        at += _OPTION.size + length
-        if at > len(data):
-            raise DamagedRecord("an option is longer than the record")
-        content = data[at - length : at]
-        if tag == _TIME_ZONE:
-            options["time_zone"] = content.decode()
-        elif tag == _MAX_AHEAD:
-            (options["max_ahead_ms"],) = _MILLISECONDS.unpack(content)
-        elif tag == _FREQUENCY:
-            options["frequency"] = content.decode()
-        else:
-            raise DamagedRecord(f"option {tag} is unknown, so a newer server wrote it; update this one")
-    return options
 
 
 def _decode_recent(data: bytes) -> Iterable[tuple[bytes, bytes]]:

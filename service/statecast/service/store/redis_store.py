@@ -25,6 +25,9 @@ from statecast.v1.reasons import Reason
 log = logging.getLogger(__name__)
 
 LOAD_SCRIPT, COMMIT_SCRIPT = Script.read("load.lua"), Script.read("commit.lua")
+HEAD_SCRIPT = Script.read("head.lua")
+HEAD_BYTES = 1024
+"""More than a record's header and the names of its model take."""
 NOT_RENEWED = 2
 REFUSALS = (NoPermissionError, AskError, ClusterCrossSlotError)
 """Errors that last until Redis' configuration changes: no permission, or a node of a cluster."""
@@ -101,10 +104,24 @@ class Store:
             Unavailable: if Redis does not answer.
             StoreRefuses: if Redis refuses.
         """
+        return self._read(LOAD_SCRIPT, session_keys)
+
+    def load_heads(self, session_keys: Sequence[str]) -> list[Stored | None]:
+        """Return the first HEAD_BYTES of each session's record, or None if it has none.
+
+        Raises:
+            Unavailable: if Redis does not answer.
+            StoreRefuses: if Redis refuses.
+        """
+        return self._read(HEAD_SCRIPT, session_keys, (HEAD_BYTES,))
+
+    def _read(
+        self, script: Script, session_keys: Sequence[str], arguments: Sequence[Argument] = ()
+    ) -> list[Stored | None]:
         if not session_keys:
             return []
         try:
-            replies: list[Any] = self._scripts.call(LOAD_SCRIPT, self._keys(session_keys))
+            replies: list[Any] = self._scripts.call(script, self._keys(session_keys), arguments)
         except redis.RedisError as error:
             self._note(error)
             raise _not_asked(error) from error
@@ -165,15 +182,30 @@ class Store:
             Unavailable: if Redis does not answer.
         """
         start = f"{self._namespace}:{tenant}:"
-        pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", start + prefix) + "*"
+        names, after = self._scan(start + prefix, cursor, count)
+        return [session_key(tenant, name.removeprefix(start)) for name in names], after
+
+    def scan_all(self, cursor: int, count: int) -> tuple[list[str], int]:
+        """Return about `count` keys of sessions of all tenants, and the next cursor, 0 after the last session.
+
+        Raises:
+            Unavailable: if Redis does not answer.
+        """
+        start = f"{self._namespace}:"
+        names, after = self._scan(start, cursor, count)
+        pairs = (name.removeprefix(start).partition(":") for name in names)
+        return [session_key(tenant, name) for tenant, _, name in pairs if tenant], after
+
+    def _scan(self, start: str, cursor: int, count: int) -> tuple[Iterable[str], int]:
+        """Return some of the names in Redis that begin with `start`, each once, and the next cursor."""
+        pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", start) + "*"
         try:
             after, keys = cast("tuple[int, list[bytes]]", self._redis.scan(cursor, pattern, count, _type="string"))
         except redis.RedisError as error:
             self._note(error)
             raise _not_asked(error) from error
         self._note(None)
-        names = dict.fromkeys(key.decode(errors="replace") for key in keys)  # a page may name a key twice
-        return [session_key(tenant, name.removeprefix(start)) for name in names], after
+        return dict.fromkeys(key.decode(errors="replace") for key in keys), after  # a page may name a key twice
 
     def close(self) -> None:
         """Close the connections."""
