@@ -67,6 +67,11 @@ class Metrics:
         )
         self.forecasts = self._counter("statecast_forecasts", "Forecasts made.", _MODEL)
         self.sessions_opened = self._counter("statecast_sessions_opened", "Sessions opened.", _MODEL)
+        self.upgrades = self._counter(
+            "statecast_upgrades", "Sessions moved, by the model that they have come to.", _MODEL
+        )
+        what = "Sessions in Redis, when the server started, on a model version that it does not have."
+        self.sessions_stranded = self._gauge("statecast_sessions_stranded", what, _MODEL)
         self.replayed = self._counter("statecast_replayed", "Repeated requests, answered without appending anything.")
         what = "Requests whose session had lost observations that it had acknowledged."
         self.regressed = self._counter("statecast_regressed", what)

@@ -84,7 +84,7 @@ def _groups(table: Table) -> Iterable[tuple[Model, list[int]]]:
 def needs_state(table: Table, row: int) -> bool:
     """Return True if the session's requests need its state."""
     plan = table.plans[row]
-    if plan is None:
+    if plan is None or table.is_moving(row):
         return True
     if plan.closed or plan.standing is None:
         return False

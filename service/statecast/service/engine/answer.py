@@ -72,6 +72,8 @@ def _outcome(table: Table, row: int, position: int, request: Request, decision: 
         steps=decision.appended,
         model=standing.model,
     )
+    if request.upgrade is not None and not decision.replayed and (move := table.moves.get(row)):
+        outcome.reencoded, outcome.is_exact = move.steps, move.is_exact
     if place is not None:
         computed, index = place
         outcome.forecast = computed.forecasts.get((index, position))

@@ -51,6 +51,10 @@ class BatchCounters:
         rows = _done(table)
         done = set(rows)
         self._count_decisions([plan for row in rows if (plan := table.plans[row])])
+        for row in done & table.moves.keys():
+            session = table.sessions[row]
+            if session is not None and table.is_moving(row):
+                self._metrics.upgrades.labels(*session.standing.model.labels).inc()
         for computed in table.computed:
             model = computed.model
             if model not in self._counters:

@@ -29,7 +29,7 @@ def decide(table: Table, planner: Planner) -> None:
         else:
             # A copy, since answers refer to it, and the session moves on.
             standing = session.standing.copy() if session else None
-            plan = table.plans[row] = planner.plan(standing, requests, table.gone[row])
+            plan = table.plans[row] = planner.plan(standing, requests, table.gone[row], table.moves.get(row))
             if plan.opened:  # in place of the one that exists, if any
                 table.sessions[row] = None
                 table.cold.pop(row, None)
@@ -78,6 +78,8 @@ def _names(opening: Opening, standing: Standing) -> bool:
     if opening.frequency is not None and opening.frequency is not standing.own_frequency:
         return False
     config = standing.model.config
+    if opening.alias and (standing.binding is None or standing.binding.alias != opening.alias):
+        return False
     is_named = opening.model in ("", config.name) and opening.model_version in ("", config.version)
     return is_named and not opening.categories
 

@@ -15,16 +15,19 @@ from statecast.service.engine.batch_times import BatchTimes
 from statecast.service.engine.counters import BatchCounters
 from statecast.service.engine.decide import decide
 from statecast.service.engine.keep import keep
+from statecast.service.engine.moving import Mover
 from statecast.service.engine.plan import Planner, elsewhere
 from statecast.service.engine.replay import enter
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.session_cache import SessionCache
-from statecast.service.engine.session_loading import load, read
+from statecast.service.engine.session_loading import read
 from statecast.service.engine.table import Requests, Results, Table
 from statecast.service.engine.write import close_unusable, write
 from statecast.service.errors import Overloaded, PreconditionFailed, ServiceError, StoreRefuses, Unavailable
 from statecast.service.metrics import Metrics, timed
 from statecast.service.models.registry import Registry
+from statecast.service.shared.documents import Documents
+from statecast.service.shared.outlines import Outlines
 from statecast.service.store.record import STAMP_BYTES
 from statecast.service.store.redis_store import Commit, Store, Stored, Verdict
 from statecast.v1.reasons import Reason
@@ -35,6 +38,8 @@ MAX_ATTEMPTS = 8
 """Attempts at a batch for sessions that other replicas keep moving on."""
 MAX_STEPS_A_BATCH = 131_072
 """Includes gaps in time and entries to replay, which are known only once the sessions are loaded."""
+MOST_MOVED_STEPS = 65_536
+"""Steps that a batch re-encodes, at least: sessions that follow move later if there are more."""
 
 
 class Engine:
@@ -50,7 +55,7 @@ class Engine:
         *,
         snapshot_every: int,
     ) -> None:
-        self._registry = registry
+        self._mover = Mover(registry, Outlines(registry, Documents(store)))
         self._store = store
         self._cache = cache
         self._planner = planner
@@ -108,6 +113,7 @@ class Engine:
         write(table, self._snapshot_every)
         with self.times.phase("commit"):
             self._commit(table)
+        self._drop(table.keys[row] for row in table.moves if _is_in_doubt(table, row))
         try:
             keep(table, self._cache)
         except Exception:  # their commit has succeeded, so their requests must, too
@@ -121,6 +127,9 @@ class Engine:
     def _load(self, table: Table) -> None:
         """Fill the columns `sessions`, `stamps` and `gone`, from memory or from Redis."""
         table.sessions = self._cache.find(table.keys)
+        for row, session in enumerate(table.sessions):
+            if session is not None and self._mover.must_move(session, table.requests[row]):
+                table.sessions[row] = None  # what moves is read from its record
         cold = [row for row, session in enumerate(table.sessions) if session is None]
         self._metrics.cache_hits.inc(len(table.keys) - len(cold))
         self._metrics.cache_misses.inc(len(cold))
@@ -141,10 +150,11 @@ class Engine:
             for row in range(len(table.keys)):
                 table.fail(row, error)
             return
+        room = MOST_MOVED_STEPS
         for row, stored in zip(cold, records, strict=True):
             try:
-                loaded = load(table.keys[row], stored, self._registry)
-            except (PreconditionFailed, Unavailable) as error:
+                loaded = self._mover.load(table.keys[row], stored, table.requests[row], by_policy=room > 0)
+            except ServiceError as error:
                 self._metrics.records_refused.labels(error.reason).inc()
                 if stored is not None and isinstance(error, PreconditionFailed) and table.requests[row][0].restarts:
                     table.stamps[row] = stored.data[-STAMP_BYTES:]  # what is replaced need not be readable
@@ -152,6 +162,9 @@ class Engine:
                 table.failed[row] = self._unreadable(table.keys[row], stored, table.requests[row], error)
                 continue
             table.gone[row], table.stamps[row] = loaded.gone, loaded.stamp
+            if loaded.move is not None:
+                table.moves[row] = loaded.move
+                room -= loaded.move.steps
             if loaded.session is not None:
                 table.sessions[row], table.cold[row] = loaded.session, loaded
                 self._metrics.sessions_read.labels(*loaded.session.standing.model.labels).inc()
@@ -198,6 +211,11 @@ class Engine:
     def _drop(self, keys: Iterable[str]) -> None:
         for key in keys:
             self._cache.drop(key)
+
+
+def _is_in_doubt(table: Table, row: int) -> bool:
+    """Return True if a session in memory may stand on a model on which it does not stand in Redis."""
+    return table.moves[row].refused is None and (row in table.failed or table.verdicts[row] is not Verdict.DONE)
 
 
 def _turn_away_excess(table: Table) -> None:

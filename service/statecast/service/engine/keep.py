@@ -24,7 +24,7 @@ def keep(table: Table, cache: SessionCache) -> None:
 
 def _has_changed(table: Table, row: int) -> bool:
     plan = table.plans[row]
-    return table.steps[row] > 0 or (plan is not None and (plan.opened or plan.ended))
+    return table.steps[row] > 0 or table.is_moving(row) or (plan is not None and (plan.opened or plan.ended))
 
 
 def _keep_states(table: Table, changed: set[int], cache: SessionCache) -> None:

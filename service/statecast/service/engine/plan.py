@@ -11,18 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statecast.service.engine.clock import Bounds, Given, Placed, check_order, place
-from statecast.service.engine.request import ENDED_TTL_MS, Entrance, Fork, Opening, Request
-from statecast.service.engine.request_checks import check_categories, check_forecast, check_gap, own_frequency, rows_of
-from statecast.service.engine.session_loading import Gone
+from statecast.service.engine.request import ENDED_TTL_MS, Entrance, Fork, Request, Upgrade
+from statecast.service.engine.request_checks import (
+    check_categories,
+    check_forecast,
+    check_gap,
+    check_same,
+    own_frequency,
+    rows_of,
+)
+from statecast.service.engine.session_loading import Gone, Move
 from statecast.service.engine.standing import Seed, Standing
 from statecast.service.errors import (
-    LONGEST_QUOTE,
     AlreadyExists,
     DeadlinePassed,
     InvalidRequest,
     NotFound,
     Overloaded,
-    PreconditionFailed,
     RequestOutdated,
     ServiceError,
     SessionRegressed,
@@ -76,11 +81,13 @@ Decision = Answer | Exception
 class Plan:
     """The decisions for one session in a batch, which append `steps` time steps; with a seed it starts as a copy.
 
-    If it is `opened`, it begins, whether or not a session of that name exists.
+    If it is `opened`, it begins, whether or not a session of that name exists. `move` says if it comes to stand on
+    another model.
     """
 
     standing: Standing | None
     gone: Gone | None = None
+    move: Move | None = None
     decisions: list[Decision] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     steps: int = 0
@@ -103,14 +110,21 @@ class Planner:
         self._default_ttl_ms = default_ttl_ms
         self._max_steps = max_steps
 
-    def plan(self, standing: Standing | None, requests: Sequence[Request], gone: Gone | None = None) -> Plan:
+    def plan(
+        self,
+        standing: Standing | None,
+        requests: Sequence[Request],
+        gone: Gone | None = None,
+        move: Move | None = None,
+    ) -> Plan:
         """Decide the session's requests in order, from its `standing` (None: it does not exist; `gone` may say why).
 
-        The standing is not changed. A request that `goes_alone` is the only one.
+        The standing is that after its `move`, if there is one. It is not changed. A request that `goes_alone` is the
+        only one.
         """
         if len(requests) > 1 and any(request.goes_alone for request in requests):
-            raise ValueError("a request that closes, copies, forks, ends or restarts a session must come alone")
-        plan = Plan(standing, gone)
+            raise ValueError("a request that closes, copies, forks, moves, ends or restarts a session must come alone")
+        plan = Plan(standing, gone, move)
         for request in requests:
             try:
                 decision: Decision = self._decide(plan, request)
@@ -132,8 +146,8 @@ class Planner:
             )
         if plan.turned_away:  # no request may overtake an earlier one
             raise plan.turned_away
-        if request.fork:
-            return _fork(plan, request, request.fork)
+        if (answer := _copy_or_move(plan, request)) is not None:
+            return answer
         standing = self._enter(plan, request)
         begins, opened = standing is not plan.standing, plan.standing is None
         _check_seen(standing, request)
@@ -181,17 +195,22 @@ class Planner:
                 raise read_only(f"open session {quoted(request.session_id)}, which does not exist")
             if request.is_full and standing is None:
                 raise _no_more_sessions(request)
-            model = self._registry.get(opening.model, opening.model_version)
+            registry, alias = self._registry, opening.alias
+            name = opening.model or registry.default
+            model = registry.at_alias(name, alias) if alias else registry.get(name, opening.model_version)
             check_categories(model, opening)
             ttl_ms = opening.ttl_ms or self._default_ttl_ms
             return Standing(
                 START, None, ttl_ms, categories=opening.categories, max_ahead_ms=opening.max_ahead_ms, model=model,
                 zone=opening.zone, own_frequency=own_frequency(model, opening),
+                binding=registry.binding(name, opening.model_version, alias),
             )  # fmt: skip
         if standing.ended and not is_repeated:
             raise _has_ended(standing, request)
         if opening:
-            _check_same(standing, opening, request.session_id)
+            if opening.upgrade and plan.move is not None and plan.move.refused is not None:
+                raise plan.move.refused
+            check_same(standing, opening, request.session_id)
         return standing
 
     def _append(self, standing: Standing, request: Request, digest: bytes) -> tuple[Placed, Entry | None]:
@@ -229,38 +248,6 @@ def _no_more_sessions(request: Request) -> Overloaded:
     )
 
 
-def _check_same(standing: Standing, opening: Opening, session_id: str) -> None:
-    """Refuse to open an existing session with another model, frequency or categories."""
-    config = standing.model.config
-    if opening.model not in ("", config.name) or opening.model_version not in ("", config.version):
-        raise PreconditionFailed(
-            f"session {quoted(session_id)} runs on {standing.model}; close it first to open it on "
-            f"{quoted(opening.model or config.name)} {opening.model_version[:LONGEST_QUOTE]}".rstrip(),
-            Reason.OTHER_MODEL,
-        )
-    _check_same_frequency(standing, opening, session_id)
-    check_categories(standing.model, opening)
-    for name, value in opening.categories.items():
-        if standing.categories.get(name) != value:
-            own = quoted(standing.categories[name]) if name in standing.categories else "none"
-            raise PreconditionFailed(
-                f"{opening.where}.categories: the {quoted(name)} of session {quoted(session_id)} is {own}; close it "
-                f"first to open it with {quoted(value)}",
-                Reason.OTHER_CATEGORIES,
-            )
-
-
-def _check_same_frequency(standing: Standing, opening: Opening, session_id: str) -> None:
-    frequency, asked = standing.frequency, opening.frequency
-    if asked is None or (frequency is not None and frequency.is_same(asked)):
-        return
-    own = f"has steps of {frequency.alias!r}" if frequency else "has no frequency"
-    whose = "its model has them" if standing.model.frequency else f"close it first to open it with {asked.alias!r}"
-    raise PreconditionFailed(
-        f"{opening.where}.frequency: session {quoted(session_id)} {own}; {whose}", Reason.OTHER_FREQUENCY
-    )
-
-
 def has_seen(request: Request) -> bool:
     """Return True if the request's caller has seen the session before."""
     return request.last_seen not in (None, START)
@@ -289,6 +276,13 @@ def _has_ended(standing: Standing, request: Request) -> NotFound:
     )
 
 
+def _copy_or_move(plan: Plan, request: Request) -> Answer | None:
+    """Decide a request that starts the session as a copy, or moves it; return None for any other."""
+    if request.fork:
+        return _fork(plan, request, request.fork)
+    return _upgrade(plan, request, request.upgrade) if request.upgrade else None
+
+
 def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
     """Start the session as a copy, or find that this request already did."""
     digest = hashlib.blake2b(b"fork of " + fork.source_id.encode(), digest_size=DIGEST_BYTES).digest()
@@ -311,6 +305,29 @@ def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
     return Answer(copied, 0, opened=True)
 
 
+def _upgrade(plan: Plan, request: Request, upgrade: Upgrade) -> Answer:
+    """Let the session stand on the model on which it was loaded, or find that this request has already moved it."""
+    standing, move = plan.standing, plan.move
+    if standing is None:
+        raise _not_found(plan, request)
+    if standing.ended:
+        raise _has_ended(standing, request)
+    _check_seen(standing, request)
+    names = f"{upgrade.model}\n{upgrade.model_version}\n{upgrade.alias}\n{upgrade.since}\n"
+    digest = hashlib.blake2b(b"upgrade\n" + names.encode() + digest_of(request), digest_size=DIGEST_BYTES).digest()
+    known = standing.upgrades.get(request.request_id)
+    if _is_repeated(standing.recent.get(request.request_id) or (known and known.digest), digest):
+        return Answer(standing, plan.steps, replayed=True)
+    _check_known(standing, request)
+    _check_version(standing, request)
+    if move is not None and move.refused is not None:
+        raise move.refused
+    plan.standing = standing = standing.copy()
+    if move is not None and request.request_id:
+        standing.remember_upgrade(request.request_id, digest)
+    return Answer(standing, plan.steps)
+
+
 def _check_seen(standing: Standing, request: Request) -> None:
     if request.last_seen is not None and standing.has_lost(request.last_seen):
         raise SessionRegressed(
@@ -324,7 +341,7 @@ def _check_seen(standing: Standing, request: Request) -> None:
 
 def _check_known(standing: Standing, request: Request) -> None:
     """Refuse a request whose earlier attempt may be forgotten, rather than apply it twice."""
-    if request.last_seen is None or not request.request_id or not request.values.size:
+    if request.last_seen is None or not request.request_id or not (request.values.size or request.upgrade):
         return
     if not standing.remembers_since(request.last_seen):
         raise RequestOutdated(
@@ -365,7 +382,11 @@ def _start(start_time: int | None, count: int) -> bytes:
 
 
 def _is_replay(standing: Standing, request: Request, digest: bytes) -> bool:
-    known = standing.recent.get(request.request_id)
+    return _is_repeated(standing.recent.get(request.request_id), digest)
+
+
+def _is_repeated(known: bytes | None, digest: bytes) -> bool:
+    """Return True if the digest that is known by a request's id is that of the request."""
     if known is None:
         return False
     if known != digest:

@@ -12,7 +12,7 @@ from statecast.model import UTC, Frequency, Gates, Zone
 from statecast.service.engine.standing import Seed, Standing
 from statecast.service.models.registry import Model
 from statecast.service.session_key import DEFAULT_TENANT, session_key
-from statecast.service.version import Version
+from statecast.service.version import START, Version
 
 NOTHING: NDArray[np.float64] = np.empty(0)
 NO_TIMES: NDArray[np.int64] = np.empty(0, np.int64)
@@ -48,7 +48,8 @@ class Opening:
     """Options for opening a session; empty names select the default model and its newest version.
 
     `max_ahead_ms` is None for the default, 0 for no limit. `frequency` is None for that of the model, if it has one.
-    `where` is the request's field with the options, for errors.
+    `where` is the request's field with the options, for errors. With an `alias`, the session follows that instead of
+    having a version. With `upgrade`, an existing session moves to the model named here.
     """
 
     model: str = ""
@@ -60,6 +61,22 @@ class Opening:
     max_ahead_ms: int | None = None
     entrance: Entrance = Entrance.OPEN
     frequency: Frequency | None = None
+    alias: str = ""
+    upgrade: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """Move the session to another model; empty names select its own model, and the newest version.
+
+    With an `alias`, it follows that. The request's observations, if there are any, are those that it has taken after
+    the version `since`.
+    """
+
+    model: str = ""
+    model_version: str = ""
+    alias: str = ""
+    since: Version = START
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +115,7 @@ NOBODY = Ticket.nobody()
 
 @dataclass(slots=True)
 class Request:
-    """A request for one session: append `values`, then forecast `horizon` steps; or close, copy or fork it.
+    """A request for one session: append `values`, then forecast `horizon` steps; or close, copy, fork or move it.
 
     Attributes:
         target_count: Values per time step, as stated by the caller; 0 if not stated.
@@ -111,6 +128,7 @@ class Request:
         is_full: True if its tenant may have no more sessions.
         ends: True to end the session: it takes no further request, but answers repeated ones for `ENDED_TTL_MS`.
         up_to_horizon: True to forecast as far as the session's model does, if `horizon` is beyond that.
+        upgrade: Where to move it; its values are then re-encoded, not appended.
         key: Key of the session.
         is_plain: True if it observes or forecasts, and asks for nothing that sessions seldom need.
         deadline: When the caller stops waiting, by time.monotonic.
@@ -145,6 +163,7 @@ class Request:
     is_full: bool = False
     ends: bool = False
     up_to_horizon: bool = False
+    upgrade: Upgrade | None = None
 
     key: str = field(init=False)
     is_plain: bool = field(init=False)
@@ -166,6 +185,7 @@ class Request:
             or self.quantile_levels
             or self.if_version is not None
             or self.fork is not None
+            or self.upgrade is not None
             or self.ends
             or self.close
             or self.copy
@@ -180,7 +200,8 @@ class Request:
     @property
     def goes_alone(self) -> bool:
         """True if the batch may hold no other request of the session."""
-        return self.close or self.copy or self.fork is not None or self.ends or self.restarts
+        is_move = self.fork is not None or self.upgrade is not None
+        return self.close or self.copy or is_move or self.ends or self.restarts
 
     @property
     def restarts(self) -> bool:
@@ -222,7 +243,8 @@ class Outcome:
     The version is None if a session was closed whose record could not be read. Usual requests, which observe or
     forecast, get no `standing`. `pit` holds the position of each of the request's values in the forecast before it
     [time, targets]. `steps` counts the time steps that were appended, `missing` those of them without an observation.
-    `model` is the session's; None if it was closed without its record.
+    `model` is the session's; None if it was closed without its record. `reencoded` counts the steps of a session that
+    has moved to it; `is_exact` if that was its whole history.
     """
 
     version: Version | None
@@ -237,6 +259,8 @@ class Outcome:
     ttl_ms: int = 0
     steps: int = 0
     model: Model | None = None
+    reencoded: int = 0
+    is_exact: bool = False
 
 
 Result = Outcome | Exception

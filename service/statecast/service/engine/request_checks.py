@@ -5,8 +5,10 @@ from numpy.typing import NDArray
 
 from statecast.model import Frequency
 from statecast.service.engine.request import Opening, Request
-from statecast.service.errors import InvalidRequest, quoted
+from statecast.service.engine.standing import Standing
+from statecast.service.errors import LONGEST_QUOTE, InvalidRequest, PreconditionFailed, quoted
 from statecast.service.models.registry import Model
+from statecast.v1.reasons import Reason
 
 Rows = NDArray[np.float64]
 
@@ -121,6 +123,46 @@ def check_categories(model: Model, opening: Opening) -> None:
                 f"{opening.where}.categories[{quoted(name)}]",
                 f"{model} has no such category; " + (f"it has: {', '.join(there)}" if there else "it has none"),
             )
+
+
+def check_same(standing: Standing, opening: Opening, session_id: str) -> None:
+    """Refuse to open an existing session with another model, frequency or categories.
+
+    Raises:
+        PreconditionFailed: if its own are others.
+    """
+    config = standing.model.config
+    alias = standing.binding.alias if standing.binding else ""
+    is_named = opening.model in ("", config.name) and opening.model_version in ("", config.version)
+    if not is_named or opening.alias not in ("", alias):
+        wanted = opening.model_version or (opening.alias and f"alias {opening.alias}")
+        raise PreconditionFailed(
+            f"session {quoted(session_id)} runs on {standing.model}; set {opening.where}.upgrade to move it to "
+            f"{quoted(opening.model or config.name)} {wanted[:LONGEST_QUOTE]}".rstrip(),
+            Reason.OTHER_MODEL,
+        )
+    _check_same_frequency(standing, opening, session_id)
+    if opening.categories != standing.categories:  # with which it was opened, on another model perhaps
+        check_categories(standing.model, opening)
+    for name, value in opening.categories.items():
+        if standing.categories.get(name) != value:
+            own = quoted(standing.categories[name]) if name in standing.categories else "none"
+            raise PreconditionFailed(
+                f"{opening.where}.categories: the {quoted(name)} of session {quoted(session_id)} is {own}; close it "
+                f"first to open it with {quoted(value)}",
+                Reason.OTHER_CATEGORIES,
+            )
+
+
+def _check_same_frequency(standing: Standing, opening: Opening, session_id: str) -> None:
+    frequency, asked = standing.frequency, opening.frequency
+    if asked is None or (frequency is not None and frequency.is_same(asked)):
+        return
+    own = f"has steps of {frequency.alias!r}" if frequency else "has no frequency"
+    whose = "its model has them" if standing.model.frequency else f"close it first to open it with {asked.alias!r}"
+    raise PreconditionFailed(
+        f"{opening.where}.frequency: session {quoted(session_id)} {own}; {whose}", Reason.OTHER_FREQUENCY
+    )
 
 
 def _check_levels(model: Model, request: Request) -> None:

@@ -1,5 +1,7 @@
 """Loads sessions from their records at the start of a batch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +9,7 @@ import numpy as np
 from statecast.model import Frequency, FrequencyError, TimeZoneError, Zone
 from statecast.service.engine.clock import times_up_to
 from statecast.service.engine.standing import Session, Standing
-from statecast.service.errors import PreconditionFailed, quoted
+from statecast.service.errors import PreconditionFailed, ServiceError, quoted
 from statecast.service.models.registry import Model, Registry
 from statecast.service.session_key import id_of
 from statecast.service.store.record import DamagedRecord, Entry, Record, Snapshot, decode, has_expired
@@ -24,11 +26,29 @@ class Gone:
     version: Version
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A session's move to another model, or why it stays on its own.
+
+    Attributes:
+        steps: Number of time steps that were re-encoded.
+        is_exact: True if that was its whole history.
+        remaining_ms: Remaining lifetime of its key; -1 means no limit.
+        refused: Why it stays; None if it moves.
+    """
+
+    steps: int = 0
+    is_exact: bool = False
+    remaining_ms: int = -1
+    refused: ServiceError | None = None
+
+
 @dataclass(slots=True)
 class Loaded:
     """What a record says: a session, with the packed state of its snapshot and the data of the steps since then.
 
-    Without a session, `gone` gives the reason if known, and `stamp` is the record's.
+    Without a session, `gone` gives the reason if known, and `stamp` is the record's. `move` says what became of a
+    session that was to move to another model.
     """
 
     session: Session | None = None
@@ -36,6 +56,7 @@ class Loaded:
     replay: bytes = b""
     gone: Gone | None = None
     stamp: bytes = b""
+    move: Move | None = None
 
 
 def load(key: str, stored: Stored | None, registry: Registry) -> Loaded:
@@ -45,16 +66,65 @@ def load(key: str, stored: Stored | None, registry: Registry) -> Loaded:
         PreconditionFailed: if the record is damaged, or its model is not loaded or has changed.
         Unavailable: if its model is being loaded.
     """
+    record = open_record(key, stored)
+    return record if isinstance(record, Loaded) else load_record(key, record, registry)
+
+
+def open_record(key: str, stored: Stored | None) -> Record | Loaded:
+    """Return a session's record, whatever its model; or what is left of a session that is gone.
+
+    Raises:
+        PreconditionFailed: if the record is damaged.
+    """
     if stored is None:
         return Loaded()
-    try:
+    with intact(key):
         record = decode(key, stored.data)
-        if reason := _why_gone(record.snapshot, stored.remaining_ms):
-            return Loaded(gone=Gone(reason, record.newest.version), stamp=record.stamp)
-        model = _model(key, record.snapshot, registry)
-        own_frequency = _own_frequency(record.snapshot, model)
-        _check(record, model, own_frequency or model.frequency)
-        zone = Zone.parse(record.snapshot.time_zone)
+    if reason := _why_gone(record.snapshot, stored.remaining_ms):
+        return Loaded(gone=Gone(reason, record.newest.version), stamp=record.stamp)
+    return record
+
+
+def load_record(key: str, record: Record, registry: Registry) -> Loaded:
+    """Load a session on its own model.
+
+    Raises:
+        PreconditionFailed: if the record does not fit its model, or that is not loaded or has changed.
+        Unavailable: if it is being loaded.
+    """
+    model = _model(key, record.snapshot, registry)
+    with intact(key):
+        own_frequency = frequency_of(record.snapshot, model.frequency)
+        check_record(record, model.width, model.forecaster.layout.nbytes, own_frequency or model.frequency)
+        standing = standing_of(record, model, own_frequency)
+    session = Session(key, standing, record.stamp, standing.version.step - record.snapshot.version.step)
+    session.replayed = session.steps_since_snapshot
+    replay = b"".join([entry.data for entry in record.entries])
+    return Loaded(session, record.snapshot.state, replay, stamp=record.stamp)
+
+
+def standing_of(record: Record, model: Model, own_frequency: Frequency | None) -> Standing:
+    """Return a session's standing on a model, after all entries of its record.
+
+    Raises:
+        TimeZoneError: if its zone is unknown.
+    """
+    head = record.snapshot
+    standing = Standing(
+        head.version, head.last_time, head.ttl_ms, head.recent, head.lineage, head.categories, head.max_ahead_ms,
+        head.ended, head.binding, head.upgrades, model=model, zone=Zone.parse(head.time_zone),
+        own_frequency=own_frequency,
+    )  # fmt: skip
+    for entry in record.entries:
+        standing.take(entry)
+    return standing
+
+
+@contextmanager
+def intact(key: str) -> Iterator[None]:
+    """Turn what is wrong with the session's record into the error for its caller."""
+    try:
+        yield
     except TimeZoneError as error:
         raise PreconditionFailed(
             f"the record of session {quoted(id_of(key))}: {error}; this server's time zone data may be too old, so "
@@ -67,16 +137,6 @@ def load(key: str, stored: Stored | None, registry: Registry) -> Loaded:
             "send its history again",
             Reason.RECORD_DAMAGED,
         ) from error
-    head, entries = record.snapshot, record.entries
-    standing = Standing(
-        head.version, head.last_time, head.ttl_ms, head.recent, head.lineage, head.categories, head.max_ahead_ms,
-        head.ended, model=model, zone=zone, own_frequency=own_frequency,
-    )  # fmt: skip
-    for entry in entries:
-        standing.take(entry)
-    session = Session(key, standing, record.stamp, standing.version.step - head.version.step)
-    session.replayed = session.steps_since_snapshot
-    return Loaded(session, head.state, b"".join([entry.data for entry in entries]), stamp=record.stamp)
 
 
 def read(key: str, data: bytes) -> Record | None:
@@ -97,21 +157,22 @@ def _model(key: str, snapshot: Snapshot, registry: Registry) -> Model:
     model = registry.find(snapshot.model, snapshot.model_version)
     if model is None:
         registry.check_coming(snapshot.model, snapshot.model_version)
+        registry.check_newer(snapshot.model, snapshot.model_version)
     if model is None or model.digest_bytes != snapshot.model_digest:
         state = "is not loaded" if model is None else "has other weights now"
         raise PreconditionFailed(
             f"session {quoted(id_of(key))} was written by model {snapshot.model} version {snapshot.model_version}, "
-            f"which {state}; bring that model back, or close the session and open it again",
+            f"which {state}; bring that model back, or move the session to one that is here (UpgradeSession)",
             Reason.MODEL_CHANGED,
         )
     return model
 
 
-def _own_frequency(snapshot: Snapshot, model: Model) -> Frequency | None:
-    """Return the frequency that the session was opened with; None without one."""
+def frequency_of(snapshot: Snapshot, models: Frequency | None) -> Frequency | None:
+    """Return the frequency that the session was opened with; None without one. `models` is that of its model."""
     if not snapshot.frequency:
         return None
-    if model.frequency:
+    if models:
         raise DamagedRecord(f"it has a frequency, {snapshot.frequency!r}, and so has its model")
     try:
         return Frequency.parse(snapshot.frequency)
@@ -119,15 +180,19 @@ def _own_frequency(snapshot: Snapshot, model: Model) -> Frequency | None:
         raise DamagedRecord(f"its frequency is {error}") from error
 
 
-def _check(record: Record, model: Model, frequency: Frequency | None) -> None:
-    """Check that an intact record fits the model, and that its entries lead to their version tags."""
+def check_record(record: Record, width: int, state_bytes: int, frequency: Frequency | None) -> None:
+    """Check that an intact record fits a model of this width, and that its entries lead to their version tags.
+
+    Raises:
+        DamagedRecord: if not.
+    """
     snapshot = record.snapshot
-    if len(snapshot.state) != model.forecaster.layout.nbytes or snapshot.width != model.width:
+    if len(snapshot.state) != state_bytes or snapshot.width != width:
         raise DamagedRecord("its state does not have the model's size")
     entries = record.entries
     if not entries:
         return
-    rows = np.frombuffer(b"".join([entry.data for entry in entries]), "<f8").reshape(-1, model.width)
+    rows = np.frombuffer(b"".join([entry.data for entry in entries]), "<f8").reshape(-1, width)
     times = None
     if frequency is not None:
         times = [time for entry in entries for time in _times(entry, frequency)]

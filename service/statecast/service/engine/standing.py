@@ -114,14 +114,16 @@ class Session:
         row: Row of its state; -1 until it has one.
         replayed: Number of steps that were replayed when it was read from Redis; 0 once it has a new snapshot.
         step_ns, max_ahead_ns: Those of the standing, which never change.
+        epoch: The registry's when the session was last found to be on the right model.
     """
 
     __slots__ = (
-        "key", "max_ahead_ns", "replayed", "row", "stamp", "standing", "step_ns", "steps_since_snapshot"
+        "epoch", "key", "max_ahead_ns", "replayed", "row", "stamp", "standing", "step_ns", "steps_since_snapshot"
     )  # fmt: skip
 
     def __init__(self, key: str, standing: Standing, stamp: bytes, steps_since_snapshot: int) -> None:
         self.key, self.standing, self.stamp = key, standing, stamp
         self.steps_since_snapshot = steps_since_snapshot
         self.row, self.replayed = -1, 0
+        self.epoch: object = None
         self.step_ns, self.max_ahead_ns = standing.step_ns, standing.max_ahead_ns

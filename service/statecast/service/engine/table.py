@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from statecast.service.engine.request import Request, Result
-from statecast.service.engine.session_loading import Gone, Loaded
+from statecast.service.engine.session_loading import Gone, Loaded, Move
 from statecast.service.engine.standing import Session
 from statecast.service.store.record import Entry
 from statecast.service.store.redis_store import Commit, Verdict
@@ -27,6 +27,7 @@ class Table:
         stamps: Stamp of each record, empty without one.
         gone: Traces of sessions that were closed or have expired.
         cold: What was read from Redis for this batch, by row; not a column.
+        moves: What became of the sessions that were to move to another model, by row; not a column.
         plans: Decisions of the planner; None for a steady row.
         entries: What the requests append.
         steps: Number of time steps that they append, missing ones included.
@@ -47,6 +48,7 @@ class Table:
         self.stamps: list[bytes] = [b""] * count
         self.gone: list[Gone | None] = [None] * count
         self.cold: dict[int, Loaded] = {}
+        self.moves: dict[int, Move] = {}
         self.plans: list[Plan | None] = [None] * count
         self.entries: list[Sequence[Entry]] = [NO_ENTRIES] * count
         self.steps = [0] * count
@@ -62,6 +64,13 @@ class Table:
         if not self.failed:
             return range(len(self.keys))
         return [row for row in range(len(self.keys)) if row not in self.failed]
+
+    def is_moving(self, row: int) -> bool:
+        """Return True if the session comes to stand on another model: it can, and a request of it is carried out."""
+        move, plan = self.moves.get(row), self.plans[row]
+        if move is None or move.refused is not None:
+            return False
+        return plan is None or not all(isinstance(decision, Exception) for decision in plan.decisions)
 
     def fail(self, row: int, error: Exception) -> None:
         """End all requests of a session with an error."""

@@ -45,6 +45,8 @@ def _is_snapshot_due(table: Table, row: int, snapshot_every: int) -> bool:
     plan, session, steps = table.plans[row], table.sessions[row], table.steps[row]
     if plan is not None and plan.closed:
         return False
+    if table.is_moving(row):
+        return True
     if session is None or (plan is not None and plan.ended):
         return plan is not None and (plan.opened or plan.ended)
     is_far = session.steps_since_snapshot + steps >= snapshot_every or session.replayed >= MOST_REPLAYED
@@ -72,7 +74,8 @@ def _after(table: Table, row: int) -> Standing:
         return plan.standing
     if session is None:
         raise ValueError(f"session {table.keys[row]!r} does not exist")
-    return session.standing.after(table.entries[row][0])
+    entries = table.entries[row]
+    return session.standing.after(entries[0]) if entries else session.standing
 
 
 def _replace(table: Table, row: int, state: bytes, nonce: bytes) -> Commit:
@@ -81,7 +84,11 @@ def _replace(table: Table, row: int, state: bytes, nonce: bytes) -> Commit:
     session, tombstone = table.sessions[row], tombstone_ms(standing.ttl_ms)
     # The replaced record may be a tombstone or another session's, which must not block the commit.
     own_tombstone = tombstone_ms(session.standing.ttl_ms) if session else 0
-    return Commit(key, Operation.REPLACE, table.stamps[row], payload, standing.ttl_ms + tombstone, own_tombstone)
+    lifetime_ms, move = standing.ttl_ms + tombstone, table.moves.get(row)
+    if move is not None and move.remaining_ms >= 0 and not table.steps[row]:
+        # Only an observation renews the lifetime. The commit script sets a longer one than asked for.
+        lifetime_ms = (16 * move.remaining_ms + own_tombstone) // 17
+    return Commit(key, Operation.REPLACE, table.stamps[row], payload, lifetime_ms, own_tombstone)
 
 
 def _append(table: Table, row: int, session: Session, nonce: bytes) -> Commit:

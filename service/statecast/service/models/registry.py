@@ -24,7 +24,7 @@ from statecast.model import (
 )
 from statecast.service.binding import Binding
 from statecast.service.errors import NotFound, StartupError, Unavailable, quoted
-from statecast.service.models.policies import AT, FOLLOW, Policies, split_alias
+from statecast.service.models.policies import AT, FOLLOW, PIN, Policies, split_alias
 from statecast.v1.reasons import Reason
 
 log = logging.getLogger(__name__)
@@ -241,6 +241,15 @@ class Registry:
             self.check_coming(name, version)
             raise self._lacks(name, version, f"to which alias {quoted(alias)} points")
         return model
+
+    def binding(self, name: str, version: str = "", alias: str = "") -> Binding | None:
+        """Return the binding of a session that comes to a model by these names; None to go by the model's policy."""
+        policy = self._policies.policy(name)
+        if not version and not alias and policy.startswith(AT):
+            alias = policy.removeprefix(AT)
+        if alias:
+            return Binding(alias, self._policies.revision)
+        return Binding() if version and policy != PIN else None
 
     def destination(self, model: Model | None, name: str, version: str, binding: Binding | None) -> Model | None:
         """Return the model to which a session must move by its alias or the policy; None to stay.

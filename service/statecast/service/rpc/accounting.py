@@ -37,11 +37,14 @@ class Kind(StrEnum):
     LIST = "list"
     FORK = "fork"
     CLOSE = "close"
+    UPGRADE = "upgrade"
     LIST_MODELS = "list_models"
     GET_MODEL = "get_model"
     EXPORT = "export"
     IMPORT = "import"
     """Of each session."""
+    MANAGE = "manage"
+    """Of aliases, policies and retired versions of models."""
     READY = "ready"
     """Of the Open Inference Protocol: whether the server or a model serves, and what the server is called."""
     UNSUPPORTED = "unsupported"
@@ -56,9 +59,13 @@ BY_METHOD = {
     "ListSessions": Kind.LIST,
     "ForkSession": Kind.FORK,
     "CloseSession": Kind.CLOSE,
+    "UpgradeSession": Kind.UPGRADE,
     "ListModels": Kind.LIST_MODELS,
     "GetModel": Kind.GET_MODEL,
     "ExportSessions": Kind.EXPORT,
+    "SetModelAlias": Kind.MANAGE,
+    "SetModelPolicy": Kind.MANAGE,
+    "RetireModel": Kind.MANAGE,
     "ServerLive": Kind.READY,
     "ServerReady": Kind.READY,
     "ServerMetadata": Kind.READY,
@@ -78,7 +85,8 @@ _CODES = {
     grpc.StatusCode.ABORTED: (Reason.VERSION_MISMATCH, Reason.REQUEST_OUTDATED, Reason.SESSION_REGRESSED),
     grpc.StatusCode.FAILED_PRECONDITION: (
         Reason.OTHER_MODEL, Reason.OTHER_CATEGORIES, Reason.OTHER_FREQUENCY, Reason.MODEL_CHANGED,
-        Reason.RECORD_DAMAGED, Reason.TIME_ORDER, Reason.TIME_AHEAD, Reason.STORE_REFUSES,
+        Reason.MODEL_IN_USE, Reason.UNSUITABLE_MODEL, Reason.HISTORY_NEEDED, Reason.RECORD_DAMAGED,
+        Reason.TIME_ORDER, Reason.TIME_AHEAD, Reason.STORE_REFUSES,
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         Reason.QUEUE_FULL, Reason.STREAMS_FULL, Reason.FRAME_FULL, Reason.STORE_FULL, Reason.QUOTA_EXCEEDED
