@@ -34,7 +34,7 @@ from .errors import (
     Unavailable,
     VersionMismatch,
 )
-from .types import Forecast, Gates, ModelInfo, Receipt, SessionInfo, Version
+from .types import Forecast, Gates, ModelInfo, Receipt, SessionInfo, Upgraded, Version
 
 __all__ = [
     "AlreadyExists",
@@ -64,6 +64,7 @@ __all__ = [
     "StatecastError",
     "Unauthenticated",
     "Unavailable",
+    "Upgraded",
     "Version",
     "VersionMismatch",
 ]

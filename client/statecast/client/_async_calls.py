@@ -17,7 +17,7 @@ from ._core import REPLAY_REQUESTS, SessionCore
 from ._html import client_html, session_html
 from ._messages import Span, open_options
 from .errors import StatecastError
-from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
+from .types import Forecast, ModelInfo, Receipt, SessionInfo, Upgraded, Version
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,6 +48,7 @@ class AsyncCalls(AsyncFrames):
         time_zone: str | tzinfo = "",
         max_ahead: Span | None = None,
         frequency: str = "",
+        upgrade: bool = False,
         resume_only: bool = False,
         replay_requests: int = REPLAY_REQUESTS,
     ) -> "AsyncSession":
@@ -57,7 +58,8 @@ class AsyncCalls(AsyncFrames):
 
         Args:
             session_id: Id of the session, 1 to 256 printable characters.
-            model: Name of the model; empty for the server's default model.
+            model: Name of the model, or NAME@ALIAS, such as "demand@production", for the version that the alias points
+                to, which the session then follows. Empty for the server's default model.
             model_version: Version of the model; empty for the newest one.
             time_to_live: How long the server keeps the session after its last observation, in seconds or as a
                 timedelta; None for the server's default.
@@ -71,11 +73,15 @@ class AsyncCalls(AsyncFrames):
             frequency: Time between two steps as a pandas alias such as "h", "15min" or "D", for a model without one,
                 such as "base". The session then takes and returns times, and gaps in time become missing steps. Empty
                 for the model's frequency, if it has one.
+            upgrade: True to move the session to this model and version if it exists on another, as `upgrade` of a
+                session does; False to refuse it then.
             resume_only: True if the session must exist already.
             replay_requests: Number of recent requests (at most 10,000 numbers in all) that the client keeps, and sends
                 again if the server's Redis loses them; 0 for none.
         """
-        opening = open_options(model, model_version, time_to_live, categories, time_zone, max_ahead, frequency)
+        opening = open_options(
+            model, model_version, time_to_live, categories, time_zone, max_ahead, frequency, upgrade=upgrade
+        )
         core = _operations.new_core(session_id, opening, resume_only=resume_only, replay_requests=replay_requests)
         return self._new_session(core)
 
@@ -337,6 +343,48 @@ class AsyncSession:
         timeout = self._client._timeout(timeout_seconds)
         operation = _operations.fork(self._core, session_id, time_to_live, if_version, timeout)
         return self._client._new_session(await self._client._run_alone(operation, [self], timeout))
+
+    async def upgrade(
+        self,
+        model: str = "",
+        *,
+        model_version: str = "",
+        values: Numbers | None = None,
+        covariates: Numbers | None = None,
+        start_time: Time | None = None,
+        times: Times | None = None,
+        since: Version | None = None,
+        request_id: str | None = None,
+        if_version: Version | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Upgraded:
+        """Move the session to another version of its model, or to another model of the same targets and steps.
+
+        It keeps its version, request ids, options and time to live. Its new state is made from the recent values that
+        its state keeps, or from `values`.
+
+        Args:
+            model: Name of the model, or NAME@ALIAS to follow an alias; empty for the session's own.
+            model_version: Version of that model; empty for the newest one.
+            values: All that the session has taken since step 0, for an exact new state, or since the version `since`.
+                As for `observe`; NaN where a step was missing.
+            covariates: As for `observe`.
+            start_time: As for `observe`.
+            times: As for `observe`.
+            since: Version of the session before the first of the values, one of its last 17; None for step 0.
+            request_id: As for `observe`.
+            if_version: Move only if the session is at exactly this version.
+            timeout_seconds: As for `observe`.
+
+        Raises:
+            PreconditionFailed: The model has other targets or steps, or the state keeps no values (`HISTORY_NEEDED`).
+            InvalidArgument: The values are not those that the session has taken.
+        """
+        timeout = self._client._timeout(timeout_seconds)
+        observed = None if values is None else observations(values, covariates, None, start_time, times)
+        ask = Ask(request_id=request_id, if_version=if_version)
+        operation = _operations.upgrade(self._core, (model, model_version), observed, since, ask, timeout)
+        return await self._client._run_alone(operation, [self], timeout)
 
     async def close(self, *, timeout_seconds: float | None = None) -> None:
         """Delete the session and its state on the server; it must exist."""

@@ -59,11 +59,13 @@ FORECAST_MANY = Method(_FORECASTS + "ForecastMany", read_results)
 GET_SESSION = Method(_FORECASTS + "GetSession", forecast_service_pb2.GetSessionResponse.FromString)
 LIST_SESSIONS = Method(_FORECASTS + "ListSessions", forecast_service_pb2.ListSessionsResponse.FromString)
 FORK_SESSION = Method(_FORECASTS + "ForkSession", forecast_service_pb2.ForkSessionResponse.FromString)
+UPGRADE_SESSION = Method(_FORECASTS + "UpgradeSession", forecast_service_pb2.UpgradeSessionResponse.FromString)
 CLOSE_SESSION = Method(_FORECASTS + "CloseSession", forecast_service_pb2.CloseSessionResponse.FromString)
 LIST_MODELS = Method(_MODELS + "ListModels", model_service_pb2.ListModelsResponse.FromString)
 GET_MODEL = Method(_MODELS + "GetModel", model_service_pb2.GetModelResponse.FromString)
 METHODS = (
-    FORECAST, FORECAST_MANY, GET_SESSION, LIST_SESSIONS, FORK_SESSION, CLOSE_SESSION, LIST_MODELS, GET_MODEL
+    FORECAST, FORECAST_MANY, GET_SESSION, LIST_SESSIONS, FORK_SESSION, UPGRADE_SESSION, CLOSE_SESSION,
+    LIST_MODELS, GET_MODEL,
 )  # fmt: skip
 FORECAST_STREAM = Method(_FORECASTS + "ForecastStream", read_results)
 

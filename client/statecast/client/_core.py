@@ -127,6 +127,14 @@ class SessionCore:
         self.version = None
         self.replay_buffer.forget(None)
 
+    def upgraded(self, model: str, model_version: str) -> None:
+        """Record that the session was moved to the model of these names."""
+        if self.opening is not None:
+            self.opening.model, self.opening.model_version = (
+                model or self.opening.model.partition("@")[0],
+                model_version,
+            )
+
     def say_what_was_seen(self, request: Request) -> None:
         """Set `last_seen`, by which the server notices that it lost observations or forgot this request's id."""
         request.last_seen = self.unsettled.get(request.request_id, self.version or START)

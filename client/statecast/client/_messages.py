@@ -23,7 +23,7 @@ from ._response import NO_FORECAST, Response
 from ._times import UNDATED, Dated, Instants
 from ._zones import as_datetime, zone_name
 from .errors import invalid
-from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
+from .types import Forecast, ModelInfo, Receipt, SessionInfo, Upgraded, Version
 
 T = TypeVar("T")
 Span: TypeAlias = timedelta | float
@@ -44,6 +44,8 @@ def open_options(
     time_zone: str | tzinfo = "",
     max_ahead: Span | None = None,
     frequency: str = "",
+    *,
+    upgrade: bool = False,
 ) -> forecast_pb2.OpenOptions:
     """Return the options for opening a session."""
     zone = zone_name(time_zone) if isinstance(time_zone, tzinfo) else text("open.time_zone", time_zone)
@@ -52,6 +54,7 @@ def open_options(
         model_version=text("model_version", model_version),
         time_zone=zone,
         frequency=text("open.frequency", frequency),
+        upgrade=bool(upgrade),
     )
     if max_ahead is not None:
         options.max_ahead.CopyFrom(_duration("open.max_ahead", max_ahead))
@@ -177,6 +180,30 @@ def fork_request(
     return request
 
 
+def upgrade_request(
+    session_id: str,
+    model: str,
+    model_version: str,
+    blocks: Sequence[Block],
+    since: Version | None,
+    ask: Ask,
+    last_seen: Version | None,
+) -> forecast_service_pb2.UpgradeSessionRequest:
+    """Return a request to move a session; the blocks together are its observations."""
+    request = forecast_service_pb2.UpgradeSessionRequest(
+        session_id=session_id,
+        model=text("model", model),
+        model_version=text("model_version", model_version),
+        request_id=text("request_id", ask.request_id) if ask.request_id else new_request_id(),
+    )
+    for block in blocks:
+        request.observations.MergeFromString(block.encoded)
+    for name, version in (("since", since), ("if_version", ask.if_version), ("last_seen", last_seen)):
+        if version is not None:
+            getattr(request, name).CopyFrom(version_message(version, name))
+    return request
+
+
 def new_request_id() -> str:
     """Return a new random request id."""
     return os.urandom(REQUEST_ID_BYTES).hex()
@@ -204,14 +231,14 @@ def text(field: str, value: str) -> str:
     return value
 
 
-def version_message(version: Version) -> forecast_pb2.Version:
+def version_message(version: Version, field: str = "if_version") -> forecast_pb2.Version:
     """Convert a version to its message."""
     if not isinstance(version, Version):
-        raise invalid("if_version", f"{version!r} is not a Version")
+        raise invalid(field, f"{version!r} is not a Version")
     try:
         return forecast_pb2.Version(step=version.step, tag=version.tag)
     except (TypeError, ValueError) as error:
-        raise invalid("if_version", f"{version!r} is out of range") from error
+        raise invalid(field, f"{version!r} is out of range") from error
 
 
 def to_version(message: forecast_pb2.Version) -> Version:
@@ -280,6 +307,20 @@ def to_session_info(message: forecast_pb2.Session) -> SessionInfo:
         time_zone=message.time_zone,
         max_ahead=message.max_ahead.ToTimedelta() if message.HasField("max_ahead") else None,
         frequency=message.frequency,
+        alias=message.alias,
+    )
+
+
+def to_upgraded(message: forecast_service_pb2.UpgradeSessionResponse) -> Upgraded:
+    """Convert the response to an upgrade to a plain value."""
+    session = message.session
+    return Upgraded(
+        version=to_version(session.version),
+        model=session.model,
+        model_version=session.model_version,
+        reencoded_steps=message.reencoded_steps,
+        exact=message.exact,
+        replayed=message.replayed,
     )
 
 
@@ -302,6 +343,9 @@ def to_model_info(message: model_service_pb2.Model) -> ModelInfo:
         categories={category.name: tuple(category.values) for category in message.categories},
         classes=tuple(message.classes),
         adaptive=message.adaptive,
+        aliases=tuple(message.aliases),
+        policy=message.policy or "pin",
+        retired=message.retired,
     )
 
 

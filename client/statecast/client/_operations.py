@@ -19,7 +19,7 @@ from ._replay_buffer import ReplayBuffer
 from ._response import Response
 from ._times import NONE, dated
 from .errors import DeadlineExceeded, InvalidArgument, SomeFailed, StatecastError, invalid
-from .types import Forecast, ModelInfo, Receipt, SessionInfo, Version
+from .types import Forecast, ModelInfo, Receipt, SessionInfo, Upgraded, Version
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -211,6 +211,24 @@ def fork(
     version = _messages.to_version(response.session.version)
     replay_buffer, zone = core.replay_buffer.begun_at(version), response.session.time_zone
     return SessionCore(session_id, None, replay_buffer, version, is_open=True, time_zone=core.time_zone, zone_seen=zone)
+
+
+def upgrade(
+    core: SessionCore,
+    target: tuple[str, str],
+    observed: Observations | None,
+    since: Version | None,
+    ask: Ask,
+    timeout_seconds: float,
+) -> Operation[Upgraded]:
+    """Move a session to the model of this name and version; what opens it again names the same."""
+    blocks = []
+    if observed is not None:
+        blocks = _messages.observations(observed, dated(observed, core.reading))
+    message = _messages.upgrade_request(core.session_id, *target, blocks, since, ask, core.version)
+    response = yield from _calls.exchange(_calls.UPGRADE_SESSION, message, Patience(timeout_seconds))
+    core.upgraded(*target)
+    return _messages.to_upgraded(response)
 
 
 def close(core: SessionCore, timeout_seconds: float) -> Operation[None]:

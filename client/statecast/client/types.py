@@ -237,6 +237,7 @@ class SessionInfo:
         max_ahead: How far ahead of the server's clock observations may be dated; None for the default.
         frequency: Time between two steps that the session was opened with, as a pandas alias; empty if its model has
             one, or if only position counts.
+        alias: Alias of the model that the session follows; empty without one.
     """
 
     session_id: str
@@ -249,6 +250,28 @@ class SessionInfo:
     time_zone: str = ""
     max_ahead: timedelta | None = None
     frequency: str = ""
+    alias: str = ""
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """A session on the model to which it was moved.
+
+    Attributes:
+        version: Version of the session, as before.
+        model: Name of its model now.
+        model_version: Version of that model.
+        reencoded_steps: Number of time steps that its new state was made from; 0 if it was there already.
+        exact: True if the new state is that of a session that has taken its whole history on that model.
+        replayed: True if an earlier call with the same request id had already moved it.
+    """
+
+    version: Version
+    model: str
+    model_version: str
+    reencoded_steps: int
+    exact: bool
+    replayed: bool
 
 
 @dataclass(frozen=True)
@@ -272,6 +295,9 @@ class ModelInfo:
         categories: Static categories of a session, with the values that the model knows.
         classes: Symbols that a value can be, by number from 0; empty if values are quantities.
         adaptive: True if intervals adapt online, per session, so that their coverage is right in the long run.
+        aliases: Aliases that point to this version.
+        policy: Policy of the model: "pin", "follow", or "@" and an alias.
+        retired: True if no session begins on this version.
     """
 
     name: str
@@ -290,6 +316,9 @@ class ModelInfo:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     classes: tuple[str, ...] = ()
     adaptive: bool = False
+    aliases: tuple[str, ...] = ()
+    policy: str = "pin"
+    retired: bool = False
 
     def _repr_html_(self) -> str:
         from ._html import model_html

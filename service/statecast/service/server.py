@@ -43,12 +43,14 @@ from statecast.service.rpc.engine_client import EngineClient
 from statecast.service.rpc.forecast_service import ForecastService
 from statecast.service.rpc.inference_service import InferenceService
 from statecast.service.rpc.methods import Method, Methods
+from statecast.service.rpc.model_management import ModelManagement
 from statecast.service.rpc.model_service import ModelService
 from statecast.service.rpc.request_log import RequestLog
 from statecast.service.rpc.streams import Streams
 from statecast.service.rpc.tensor_names import TensorNames
 from statecast.service.rpc.transfers import Transfers
 from statecast.service.settings import Settings
+from statecast.service.shared.watch import SharedWatch
 from statecast.service.store.catalog import Catalog
 from statecast.service.store.monitor import Monitor
 from statecast.service.store.redis_store import Store
@@ -190,6 +192,7 @@ async def serving(
         _start_kernels(settings, registry, metrics, stack)
         _watch_models(settings, registry, metrics, stack)
         kept = stack.enter_context(open_stores(settings))
+        management = _share_models(kept, registry, metrics, stack)
         scheduler = Scheduler(_limits(settings), access.quotas.queue_bytes)
         metrics.watch_queue(lambda: scheduler.queued_requests)
         engine_client = EngineClient(scheduler, metrics, accounts, access.quotas)
@@ -207,7 +210,8 @@ async def serving(
             engine_client, streams, registry, tensor_names, lambda: standard.is_ready, settings.session_ttl_seconds
         )
         add_GRPCInferenceServiceServicer_to_server(inferences, methods)  # type: ignore[arg-type]
-        add_AdminServiceServicer_to_server(AdminService(transfers, transfer, accounts), methods)  # type: ignore[arg-type]
+        admin = AdminService(transfers, transfer, accounts, management)
+        add_AdminServiceServicer_to_server(admin, methods)  # type: ignore[arg-type]
         transport = make_transport(settings, {**methods.by_path, **standard.methods}, found)
         stack.push_async_callback(transport.stop, 0.0)
         stack.callback(standard.end)
@@ -234,6 +238,23 @@ def _start_kernels(settings: Settings, registry: Registry, metrics: Metrics, sta
     kernels = Kernels(registry, metrics, settings.kernels, settings.kernel_cache, settings.models)
     stack.callback(kernels.stop)
     kernels.start()
+
+
+def _share_models(kept: Kept, registry: Registry, metrics: Metrics, stack: AsyncExitStack) -> ModelManagement:
+    """Go by the policies that all servers share; return what changes them.
+
+    Raises:
+        StartupError: if they cannot be read.
+    """
+    watched, counted, managed = kept.shared_stores
+    watch, management = SharedWatch(watched, counted, registry, metrics), ModelManagement(managed, registry)
+    stack.callback(management.close)
+    stack.callback(watch.stop)
+    try:
+        watch.start()
+    except ServiceError as error:
+        raise StartupError(str(error)) from error
+    return management
 
 
 def _watch_models(settings: Settings, registry: Registry, metrics: Metrics, stack: AsyncExitStack) -> None:

@@ -17,14 +17,21 @@ from statecast.service.store.requirements import require
 
 log = logging.getLogger(__name__)
 
+SHARED_STORES = 3
+"""Of the watch of policies, the count of sessions, and operators' changes."""
+
 
 @dataclass(frozen=True)
 class Kept:
-    """The session storage: the stores of the engines, of exports and imports, and of the page; the catalog; Redis."""
+    """The session storage: Redis, the catalog, and the stores of the other parts.
+
+    Those are the engines, exports and imports, the page, and what servers share about models.
+    """
 
     stores: list[Store]
     transfer_store: Store
     page_stores: list[Store]
+    shared_stores: list[Store]
     catalog: Catalog
     client: redis.Redis
     url: str
@@ -56,9 +63,10 @@ def open_stores(settings: Settings) -> Iterator[Kept]:
         catalog = Catalog(Store(client, settings.namespace))
         transfer_store, *stores = (Store(client, settings.namespace) for _ in range(1 + settings.engine_threads))
         page_stores = [Store(client, settings.namespace) for _ in range(2 if settings.page else 0)]
-        yield Kept(stores, transfer_store, page_stores, catalog, client, url)
+        shared_stores = [Store(client, settings.namespace) for _ in range(SHARED_STORES)]
+        yield Kept(stores, transfer_store, page_stores, shared_stores, catalog, client, url)
         catalog.close()
-        for store in (transfer_store, *page_stores, *stores):
+        for store in (transfer_store, *page_stores, *shared_stores, *stores):
             store.close()
     finally:
         client.close()

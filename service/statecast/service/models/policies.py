@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -21,10 +22,10 @@ def split_alias(name: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Policies:
-    """Aliases, policies and retired versions at one revision; each change makes the next one.
+    """Aliases, policies and retired versions at one revision.
 
     Attributes:
-        revision: Number of changes so far.
+        revision: Time of the last change, in milliseconds since 1970, or one more than before; 0 without any.
         aliases: Version by alias, for each model.
         chosen: Policy of each model that does not just pin: FOLLOW, or AT and an alias.
         retired: Versions of each model on which no session begins.
@@ -89,4 +90,5 @@ class Policies:
             raise ValueError(f"not policies: {error!r}") from error
 
     def _changed(self, **changes: object) -> "Policies":
-        return replace(self, revision=self.revision + 1, **changes)  # type: ignore[arg-type]
+        revision = max(self.revision + 1, time.time_ns() // 1_000_000)  # also newer than what a lost copy had
+        return replace(self, revision=revision, **changes)  # type: ignore[arg-type]

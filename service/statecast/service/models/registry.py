@@ -127,6 +127,7 @@ class Registry:
         self._prepare: Callable[[Model], None] | None = None
         self._policies = Policies()
         self._wants_policies: Callable[[], None] = lambda: None
+        self.asked_revision = self._confirmed_revision = 0  # newest that sessions show; that of them which was read
         self.epoch = object()
         """Another object after each change that may move sessions."""
         for model in models:
@@ -176,10 +177,13 @@ class Registry:
         return self._policies
 
     def adopt(self, policies: Policies) -> None:
-        """Go by these policies from now on, unless newer ones are known."""
-        if policies.revision >= self._policies.revision:
-            self._policies = policies
-            self.epoch = object()
+        """Go by these policies from now on."""
+        self._policies = policies
+        self.epoch = object()
+
+    def confirm(self, revision: int) -> None:
+        """Declare that the policies are no older than this revision, which a session shows."""
+        self._confirmed_revision = max(self._confirmed_revision, revision)
 
     def ask_for_policies(self, wants_policies: Callable[[], None]) -> None:
         """Call `wants_policies`, from any thread, when a session shows that there are newer policies."""
@@ -266,7 +270,8 @@ class Registry:
         policy = self._policies.policy(name)
         alias = binding.alias if binding else policy.removeprefix(AT) if policy.startswith(AT) else ""
         if alias:
-            if binding and binding.revision > self._policies.revision:
+            if binding and binding.revision > max(self._policies.revision, self._confirmed_revision):
+                self.asked_revision = max(self.asked_revision, binding.revision)
                 self._wants_policies()
                 raise Unavailable(
                     f"this server has not read yet where alias {quoted(alias)} of model {quoted(name)} points; send "

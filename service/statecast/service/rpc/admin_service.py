@@ -1,4 +1,4 @@
-"""Implements statecast.v1.AdminService: exports and imports sessions, as streams."""
+"""Implements statecast.v1.AdminService: exports and imports sessions, as streams; manages models."""
 
 import asyncio
 import logging
@@ -18,7 +18,8 @@ from statecast.service.log import AUDIT, with_fields
 from statecast.service.rpc import moved_sessions
 from statecast.service.rpc.accounting import Accounts, Kind
 from statecast.service.rpc.engine_client import Call
-from statecast.service.rpc.methods import StreamContext, undecodable
+from statecast.service.rpc.methods import Context, StreamContext, undecodable
+from statecast.service.rpc.model_management import ModelManagement
 from statecast.service.rpc.request_log import caller_fields, session_field
 from statecast.service.rpc.status import to_status
 from statecast.service.rpc.transfers import OpenTransfer, Transfers
@@ -36,8 +37,11 @@ audit = logging.getLogger(AUDIT)
 class AdminService(AdminServiceServicer):
     """Lets `transfer` read and write sessions, in the thread of `transfers`; the audit log shows by whom."""
 
-    def __init__(self, transfers: Transfers, transfer: Transfer, accounts: Accounts) -> None:
+    def __init__(
+        self, transfers: Transfers, transfer: Transfer, accounts: Accounts, management: ModelManagement
+    ) -> None:
         self._transfers, self._transfer, self._accounts = transfers, transfer, accounts
+        self._management = management
 
     async def ExportSessions(  # type: ignore[override]  # a coroutine that writes by itself
         self, request: pb.ExportSessionsRequest, context: StreamContext
@@ -70,6 +74,27 @@ class AdminService(AdminServiceServicer):
                     await context.write(pb.ImportSessionsResponse(results=results).SerializeToString())
             finally:
                 audit.info("sessions imported", extra=with_fields(**outcomes, **caller_fields(context)))
+
+    async def SetModelAlias(self, request: pb.SetModelAliasRequest, context: Context) -> pb.SetModelAliasResponse:  # type: ignore[override]
+        Call.of(context).require_admin("set aliases of models")
+        before = await self._management.set_alias(request)
+        told = {"model": request.name, "alias": request.alias, "version": request.version, "before": before}
+        audit.info("alias of a model set", extra=with_fields(**told, **caller_fields(context)))
+        return pb.SetModelAliasResponse(previous_version=before)
+
+    async def SetModelPolicy(self, request: pb.SetModelPolicyRequest, context: Context) -> pb.SetModelPolicyResponse:  # type: ignore[override]
+        Call.of(context).require_admin("set policies of models")
+        before = await self._management.set_policy(request)
+        told = {"model": request.name, "policy": request.policy, "before": before}
+        audit.info("policy of a model set", extra=with_fields(**told, **caller_fields(context)))
+        return pb.SetModelPolicyResponse(previous_policy=before)
+
+    async def RetireModel(self, request: pb.RetireModelRequest, context: Context) -> pb.RetireModelResponse:  # type: ignore[override]
+        Call.of(context).require_admin("retire models")
+        is_changed = await self._management.retire(request)
+        told = {"model": request.name, "version": request.version, "undone": request.undo, "changed": is_changed}
+        audit.info("version of a model retired", extra=with_fields(**told, **caller_fields(context)))
+        return pb.RetireModelResponse(unchanged=not is_changed)
 
     async def _exported(
         self, opened: OpenTransfer, prefix: str, cursor: int

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from statecast.model import Frequency, FrequencyError, TimeZoneError, Zone
 from statecast.model.zones import LONGEST_NAME
 from statecast.service.engine.request import NO_TIMES, NOTHING
-from statecast.service.errors import InvalidRequest
+from statecast.service.errors import InvalidRequest, quoted
+from statecast.service.models.policies import ALIAS, AT, split_alias
 from statecast.service.times import NANOSECONDS
 from statecast.service.version import Version, version_of
 from statecast.v1 import forecast_pb2
@@ -53,6 +54,16 @@ def to_model_name(name: str, field: str) -> str:
     """Return the name or version of a model, if it is valid."""
     check_length(name, MAX_MODEL_NAME_CHARACTERS, field)
     return name
+
+
+def to_model_reference(name: str, version: str, field: str) -> tuple[str, str]:
+    """Return the model and the alias of NAME or NAME@ALIAS, if they are valid; an alias excludes a version."""
+    model, alias = split_alias(to_model_name(name, field))
+    if AT in name and not ALIAS.fullmatch(alias):
+        raise InvalidRequest(field, f"{quoted(alias)} is no alias: write NAME@ALIAS, with letters, digits and . _ + -")
+    if alias and version:
+        raise InvalidRequest(f"{field}_version", f"given together with alias {quoted(alias)}; leave out one of the two")
+    return model, alias
 
 
 def check_length(text: str, most: int, field: str) -> None:

@@ -33,10 +33,13 @@ def to_request(message: ForecastRequest, call: Call) -> Request:
     may_write = call.may_write
     if values and not may_write:
         call.require_write("append observations")
+    opening = to_opening(message.open, "open") if has("open") else None
+    if opening is not None and opening.upgrade:
+        call.require_write("upgrade sessions")
     has_start, levels, future = observations.HasField("start_time"), message.quantile_levels, message.future_covariates
     return Request(
         to_session_id(message.session_id),
-        to_opening(message.open, "open") if has("open") else None,
+        opening,
         to_numbers(values, "observations.values") if values else NOTHING,
         to_numbers(covariates, "observations.covariates") if covariates else NOTHING,
         observations.targets,

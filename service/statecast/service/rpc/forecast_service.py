@@ -72,6 +72,8 @@ class ForecastService(ForecastServiceServicer):
         session_id = to_session_id(request.session_id)
         opening = sessions.to_opening(request.options, "options")
         call = Call.of(context)
+        if opening.upgrade:
+            call.require_write("upgrade sessions")
         asked = Request(session_id, opening, tenant=call.principal.tenant, may_open=call.may_write)
         outcome = await self._engine_client.ask(asked, call)
         return pb.OpenSessionResponse(session=sessions.from_outcome(session_id, outcome), opened=outcome.opened)
@@ -103,6 +105,22 @@ class ForecastService(ForecastServiceServicer):
             audit.info("session forked", extra=with_fields(**told, **caller_fields(context)))
         return pb.ForkSessionResponse(
             session=sessions.from_outcome(target.session_id, outcome), replayed=outcome.replayed
+        )
+
+    async def UpgradeSession(self, request: pb.UpgradeSessionRequest, context: Context) -> pb.UpgradeSessionResponse:  # type: ignore[override]
+        call = Call.of(context)
+        call.require_write("upgrade sessions")
+        asked = context.asked = sessions.to_upgrade(request, call.principal.tenant)
+        outcome = await self._engine_client.ask(asked, call)
+        if not outcome.replayed and outcome.model is not None:
+            model, version = outcome.model.labels
+            told = {"session": session_field(asked.session_id), "model": model, "version": version}
+            audit.info("session upgraded", extra=with_fields(**told, steps=outcome.reencoded, **caller_fields(context)))
+        return pb.UpgradeSessionResponse(
+            session=sessions.from_outcome(asked.session_id, outcome),
+            reencoded_steps=outcome.reencoded,
+            exact=outcome.is_exact,
+            replayed=outcome.replayed,
         )
 
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Context) -> pb.CloseSessionResponse:  # type: ignore[override]

@@ -1,7 +1,9 @@
 """Implements statecast.v1.ModelService, which describes the loaded models."""
 
+from statecast.service.errors import InvalidRequest, quoted
+from statecast.service.models.policies import Policies
 from statecast.service.models.registry import Model, Registry
-from statecast.service.rpc.fields import to_model_name
+from statecast.service.rpc.fields import to_model_name, to_model_reference
 from statecast.service.rpc.methods import Context
 from statecast.v1 import model_service_pb2 as pb
 from statecast.v1.model_service_pb2_grpc import ModelServiceServicer
@@ -14,16 +16,21 @@ class ModelService(ModelServiceServicer):
         self._registry = registry
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # type: ignore[override]
-        models = [_to_message(model) for model in self._registry]
+        policies = self._registry.policies
+        models = [_to_message(model, policies) for model in self._registry]
         return pb.ListModelsResponse(models=models, default_model=self._registry.default)
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:  # type: ignore[override]
-        name = to_model_name(request.name, "name")
         version = to_model_name(request.version, "version")
-        return pb.GetModelResponse(model=_to_message(self._registry.get(name, version)))
+        name, alias = to_model_reference(request.name, "", "name")
+        registry = self._registry
+        if alias and version:
+            raise InvalidRequest("version", f"given together with alias {quoted(alias)}; leave out one of the two")
+        model = registry.find(name or registry.default, version)  # a retired one is described, too
+        return pb.GetModelResponse(model=_to_message(model or registry.get(request.name, version), registry.policies))
 
 
-def _to_message(model: Model) -> pb.Model:
+def _to_message(model: Model, policies: Policies) -> pb.Model:
     """Return the model's description for the wire."""
     config = model.config
     return pb.Model(
@@ -43,4 +50,7 @@ def _to_message(model: Model) -> pb.Model:
         categories=[pb.Category(name=each.name, values=each.values) for each in config.categories],
         classes=config.classes,
         adaptive=model.is_adaptive,
+        aliases=policies.aliases_of(*model.labels),
+        policy=policies.policy(config.name),
+        retired=policies.is_retired(*model.labels),
     )

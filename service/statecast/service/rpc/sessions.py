@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from statecast.model import TimeZoneError, Zone
-from statecast.service.engine.request import Fork, Opening, Outcome, Request
+from statecast.service.binding import Binding
+from statecast.service.engine.request import Fork, Opening, Outcome, Request, Upgrade
 from statecast.service.errors import InvalidRequest, quoted
 from statecast.service.rpc.fields import (
     MAX_SESSION_ID_CHARACTERS,
@@ -15,8 +16,12 @@ from statecast.service.rpc.fields import (
     to_frequency,
     to_max_ahead_ms,
     to_model_name,
+    to_model_reference,
+    to_nanoseconds,
+    to_numbers,
     to_request_id,
     to_session_id,
+    to_times,
     to_ttl_ms,
     to_version,
     to_zone,
@@ -42,8 +47,9 @@ def to_opening(options: forecast_pb2.OpenOptions, field: str) -> Opening:
 
 def _opening(data: bytes, field: str) -> Opening:
     options = forecast_pb2.OpenOptions.FromString(data)
+    model, alias = to_model_reference(options.model, options.model_version, f"{field}.model")
     return Opening(
-        to_model_name(options.model, f"{field}.model"),
+        model,
         to_model_name(options.model_version, f"{field}.model_version"),
         to_ttl_ms(options.time_to_live, f"{field}.time_to_live") if options.HasField("time_to_live") else None,
         _categories(options.categories, f"{field}.categories"),
@@ -51,6 +57,8 @@ def _opening(data: bytes, field: str) -> Opening:
         to_zone(options.time_zone, f"{field}.time_zone"),
         to_max_ahead_ms(options.max_ahead, f"{field}.max_ahead") if options.HasField("max_ahead") else None,
         frequency=to_frequency(options.frequency, f"{field}.frequency"),
+        alias=alias,
+        upgrade=options.upgrade,
     )
 
 
@@ -62,6 +70,29 @@ def to_closing(message: forecast_service_pb2.CloseSessionRequest, tenant: str) -
     """Return the request of a CloseSession call of a tenant."""
     if_version = to_version(message.if_version) if message.HasField("if_version") else None
     return Request(to_session_id(message.session_id), if_version=if_version, close=True, tenant=tenant)
+
+
+def to_upgrade(message: forecast_service_pb2.UpgradeSessionRequest, tenant: str) -> Request:
+    """Return the request of an UpgradeSession call of a tenant."""
+    has, observed = message.HasField, message.observations
+    if has("since") and not observed.values:
+        raise InvalidRequest("since", "given without observations; leave it out, or send those since then")
+    model, alias = to_model_reference(message.model, message.model_version, "model")
+    version = to_model_name(message.model_version, "model_version")
+    has_start = observed.HasField("start_time")
+    return Request(
+        to_session_id(message.session_id),
+        values=to_numbers(observed.values, "observations.values"),
+        covariates=to_numbers(observed.covariates, "observations.covariates"),
+        target_count=observed.targets,
+        start_time=to_nanoseconds(observed.start_time, "observations.start_time") if has_start else None,
+        times=to_times(observed.times, len(observed.values), "observations.times"),
+        request_id=to_request_id(message.request_id),
+        if_version=to_version(message.if_version) if has("if_version") else None,
+        last_seen=to_version(message.last_seen) if has("last_seen") else None,
+        tenant=tenant,
+        upgrade=Upgrade(model, version, alias, to_version(message.since)),
+    )
 
 
 def to_fork(message: forecast_service_pb2.ForkSessionRequest, tenant: str) -> tuple[Request, Request]:
@@ -106,6 +137,7 @@ def from_outcome(session_id: str, outcome: Outcome) -> forecast_pb2.Session:
         standing.zone.name,
         standing.max_ahead_ms,
         standing.own_frequency.alias if standing.own_frequency else "",
+        standing.binding,
     )
 
 
@@ -124,6 +156,7 @@ def from_summary(summary: Summary) -> forecast_pb2.Session:
         snapshot.time_zone,
         snapshot.max_ahead_ms,
         snapshot.frequency,
+        snapshot.binding,
     )
 
 
@@ -156,6 +189,7 @@ def _session(
     time_zone: str,
     max_ahead_ms: int | None,
     frequency: str,
+    binding: Binding | None,
 ) -> forecast_pb2.Session:
     return forecast_pb2.Session(
         session_id=session_id,
@@ -168,4 +202,5 @@ def _session(
         time_zone=time_zone,
         max_ahead=None if max_ahead_ms is None else from_milliseconds(max_ahead_ms),
         frequency=frequency,
+        alias=binding.alias if binding else "",
     )
