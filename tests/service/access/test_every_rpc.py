@@ -26,6 +26,7 @@ from statecast.service.access import api_keys
 from statecast.service.rpc.accounting import UNSUPPORTED_METHODS
 from statecast.service.settings import Settings
 from statecast.v1 import admin_service_pb2 as admin
+from statecast.v1 import forecast_pb2
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1 import model_service_pb2 as models
 from statecast.v1.admin_service_pb2_grpc import AdminServiceStub
@@ -44,6 +45,8 @@ SERVICES = (
 OK = "OK"
 NOT_FOUND = "NOT_FOUND SESSION_NOT_FOUND"
 DENIED = "PERMISSION_DENIED ROLE_TOO_LOW"
+UPGRADING = forecast_pb2.OpenOptions(model="tiny", upgrade=True)
+ADMINISTRATION = ("ExportSessions", "ImportSessions", "SetModelAlias", "SetModelPolicy", "RetireModel")
 NO_START = "INVALID_ARGUMENT INVALID_FIELD"
 
 
@@ -168,10 +171,39 @@ METHODS: dict[str, tuple[str, Ask, str, str]] = {
         "CloseSession", lambda on: on.call(on.forecasts.CloseSession, pb.CloseSessionRequest(session_id=SESSION)),
         DENIED, NOT_FOUND,
     ),
+    "UpgradeSession": (
+        "UpgradeSession",
+        lambda on: on.call(on.forecasts.UpgradeSession, pb.UpgradeSessionRequest(session_id=SESSION)),
+        DENIED, NOT_FOUND,
+    ),
+    "open with upgrade": (
+        "OpenSession",
+        lambda on: on.call(
+            on.forecasts.OpenSession, pb.OpenSessionRequest(session_id=SESSION, options=UPGRADING)
+        ),
+        DENIED, OK,
+    ),
     "ListModels": ("ListModels", lambda on: on.call(on.models.ListModels, models.ListModelsRequest()), OK, OK),
     "GetModel": ("GetModel", lambda on: on.call(on.models.GetModel, models.GetModelRequest()), OK, OK),
     "ExportSessions": ("ExportSessions", lambda on: on.export(), DENIED, DENIED),
     "ImportSessions": ("ImportSessions", lambda on: on.take(), DENIED, DENIED),
+    "SetModelAlias": (
+        "SetModelAlias",
+        lambda on: on.call(
+            on.admin.SetModelAlias, admin.SetModelAliasRequest(name="tiny", alias="live", version="1")
+        ),
+        DENIED, DENIED,
+    ),
+    "SetModelPolicy": (
+        "SetModelPolicy",
+        lambda on: on.call(on.admin.SetModelPolicy, admin.SetModelPolicyRequest(name="tiny", policy="pin")),
+        DENIED, DENIED,
+    ),
+    "RetireModel": (
+        "RetireModel",
+        lambda on: on.call(on.admin.RetireModel, admin.RetireModelRequest(name="three", version="1", undo=True)),
+        DENIED, DENIED,
+    ),
     "infer, start": (
         "ModelInfer", lambda on: on.call(on.inference.ModelInfer, infer(new(), 1, start=True)), DENIED, OK
     ),
@@ -310,7 +342,7 @@ def test_an_admin_may_do_everything(place: Place) -> None:
 
 
 def test_a_writer_may_do_all_but_administer(place: Place) -> None:
-    expected = {what: DENIED if what in ("ExportSessions", "ImportSessions") else OK for what in METHODS}
+    expected = {what: DENIED if what in ADMINISTRATION else OK for what in METHODS}
     assert outcomes(place, place.right) == expected
 
 

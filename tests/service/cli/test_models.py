@@ -45,6 +45,7 @@ def test_a_model_is_shown_with_all_that_the_server_tells(rich_server: ServerThre
     assert list(shop) == [
         "name", "version", "digest", "frequency", "targets", "horizon", "quantile_levels", "cell", "layers",
         "hidden_size", "window", "state_bytes", "covariates", "categories", "classes", "adaptive",
+        "aliases", "policy", "retired",
     ]  # fmt: skip
     assert shop["targets"] == ["sold", "returned"]
     assert shop["quantile_levels"] == [0.05, 0.1, 0.5, 0.9, 0.95]

@@ -34,6 +34,19 @@ class AdminCalls:
         self._metadata = SyncBearer(api_key, None).metadata()
         self._timeout_seconds: float = connection["timeout_seconds"]
 
+    def ask(self, method: str, request: Any) -> Any:
+        """Return the answer of a call that carries one message each way; such calls can be repeated.
+
+        Raises:
+            StatecastError: The call has failed.
+        """
+        patience = Patience(self._timeout_seconds)
+        while True:
+            try:
+                return getattr(self._stub, method)(request, metadata=self._metadata, timeout=patience.remaining_seconds)
+            except grpc.RpcError as error:
+                time.sleep(patience.pause_after(from_rpc_error(error)).seconds)
+
     def export(self, prefix: str) -> Iterator[pb.ExportSessionsResponse]:
         """Yield the messages of an export; after an interruption, sessions may come again.
 

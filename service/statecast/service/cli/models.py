@@ -1,4 +1,4 @@
-"""The commands `statecast models`: imports a model, and shows those that a running server has loaded."""
+"""The commands `statecast models`: imports a model; shows and manages those that a running server has loaded."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -7,6 +7,7 @@ import click
 
 from statecast.service.cli.calling import connected, server_options
 from statecast.service.cli.importing import import_model
+from statecast.service.cli.model_management import alias, policy, retire
 from statecast.service.cli.output import output_option, write_list, write_one
 
 if TYPE_CHECKING:
@@ -23,12 +24,15 @@ COLUMNS = {
     "cell": "cell",
     "layers": "layers",
     "hidden": "hidden_size",
+    "aliases": "aliases",
+    "policy": "policy",
+    "retired": "retired",
 }
 
 
 @click.group()
 def models() -> None:
-    """Import a model; list and show those of a running server."""
+    """Import a model; list, show and manage those of a running server."""
 
 
 @models.command("list")
@@ -51,7 +55,8 @@ def show(name: str, version: str, output: str, **connection: Any) -> None:
         write_one(output, _record(client.model(name, version)))
 
 
-models.add_command(import_model)
+for command in (import_model, alias, policy, retire):
+    models.add_command(command)
 
 
 def _record(info: "ModelInfo") -> dict[str, Any]:

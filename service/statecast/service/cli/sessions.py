@@ -11,6 +11,7 @@ import click
 from statecast.service.cli.calling import connected, failure, server_options
 from statecast.service.cli.output import output_option, printable, utc, write_list, write_one
 from statecast.service.cli.transfer import export_sessions, import_sessions
+from statecast.service.cli.upgrading import upgrade
 
 if TYPE_CHECKING:
     from statecast.client import Client, SessionInfo
@@ -28,7 +29,7 @@ COLUMNS = {
 RESULT = {"session": "session_id", "closed": "closed", "error": "error"}
 FIELDS = (
     "session_id", "model", "model_version", "version.step", "version.tag", "time_to_live", "last_time", "categories",
-    "time_zone", "max_ahead", "frequency",
+    "time_zone", "max_ahead", "frequency", "alias",
 )  # fmt: skip
 LONGEST_TTL_SECONDS = 1e9
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -50,11 +51,12 @@ class Span(click.FloatRange):
 
 @click.group()
 def sessions() -> None:
-    """List, show, fork, close, export and import sessions of a running server."""
+    """List, show, fork, upgrade, close, export and import sessions of a running server."""
 
 
 sessions.add_command(export_sessions)
 sessions.add_command(import_sessions)
+sessions.add_command(upgrade)
 
 
 @sessions.command("list")
@@ -214,5 +216,6 @@ def _record(info: "SessionInfo") -> dict[str, Any]:
         info.time_zone,
         None if info.max_ahead is None else info.max_ahead.total_seconds(),
         info.frequency,
+        info.alias,
     )
     return dict(zip(FIELDS, values, strict=True))
