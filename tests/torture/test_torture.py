@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from torture import cancelled, damage, expiry, network, processes
+from torture import cancelled, damage, expiry, network, processes, upgrades
 from torture.callers import Load
 from torture.load import Report
 
@@ -25,6 +25,7 @@ FEW = Load(chains=30, tinies=10)
         (1, partial(processes.redis_full, load=FEW)),
         (200, partial(cancelled.calls_cancelled, load=FEW)),
         (20, partial(expiry.sessions_expiring, load=FEW)),
+        (2, partial(upgrades.sessions_upgraded, sessions=200, pause_seconds=0.2)),
         (100, partial(damage.records_damaged, seed=1)),
     ],
     ids=lambda value: value.func.__name__ if isinstance(value, partial) else str(value),

@@ -241,6 +241,54 @@ def test_what_cannot_be_written_moves_nothing_in_memory(
     assert (standing(again).model.config.version, again.version) == ("1", last.version)
 
 
+class Killed(BaseException):
+    """The process has ended."""
+
+
+def kill_at(store: Store, count: int, *, is_done: bool) -> None:
+    """Let the process end at a call of Redis after so many others, before or after Redis has carried it out."""
+    left = iter(range(count))
+
+    def cut(name: str) -> Callable[..., object]:
+        whole = getattr(store, name)
+
+        def call(*arguments: object) -> object:
+            if next(left, None) is None:
+                if is_done:
+                    whole(*arguments)
+                raise Killed
+            return whole(*arguments)
+
+        return call
+
+    for name in ("load", "commit"):
+        setattr(store, name, cut(name))
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("count", range(4))
+def test_killed_between_any_two_steps_it_goes_on(
+    make_engine: MakeEngine, both: Registry, count: int, is_done: bool
+) -> None:
+    """The same upgrade and the same observation are sent again, to another server, until they are answered."""
+    filled(make_engine(registry=both))
+    engine = make_engine(registry=both)
+    kill_at(engine._store, count, is_done=is_done)
+    requests = [upgrade(request_id=b"up"), observe("a", 5.0, request_id=b"next", opening=None)]
+    answers = []
+    for request in requests:
+        try:
+            answers.append(one(engine, request))
+        except Killed:
+            engine = make_engine(registry=both)
+            answers.append(one(engine, request))
+    moved, last = answers
+    assert (moved.version, last.version) == (version_of(VALUES), version_of([*VALUES, 5.0]))
+    assert moved.replayed == (count == 1 and is_done)
+    stands = standing(one(make_engine(registry=both), Request("a")))
+    assert (stands.model.config.version, stands.version) == ("2", last.version)
+
+
 @pytest.mark.parametrize("is_known", [True, False], ids=["outline", "no outline"])
 def test_a_session_whose_model_is_gone(
     make_engine: MakeEngine, both: Registry, any_redis: RedisProcess, namespace: str, is_known: bool
