@@ -23,6 +23,8 @@ from statecast.v1.reasons import Reason
 Rows = NDArray[np.float64]
 MOST_STEPS = 49_152
 """Most steps that a caller may send to be re-encoded."""
+FEWEST_ROWS = 16
+"""Fewest raw values that a state must keep, so that a new one can be made of them."""
 SEND_THEM = "send all of its observations since step 0 as UpgradeSession.observations"
 
 
@@ -49,6 +51,8 @@ def kept_in(record: Record, outline: Outline | None) -> Known:
     rows[:, : window.shape[1]] = window
     is_exact = outline.keeps_missing and (window.shape[1] == width or not len(window))
     rows = np.concatenate([rows, *(entry.rows for entry in record.entries)])
+    if len(rows) < step and (outline.raw is None or outline.raw.rows < FEWEST_ROWS):
+        return Known(rows[:0], is_exact=False)  # how many entries there are is chance
     return Known(rows, is_exact and len(rows) == step)
 
 
