@@ -38,8 +38,8 @@ MAX_ATTEMPTS = 8
 """Attempts at a batch for sessions that other replicas keep moving on."""
 MAX_STEPS_A_BATCH = 131_072
 """Includes gaps in time and entries to replay, which are known only once the sessions are loaded."""
-MOST_MOVED_STEPS = 65_536
-"""Steps that a batch re-encodes, at least: sessions that follow move later if there are more."""
+MOST_MOVED_STEPS = 8_192
+"""Steps that a batch re-encodes before sessions that only follow a policy stay for now, and move later."""
 
 
 class Engine:

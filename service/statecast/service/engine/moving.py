@@ -57,11 +57,13 @@ class Mover:
             except ServiceError:  # reading the record raises it again
                 return True
             session.epoch = self._registry.epoch
-        return any(
-            request.upgrade is not None
-            or (request.opening is not None and self._is_elsewhere(standing, request.opening))
-            for request in requests
-        )
+        for request in requests:
+            if request.upgrade is not None:
+                return True
+            opening = request.opening
+            if opening is not None and opening.upgrade and self._is_elsewhere(standing, opening):
+                return True
+        return False
 
     def load(self, key: str, stored: Stored | None, requests: Sequence[Request], *, by_policy: bool = True) -> Loaded:
         """Load a session for these requests from its record, if there is one.
@@ -140,8 +142,6 @@ class Mover:
         return Destination(model, bound, request)
 
     def _is_elsewhere(self, standing: Standing, opening: Opening) -> bool:
-        if not opening.upgrade:
-            return False
         try:
             destination = self._asked(opening, standing.model, standing.model.config.name, standing.binding)
         except ServiceError:

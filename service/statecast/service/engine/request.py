@@ -18,6 +18,8 @@ NOTHING: NDArray[np.float64] = np.empty(0)
 NO_TIMES: NDArray[np.int64] = np.empty(0, np.int64)
 FORECAST_COST = 8
 EXPLANATION_COST = 64
+UPGRADE_COST = 512
+"""About the number of values that are re-encoded."""
 EXPLANATION_BYTES = 32 * 1024
 OVERHEAD_BYTES = 1024
 USUAL_LEVELS = 16
@@ -191,7 +193,7 @@ class Request:
             or self.copy
             or self.restarts
         )
-        self.cost = cost(numbers, horizon, explain=explain)
+        self.cost = cost(numbers, horizon, explain=explain) + (UPGRADE_COST if self.upgrade is not None else 0)
         levels = len(self.quantile_levels) or USUAL_LEVELS
         # The answer to each value takes half of the value's memory.
         answer = 4 * count + 4 * levels * min(horizon, LONGEST_HORIZON)
