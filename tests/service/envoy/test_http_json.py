@@ -113,6 +113,11 @@ def test_a_session_from_its_opening_to_its_end(caller: Caller, session_id: str) 
     assert (again["replayed"], again["version"]) == (True, answer["version"])
     status, fork = caller.post(f"{path}:fork", {"sessionId": session_id})
     assert (status, fork["session"]["version"]) == (200, answer["version"])
+    upgrade = {"observations": {"values": [1, None, 3]}, "requestId": "up"}
+    status, upgraded = caller.post(f"{path}:upgrade", upgrade)
+    assert (status, upgraded["session"]["version"]) == (200, answer["version"])
+    assert (upgraded["reencodedSteps"], upgraded["exact"], upgraded["replayed"]) == ("3", True, False)
+    assert caller.post(f"{path}:upgrade", upgrade)[1]["replayed"]
     listed, token = set[str](), None
     while token != "":  # a page that takes too long ends early, even without a session
         page = caller.get(f"/v1/sessions?prefix={session_id}&pageToken={quote(token or '')}")[1]
@@ -285,11 +290,12 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "GetSession": ("GET", "/v1/sessions/NAME", None),
     "ListSessions": ("GET", "/v1/sessions", None),
     "ForkSession": ("POST", "/v1/sessions/NAME:fork", {"sessionId": "another"}),
+    "UpgradeSession": ("POST", "/v1/sessions/NAME:upgrade", {}),
     "CloseSession": ("DELETE", "/v1/sessions/NAME", None),
     "ListModels": ("GET", "/v1/models", None),
     "GetModel": ("GET", "/v1/models/tiny", None),
 }
-CHANGES = {"Forecast", "ForkSession", "CloseSession"}
+CHANGES = {"Forecast", "ForkSession", "UpgradeSession", "CloseSession"}
 """Calls that a reader may not make; its open only resumes a session."""
 
 

@@ -165,7 +165,7 @@ class Site:
 
     def _model(self, fields: Fields, _: Principal) -> Any:
         name, version = (to_model_name(fields.get(field, ""), field) for field in ("name", "version"))
-        model = self._registry.get(name, version)
+        model = self._registry.find(name, version) or self._registry.get(name, version)
         return events.model(model, self._card(model), model is self._registry.get("", ""))
 
     def _card(self, model: Model) -> str:

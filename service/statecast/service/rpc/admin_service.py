@@ -91,7 +91,7 @@ class AdminService(AdminServiceServicer):
 
     async def RetireModel(self, request: pb.RetireModelRequest, context: Context) -> pb.RetireModelResponse:  # type: ignore[override]
         Call.of(context).require_admin("retire models")
-        is_changed = await self._management.retire(request)
+        is_changed = await _to_the_end(self._management.retire(request))
         told = {"model": request.name, "version": request.version, "undone": request.undo, "changed": is_changed}
         audit.info("version of a model retired", extra=with_fields(**told, **caller_fields(context)))
         return pb.RetireModelResponse(unchanged=not is_changed)

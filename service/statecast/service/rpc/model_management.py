@@ -1,7 +1,6 @@
 """Aliases, policies and retired versions of models, as operators set them for all servers of one Redis."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -91,7 +90,14 @@ class ModelManagement:
         Raises:
             ServiceError: if sessions or an alias stand on it, there is no such version, or Redis cannot be used.
         """
-        return await self._run(self._undo if request.undo else self._retire, request.name, request.version)
+        name, version = request.name, request.version
+        if request.undo:
+            return await self._run(self._undo, name, version)
+        if not await self._run(self._retire, name, version):
+            return False
+        await asyncio.sleep(SPREAD_SECONDS)  # until then, other servers may begin sessions on it
+        await self._run(self._check_retired, name, version)
+        return True
 
     def _undo(self, name: str, version: str) -> bool:
         was_retired = self._documents.policies().is_retired(name, version)
@@ -105,13 +111,15 @@ class ModelManagement:
         self._check_known(name, version)
         self._check_unused(name, version)
         self._change(partial(_retired, name, version))
-        time.sleep(SPREAD_SECONDS)  # until then, other servers may begin sessions on it
+        return True
+
+    def _check_retired(self, name: str, version: str) -> None:
+        """Check that no session has begun on a version that was just retired; if one has, undo that."""
         try:
             self._check_unused(name, version)
         except PreconditionFailed:
             self._undo(name, version)
             raise
-        return True
 
     def _check_unused(self, name: str, version: str) -> None:
         """Check that no session stands on a version.

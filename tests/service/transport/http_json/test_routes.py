@@ -27,6 +27,8 @@ METHODS = {
         ("POST", "/v1/sessions/a:forecast", "Forecast", {"session_id": "a"}),
         ("POST", "/v1/sessions/a:b:open", "OpenSession", {"session_id": "a:b"}),
         ("POST", "/v1/sessions/a:fork", "ForkSession", {"source_session_id": "a"}),
+        ("POST", "/v1/sessions/a:upgrade", "UpgradeSession", {"session_id": "a"}),
+        ("POST", "/v1/models/base:retire", "RetireModel", {"name": "base"}),
         ("POST", "/v1/sessions:forecastMany", "ForecastMany", {}),
         ("GET", "/v1/sessions", "ListSessions", {}),
         ("GET", "/v1/sessions/site:a", "GetSession", {"session_id": "site:a"}),
