@@ -30,7 +30,7 @@ STATECAST = str(Path(sys.executable).with_name("statecast"))
 FIELDS = [
     "session_id", "model", "model_version", "version", "time_to_live", "last_time", "categories", "time_zone",
     "max_ahead",
-    "frequency",
+    "frequency", "alias",
 ]  # fmt: skip
 
 
@@ -340,4 +340,6 @@ def test_shells_complete_the_commands(shell: str, sign: str) -> None:
 
     assert sign in ask(_STATECAST_COMPLETE=f"{shell}_source")
     completed = ask(_STATECAST_COMPLETE="bash_complete", COMP_WORDS="statecast sessions ", COMP_CWORD="2")
-    assert completed.split() == [f"plain,{name}" for name in ("close", "export", "fork", "import", "list", "show")]
+    assert completed.split() == [
+        f"plain,{name}" for name in ("close", "export", "fork", "import", "list", "show", "upgrade")
+    ]
