@@ -7,6 +7,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from statecast.v1 import admin_service_pb2 as admin
 from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1 import model_service_pb2 as models
 
@@ -23,7 +24,7 @@ def test_the_document_is_valid() -> None:
 
 
 def test_every_unary_method_has_an_operation() -> None:
-    services = [each for module in (pb, models) for each in module.DESCRIPTOR.services_by_name.values()]
+    services = [each for module in (pb, models, admin) for each in module.DESCRIPTOR.services_by_name.values()]
     unary = {each.name for service in services for each in service.methods if not each.server_streaming}
     assert set(operations()) == unary
 
