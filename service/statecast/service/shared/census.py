@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from statecast.service.store.record import decode_beginning, has_expired
-from statecast.service.store.redis_store import Store
+from statecast.service.store.redis_store import HEAD_SCRIPT, Store
 
 KEYS_AT_ONCE = 500
 
@@ -31,7 +31,7 @@ def count(store: Store, pause: Callable[[float], bool] = lambda _: False) -> Cou
     cursor = 0
     while True:
         started = time.perf_counter()
-        keys, cursor = store.scan_all(cursor, KEYS_AT_ONCE)
+        keys, cursor = store.scan(None, "", cursor, KEYS_AT_ONCE)
         found.update(_places(store, keys))
         if not cursor:
             return found
@@ -40,7 +40,7 @@ def count(store: Store, pause: Callable[[float], bool] = lambda _: False) -> Cou
 
 
 def _places(store: Store, keys: Sequence[str]) -> Iterator[Place]:
-    for stored in store.load_heads(keys):
+    for stored in store.load(keys, HEAD_SCRIPT):
         beginning = decode_beginning(stored.data) if stored is not None else None
         if stored is None or beginning is None or beginning.is_over or has_expired(beginning, stored.remaining_ms):
             continue

@@ -1,8 +1,8 @@
--- Reads the beginning of many records: for each key so many bytes and its remaining lifetime in ms (-1: no limit), or
--- two nils if the key holds no string.
+-- Reads the beginnings of many records: for each key at most 1,024 bytes, which hold its header and the names of its
+-- model, and its remaining lifetime in ms (-1: no limit); or two nils if the key holds no string.
 local replies = {}
 for i, key in ipairs(KEYS) do
-  local value = redis.pcall('GETRANGE', key, 0, ARGV[1] - 1)
+  local value = redis.pcall('GETRANGE', key, 0, 1023)
   if type(value) == 'table' and not string.find(value.err, 'WRONGTYPE', 1, true) then
     return value
   end

@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 
 LOAD_SCRIPT, COMMIT_SCRIPT = Script.read("load.lua"), Script.read("commit.lua")
 HEAD_SCRIPT = Script.read("head.lua")
-HEAD_BYTES = 1024
-"""More than a record's header and the names of its model take."""
 NOT_RENEWED = 2
 REFUSALS = (NoPermissionError, AskError, ClusterCrossSlotError)
 """Errors that last until Redis' configuration changes: no permission, or a node of a cluster."""
@@ -97,31 +95,17 @@ class Store:
         """Call `on_refusal`, from any thread, when Redis refuses what the server needs."""
         self._on_refusal = on_refusal
 
-    def load(self, session_keys: Sequence[str]) -> list[Stored | None]:
-        """Return each session's record, or None if it has none.
+    def load(self, session_keys: Sequence[str], script: Script = LOAD_SCRIPT) -> list[Stored | None]:
+        """Return each session's record, or None if it has none; with HEAD_SCRIPT only its beginning.
 
         Raises:
             Unavailable: if Redis does not answer.
             StoreRefuses: if Redis refuses.
         """
-        return self._read(LOAD_SCRIPT, session_keys)
-
-    def load_heads(self, session_keys: Sequence[str]) -> list[Stored | None]:
-        """Return the first HEAD_BYTES of each session's record, or None if it has none.
-
-        Raises:
-            Unavailable: if Redis does not answer.
-            StoreRefuses: if Redis refuses.
-        """
-        return self._read(HEAD_SCRIPT, session_keys, (HEAD_BYTES,))
-
-    def _read(
-        self, script: Script, session_keys: Sequence[str], arguments: Sequence[Argument] = ()
-    ) -> list[Stored | None]:
         if not session_keys:
             return []
         try:
-            replies: list[Any] = self._scripts.call(script, self._keys(session_keys), arguments)
+            replies: list[Any] = self._scripts.call(script, self._keys(session_keys))
         except redis.RedisError as error:
             self._note(error)
             raise _not_asked(error) from error
@@ -173,39 +157,25 @@ class Store:
         if any(isinstance(verdict, StoreRefuses) for verdict in verdicts.values()):
             self._on_refusal()
 
-    def scan(self, tenant: str, prefix: str, cursor: int, count: int) -> tuple[list[str], int]:
+    def scan(self, tenant: str | None, prefix: str, cursor: int, count: int) -> tuple[list[str], int]:
         """Return about `count` keys of a tenant's sessions whose ids begin with `prefix`, and the next cursor.
 
-        The cursor is 0 after the last session.
+        The cursor is 0 after the last session. Without a tenant, the sessions are those of all tenants.
 
         Raises:
             Unavailable: if Redis does not answer.
         """
-        start = f"{self._namespace}:{tenant}:"
-        names, after = self._scan(start + prefix, cursor, count)
-        return [session_key(tenant, name.removeprefix(start)) for name in names], after
-
-    def scan_all(self, cursor: int, count: int) -> tuple[list[str], int]:
-        """Return about `count` keys of sessions of all tenants, and the next cursor, 0 after the last session.
-
-        Raises:
-            Unavailable: if Redis does not answer.
-        """
-        start = f"{self._namespace}:"
-        names, after = self._scan(start, cursor, count)
-        pairs = (name.removeprefix(start).partition(":") for name in names)
-        return [session_key(tenant, name) for tenant, _, name in pairs if tenant], after
-
-    def _scan(self, start: str, cursor: int, count: int) -> tuple[Iterable[str], int]:
-        """Return some of the names in Redis that begin with `start`, each once, and the next cursor."""
-        pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", start) + "*"
+        start = f"{self._namespace}:" if tenant is None else f"{self._namespace}:{tenant}:"
+        pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", start + prefix) + "*"
         try:
             after, keys = cast("tuple[int, list[bytes]]", self._redis.scan(cursor, pattern, count, _type="string"))
         except redis.RedisError as error:
             self._note(error)
             raise _not_asked(error) from error
         self._note(None)
-        return dict.fromkeys(key.decode(errors="replace") for key in keys), after  # a page may name a key twice
+        names = dict.fromkeys(key.decode(errors="replace") for key in keys)  # a page may name a key twice
+        pairs = (name.removeprefix(f"{self._namespace}:").partition(":") for name in names)
+        return [session_key(owner, name) for owner, _, name in pairs if owner], after
 
     def close(self) -> None:
         """Close the connections."""
