@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from statecast.service.store.record import decode_beginning, has_expired
-from statecast.service.store.redis_store import HEAD_SCRIPT, Store
+from statecast.service.store.redis_store import Store
 
 KEYS_AT_ONCE = 500
 
@@ -40,7 +40,7 @@ def count(store: Store, pause: Callable[[float], bool] = lambda _: False) -> Cou
 
 
 def _places(store: Store, keys: Sequence[str]) -> Iterator[Place]:
-    for stored in store.load(keys, HEAD_SCRIPT):
+    for stored in store.load_beginnings(keys):
         beginning = decode_beginning(stored.data) if stored is not None else None
         if stored is None or beginning is None or beginning.is_over or has_expired(beginning, stored.remaining_ms):
             continue

@@ -95,13 +95,25 @@ class Store:
         """Call `on_refusal`, from any thread, when Redis refuses what the server needs."""
         self._on_refusal = on_refusal
 
-    def load(self, session_keys: Sequence[str], script: Script = LOAD_SCRIPT) -> list[Stored | None]:
-        """Return each session's record, or None if it has none; with HEAD_SCRIPT only its beginning.
+    def load(self, session_keys: Sequence[str]) -> list[Stored | None]:
+        """Return each session's record, or None if it has none.
 
         Raises:
             Unavailable: if Redis does not answer.
             StoreRefuses: if Redis refuses.
         """
+        return self._load(session_keys, LOAD_SCRIPT)
+
+    def load_beginnings(self, session_keys: Sequence[str]) -> list[Stored | None]:
+        """Return the first bytes of each session's record, with the names of its model, or None if it has none.
+
+        Raises:
+            Unavailable: if Redis does not answer.
+            StoreRefuses: if Redis refuses.
+        """
+        return self._load(session_keys, HEAD_SCRIPT)
+
+    def _load(self, session_keys: Sequence[str], script: Script) -> list[Stored | None]:
         if not session_keys:
             return []
         try:
