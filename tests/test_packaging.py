@@ -20,6 +20,7 @@ NEEDED = {
     "statecast/v1/forecast_service_pb2_grpc.py",
     "statecast/v1/py.typed",
     "statecast/service/store/commit.lua",
+    "statecast/service/store/head.lua",
     "statecast/service/page/static/index.html",
     "statecast/service/page/static/app.js",
     "statecast/service/page/static/style.css",
