@@ -4,7 +4,8 @@ import pytest
 import redis
 
 from statecast.service.errors import StartupError
-from statecast.service.store.connection import connect, redact, why_unusable
+from statecast.service.store.connection import connect, why_unusable
+from statecast.service.store.redis_url import redact
 
 
 @pytest.mark.parametrize(
