@@ -38,12 +38,13 @@ def free_ports(count: int) -> list[int]:
 class Node:
     """A Redis or a Sentinel on a port of 127.0.0.1, with a folder of its own."""
 
-    def __init__(self, command: Sequence[str], folder: Path, port: int, *options: str) -> None:
+    def __init__(self, command: Sequence[str], folder: Path, port: int, *options: str, **access: Any) -> None:
+        """Prepare the node; `access` is what clients need to connect to it."""
         self.port, self.folder = port, folder
         folder.mkdir(exist_ok=True)
         self._command = [*command, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), *options]
         self._process: subprocess.Popen[bytes] | None = None
-        self.client: Any = redis.Redis(port=port, socket_timeout=5.0)
+        self.client: Any = redis.Redis(port=port, socket_timeout=5.0, **access)
 
     @property
     def address(self) -> str:

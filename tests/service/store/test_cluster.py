@@ -1,0 +1,220 @@
+"""Sessions in a cluster: each is found on its node, wherever that is, and a commit runs once."""
+
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import await_true, short_folder
+from support.redis_cluster import Node, RedisCluster
+from support.redis_process import redis_binaries
+
+from statecast.service.errors import Unavailable
+from statecast.service.store.cluster import Cluster, slot_of
+from statecast.service.store.connection import open_redis
+from statecast.service.store.redis_store import Commit, Operation, Store, Verdict
+from statecast.v1.reasons import Reason
+
+STAMPS = [bytes([number]) * 16 for number in range(8)]
+NAMES = [f"session {number}" for number in range(300)]
+TIMEOUT_SECONDS = 0.5
+
+
+@pytest.fixture(scope="module", params=list(redis_binaries().values()), ids=list(redis_binaries()))
+def nodes(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
+    """Run a cluster of every available kind, one after the other."""
+    with short_folder() as folder:
+        cluster = RedisCluster(request.param, folder)
+        yield cluster
+        cluster.stop()
+
+
+@pytest.fixture
+def namespace() -> str:
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def cluster(nodes: RedisCluster) -> Cluster:
+    await_true(nodes.is_well)
+    cluster = open_redis(nodes.url, TIMEOUT_SECONDS)
+    assert isinstance(cluster, Cluster)
+    return cluster
+
+
+@pytest.fixture
+def store(cluster: Cluster, namespace: str) -> Iterator[Store]:
+    store = Store(cluster, namespace)
+    yield store
+    store.close()
+
+
+def create(store: Store, *names: str) -> None:
+    commits = [Commit(name, Operation.REPLACE, b"", name.encode() + STAMPS[1], 60_000) for name in names]
+    assert store.commit(commits) == dict.fromkeys(names, Verdict.DONE)
+
+
+def appending(names: list[str], expected: bytes = STAMPS[1], new: bytes = STAMPS[2]) -> list[Commit]:
+    return [Commit(name, Operation.APPEND, expected, b"entry" + new, 60_000) for name in names]
+
+
+def contents(store: Store, *names: str) -> list[bytes | None]:
+    return [stored and stored.data for stored in store.load(names)]
+
+
+def appended(name: str) -> bytes:
+    return name.encode() + STAMPS[1] + b"entry" + STAMPS[2]
+
+
+def slot_in(namespace: str, name: str) -> int:
+    return slot_of(f"{namespace}:default:{name}")
+
+
+def on_node(nodes: RedisCluster, namespace: str, node: Node) -> list[str]:
+    """Return the sessions that a node keeps."""
+    owned = {slot: nodes.owner(slot).port for slot in {slot_in(namespace, name) for name in NAMES}}
+    return [name for name in NAMES if owned[slot_in(namespace, name)] == node.port]
+
+
+def calls(node: Node) -> int:
+    """Return the number of scripts that a node has run."""
+    found: int = node.client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+    return found
+
+
+def test_each_session_of_a_batch_gets_its_own_verdict(store: Store) -> None:
+    create(store, *NAMES)
+    moved_on = NAMES[::7]
+    assert set(store.commit(appending(moved_on)).values()) == {Verdict.DONE}
+    verdicts = store.commit(appending(NAMES))
+    assert verdicts == {name: Verdict.CONFLICT if name in moved_on else Verdict.DONE for name in NAMES}
+    assert contents(store, "nobody", *NAMES) == [None, *map(appended, NAMES)]
+
+
+@settings(max_examples=50)
+@given(st.text(st.sampled_from("{}ab\u00e9"), max_size=12))
+def test_the_slot_of_a_key_is_the_one_that_redis_says(nodes: RedisCluster, key: str) -> None:
+    assert slot_of(key) == nodes.nodes[0].client.execute_command("CLUSTER", "KEYSLOT", key)
+
+
+def test_a_slot_that_has_moved_is_followed(nodes: RedisCluster, store: Store, namespace: str) -> None:
+    create(store, *NAMES)
+    slot = slot_in(namespace, NAMES[0])
+    target = next(node for node in nodes.primaries if node is not nodes.owner(slot))
+    nodes.move([slot], target)
+    before = [calls(node) for node in nodes.primaries]
+    assert store.commit(appending(NAMES)) == dict.fromkeys(NAMES, Verdict.DONE)
+    assert sum(calls(node) for node in nodes.primaries) - sum(before) == len(NAMES)  # a redirection is no call
+    assert contents(store, *NAMES) == list(map(appended, NAMES))
+
+
+def test_a_slot_on_its_way_is_served_by_both_nodes(nodes: RedisCluster, store: Store, namespace: str) -> None:
+    there, new = "{tag} there", "{tag} new"
+    create(store, there)
+    slot = slot_in(namespace, there)
+    target = next(node for node in nodes.primaries if node is not nodes.owner(slot))
+    source = nodes.begin_to_move(slot, target)
+    try:
+        for _ in range(2):  # the second time, nothing of the first may have changed where calls go
+            assert contents(store, there, new, "elsewhere") == [there.encode() + STAMPS[1], None, None]
+        create(store, new)
+        assert store.commit(appending([new, there])) == {new: Verdict.DONE, there: Verdict.DONE}
+        assert source.client.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) == 1
+        assert target.client.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) == 1
+    finally:
+        nodes.end_to_move(slot, source, target)
+    assert contents(store, there, new) == [appended(there), appended(new)]
+
+
+def test_scripts_that_one_node_has_forgotten_are_sent_again(nodes: RedisCluster, store: Store) -> None:
+    create(store, *NAMES)
+    nodes.primaries[1].client.script_flush()
+    assert store.commit(appending(NAMES)) == dict.fromkeys(NAMES, Verdict.DONE)
+    assert contents(store, *NAMES) == list(map(appended, NAMES))
+
+
+def test_a_commit_whose_answer_is_lost_is_not_sent_again(
+    nodes: RedisCluster, cluster: Cluster, store: Store, namespace: str
+) -> None:
+    create(store, *NAMES)
+    stopped = nodes.primaries[0]
+    lost = on_node(nodes, namespace, stopped)
+    before = calls(stopped)
+    stopped.signal(signal.SIGSTOP)
+    try:
+        verdicts = store.commit(appending(NAMES))
+        started = time.monotonic()
+        refused = store.commit(appending(lost, STAMPS[2], STAMPS[3]))
+        assert time.monotonic() - started < TIMEOUT_SECONDS / 2  # nobody waits for that node again
+    finally:
+        stopped.signal(signal.SIGCONT)
+    assert 50 < len(lost) < 200
+    for name in NAMES:
+        verdict = verdicts[name]
+        if name in lost:
+            assert isinstance(verdict, Unavailable)
+            assert verdict.reason is Reason.STORE_UNAVAILABLE
+            assert "may or may not" in verdict.message
+        else:
+            assert verdict is Verdict.DONE
+    assert {getattr(each, "reason", None) for each in refused.values()} == {Reason.STORE_UNREACHABLE}
+    await_true(lambda: calls(stopped) > before)  # what the node had in its socket runs now
+    await_true(lambda: not cluster.probe())  # from now on, batches use it again
+    time.sleep(TIMEOUT_SECONDS)
+    run = calls(stopped) - before
+    assert run <= len(lost)
+    found = dict(zip(NAMES, contents(store, *NAMES), strict=True))
+    assert sum(found[name] == appended(name) for name in lost) == run
+    assert sum(found[name] == name.encode() + STAMPS[1] for name in lost) == len(lost) - run
+
+
+def test_a_replica_takes_over_from_a_primary_that_was_killed(nodes: RedisCluster, store: Store, namespace: str) -> None:
+    create(store, *NAMES)
+    killed = nodes.primaries[1]
+    lost = on_node(nodes, namespace, killed)
+    killed.kill()
+    try:
+        verdicts = store.commit(appending(NAMES))
+        assert [name for name in NAMES if verdicts[name] is not Verdict.DONE] == lost
+        assert {getattr(verdicts[name], "reason", None) for name in lost} == {Reason.STORE_UNREACHABLE}
+        await_true(lambda: set(store.commit(appending(lost)).values()) <= {Verdict.DONE, Verdict.CONFLICT})
+        assert contents(store, *NAMES) == list(map(appended, NAMES))
+    finally:
+        killed.start()
+    await_true(nodes.is_well)
+
+
+def test_every_session_is_listed_from_page_to_page(store: Store) -> None:
+    create(store, *NAMES, "other")
+    found, cursor = store.scan("default", "session", 0, 40)
+    pages = 1
+    while cursor:
+        some, cursor = store.scan("default", "session", cursor, 40)
+        found += some
+        pages += 1
+    assert sorted(set(found)) == sorted(NAMES)
+    assert pages > 3
+
+
+def test_a_slot_that_nobody_serves_is_told_and_the_others_go_on(
+    nodes: RedisCluster, store: Store, namespace: str
+) -> None:
+    create(store, *NAMES)
+    slot = slot_in(namespace, NAMES[0])
+    owner = nodes.owner(slot)
+    for node in nodes.nodes:
+        node.client.config_set("cluster-require-full-coverage", "no")
+    owner.client.execute_command("CLUSTER", "DELSLOTS", slot)
+    try:
+        verdicts = store.commit(appending(NAMES))
+    finally:
+        owner.client.execute_command("CLUSTER", "ADDSLOTS", slot)
+        for node in nodes.nodes:
+            node.client.config_set("cluster-require-full-coverage", "yes")
+    failed = {name: verdict for name, verdict in verdicts.items() if verdict is not Verdict.DONE}
+    assert list(failed) == [NAMES[0]]
+    assert isinstance(failed[NAMES[0]], Unavailable)
+    assert failed[NAMES[0]].reason is Reason.STORE_UNREACHABLE
