@@ -118,30 +118,39 @@ class RedisCluster:
         up = [node for node in self.nodes if node.answers()]
         return all(_is_well(node.client) for node in up) and len({str(self._slots(node)) for node in up}) == 1
 
-    def begin_to_move(self, slot: int, target: Node) -> Node:
-        """Let a slot be on its way to a node; return the node that it leaves."""
-        source = self.owner(slot)
+    def is_served_by(self, nodes: Sequence[Node]) -> bool:
+        """Return whether each of these nodes sees all slots served by them alone."""
+        ports = {node.port for node in nodes}
+        return all(
+            _is_well(node.client) and {port for _, port in self._slots(node)} <= ports for node in nodes if _leads(node)
+        )
+
+    def slots_of(self, node: Node) -> list[int]:
+        return [slot for slots, port in self._slots() if port == node.port for slot in slots]
+
+    def begin_to_move(self, slot: int, source: Node, target: Node) -> None:
+        """Let a slot be on its way to a node."""
         target.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
         source.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(target))
-        return source
 
     def end_to_move(self, slot: int, source: Node, target: Node) -> None:
         """Move the keys of a slot that is on its way, then the slot."""
         while keys := source.client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
             source.client.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
-        for node in (target, source, *self.primaries):
+        for node in (target, source):
             node.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", self.id_of(target))
 
-    def move(self, slots: Sequence[int], target: Node) -> None:
-        """Move slots to a node, one after the other, as redis-cli does."""
+    def move(self, slots: Sequence[int], source: Node, target: Node) -> None:
+        """Move slots from one primary to another, one after the other."""
         for slot in slots:
-            self.end_to_move(slot, self.begin_to_move(slot, target), target)
+            self.begin_to_move(slot, source, target)
+            self.end_to_move(slot, source, target)
 
     def fail_over(self, primary: Node) -> Node:
         """Let a replica take over from a primary, orderly; return it."""
         replica = self.replica_of(primary)
         replica.client.execute_command("CLUSTER", "FAILOVER")
-        await_true(lambda: _role(replica.client) == "master")
+        await_true(lambda: _leads(replica))
         return replica
 
     def id_of(self, node: Node) -> str:
@@ -240,8 +249,8 @@ def _is_well(client: Any) -> bool:
     return "cluster_state:ok" in state and "cluster_slots_ok:16384" in state and is_linked
 
 
-def _role(client: Any) -> str:
-    return str(client.info("replication")["role"])
+def _leads(node: Node) -> bool:
+    return bool(node.client.info("replication")["role"] == "master")
 
 
 def _knows(client: Any, node: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from torture import cancelled, damage, expiry, network, power, processes
+from torture import cancelled, damage, expiry, failover, network, power, processes
 from torture.callers import Load
 from torture.load import Report
 
@@ -41,4 +41,16 @@ FAULTS = [
     Fault("redis-full", partial(processes.redis_full, load=USUAL), 8, 2),
     Fault("sessions-expiring", partial(expiry.sessions_expiring, load=USUAL), 1000, 100),
     Fault("records-damaged", partial(damage.records_damaged, seed=1), 10_000, 500),
+    *(
+        Fault(f"{kind}-{name}", partial(run, load=load, kind=kind), 5, 1)
+        for kind in ("redis", "valkey")
+        for name, run, load in (
+            ("slots-moved", failover.slots_moved, USUAL),
+            ("replica-promoted", failover.replica_promoted, USUAL),
+            ("primary-killed", failover.primary_killed, OWNED),
+            ("primary-cut-off", failover.primary_cut_off, OWNED),
+            ("watched-primary-killed", failover.watched_primary_killed, OWNED),
+            ("watched-primary-cut-off", failover.watched_primary_cut_off, OWNED),
+        )
+    ),
 ]

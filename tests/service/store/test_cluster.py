@@ -110,8 +110,8 @@ def test_the_slot_of_a_key_is_the_one_that_redis_says(nodes: RedisCluster, key: 
 def test_a_slot_that_has_moved_is_followed(nodes: RedisCluster, store: Store, namespace: str) -> None:
     create(store, *NAMES)
     slot = slot_in(namespace, NAMES[0])
-    target = next(node for node in nodes.primaries if node is not nodes.owner(slot))
-    nodes.move([slot], target)
+    source = nodes.owner(slot)
+    nodes.move([slot], source, next(node for node in nodes.primaries if node is not source))
     before = [calls(node) for node in nodes.primaries]
     assert store.commit(appending(NAMES)) == dict.fromkeys(NAMES, Verdict.DONE)
     assert sum(calls(node) for node in nodes.primaries) - sum(before) == len(NAMES)  # a redirection is no call
@@ -122,8 +122,9 @@ def test_a_slot_on_its_way_is_served_by_both_nodes(nodes: RedisCluster, store: S
     there, new = "{tag} there", "{tag} new"
     create(store, there)
     slot = slot_in(namespace, there)
-    target = next(node for node in nodes.primaries if node is not nodes.owner(slot))
-    source = nodes.begin_to_move(slot, target)
+    source = nodes.owner(slot)
+    target = next(node for node in nodes.primaries if node is not source)
+    nodes.begin_to_move(slot, source, target)
     try:
         for _ in range(2):  # the second time, nothing of the first may have changed where calls go
             assert contents(store, there, new, "elsewhere") == [there.encode() + STAMPS[1], None, None]
