@@ -42,7 +42,8 @@ class Node:
         """Prepare the node; `access` is what clients need to connect to it."""
         self.port, self.folder = port, folder
         folder.mkdir(exist_ok=True)
-        self._command = [*command, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), *options]
+        ports = ("--tls-port", str(port), "--port", "0") if access.get("ssl") else ("--port", str(port))
+        self._command = [*command, *ports, "--bind", "127.0.0.1", "--dir", str(folder), *options]
         self._process: subprocess.Popen[bytes] | None = None
         self.client: Any = redis.Redis(port=port, socket_timeout=5.0, **access)
 
@@ -74,15 +75,17 @@ class Node:
 class RedisCluster:
     """A cluster of six nodes: three primaries with a replica each."""
 
-    def __init__(self, binary: str, folder: Path, *options: str, ports: Sequence[int] = (), nodes: int = NODES) -> None:
+    def __init__(self, binary: str, folder: Path, *options: str, nodes: int = NODES, **access: Any) -> None:
+        """Start the cluster; `access` is what clients need to connect to it."""
+        self._scheme = "rediss+cluster" if access.get("ssl") else "redis+cluster"
+        fixed = (
+            "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--appendonly", "yes",
+            "--save", "", "--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0",
+        )  # fmt: skip
         self.nodes = [
-            Node(
-                [binary], folder / str(number), port, "--cluster-enabled", "yes", "--cluster-node-timeout",
-                str(NODE_TIMEOUT_MS), "--appendonly", "yes", "--save", "", "--repl-diskless-sync-delay", "0",
-                "--cluster-replica-validity-factor", "0", *options,
-            )
-            for number, port in enumerate(ports or free_ports(nodes))
-        ]  # fmt: skip
+            Node([binary], folder / str(number), port, *fixed, *options, **access)
+            for number, port in enumerate(free_ports(nodes))
+        ]
         for node in self.nodes:
             node.start()
         for node in self.nodes:
@@ -91,7 +94,7 @@ class RedisCluster:
 
     @property
     def url(self) -> str:
-        return "redis+cluster://" + ",".join(node.address for node in self.nodes[:PRIMARIES])
+        return f"{self._scheme}://" + ",".join(node.address for node in self.nodes[:PRIMARIES])
 
     @property
     def primaries(self) -> list[Node]:

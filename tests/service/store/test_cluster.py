@@ -1,21 +1,27 @@
 """Sessions in a cluster: each is found on its node, wherever that is, and a commit runs once."""
 
+import re
 import signal
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import await_true, short_folder
+from support.certificates import Authority
 from support.redis_cluster import Node, RedisCluster
-from support.redis_process import redis_binaries
+from support.redis_process import binary_of, redis_binaries
 
-from statecast.service.errors import Unavailable
+from statecast.service.cli.main import main
+from statecast.service.errors import StartupError, Unavailable
 from statecast.service.store.cluster import Cluster, slot_of
-from statecast.service.store.connection import open_redis
+from statecast.service.store.connection import TlsFiles, open_redis
 from statecast.service.store.redis_store import Commit, Operation, Store, Verdict
+from statecast.service.store.requirements import acl_rule, require
 from statecast.v1.reasons import Reason
 
 STAMPS = [bytes([number]) * 16 for number in range(8)]
@@ -226,3 +232,68 @@ def test_a_slot_that_nobody_serves_is_told_and_the_others_go_on(
     assert list(failed) == [NAMES[0]]
     assert isinstance(error := failed[NAMES[0]], Unavailable)
     assert error.reason is Reason.STORE_UNREACHABLE
+
+
+def test_a_server_starts_on_the_cluster_with_the_documented_rights(nodes: RedisCluster, cluster: Cluster) -> None:
+    require(cluster, nodes.url, "statecast", allow_volatile=False)
+    rule = acl_rule("statecast", in_cluster=True).split()
+    for node in nodes.nodes:
+        node.client.execute_command("ACL", "SETUSER", "server", "on", ">secret", "resetkeys", "-@all", *rule)
+    url = nodes.url.replace("://", "://server:secret@")
+    require(open_redis(url, 1.0), url, "statecast", allow_volatile=False)
+    lacking = nodes.primaries[2]
+    lacking.client.execute_command("ACL", "SETUSER", "server", "-asking", "-append")
+    with pytest.raises(StartupError) as caught:
+        require(open_redis(url, 1.0), url, "statecast", allow_volatile=False)
+    assert f"has a node {lacking.address} that does not let this user run APPEND, ASKING;" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    done = CliRunner().invoke(main, ["redis", "check", url])
+    assert done.exit_code == 1
+    assert f"rights  MISSING  has a node {lacking.address}" in re.sub(" {2,}", "  ", done.stdout)
+
+
+def test_what_one_node_of_the_cluster_forgets_is_told(nodes: RedisCluster, cluster: Cluster) -> None:
+    forgetful = nodes.primaries[1]
+    forgetful.client.config_set("appendonly", "no")
+    try:
+        with pytest.raises(StartupError, match=f"has a node {forgetful.address} that keeps no append-only file"):
+            require(cluster, nodes.url, "statecast", allow_volatile=False)
+        require(cluster, nodes.url, "statecast", allow_volatile=True)
+        done = CliRunner().invoke(main, ["redis", "check", nodes.url])
+        assert f"{forgetful.address}: keeps no append-only file" in done.stdout
+    finally:
+        forgetful.client.config_set("appendonly", "yes")
+    done = CliRunner().invoke(main, ["redis", "check", nodes.url])
+    assert done.exit_code == 0, done.output
+
+
+def test_a_namespace_that_would_put_all_sessions_on_one_node_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(StartupError, match="must not contain a brace"):
+        Store(cluster, "{all}")
+
+
+def test_a_cluster_with_tls_wants_its_authority_and_the_client_s_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server, client = authority.server(), authority.client()
+    options = (
+        "--tls-ca-cert-file", authority.ca, "--tls-cert-file", server.cert, "--tls-key-file", server.key,
+        "--tls-client-cert-file", client.cert, "--tls-client-key-file", client.key, "--tls-cluster", "yes",
+    )  # fmt: skip
+    access = {"ssl": True, "ssl_ca_certs": authority.ca, "ssl_certfile": client.cert, "ssl_keyfile": client.key}
+    with short_folder() as folder:
+        nodes = RedisCluster(
+            binary_of("redis"), folder, *map(str, options), nodes=3,
+            **{name: value if value is True else str(value) for name, value in access.items()},
+        )  # fmt: skip
+        try:
+            cluster = open_redis(nodes.url, 2.0, files=TlsFiles(authority.ca, client.cert, client.key))
+            require(cluster, nodes.url, "statecast", allow_volatile=False)
+            in_url = f"{nodes.url}/?ssl_ca_certs={authority.ca}&ssl_certfile={client.cert}&ssl_keyfile={client.key}"
+            require(open_redis(in_url, 2.0), in_url, "statecast", allow_volatile=False)
+            with pytest.raises(StartupError, match=r"not trusted here .* --redis-ca"):
+                require(open_redis(nodes.url, 2.0), nodes.url, "statecast", allow_volatile=False)
+            opened = open_redis(nodes.url, 2.0, files=TlsFiles(authority.ca))
+            with pytest.raises(StartupError, match="--redis-cert and --redis-key"):
+                require(opened, nodes.url, "statecast", allow_volatile=False)
+        finally:
+            nodes.stop()

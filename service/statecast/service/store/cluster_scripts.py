@@ -26,15 +26,13 @@ from redis.exceptions import (
 from statecast.service.store.cluster import Cluster, slot_of
 from statecast.service.store.cluster_link import Link
 from statecast.service.store.redis_url import Address
-from statecast.service.store.scripts import Argument, NotCarriedOut, Script, pack
+from statecast.service.store.scripts import CURSORS, Argument, NotCarriedOut, Script, pack
 
 WAIT_SECONDS = 0.25
 """Longest wait, in all, for nodes that are not ready; the other sessions of a batch wait as long."""
 FIRST_PAUSE_SECONDS = 0.01
 QUICK_ROUNDS = 5
 """Rounds without a pause; more redirections in a row mean that the nodes disagree for now."""
-CURSORS = 2**64
-"""The cursor of a node is less. That of a cluster adds so many times a slot that the node serves."""
 _NOT_READY = (BusyLoadingError, ClusterDownError, ReadOnlyError)
 _FOR_GOOD = (AuthenticationError, NoPermissionError)
 

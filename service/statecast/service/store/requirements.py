@@ -42,7 +42,10 @@ def require(client: Client, url: str, namespace: str, *, allow_volatile: bool) -
             sessions.
     """
     try:
-        found = _sentences(usability(client, namespace), url)
+        looks = usability(client, namespace)
+        found = _sentences(looks, url)
+        if "rights" not in looks:  # it is no Redis for sessions at all
+            raise StartupError(". ".join(found))
         # Without the right to look at settings, that is what `found` says.
         with suppress(NoPermissionError):
             if not allow_volatile and (problem := volatility(client)):
@@ -69,7 +72,8 @@ def usability(client: Client, namespace: str) -> dict[str, str]:
 
     Returns:
         For each check, "kind", "rights" and "scripts", why Redis cannot be used and how to fix it, with Redis as the
-        subject; empty if it can. Scripts are not tried, and missing, unless the other checks succeed.
+        subject; empty if it can. Scripts are not tried, and missing, unless the other checks succeed. Nor are rights on
+        what could keep no sessions at all, such as a Sentinel.
 
     Raises:
         StartupError: if the namespace is invalid.
@@ -77,6 +81,8 @@ def usability(client: Client, namespace: str) -> dict[str, str]:
     """
     if isinstance(client, Cluster):
         return _cluster_usability(client, namespace)
+    if sentinel := _sentinel_problem(client):
+        return {"kind": sentinel}
     kind = _kind_problem(client)
     key = f"{namespace}::{_name()}"
     found = {"kind": kind, "rights": _rights_problem(client, namespace, key, may_be_read_only=bool(kind))}
@@ -163,13 +169,19 @@ def _kind_of_node(client: redis.Redis, _: Address) -> str:
     return ""
 
 
+def _sentinel_problem(client: redis.Redis) -> str:
+    with suppress(NoPermissionError):
+        server = _info(client, "server")
+        if "sentinel" in (server.get("redis_mode"), server.get("server_mode")):
+            port = int(str(server.get("tcp_port", 0)))
+            return f"is a Sentinel; set redis-url to {instead(client, 'sentinel', port, _watched(client))}"
+    return ""
+
+
 def _kind_problem(client: redis.Redis) -> str:
     try:
-        server = _info(client, "server")
-        port = int(str(server.get("tcp_port", 0)))
-        if "sentinel" in (server.get("redis_mode"), server.get("server_mode")):
-            return f"is a Sentinel; set redis-url to {instead(client, 'sentinel', port, _watched(client))}"
         if _info(client, "cluster").get("cluster_enabled"):
+            port = int(str(_info(client, "server").get("tcp_port", 0)))
             return (
                 "is a cluster node, which holds only some of the sessions; set redis-url to "
                 f"{instead(client, 'cluster', port)}"

@@ -10,9 +10,12 @@ import hiredis
 import redis
 from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError
 
+from statecast.service.errors import InvalidRequest
 from statecast.service.store.sentinels import ToPrimary
 
 Argument = bytes | str | int
+CURSORS = 2**64
+"""The cursor of a Redis is less. That of a cluster adds so many times a slot that the node serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,13 @@ class ScriptConnection:
         return replies
 
     def scan(self, cursor: int, pattern: str, count: int) -> tuple[int, list[bytes]]:
-        """Return the next cursor and about `count` keys."""
+        """Return the next cursor and about `count` keys.
+
+        Raises:
+            InvalidRequest: if the cursor is that of a cluster.
+        """
+        if cursor >= CURSORS:
+            raise InvalidRequest("page_token", "not of this Redis, which is no cluster; begin without one")
         return cast("tuple[int, list[bytes]]", self._client.scan(cursor, pattern, count, _type="string"))
 
     def close(self) -> None:
