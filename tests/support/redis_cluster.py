@@ -86,11 +86,15 @@ class RedisCluster:
             Node([binary], folder / str(number), port, *fixed, *options, **access)
             for number, port in enumerate(free_ports(nodes))
         ]
-        for node in self.nodes:
-            node.start()
-        for node in self.nodes:
-            await_true(node.answers)
-        self._join()
+        try:
+            for node in self.nodes:
+                node.start()
+            for node in self.nodes:
+                await_true(node.answers)
+            self._join()
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def url(self) -> str:
@@ -194,16 +198,20 @@ class WatchedRedis:
         kept = ("--appendonly", "yes", "--save", "", "--repl-diskless-sync-delay", "0", *options)
         self.first = Node([binary], folder / "0", ports[0], *kept)
         self.second = Node([binary], folder / "1", ports[1], *kept, "--replicaof", "127.0.0.1", str(ports[0]))
-        self.first.start()
-        self.second.start()
-        await_true(self.first.answers)
-        await_true(
-            lambda: self.second.answers() and self.second.client.info("replication")["master_link_status"] == "up"
-        )
-        self.sentinels = [_sentinel(binary, folder, port, ports[0]) for port in ports[2:]]
-        for each in self.sentinels:
-            await_true(each.answers)
-        await_true(self.is_well)
+        self.sentinels: list[Node] = []
+        try:
+            self.first.start()
+            self.second.start()
+            await_true(self.first.answers)
+            await_true(self.second.answers)
+            await_true(lambda: self.second.client.info("replication")["master_link_status"] == "up")
+            self.sentinels += [_sentinel(binary, folder, port, ports[0]) for port in ports[2:]]
+            for each in self.sentinels:
+                await_true(each.answers)
+            await_true(self.is_well)
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def url(self) -> str:

@@ -273,7 +273,7 @@ def _scripts_problem(client: Client, namespace: str) -> str:
     if isinstance(client, Cluster):  # which is in use as long as one primary can be used
         lost = sum(isinstance(verdict, Unavailable) for verdict in verdicts.values())
         if failed and lost == len(verdicts):
-            raise redis.ConnectionError(failed[0].message)
+            raise redis.ConnectionError("no primary takes a session at the moment; see redis-cli --cluster check")
         failed = [each for each in failed if not isinstance(each, Unavailable)]
     if failed:
         return f"cannot keep sessions: {failed[0]}"
