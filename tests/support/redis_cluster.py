@@ -77,6 +77,7 @@ class RedisCluster:
 
     def __init__(self, binary: str, folder: Path, *options: str, nodes: int = NODES, **access: Any) -> None:
         """Start the cluster; `access` is what clients need to connect to it."""
+        self._ids: dict[int, str] = {}
         self._scheme = "rediss+cluster" if access.get("ssl") else "redis+cluster"
         fixed = (
             "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--appendonly", "yes",
@@ -161,8 +162,10 @@ class RedisCluster:
         return replica
 
     def id_of(self, node: Node) -> str:
-        found: bytes | str = node.client.execute_command("CLUSTER", "MYID")
-        return found.decode() if isinstance(found, bytes) else found
+        """Return a node's id, which it keeps."""
+        if node.port not in self._ids:
+            self._ids[node.port] = node.client.execute_command("CLUSTER", "MYID").decode()
+        return self._ids[node.port]
 
     def stop(self) -> None:
         for node in self.nodes:

@@ -19,12 +19,11 @@ from torture.load import Report, under_load
 FAILOVER_SECONDS = 20.0
 UNREPLICATED_SECONDS = 0.3
 """Time for which a primary goes on without its replica before it is killed."""
-SLOTS_AT_ONCE = 500
 SYNCED_SECONDS = 2.0
 """Time until every session has reached the replicas; losing a whole session is another fault."""
 
 
-def slots_moved(count: int, load: Load, kind: str) -> Report:
+def slots_moved(count: int, load: Load, kind: str, slots_at_once: int = 500) -> Report:
     """Move many slots from one primary to another."""
     dice = random.Random(load.seed)
 
@@ -34,7 +33,7 @@ def slots_moved(count: int, load: Load, kind: str) -> Report:
         for _ in range(count):
             time.sleep(0.5)
             source, target = dice.sample(cluster.primaries, 2)
-            slots = dice.sample(cluster.slots_of(source), SLOTS_AT_ONCE)
+            slots = dice.sample(cluster.slots_of(source), slots_at_once)
             cluster.move(slots, source, target)
             moved += len(slots)
         return count, f"{moved:,} slots moved"
