@@ -59,7 +59,7 @@ def _commit(store: Store, commits: list[Commit]) -> None:
 def _cpu(client: Client) -> float:
     """Return the seconds of CPU that the main threads of all primaries have used."""
     found: list[Any] = [node.info("cpu") for node in nodes_of(client).values()]
-    return sum(each["used_cpu_user_main_thread"] + each["used_cpu_sys_main_thread"] for each in found)
+    return float(sum(each["used_cpu_user_main_thread"] + each["used_cpu_sys_main_thread"] for each in found))
 
 
 if __name__ == "__main__":

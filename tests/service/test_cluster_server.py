@@ -85,7 +85,7 @@ def _code(calls: Any, name: str) -> grpc.StatusCode:
     try:
         calls.Forecast(pb.ForecastRequest(session_id=name, horizon=1))
     except grpc.RpcError as error:
-        code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]
+        code: grpc.StatusCode = error.code()
         return code
     return grpc.StatusCode.OK
 
