@@ -1,6 +1,7 @@
 """The primary that Sentinels name is found, and left when they name another."""
 
 import signal
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -14,6 +15,8 @@ from statecast.service.store.connection import connect, open_redis
 from statecast.service.store.nodes import probe
 from statecast.service.store.redis_store import Commit, Operation, Store, Verdict
 from statecast.service.store.requirements import require
+from statecast.service.store.sentinels import FRESH_SECONDS
+from statecast.v1.reasons import Reason
 
 STAMP = b"s" * 16
 
@@ -70,6 +73,22 @@ def test_a_primary_that_hangs_is_left_for_the_one_that_took_over(watched: Watche
     for name in ("before", "after", "late"):
         assert watched.primary.client.exists(f"{namespace}:default:{name}") == 1
     store.close()
+
+
+def test_a_primary_whose_sentinels_are_gone_can_still_be_used(watched: WatchedRedis) -> None:
+    client = connect(watched.url, 1.0)
+    store = Store(client, uuid.uuid4().hex)
+    assert put(store, "before") is Verdict.DONE
+    client.ping()
+    for sentinel in watched.sentinels:
+        sentinel.kill()
+    assert probe(client) == {}
+    assert put(store, "after") is Verdict.DONE
+    store.close()
+    time.sleep(2 * FRESH_SECONDS)
+    with pytest.raises(Unavailable, match="no Sentinel answers") as caught:
+        put(store, "closed")
+    assert caught.value.reason is Reason.STORE_UNREACHABLE
 
 
 def _stored(store: Store, name: str) -> bool:

@@ -64,10 +64,6 @@ class Cluster:
                 firsts[owner] = slot
         return firsts
 
-    def uncovered(self) -> int:
-        """Return the number of slots that no primary serves."""
-        return sum(owner is None for owner in self._owners)
-
     def client(self, address: Address) -> redis.Redis:
         """Return a client of one node, which all threads may use."""
         with self._lock:

@@ -1,6 +1,7 @@
 """One Redis or the nodes of a cluster, to look at one by one."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import redis
 from redis.connection import SSLConnection
@@ -22,7 +23,8 @@ def probe(client: Client) -> Mapping[Address, RedisError]:
     if isinstance(client, Cluster):
         return client.probe()
     if isinstance(client.connection_pool, PrimaryPool):
-        client.connection_pool.look()
+        with suppress(RedisError):  # a primary without Sentinels can still be used
+            client.connection_pool.look()
     client.ping()
     return {}
 

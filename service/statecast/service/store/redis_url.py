@@ -102,9 +102,9 @@ def _several(url: str, base: str, kind: str) -> RedisUrl:
     addresses = tuple(_address(each, usual) for each in hosts.split(","))
     name, _, database = parts.path.removeprefix("/").partition("/")
     if kind == "cluster" and (name not in ("", "0") or database):
-        raise StartupError("redis-url: a cluster has no databases; leave out what follows the addresses")
+        raise StartupError("redis-url names a database, but a cluster has none; leave out what follows the addresses")
     if kind == "sentinel" and not name:
-        raise StartupError(f"redis-url: the name of the primary is missing; write it as in {_EXAMPLES[kind]}")
+        raise StartupError(f"redis-url lacks the name of the primary; write it as in {_EXAMPLES[kind]}")
     if parts.fragment or not re.fullmatch(r"\d*", database):
         raise ValueError("there is a fragment, or the number of the database is none")
     options = {name: each[-1] for name, each in parse_qs(parts.query, keep_blank_values=True).items()}

@@ -125,13 +125,19 @@ class PrimaryPool(redis.ConnectionPool):
         if self.sentinels.ask() != before:
             self.disconnect(inuse_connections=False)
 
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close the connections, and those to the Sentinels unless only idle ones are meant."""
+        super().disconnect(inuse_connections)
+        if inuse_connections:
+            self.sentinels.close()
+
 
 def primary_client(url: str, options: Mapping[str, Any], sentinels: Sentinels) -> redis.Redis:
     """Return a client that connects as `url` and `options` say, but to the primary that the Sentinels name."""
     found = {**options, **parse_url(url)}  # type: ignore[no-untyped-call]
     is_secure = found.pop("connection_class", None) is SSLConnection
     pool = PrimaryPool(sentinels, connection_class=_Secure if is_secure else _Plain, **found)
-    return redis.Redis(connection_pool=pool)
+    return redis.Redis.from_pool(pool)
 
 
 def _greet(connection: Any) -> None:
