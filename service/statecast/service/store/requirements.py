@@ -156,17 +156,10 @@ def _cluster_usability(cluster: Cluster, namespace: str) -> dict[str, str]:
         key = f"{namespace}::{_name_on(cluster, address, namespace)}"
         return _rights_problem(client, namespace, key, may_be_read_only=False, in_cluster=True)
 
-    found = {"kind": of_nodes(cluster, _kind_of_node), "rights": of_nodes(cluster, rights)}
-    if not any(found.values()):
+    found = {"kind": "", "rights": of_nodes(cluster, rights)}
+    if not found["rights"]:
         found["scripts"] = _scripts_problem(cluster, namespace)
     return found
-
-
-def _kind_of_node(client: redis.Redis, _: Address) -> str:
-    with suppress(NoPermissionError):  # which the trials report
-        if _info(client, "replication").get("role") in _REPLICA:
-            return "is a read-only replica by now; try again"
-    return ""
 
 
 def _sentinel_problem(client: redis.Redis) -> str:
