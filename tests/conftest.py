@@ -11,7 +11,8 @@ import torch
 from hypothesis import settings
 from support import short_folder
 from support.models import write_models
-from support.redis_process import RedisProcess, redis_binaries
+from support.redis_cluster import RedisCluster
+from support.redis_process import RedisProcess, binary_of, redis_binaries
 from support.servers import ServerThread
 
 from statecast.model.kernels.cache import KernelCache
@@ -28,14 +29,15 @@ settings.register_profile("statecast", deadline=None)
 settings.load_profile("statecast")
 
 
-STARTING = {"server", "any_redis", "own_redis", "every_redis"}
+STARTING = {"server", "any_redis", "own_redis", "every_redis", "redis_cluster"}
 """Fixtures that start a process or a server."""
 STARTERS = (
     "bench", "client/test_connection", "client/test_credentials", "client/test_loops_and_processes",
     "client/test_recovery", "client/test_retries", "client/test_streams", "client/test_token_functions",
     "client/test_typing", "examples", "fuzz", "mutants", "proto", "service/access/test_every_rpc",
     "service/access/test_tls", "service/cli", "service/demo", "service/envoy", "service/transport",
-    "service/store/test_embedded", "service/store/test_requirements", "service/test_",
+    "service/store/test_cluster", "service/store/test_embedded", "service/store/test_requirements",
+    "service/store/test_sentinels", "service/test_",
     "test_packaging", "test_training_page", "testing", "torture",
 )  # fmt: skip
 """Folders and files whose tests start processes or servers themselves."""
@@ -85,6 +87,15 @@ def own_redis() -> Iterator[RedisProcess]:
         process = RedisProcess(next(iter(redis_binaries().values())), folder)
         yield process
         process.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """Run a private cluster; a test that stops nodes must wait until it is well again."""
+    with short_folder() as folder:
+        cluster = RedisCluster(binary_of("redis"), folder)
+        yield cluster
+        cluster.stop()
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ PLAIN: dict[str, Values] = {
     "source_session_id": st.sampled_from(SESSIONS),
     "request_id": st.sampled_from(["", "r1", "r2", "r3"]),
     "prefix": st.sampled_from(["", "pool", "pool-1"]),
-    "page_token": st.just("") | st.integers(0, 2**64 - 1).map(str),
+    "page_token": st.just("") | st.integers(0, 2**78 - 1).map(str),
     "page_size": st.sampled_from([0, 1, 10, 1000]),
     "model": st.sampled_from(["", "", "", "", "base", "tiny", "three", "hourly", "shop", "letters", "unreal"]),
     "name": st.sampled_from(["", "base", "tiny", "three", "hourly", "shop", "letters", "unreal"]),

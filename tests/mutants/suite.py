@@ -8,7 +8,11 @@ from pathlib import Path
 
 from mutants.tree import run_python
 
-STORE = ("tests/service/store/test_redis_store.py", "tests/service/store/test_record.py")
+STORE = (
+    "tests/service/store/test_redis_store.py",
+    "tests/service/store/test_record.py",
+    "tests/service/store/test_cluster.py",
+)
 HISTORIES = "tests/service/engine/test_histories.py"
 """A test that catches nearly every bug, but slowly."""
 ENGINE = ("tests/service/engine", f"--ignore={HISTORIES}")

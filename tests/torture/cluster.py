@@ -7,13 +7,14 @@ import os
 import re
 import signal
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from support import WAIT_SECONDS, short_folder
 from support.hash_model_server import HELD_SUFFIX, HOLD_VARIABLE
+from support.redis_cluster import RedisCluster, WatchedRedis
 from support.redis_process import RedisProcess, redis_binaries
 from support.servers import ServerProcess
 
@@ -25,10 +26,11 @@ TESTS = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Setting:
-    """The `appendfsync` of Redis, and options of both servers."""
+    """The `appendfsync` of Redis or the nodes that take its place, and options of both servers."""
 
     appendfsync: str = "always"
     server_options: Sequence[str] = ()
+    nodes: Callable[[Path], RedisCluster | WatchedRedis] | None = None
 
 
 class Stage:
@@ -36,10 +38,29 @@ class Stage:
 
     def __init__(self, folder: Path, setting: Setting) -> None:
         self.folder = folder
-        self.redis = RedisProcess(next(iter(redis_binaries().values())), folder, appendfsync=setting.appendfsync)
-        self._options = ("--redis-url", self.redis.url, *setting.server_options)
+        self._nodes = setting.nodes(folder) if setting.nodes else None
+        self._redis = None if self._nodes else _lone_redis(folder, setting)
+        self._options = ("--redis-url", (self._nodes or self.redis).url, *setting.server_options)
         self.servers = [self._start(number) for number in range(SERVERS)]
         self.ports: list[int] = []
+
+    @property
+    def redis(self) -> RedisProcess:
+        """The only Redis."""
+        assert self._redis is not None
+        return self._redis
+
+    @property
+    def cluster(self) -> RedisCluster:
+        """The cluster."""
+        assert isinstance(self._nodes, RedisCluster)
+        return self._nodes
+
+    @property
+    def watched(self) -> WatchedRedis:
+        """The primary and its replica."""
+        assert isinstance(self._nodes, WatchedRedis)
+        return self._nodes
 
     def wait(self) -> None:
         """Wait until all servers serve."""
@@ -91,13 +112,20 @@ class Stage:
     def stop(self) -> None:
         for server in self.servers:
             server.kill()
-        self.redis.kill()
+        if self._nodes is not None:
+            self._nodes.stop()
+        else:
+            self.redis.kill()
 
     def _start(self, number: int, port: int = 0) -> ServerProcess:
         path = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
         environment = {"PYTHONPATH": path, HOLD_VARIABLE: str(self.hold_file(number))}
         options = (*self._options, "--transport", TRANSPORTS[number])
         return ServerProcess(*options, port=port, module=MODULE, environment=environment)
+
+
+def _lone_redis(folder: Path, setting: Setting) -> RedisProcess:
+    return RedisProcess(next(iter(redis_binaries().values())), folder, appendfsync=setting.appendfsync)
 
 
 @contextmanager

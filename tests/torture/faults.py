@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from torture import cancelled, damage, expiry, network, power, processes, upgrades
+from torture import cancelled, damage, expiry, failover, network, power, processes, upgrades
 from torture.callers import Load
 from torture.load import Report
 
@@ -42,4 +42,16 @@ FAULTS = [
     Fault("sessions-expiring", partial(expiry.sessions_expiring, load=USUAL), 1000, 100),
     Fault("sessions-upgraded", partial(upgrades.sessions_upgraded, sessions=10_000, rounds=2), 20, 2),
     Fault("records-damaged", partial(damage.records_damaged, seed=1), 10_000, 500),
+    *(
+        Fault(f"{kind}-{name}", partial(run, load=load, kind=kind), 5, 1)
+        for kind in ("redis", "valkey")
+        for name, run, load in (
+            ("slots-moved", failover.slots_moved, USUAL),
+            ("replica-promoted", failover.replica_promoted, USUAL),
+            ("primary-killed", failover.primary_killed, OWNED),
+            ("primary-cut-off", failover.primary_cut_off, OWNED),
+            ("watched-primary-killed", failover.watched_primary_killed, OWNED),
+            ("watched-primary-cut-off", failover.watched_primary_cut_off, OWNED),
+        )
+    ),
 ]

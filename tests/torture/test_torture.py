@@ -5,11 +5,12 @@ from functools import partial
 
 import pytest
 
-from torture import cancelled, damage, expiry, network, processes, upgrades
+from torture import cancelled, damage, expiry, failover, network, processes, upgrades
 from torture.callers import Load
 from torture.load import Report
 
 FEW = Load(chains=30, tinies=10)
+FEW_OWNED = Load(chains=30, tinies=10, threads=4, streams=0, forks=0.0, owned=True)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,8 @@ FEW = Load(chains=30, tinies=10)
         (20, partial(expiry.sessions_expiring, load=FEW)),
         (2, partial(upgrades.sessions_upgraded, sessions=200, pause_seconds=0.2)),
         (100, partial(damage.records_damaged, seed=1)),
+        (2, partial(failover.slots_moved, load=FEW, kind="valkey", slots_at_once=40)),
+        (1, partial(failover.primary_killed, load=FEW_OWNED, kind="redis")),
     ],
     ids=lambda value: value.func.__name__ if isinstance(value, partial) else str(value),
 )

@@ -78,7 +78,8 @@ class AdminServiceServicer(object):
 
     def ExportSessions(self, request, context):
         """Streams every open session whose id begins with a prefix, unordered. Each one is consistent: it is what one commit
-        has left. A session that exists throughout is sent at least once, unless Redis restarts meanwhile.
+        has left. A session that exists throughout is sent at least once, unless meanwhile Redis restarts or, in a cluster,
+        slots move or a node fails over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

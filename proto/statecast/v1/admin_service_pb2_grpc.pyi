@@ -41,7 +41,8 @@ class AdminServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     ExportSessions: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.ExportSessionsRequest, _admin_service_pb2.ExportSessionsResponse]
     """Streams every open session whose id begins with a prefix, unordered. Each one is consistent: it is what one commit
-    has left. A session that exists throughout is sent at least once, unless Redis restarts meanwhile.
+    has left. A session that exists throughout is sent at least once, unless meanwhile Redis restarts or, in a cluster,
+    slots move or a node fails over.
     """
     ImportSessions: _grpc.StreamStreamMultiCallable[_admin_service_pb2.ImportSessionsRequest, _admin_service_pb2.ImportSessionsResponse]
     """Takes frames of exported sessions, and answers each frame with one result for each of its sessions, in order. A
@@ -72,7 +73,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ExportSessions: _aio.UnaryStreamMultiCallable[_admin_service_pb2.ExportSessionsRequest, _admin_service_pb2.ExportSessionsResponse]  # type: ignore[assignment]
     """Streams every open session whose id begins with a prefix, unordered. Each one is consistent: it is what one commit
-    has left. A session that exists throughout is sent at least once, unless Redis restarts meanwhile.
+    has left. A session that exists throughout is sent at least once, unless meanwhile Redis restarts or, in a cluster,
+    slots move or a node fails over.
     """
     ImportSessions: _aio.StreamStreamMultiCallable[_admin_service_pb2.ImportSessionsRequest, _admin_service_pb2.ImportSessionsResponse]  # type: ignore[assignment]
     """Takes frames of exported sessions, and answers each frame with one result for each of its sessions, in order. A
@@ -106,7 +108,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_service_pb2.ExportSessionsResponse], _abc.AsyncIterator[_admin_service_pb2.ExportSessionsResponse]]:
         """Streams every open session whose id begins with a prefix, unordered. Each one is consistent: it is what one commit
-        has left. A session that exists throughout is sent at least once, unless Redis restarts meanwhile.
+        has left. A session that exists throughout is sent at least once, unless meanwhile Redis restarts or, in a cluster,
+        slots move or a node fails over.
         """
 
     @_abc_1.abstractmethod

@@ -141,7 +141,7 @@ class ForecastServiceServicer(object):
 
     def ListSessions(self, request, context):
         """Lists sessions, unordered, one page at a time. A session that exists throughout is listed at least once, unless
-        Redis restarts meanwhile.
+        meanwhile Redis restarts or, in a cluster, slots move or a node fails over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

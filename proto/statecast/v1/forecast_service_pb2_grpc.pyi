@@ -59,7 +59,7 @@ class ForecastServiceStub:
     """Returns a session's current version and options."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_forecast_service_pb2.ListSessionsRequest, _forecast_service_pb2.ListSessionsResponse]
     """Lists sessions, unordered, one page at a time. A session that exists throughout is listed at least once, unless
-    Redis restarts meanwhile.
+    meanwhile Redis restarts or, in a cluster, slots move or a node fails over.
     """
     ForkSession: _grpc.UnaryUnaryMultiCallable[_forecast_service_pb2.ForkSessionRequest, _forecast_service_pb2.ForkSessionResponse]
     """Copies a session under a new id; from then on the two are independent."""
@@ -102,7 +102,7 @@ class ForecastServiceAsyncStub(ForecastServiceStub):
     """Returns a session's current version and options."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_forecast_service_pb2.ListSessionsRequest, _forecast_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Lists sessions, unordered, one page at a time. A session that exists throughout is listed at least once, unless
-    Redis restarts meanwhile.
+    meanwhile Redis restarts or, in a cluster, slots move or a node fails over.
     """
     ForkSession: _aio.UnaryUnaryMultiCallable[_forecast_service_pb2.ForkSessionRequest, _forecast_service_pb2.ForkSessionResponse]  # type: ignore[assignment]
     """Copies a session under a new id; from then on the two are independent."""
@@ -178,7 +178,7 @@ class ForecastServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_forecast_service_pb2.ListSessionsResponse, _abc.Awaitable[_forecast_service_pb2.ListSessionsResponse]]:
         """Lists sessions, unordered, one page at a time. A session that exists throughout is listed at least once, unless
-        Redis restarts meanwhile.
+        meanwhile Redis restarts or, in a cluster, slots move or a node fails over.
         """
 
     @_abc_1.abstractmethod

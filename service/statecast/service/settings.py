@@ -80,9 +80,13 @@ class Settings:
     )
     redis_url: str = _option(
         "",
-        "Redis that stores the sessions: redis://, rediss:// (TLS) or unix://; empty for an embedded one.",
+        "Redis that stores the sessions: redis://, rediss:// (TLS) or unix://, with +cluster or +sentinel before the "
+        "colon for those; empty for an embedded one.",
     )
     redis_password_file: Path | None = _option(None, "File with the Redis password, if redis-url has none.")
+    redis_ca: Path | None = _option(None, "PEM file with the authorities that vouch for Redis (TLS).")
+    redis_cert: Path | None = _option(None, "PEM file with the certificate that the server shows to Redis.")
+    redis_key: Path | None = _option(None, "PEM file with the private key of that certificate.")
     data_dir: Path | None = _option(
         None, "Folder of the embedded Redis.  [default: statecast in the user's data folder]"
     )

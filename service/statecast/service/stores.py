@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import redis
-
 from statecast.service.errors import StartupError
 from statecast.service.settings import Settings, default_data_dir
 from statecast.service.store.catalog import Catalog
-from statecast.service.store.connection import connect, redact
+from statecast.service.store.connection import TlsFiles, open_redis
 from statecast.service.store.embedded import EmbeddedRedis
+from statecast.service.store.nodes import Client
 from statecast.service.store.redis_store import Store
+from statecast.service.store.redis_url import redact
 from statecast.service.store.requirements import require
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Kept:
     page_stores: list[Store]
     shared_stores: list[Store]
     catalog: Catalog
-    client: redis.Redis
+    client: Client
     url: str
 
 
@@ -50,7 +50,7 @@ def open_stores(settings: Settings) -> Iterator[Kept]:
         embedded = EmbeddedRedis(settings.data_dir or default_data_dir())
         embedded.start()
         url = embedded.url
-    client = connect(url, settings.redis_timeout_seconds, _password(settings))
+    client = open_redis(url, settings.redis_timeout_seconds, _password(settings), _files(settings, embedded))
     try:
         require(client, url, settings.namespace, allow_volatile=settings.allow_volatile_redis)
         if settings.allow_volatile_redis:
@@ -72,6 +72,10 @@ def open_stores(settings: Settings) -> Iterator[Kept]:
         client.close()
         if embedded:
             embedded.stop()
+
+
+def _files(settings: Settings, embedded: EmbeddedRedis | None) -> TlsFiles:
+    return TlsFiles() if embedded else TlsFiles(settings.redis_ca, settings.redis_cert, settings.redis_key)
 
 
 def _password(settings: Settings) -> str | None:

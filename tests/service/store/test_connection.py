@@ -1,10 +1,13 @@
 """Errors about the URL of Redis do not reveal its password."""
 
+from pathlib import Path
+
 import pytest
 import redis
 
 from statecast.service.errors import StartupError
-from statecast.service.store.connection import connect, redact, why_unusable
+from statecast.service.store.connection import TlsFiles, connect, open_redis, why_unusable
+from statecast.service.store.redis_url import Address, parse, redact
 
 
 @pytest.mark.parametrize(
@@ -18,6 +21,15 @@ from statecast.service.store.connection import connect, redact, why_unusable
         "redis://:pa55@localhost/0?no_such_option=1",
         "redis://localhost/0#pa55",
         "rediss://:pa55",
+        "redis+cluster://user:pa55/word@localhost",
+        "redis+cluster://:pa55@localhost:notaport",
+        "redis+cluster://:pa55@localhost/3",
+        "redis+cluster://:pa55@localhost,/0",
+        "redis+cluster://:pa55@localhost?no_such_option=1",
+        "redis+clusters://:pa55@localhost",
+        "redis+sentinel://:pa55@localhost",
+        "rediss+sentinel://:pa55@localhost/name/one",
+        "unix+cluster://:pa55@localhost",
         "pa55word",
         "http://:pa55@localhost",
         "",
@@ -25,7 +37,7 @@ from statecast.service.store.connection import connect, redact, why_unusable
 )
 def test_nothing_of_an_address_that_cannot_be_read_is_quoted(url: str) -> None:
     with pytest.raises(StartupError) as caught:
-        connect(url, 1.0)
+        open_redis(url, 1.0)
     message = str(caught.value).replace("redis://pa55word", "")
     assert message.startswith("redis-url ")
     assert ":pa55" not in message
@@ -47,6 +59,39 @@ def test_an_address_without_a_scheme_is_taken_with_it_as_advised(url: str) -> No
     advised = str(caught.value).rpartition(" write ")[2]
     assert advised == f"redis://{url}"
     connect(advised, 1.0)
+
+
+def test_a_url_of_several_addresses_is_taken_apart() -> None:
+    url = parse("rediss+sentinel://u:p%40@a,b:1,[::1]:3/main/2?sentinel_password=x%20y&ssl_ca_certs=/c")
+    assert url is not None
+    assert (url.kind, url.name) == ("sentinel", "main")
+    assert [str(each) for each in url.addresses] == ["a:26379", "b:1", "[::1]:3"]
+    assert url.node(Address("h", 7)) == "rediss://u:p%40@h:7/2?ssl_ca_certs=%2Fc"
+    assert url.sentinel(url.addresses[2]) == "rediss://:x%20y@[::1]:3?ssl_ca_certs=%2Fc"
+    cluster = parse("redis+cluster://a,b:7001/0")
+    assert cluster is not None
+    assert cluster.node(cluster.addresses[0]) == "redis://a:6379/"
+    assert parse("unix:///x.sock") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "files", "says"),
+    [
+        ("redis://localhost", TlsFiles(Path("ca.pem")), "need TLS; let redis-url begin with rediss://"),
+        ("redis+cluster://localhost", TlsFiles(Path("ca.pem")), "begin with rediss\\+cluster://"),
+        ("rediss://localhost", TlsFiles(Path("no-such.pem")), "redis-ca no-such.pem cannot be used: No such file"),
+        ("rediss://localhost", TlsFiles(cert=Path("a.pem")), "redis-cert and redis-key belong together"),
+        (
+            "rediss://localhost",
+            TlsFiles(None, Path("a.pem"), Path("b.pem")),
+            "redis-cert a.pem and redis-key b",
+        ),
+        ("rediss://localhost?ssl_ca_certs=x", TlsFiles(Path(__file__)), "cannot be used|leave out one of the two"),
+    ],
+)
+def test_files_for_tls_that_cannot_be_used_are_named(url: str, files: TlsFiles, says: str) -> None:
+    with pytest.raises(StartupError, match=says):
+        open_redis(url, 1.0, files=files)
 
 
 def test_two_passwords_are_one_too_many() -> None:

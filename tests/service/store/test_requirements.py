@@ -10,7 +10,7 @@ from support import short_folder
 from support.redis_process import RedisProcess, redis_binaries
 
 from statecast.service.errors import StartupError
-from statecast.service.store.connection import connect
+from statecast.service.store.connection import connect, open_redis
 from statecast.service.store.redis_store import Store
 from statecast.service.store.requirements import COMMANDS, acl_rule, require
 
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 
 def check(url: str, *, allow_volatile: bool = False, namespace: str = "statecast") -> None:
-    require(connect(url, 1.0), url, namespace, allow_volatile=allow_volatile)
+    require(open_redis(url, 1.0), url, namespace, allow_volatile=allow_volatile)
 
 
 def refused(url: str, *, allow_volatile: bool = False) -> str:
@@ -127,7 +127,10 @@ def test_a_node_of_a_cluster_is_refused() -> None:
         port = next(port for port in iter(free_port, None) if port + 10_000 < 65_536)
         process = RedisProcess(binary, folder, "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes")
         try:
-            assert "is a cluster node" in refused(process.url)
+            message = refused(process.url)
+            assert "is a cluster node, which holds only some of the sessions" in message
+            assert f"set redis-url to redis+cluster://127.0.0.1:{port}." in f"{message}."
+            assert "none serves any slots" in refused(f"redis+cluster://127.0.0.1:{port}")
         finally:
             process.stop()
 

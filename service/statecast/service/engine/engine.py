@@ -144,7 +144,7 @@ class Engine:
         """Read sessions from Redis; their states are unpacked once they are needed."""
         try:
             with timed(self._metrics.redis_load_seconds):
-                records = self._store.load([table.keys[row] for row in cold])
+                records = self._store.load_each([table.keys[row] for row in cold])
         except (Unavailable, StoreRefuses) as error:
             self._store_is_lost = True
             for row in range(len(table.keys)):
@@ -152,6 +152,9 @@ class Engine:
             return
         room = MOST_MOVED_STEPS
         for row, stored in zip(cold, records, strict=True):
+            if isinstance(stored, ServiceError):
+                table.fail(row, stored)
+                continue
             try:
                 loaded = self._mover.load(table.keys[row], stored, table.requests[row], by_policy=room > 0)
             except ServiceError as error:
@@ -193,6 +196,8 @@ class Engine:
             if isinstance(verdict, ServiceError):
                 # Whatever was decided, it may rest on a session that has moved on.
                 table.fail(row, verdict)
+                if isinstance(verdict, Unavailable):  # of a node of a cluster: nobody knows whether it was written
+                    self._cache.drop(table.keys[row])
             else:
                 table.verdicts[row] = verdict
 

@@ -47,7 +47,7 @@ class AdminService(AdminServiceServicer):
         self, request: pb.ExportSessionsRequest, context: StreamContext
     ) -> None:
         Call.of(context).require_admin("export sessions")
-        cursor = moved_sessions.to_cursor(request)
+        cursor = moved_sessions.begin_of(request)
         sessions = 0
         with self._transfers.opened(context.principal) as opened:
             try:

@@ -21,7 +21,7 @@ from statecast.service.rpc.fields import (
     to_seconds,
     to_session_id,
 )
-from statecast.service.rpc.sessions import MAX_CATEGORIES, MAX_CATEGORY_CHARACTERS, MAX_CURSOR
+from statecast.service.rpc.sessions import MAX_CATEGORIES, MAX_CATEGORY_CHARACTERS, to_cursor
 from statecast.service.rpc.status import to_status
 from statecast.service.session_key import session_key
 from statecast.service.store.options import DIGEST_BYTES
@@ -38,14 +38,10 @@ MOST_STEPS_TO_REPLAY = 32_768
 """Loading a session takes all steps after its snapshot at once, in a batch with those of others."""
 
 
-def to_cursor(request: pb.ExportSessionsRequest) -> int:
+def begin_of(request: pb.ExportSessionsRequest) -> int:
     """Return where an export begins, if the request is valid."""
     check_length(request.prefix, MAX_SESSION_ID_CHARACTERS, "prefix")
-    token = request.page_token
-    is_number = len(token) <= len(str(MAX_CURSOR)) and token.isascii() and token.isdigit()
-    if token and not (is_number and int(token) <= MAX_CURSOR):
-        raise InvalidRequest("page_token", "not the next_page_token of an earlier message")
-    return int(token or "0")
+    return to_cursor(request.page_token, "message")
 
 
 def from_exported(session: Exported) -> pb.ExportedSession:

@@ -27,7 +27,9 @@ from statecast.service.rpc.fields import (
     to_zone,
 )
 from statecast.service.store.catalog import Listing, Summary
+from statecast.service.store.cluster import SLOTS
 from statecast.service.store.record import Snapshot
+from statecast.service.store.scripts import CURSORS
 from statecast.service.version import Version
 from statecast.v1 import forecast_pb2, forecast_service_pb2
 
@@ -36,7 +38,7 @@ MAX_CATEGORY_CHARACTERS = 256
 USUAL_PAGE, LARGEST_PAGE = 100, 1000
 LONGEST_REMEMBERED = 1024
 """Longest options to cache, in bytes: unknown fields may make them any length."""
-MAX_CURSOR = 2**64 - 1
+MAX_CURSOR = SLOTS * CURSORS - 1
 
 
 def to_opening(options: forecast_pb2.OpenOptions, field: str) -> Opening:
@@ -114,12 +116,17 @@ def to_listing(message: forecast_service_pb2.ListSessionsRequest, tenant: str) -
     """Return the page that a ListSessions call of a tenant asks for."""
     if message.page_size > LARGEST_PAGE:
         raise InvalidRequest("page_size", f"{message.page_size} is more than {LARGEST_PAGE}")
-    token = message.page_token
+    cursor = to_cursor(message.page_token, "page")
+    check_length(message.prefix, MAX_SESSION_ID_CHARACTERS, "prefix")
+    return Listing(tenant, message.prefix, cursor, message.page_size or USUAL_PAGE)
+
+
+def to_cursor(token: str, giver: str) -> int:
+    """Return where a listing or an export goes on; `giver` is what gives the tokens."""
     is_number = len(token) <= len(str(MAX_CURSOR)) and token.isascii() and token.isdigit()
     if token and not (is_number and int(token) <= MAX_CURSOR):
-        raise InvalidRequest("page_token", "not the next_page_token of an earlier page")
-    check_length(message.prefix, MAX_SESSION_ID_CHARACTERS, "prefix")
-    return Listing(tenant, message.prefix, int(token or "0"), message.page_size or USUAL_PAGE)
+        raise InvalidRequest("page_token", f"not the next_page_token of an earlier {giver}")
+    return int(token or "0")
 
 
 def from_outcome(session_id: str, outcome: Outcome) -> forecast_pb2.Session:

@@ -10,7 +10,8 @@ import redis
 
 from statecast.service.errors import StartupError
 from statecast.service.metrics import Metrics
-from statecast.service.store.connection import redact
+from statecast.service.store.nodes import Client, probe
+from statecast.service.store.redis_url import redact
 from statecast.service.store.requirements import check_usable, volatility
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class _Found(Enum):
     """The result of a probe."""
 
     GOOD = "good"
+    PARTLY = "partly"
     FAILED = "failed"
     REFUSED = "refused"
 
@@ -36,7 +38,7 @@ class Monitor:
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Client,
         url: str,
         namespace: str,
         metrics: Metrics,
@@ -74,7 +76,7 @@ class Monitor:
 
     def _probe(self) -> _Found:
         try:
-            self._client.ping()
+            missing = probe(self._client)
             has_recovered = self._failing_since is not None
             if has_recovered or self._refusal or time.monotonic() - self._checked_at >= CHECK_SECONDS:
                 check_usable(self._client, self._url, self._namespace)
@@ -89,7 +91,7 @@ class Monitor:
             log.debug("Redis cannot be used: %s", error)
             return _Found.FAILED
         self._refusal = ""
-        return _Found.GOOD
+        return _Found.PARTLY if missing else _Found.GOOD
 
     def _look_at_settings(self) -> None:
         problem = "" if self._allow_volatile else volatility(self._client)
@@ -104,7 +106,7 @@ class Monitor:
     def _judge(self, found: _Found) -> None:
         now = time.monotonic()
         self._metrics.redis_up.set(found is _Found.GOOD)
-        if found is _Found.GOOD:
+        if found in (_Found.GOOD, _Found.PARTLY):  # the other nodes of a cluster serve their sessions
             self._good, self._failing_since = self._good + 1, None
         else:
             self._good, self._failing_since = 0, self._failing_since or now

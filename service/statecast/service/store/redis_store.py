@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import redis
 from redis.exceptions import (
@@ -19,17 +19,20 @@ from redis.exceptions import (
 
 from statecast.service.errors import Overloaded, ServiceError, StartupError, StoreRefuses, Unavailable
 from statecast.service.session_key import id_of, session_key, tenant_of
-from statecast.service.store.scripts import Argument, Script, ScriptConnection
+from statecast.service.store.cluster import Cluster
+from statecast.service.store.cluster_scripts import ClusterScripts
+from statecast.service.store.scripts import Argument, NotCarriedOut, Script, ScriptConnection, Scripts
+from statecast.service.store.sentinels import PrimaryUnknown
 from statecast.v1.reasons import Reason
 
 log = logging.getLogger(__name__)
 
-LOAD_SCRIPT, COMMIT_SCRIPT = Script.read("load.lua"), Script.read("commit.lua")
-HEAD_SCRIPT = Script.read("head.lua")
+LOAD_SCRIPT, COMMIT_SCRIPT = Script.read("load.lua", replies=2, repeats=True), Script.read("commit.lua", replies=1)
+HEAD_SCRIPT = Script.read("head.lua", replies=2, repeats=True)
 NOT_RENEWED = 2
 REFUSALS = (NoPermissionError, AskError, ClusterCrossSlotError)
 """Errors that last until Redis' configuration changes: no permission, or a node of a cluster."""
-_NOT_CARRIED_OUT = (*REFUSALS, AuthenticationError, MasterDownError, ReadOnlyError)
+_NOT_CARRIED_OUT = (*REFUSALS, AuthenticationError, MasterDownError, NotCarriedOut, PrimaryUnknown, ReadOnlyError)
 # Errors of Redis 6 and 7 when a script runs a command that its user may not.
 _FORBIDDEN_IN_SCRIPT = ("can't run this command", "ACL failure in script", "NOPERM")
 
@@ -77,19 +80,25 @@ class Stored(NamedTuple):
 class Store:
     """The records of all sessions. Not thread-safe."""
 
-    def __init__(self, client: redis.Redis, namespace: str) -> None:
+    def __init__(self, client: redis.Redis | Cluster, namespace: str) -> None:
         """Use keys of Redis that begin with `namespace`, followed by the tenant and the session's id.
 
         Raises:
-            StartupError: if the namespace contains a colon, so that two sessions could share a key.
+            StartupError: if the namespace contains a colon, so that two sessions could share a key, or if it would put
+                all sessions on one node of a cluster.
         """
         if ":" in namespace:
             raise StartupError(f"namespace {namespace!r} must not contain a colon; choose another")
+        if isinstance(client, Cluster) and "{" in namespace:
+            raise StartupError(
+                f"namespace {namespace!r} must not contain a brace: in a cluster, all sessions could be on one node; "
+                "choose another"
+            )
         self._redis = client
         self._lost = False
         self._on_refusal: Callable[[], None] = lambda: None
         self._namespace = namespace
-        self._scripts = ScriptConnection(client)
+        self._scripts: Scripts = ClusterScripts(client) if isinstance(client, Cluster) else ScriptConnection(client)
 
     def tell_of_refusals(self, on_refusal: Callable[[], None]) -> None:
         """Call `on_refusal`, from any thread, when Redis refuses what the server needs."""
@@ -97,6 +106,15 @@ class Store:
 
     def load(self, session_keys: Sequence[str]) -> list[Stored | None]:
         """Return each session's record, or None if it has none.
+
+        Raises:
+            Unavailable: if Redis, or one of its nodes that is needed, does not answer.
+            StoreRefuses: if Redis refuses.
+        """
+        return _whole(self.load_each(session_keys))
+
+    def load_each(self, session_keys: Sequence[str]) -> list[Stored | ServiceError | None]:
+        """Return each session's record, None if it has none, or the error of its node of a cluster.
 
         Raises:
             Unavailable: if Redis does not answer.
@@ -108,12 +126,12 @@ class Store:
         """Return the first bytes of each session's record, with the names of its model, or None if it has none.
 
         Raises:
-            Unavailable: if Redis does not answer.
+            Unavailable: if Redis, or one of its nodes that is needed, does not answer.
             StoreRefuses: if Redis refuses.
         """
-        return self._load(session_keys, HEAD_SCRIPT)
+        return _whole(self._load(session_keys, HEAD_SCRIPT))
 
-    def _load(self, session_keys: Sequence[str], script: Script) -> list[Stored | None]:
+    def _load(self, session_keys: Sequence[str], script: Script) -> list[Stored | ServiceError | None]:
         if not session_keys:
             return []
         try:
@@ -123,7 +141,8 @@ class Store:
             raise _not_asked(error) from error
         self._note(None)
         return [
-            None if data is None else Stored(data, left) for data, left in zip(replies[::2], replies[1::2], strict=True)
+            None if data is None else Stored(data, left) if isinstance(data, bytes) else self._failed(data)
+            for data, left in zip(replies[::2], replies[1::2], strict=True)
         ]
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, Verdict | ServiceError]:
@@ -146,22 +165,27 @@ class Store:
             )  # fmt: skip
         keys = self._keys(commit.key for commit in commits)
         try:
-            replies: list[int | bytes] = self._scripts.call(COMMIT_SCRIPT, keys, arguments)
+            replies: list[Any] = self._scripts.call(COMMIT_SCRIPT, keys, arguments)
         except redis.RedisError as error:
             self._note(error)
-            if isinstance(error, _NOT_CARRIED_OUT) or _is_forbidden(str(error)):
-                raise _not_asked(error) from error
-            raise _unavailable(str(error), "the observations may or may not have been appended") from error
+            raise _of_a_commit(error) from error
         self._note(None)
         done = Verdict.DONE  # by far the most frequent
         verdicts = {
             commit.key: done if reply == 1 else _verdict(reply) for commit, reply in zip(commits, replies, strict=True)
         }
-        if any(isinstance(reply, bytes) for reply in replies):
+        if not all(isinstance(reply, int) for reply in replies):
             self._look_at(replies, verdicts)
         return verdicts
 
-    def _look_at(self, replies: Sequence[int | bytes], verdicts: Mapping[str, Verdict | ServiceError]) -> None:
+    def _failed(self, error: redis.RedisError) -> ServiceError:
+        """Return the error of a session that could not be read."""
+        failure = _not_asked(error)
+        if isinstance(failure, StoreRefuses):
+            self._on_refusal()
+        return failure
+
+    def _look_at(self, replies: Sequence[Any], verdicts: Mapping[str, Verdict | ServiceError]) -> None:
         """Do what the errors of single sessions ask for."""
         if any(isinstance(reply, bytes) and b"READONLY" in reply for reply in replies):
             # After a failover the old primary still answers here; a new connection resolves the address again.
@@ -172,7 +196,8 @@ class Store:
     def scan(self, tenant: str | None, prefix: str, cursor: int, count: int) -> tuple[list[str], int]:
         """Return about `count` keys of a tenant's sessions whose ids begin with `prefix`, and the next cursor.
 
-        The cursor is 0 after the last session. Without a tenant, the sessions are those of all tenants.
+        The cursor is 0 after the last session. In a cluster, it leads from one primary to the next. Without a tenant,
+        the sessions are those of all tenants.
 
         Raises:
             Unavailable: if Redis does not answer.
@@ -180,7 +205,7 @@ class Store:
         start = f"{self._namespace}:" if tenant is None else f"{self._namespace}:{tenant}:"
         pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", start + prefix) + "*"
         try:
-            after, keys = cast("tuple[int, list[bytes]]", self._redis.scan(cursor, pattern, count, _type="string"))
+            after, keys = self._scripts.scan(cursor, pattern, count)
         except redis.RedisError as error:
             self._note(error)
             raise _not_asked(error) from error
@@ -208,16 +233,28 @@ class Store:
         return [f"{self._namespace}:{tenant_of(key)}:{id_of(key)}" for key in session_keys]
 
 
+def _whole(loaded: Sequence[Stored | ServiceError | None]) -> list[Stored | None]:
+    """Return what was loaded, unless a part of it was not."""
+    found: list[Stored | None] = []
+    for stored in loaded:
+        if isinstance(stored, ServiceError):
+            raise stored
+        found.append(stored)
+    return found
+
+
 def _is_deletion(commit: Commit) -> bool:
     return commit.operation is Operation.CLOSE
 
 
-def _verdict(reply: int | bytes) -> Verdict | ServiceError:
+def _verdict(reply: int | bytes | redis.RedisError) -> Verdict | ServiceError:
     if reply == NOT_RENEWED:
         log.error("Redis refuses PEXPIRE: sessions will expire although they are in use")
         return Verdict.DONE
     if isinstance(reply, int):
         return Verdict(reply)
+    if isinstance(reply, redis.RedisError):
+        return _of_a_commit(reply)
     problem = reply.decode(errors="replace")
     if "OOM" in problem:
         return Overloaded(
@@ -228,6 +265,13 @@ def _verdict(reply: int | bytes) -> Verdict | ServiceError:
     if _is_forbidden(problem):
         return _refuses(problem)
     return _unreachable(problem)
+
+
+def _of_a_commit(error: redis.RedisError) -> ServiceError:
+    """Return the error for a commit, which may have been written unless Redis says otherwise."""
+    if isinstance(error, _NOT_CARRIED_OUT) or _is_forbidden(str(error)):
+        return _not_asked(error)
+    return _unavailable(str(error), "the observations may or may not have been appended")
 
 
 def _not_asked(error: redis.RedisError) -> ServiceError:
