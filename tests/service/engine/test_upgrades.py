@@ -261,7 +261,7 @@ def kill_at(store: Store, count: int, *, is_done: bool) -> None:
 
         return call
 
-    for name in ("load", "commit"):
+    for name in ("load_each", "commit"):
         setattr(store, name, cut(name))
 
 
