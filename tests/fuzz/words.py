@@ -80,7 +80,12 @@ PLAIN: dict[str, Values] = {
     "prefix": st.sampled_from(["", "pool", "pool-1"]),
     "page_token": st.just("") | st.integers(0, 2**78 - 1).map(str),
     "page_size": st.sampled_from([0, 1, 10, 1000]),
-    "model": st.sampled_from(["", "", "", "", "base", "tiny", "three", "hourly", "shop", "letters", "unreal"]),
+    "model": st.sampled_from(
+        ["", "", "", "", "base", "tiny", "tiny@live", "three", "hourly", "shop", "letters", "unreal"]
+    ),
+    "alias": st.sampled_from(["live", "canary", "two words"]),
+    "policy": st.sampled_from(["pin", "follow", "@live", "@none", "sometimes"]),
+    "undo": st.just(True),  # retired models would leave little to the other methods
     "name": st.sampled_from(["", "base", "tiny", "three", "hourly", "shop", "letters", "unreal"]),
     "model_version": st.sampled_from(["", "", "1", "2"]),
     "version": st.sampled_from(["", "", "1", "2"]),

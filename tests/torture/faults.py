@@ -40,7 +40,7 @@ FAULTS = [
     Fault("calls-cancelled", partial(cancelled.calls_cancelled, load=USUAL), 20_000, 800),
     Fault("redis-full", partial(processes.redis_full, load=USUAL), 8, 2),
     Fault("sessions-expiring", partial(expiry.sessions_expiring, load=USUAL), 1000, 100),
-    Fault("sessions-upgraded", partial(upgrades.sessions_upgraded, sessions=10_000, rounds=2), 20, 2),
+    Fault("sessions-upgraded", partial(upgrades.sessions_upgraded, sessions=10_000), 20, 2),
     Fault("records-damaged", partial(damage.records_damaged, seed=1), 10_000, 500),
     *(
         Fault(f"{kind}-{name}", partial(run, load=load, kind=kind), 5, 1)
