@@ -151,7 +151,7 @@ for _name, _task in TASKS.items():
 
 
 @main.command()
-@click.option("--model", type=click.Path(exists=True, path_type=Path), default=bundled_models() / "base" / "1")
+@click.option("--model", type=click.Path(exists=True, path_type=Path), default=bundled_models() / "base" / "2")
 @click.option("--series", default=20, show_default=True)
 @click.option("--rows", default=101_000, show_default=True)
 @click.option("--threads", default=2, show_default=True)

@@ -25,8 +25,8 @@ NEEDED = {
     "statecast/service/page/static/app.js",
     "statecast/service/page/static/style.css",
     "statecast/service/page/static/icon.svg",
-    "statecast/model/bundled/base/1/config.json",
-    "statecast/model/bundled/base/1/model.safetensors",
+    "statecast/model/bundled/base/2/config.json",
+    "statecast/model/bundled/base/2/model.safetensors",
     "statecast/client/py.typed",
 }
 HEAVY = {"torch", "redis", "click", "pandas", "prometheus_client", "opentelemetry", "opentelemetry-api"}

@@ -4,12 +4,22 @@ from typing import Any
 
 import pytest
 
-from statecast.model import ConfigError, ModelConfig
+from statecast.model import ConfigError, ModelConfig, usual_horizon
 
 
-def test_a_configuration_survives_its_dictionary() -> None:
-    config = ModelConfig(name="m", version="1", targets=("a", "b"), frequency="30min")
+@pytest.mark.parametrize("others", [{"targets": ("a", "b"), "frequency": "30min"}, {"lags": (), "periods": 4}])
+def test_a_configuration_survives_its_dictionary(others: dict[str, Any]) -> None:
+    config = ModelConfig(name="m", version="1", **others)
     assert ModelConfig.from_dict(config.to_dict()) == config
+
+
+def test_a_model_of_any_series_forecasts_64_steps_unless_asked_for_more() -> None:
+    def usual(horizon: int, **others: Any) -> int:
+        return usual_horizon(ModelConfig(name="m", version="1", horizon=horizon, **others))
+
+    assert usual(1000) == 1000
+    assert usual(1000, lags=(), periods=2) == 64
+    assert usual(6, lags=(), periods=2) == 6
 
 
 @pytest.mark.parametrize(
@@ -51,6 +61,9 @@ def test_a_configuration_survives_its_dictionary() -> None:
         ("lags", [49]),
         ("lags", [0]),
         ("lags", [24, 12]),
+        ("periods", 1),
+        ("periods", -1),
+        ("periods", 17),
         ("multiples", 0),
         ("frequency", "fortnight"),
         ("half_lives", []),

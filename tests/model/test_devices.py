@@ -10,14 +10,13 @@ import torch
 from support.models import CATEGORIES, HORIZON, shop_model, tiny_model
 
 from statecast.model import Context, Forecaster, StreamingModel, bundled_models, load_model
-from statecast.model.inputs.naive import Statistics
 
 BATCH = 3
 MODELS: dict[str, Callable[[], StreamingModel]] = {
     "tiny": tiny_model,
     "hourly": lambda: tiny_model("hourly"),
     "shop": shop_model,
-    "base": lambda: load_model(bundled_models() / "base" / "1"),
+    "base": lambda: load_model(bundled_models() / "base" / "2"),
 }
 
 
@@ -35,18 +34,19 @@ def test_a_step_and_a_forecast_stay_on_the_device(name: str) -> None:
     times = filled(BATCH, 1, dtype=torch.int64) if config.frequency else None
     covariates = filled(BATCH, 1, len(config.covariates)) if config.covariates else None
     categories = filled(BATCH, len(CATEGORIES), dtype=torch.int64) if config.categories else None
+    statistics = model.naive.statistics(state)
     observed = model._observe(
-        state["window"],
+        filled(BATCH, config.window + 1, len(config.targets)),
         state["hidden"],
         state.get("cell"),
-        filled(BATCH, 1, len(config.targets)),
         covariates,
         times,
         categories,
-        *Statistics.of(state).parts,
+        filled(BATCH, 2, *statistics.periods.shape[1:], dtype=torch.int64),
+        *statistics.parts,
     )
     assert {each.device.type for each in observed} == {"meta"}
-    context = Context.of(state, categories)
+    context = Context.of(state, statistics, categories)
     horizon = min(HORIZON, config.horizon)
     (quantiles,) = model._head(
         context.output,

@@ -129,7 +129,7 @@ def test_metrics_tell_what_was_done(folder: Path) -> None:
     with grpc.insecure_channel(server.target) as channel, pytest.raises(grpc.RpcError):
         ForecastServiceStub(channel).Forecast(pb.ForecastRequest())
     rpc = 'grpc_method="Forecast",grpc_service="statecast.v1.ForecastService",grpc_type="unary"'
-    model = 'model="base",model_version="1"'
+    model = 'model="base",model_version="2"'
     expected = {
         f"grpc_server_started_total{{{rpc}}} 3.0",
         f"grpc_server_handling_seconds_count{{{rpc}}} 3.0",

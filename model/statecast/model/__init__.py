@@ -2,7 +2,7 @@
 
 from .classifier import Classifier, ClassifierConfig, SymbolTrace
 from .config import Category, ModelConfig
-from .contract import Description, Future, StreamingModel, StreamingTrace
+from .contract import Description, Future, StreamingModel, StreamingTrace, usual_horizon
 from .errors import (
     ConfigError,
     FrequencyError,
@@ -65,5 +65,6 @@ __all__ = [
     "load_model",
     "raw_rows_of",
     "save_model",
+    "usual_horizon",
     "version_order",
 ]

@@ -22,6 +22,7 @@ _LARGEST = {
     "horizon": 10_000,
     "window": 100_000,
     "multiples": 64,
+    "periods": 16,
     "run_steps": 10_000,
     "projection": 2048,
     "embedding_size": 2048,
@@ -157,6 +158,7 @@ _CONVERTERS: Mapping[str, Callable[[str, object], Any]] = {
     "centres": _many(_number),
     "scales": _many(_number),
     "missing": _text,
+    "periods": _whole,
 }
 
 
@@ -289,6 +291,7 @@ class ModelConfig(StoredConfig):
             between them adapt with their neighbours. If empty, observations get no surprise score (`pit`).
         adaptation_rate: The share by which a quantile's distance from the median changes on a miss; 0 leaves intervals
             as the model emits them.
+        periods: How many periods each session finds in its own window, instead of lags; 0 for none.
     """
 
     head_size: int = 64
@@ -307,6 +310,9 @@ class ModelConfig(StoredConfig):
     categories: tuple[Category, ...] = ()
     checked_steps: tuple[int, ...] = ()
     adaptation_rate: float = 0.0
+    periods: int = 0
+
+    LATER = ("periods",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -329,15 +335,17 @@ class ModelConfig(StoredConfig):
 
     def _check_sizes(self) -> None:
         super()._check_sizes()
-        lookups = self.horizon * len(self.lags) * self.multiples
+        lookups = self.horizon * (len(self.lags) or self.periods) * self.multiples
         if lookups > _MOST_LOOKUPS:
-            raise ConfigError(f"horizon: times lags and multiples, at most {_MOST_LOOKUPS}, got {lookups}")
+            raise ConfigError(f"horizon: times periods and multiples, at most {_MOST_LOOKUPS}, got {lookups}")
 
     def _check_lags(self) -> None:
         if list(self.lags) != sorted(set(self.lags)):
             raise ConfigError("lags: must be ascending")
         if self.lags and self.lags[-1] > self.window:
             raise ConfigError(f"lags: {self.lags[-1]} is longer than the window of {self.window}")
+        if self.lags and self.periods:
+            raise ConfigError("periods: a model with lags finds no others; choose either")
 
     def _check_half_lives(self) -> None:
         # Below half a step, the weights of the exponential means would leave the range of float64.

@@ -10,6 +10,9 @@ from .config import Category
 from .layers.cells import Gates
 from .state import State, StateLayout
 
+USUAL_HORIZON = 64
+"""The number of steps to forecast, unless another is asked for, with a model of any series."""
+
 
 @dataclass(frozen=True)
 class Future:
@@ -190,3 +193,8 @@ class StreamingModel(Protocol):
         Returns:
             Quantiles, float32 [N, horizon, Q, D], or probabilities of classes, float32 [N, horizon, K, D].
         """
+
+
+def usual_horizon(config: Description) -> int:
+    """Return the number of steps to forecast unless another is asked for; a model of any series can do far more."""
+    return min(config.horizon, USUAL_HORIZON) if getattr(config, "periods", 0) else config.horizon

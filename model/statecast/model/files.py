@@ -145,6 +145,9 @@ def _check_tensor(path: Path, name: str, tensor: Tensor, expected: Tensor) -> No
     if tensor.dtype != expected.dtype:
         raise WeightsError(f"{path}: {name}: expected {expected.dtype}, got {tensor.dtype}")
     if tensor.shape != expected.shape:
-        raise WeightsError(f"{path}: {name}: expected shape {list(expected.shape)}, got {list(tensor.shape)}")
+        raise WeightsError(
+            f"{path}: {name}: expected shape {list(expected.shape)}, got {list(tensor.shape)}; if an earlier "
+            "version of Statecast wrote the model, train it again"
+        )
     if not bool(tensor.isfinite().all()):
         raise WeightsError(f"{path}: {name}: holds NaN or infinite values")

@@ -61,7 +61,7 @@ def test_any_split_gives_the_same_state(
 
 @pytest.fixture(scope="module")
 def base() -> Forecaster:
-    model = load_model(bundled_models() / "base" / "1")
+    model = load_model(bundled_models() / "base" / "2")
     assert isinstance(model, Forecaster)
     return model
 

@@ -14,7 +14,7 @@ from statecast.model.kernels.stepping import fuse
 HOUR_NS = 3_600_000_000_000
 START_NS = 1_700_000_000_000_000_000 // HOUR_NS * HOUR_NS
 CLOSE, CLOSE_DOUBLE = 1e-5, 1e-9
-DOUBLES = "window", "last", "count", "lowest", "highest", "means", "carries", "error_counts", "errors"
+DOUBLES = "window", "last", "count", "lowest", "highest", "means", "periods", "carries", "error_counts", "errors"
 """Parts of the state in which no float32 has a share."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("kernels")]
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixture
 @st.composite
 def configs(draw: st.DrawFn) -> ModelConfig:
     horizon = draw(st.integers(1, 12))
-    lags = draw(st.sampled_from([(), (3,), (2, 24), (5, 24, 30)]))
+    lags, periods = draw(st.sampled_from([((), 0), ((3,), 0), ((2, 24), 0), ((5, 24, 30), 0), ((), 1), ((), 3)]))
     cycles = st.sampled_from([(), ("day",), ("weekend", "day"), ("week", "year")])
     frequency, calendar = draw(st.sampled_from([("", ()), ("h", ()), ("h", draw(cycles)), ("MS", ("year",))]))
     checked = sorted({1, *draw(st.sets(st.integers(1, horizon), max_size=2))})
@@ -37,8 +37,9 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         targets=("a", "b", "c")[: draw(st.integers(1, 3))],
         horizon=horizon,
         quantile_levels=draw(st.sampled_from([(0.5, 0.9), (0.1, 0.5, 0.9), (0.1, 0.25, 0.4, 0.8), (0.01, 0.2, 0.5)])),
-        window=max(lags, default=1) + draw(st.integers(0, 30)),
+        window=max(lags, default=24 * min(periods, 1) + 1) + draw(st.integers(0, 30)),
         lags=lags,
+        periods=periods,
         multiples=draw(st.integers(1, 4)),
         frequency=frequency,
         half_lives=draw(st.sampled_from([(3.0,), (2.0, 24.0), (2.0, 12.0, 60.0)])),
@@ -92,6 +93,7 @@ class Data:
         self.config, self.sessions, self.rng = config, sessions, np.random.default_rng(seed)
         self.scale = self.rng.choice([1e-3, 1.0, 1e6], sessions)
         self.sign = self.rng.choice([0, 1], sessions)
+        self.period = self.rng.integers(2, 9, sessions)
         self.at = 0
         known = [len(each.values) + 1 for each in config.categories]
         self.categories = (
@@ -100,7 +102,8 @@ class Data:
 
     def values(self, steps: int) -> torch.Tensor:
         rng, shape = self.rng, (self.sessions, steps, len(self.config.targets))
-        values = (rng.normal(size=shape) + np.sin(np.arange(steps) / 4)[:, None]) * self.scale[:, None, None]
+        phase = (self.at + np.arange(steps)) % self.period[:, None] / self.period[:, None]
+        values = (rng.normal(size=shape) + 20 * np.sqrt(phase)[:, :, None]) * self.scale[:, None, None]
         values = np.where(self.sign[:, None, None], np.abs(values), values)
         values[rng.random(shape) < 0.1] = np.nan
         values[rng.random(shape) < 0.05] = 0.0

@@ -18,7 +18,7 @@ HOUR_NS = 3_600_000_000_000
 MODELS: dict[str, Callable[[], StreamingModel]] = {
     "tiny": tiny_model,
     "shop": shop_model,
-    "base": lambda: load_model(bundled_models() / "base" / "1"),
+    "base": lambda: load_model(bundled_models() / "base" / "2"),
 }
 
 

@@ -187,8 +187,8 @@ def test_the_bundled_model_is_beside_it(tmp_path: Path) -> None:
     assert [each.sql for each in scores[3].series[::2]] == pytest.approx(
         [each.sql for each in alone.report.rows[0].scores.series]
     )
-    # The bundled model is missing because it forecasts only 64 steps ahead.
-    far = make_model(panel_of(*waves(800)), "far", tmp_path, replace(WISHES, horizon=65), RECIPE, say=lambda _: None)
+    # The bundled model is missing because it forecasts only 1,000 steps ahead.
+    far = make_model(panel_of(*waves(4100)), "far", tmp_path, replace(WISHES, horizon=1001), RECIPE, say=lambda _: None)
     assert [row.scores.name for row in far.report.rows] == ["far 1", "seasonal naive", "last value"]
 
 

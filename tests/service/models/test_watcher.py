@@ -181,9 +181,9 @@ def test_what_is_loaded_is_served_whatever_becomes_of_its_files(
     place.await_versions("2", "1")
     before = place.step("a")
     save_model(tiny_model("tiny", seed=5), place.folder / "tiny" / "1")
-    save_model(tiny_model("tiny"), place.folder / "base" / "1")  # the bundled one is different
+    save_model(tiny_model("tiny"), place.folder / "base" / "2")  # the bundled one is different
     await_true(lambda: told(caplog, "the files of model tiny version 1 have changed") == 1)
-    await_true(lambda: told(caplog, "model base version 1 is new in the models folder") == 1)
+    await_true(lambda: told(caplog, "model base version 2 is new in the models folder") == 1)
     shutil.rmtree(place.folder / "tiny" / "2")
     await_true(lambda: told(caplog, "model tiny version 2 was removed") == 1)
     time.sleep(MANY_POLLS_SECONDS)
@@ -301,7 +301,7 @@ def test_hidden_folders_are_no_models_at_the_start_either(tmp_path: Path) -> Non
     save_model(tiny_model(), tmp_path / "tiny" / ".2")
     save_model(tiny_model(), tmp_path / ".tiny" / "3")
     registry = load_registry(tmp_path, "tiny", torch.device("cpu"))
-    assert [str(model) for model in registry] == ["base version 1", "tiny version 1"]
+    assert [str(model) for model in registry] == ["base version 2", "tiny version 1"]
     save_model(tiny_model(), tmp_path / "tiny" / "2")
     with pytest.raises(StartupError, match="describes tiny version 1; move the folder to tiny/1/"):
         load_registry(tmp_path, "tiny", torch.device("cpu"), require_all=True)

@@ -74,7 +74,7 @@ def test_hostile_names_are_data(looking: Looking, client: Client, session_id: st
 
 def test_models_and_their_cards(looking: Looking) -> None:
     names = {(each["name"], each["version"]) for each in looking.ask("server")["models"]}
-    assert {("base", "1"), ("shop", "1"), ("letters", "1"), ("pump", "1")} <= names
+    assert {("base", "2"), ("shop", "1"), ("letters", "1"), ("pump", "1")} <= names
     shop, letters = looking.ask("model", name="shop"), looking.ask("model", name="letters", version="1")
     assert shop["card"].startswith("# shop version 1")
     assert (shop["targets"], shop["covariates"], shop["horizon"]) == (["sold", "returned"], ["price", "holiday"], 6)

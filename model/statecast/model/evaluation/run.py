@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contract import StreamingModel
+from ..contract import StreamingModel, usual_horizon
 from ..data.panel import Panel
 from ..data.seasons import USUAL_SEASON, season_lags
 from ..errors import ConfigError
@@ -29,7 +29,7 @@ class Request:
     """The settings of an evaluation; see `Protocol` for those that it shares.
 
     Attributes:
-        horizon: How many steps ahead to forecast; None for the model's horizon.
+        horizon: How many steps ahead to forecast; None for the model's usual number.
         windows: How many forecasts to make of each series.
         step: Steps from one cut-off to the next; None for the horizon.
         first_cutoff: Rows before the first cut-off; None lets the last window end with the series.
@@ -117,7 +117,7 @@ def evaluate_model(
     """
     config = model.config
     protocol = Protocol(
-        horizon=request.horizon or config.horizon,
+        horizon=request.horizon or usual_horizon(config),
         season=next(iter(request.seasons), None) or _season(panel, getattr(config, "lags", ())),
         windows=request.windows,
         step=request.step,

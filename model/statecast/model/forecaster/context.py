@@ -35,12 +35,13 @@ class Context:
     said: Candidates | None = None
 
     @staticmethod
-    def of(state: State, categories: Tensor | None, said: Candidates | None = None) -> "Context":
-        """Return the context of sessions in their current state."""
+    def of(
+        state: State, statistics: Statistics, categories: Tensor | None, said: Candidates | None = None
+    ) -> "Context":
+        """Return the context of sessions in their current state, given their statistics."""
         window = state["window"]
         rows = torch.arange(len(window), device=window.device)
         ends = torch.full_like(rows, window.shape[1])
-        statistics = Statistics.of(state)
         return Context(state["hidden"][:, -1], statistics, window, rows, ends, state.get(LOG_FACTORS), categories, said)
 
     @property

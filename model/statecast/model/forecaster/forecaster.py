@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -138,16 +138,17 @@ class Forecaster(nn.Module):
             adapted = self._adapt(state, taken, path)
             pit = self._pit(adapted, taken, path)[:, : values.shape[1]]
             ends = Ends(lengths, inputs.shape[1], ragged)
+            ended = ends.statistics(after)
             advanced = {
                 "hidden": recurrent.hidden,
                 **({} if recurrent.cell is None else {"cell": recurrent.cell}),
                 "window": ends.window(history, self.config.window),
-                **_named(ends.statistics(after)),
+                **{part.name: getattr(ended, part.name) for part in self.naive.parts},
                 **self._adapted_parts(state, adapted),
                 "step": state["step"] + lengths,
             }
         blocks = None if adapted is None else adapted.blocks
-        return Trace(State(advanced, self.layout), lengths, pit, before, inputs, self.cell, path, blocks)
+        return Trace(State(advanced, self.layout), lengths, pit, before, inputs, self.cell, path, blocks, ended)
 
     def context(self, state: State, categories: Tensor | None = None) -> Standing:
         """Return what `forecast` needs of sessions in their current state.
@@ -181,7 +182,7 @@ class Forecaster(nn.Module):
         if isinstance(context, Standing):
             if self._stepping is not None and not self.training:
                 return self._stepping.forecast(context, horizon, future)
-            context = Context.of(context.state, context.categories)
+            context = self._context(context)
         steps = torch.arange(1, horizon + 1, device=self.device)
         quantiles = self.quantiles(context, steps, future)
         with self._graph():
@@ -197,7 +198,7 @@ class Forecaster(nn.Module):
             The quantiles, float64 [N, S, Q, D].
         """
         if isinstance(context, Standing):
-            context = Context.of(context.state, context.categories)
+            context = self._context(context)
         head = partial(self._head, same_steps=steps.dim() == 1)
         key = "head", steps.shape[-1], steps.dim()
         steps, future = steps.expand(context.size, -1), future or Future()
@@ -242,37 +243,38 @@ class Forecaster(nn.Module):
             The windows followed by the observations; the inputs, outputs and state of the recurrent layers; the naive
             forecasters' statistics, and their forecasts of each observation.
         """
+        statistics = self.naive.statistics(state)
+        history = torch.cat([state["window"], taken.values], dim=1)
         arguments: tuple[Any, ...] = (
-            state["window"], before.hidden, before.cell, taken.values, taken.covariates, taken.times, taken.categories,
-            *Statistics.of(state).parts,
+            history, before.hidden, before.cell, taken.covariates, taken.times, taken.categories,
+            self.naive.periods(statistics.periods, history, state["step"]), *statistics.parts,
         )  # fmt: skip
         if self._captured is None or self.training or taken.values.shape[1] > 1 or not taken.is_even:
             results = self._observe(*arguments, lengths=None if taken.is_even else taken.lengths)
         else:
             results = self._captured.run("observe", self._observe, arguments)
-        history, inputs, output, hidden, *others = results
+        inputs, output, hidden, *others = results
         cell = None if before.cell is None else others.pop(0)
         return history, inputs, output, RecurrentState(hidden, cell), Statistics(*others[:-2]), Candidates(*others[-2:])
 
     def _observe(
         self,
-        window: Tensor,
+        history: Tensor,
         hidden: Tensor,
         cell: Tensor | None,
-        values: Tensor,
         covariates: Tensor | None,
         times: Tensor | None,
         categories: Tensor | None,
+        periods: Tensor,
         *statistics: Tensor,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Do the work of `_observed` with tensors as arguments and results."""
-        history = torch.cat([window, values], dim=1)
-        after, said = self.naive.observe(Statistics(*statistics), history, times)
+        after, said = self.naive.observe(Statistics(*statistics), history, times, periods)
         inputs = self._inputs(after, history, covariates, times, categories)
         output, recurrent = self._run(RecurrentState(hidden, cell), inputs, lengths)
         remembered = [recurrent.hidden] if recurrent.cell is None else [recurrent.hidden, recurrent.cell]
-        return (history, inputs, output, *remembered, *after.parts, *said.parts)
+        return (inputs, output, *remembered, *after.parts, *said.parts)
 
     def _inputs(
         self,
@@ -283,11 +285,14 @@ class Forecaster(nn.Module):
         categories: Tensor | None,
     ) -> Tensor:
         """Return the inputs of the recurrent layers for each observation, float32 [B, T, I]."""
-        parts = [step_features(self.naive, after, history, times)]
+        parts = [step_features(self.naive, after, history)]
         batch, steps = history.shape[0], parts[0].shape[1]
         parts.append(self.known.of_steps(times, covariates, (batch, steps)))
         parts.append(self._static(categories, batch).unsqueeze(1).expand(-1, steps, -1))
         return torch.cat(parts, dim=-1)
+
+    def _context(self, standing: Standing, said: Candidates | None = None) -> Context:
+        return Context.of(standing.state, self.naive.statistics(standing.state), standing.categories, said)
 
     def _static(self, categories: Tensor | None, sessions: int) -> Tensor:
         if not self.config.categories:
@@ -317,7 +322,7 @@ class Forecaster(nn.Module):
         parts = []
         for start in range(0, steps, size):
             piece = slice(start, min(start + size, steps))
-            context = Context.of(state, taken.categories, path.said) if steps == 1 else path.before(piece)
+            context = self._context(Standing(state, taken.categories), path.said) if steps == 1 else path.before(piece)
             told = (each if each is None else each[:, piece].flatten(0, 1).unsqueeze(1) for each in taken.told)
             ahead = torch.ones(1, dtype=torch.int64, device=self.device)
             quantiles = self.quantiles(context, ahead, Future(*told))[:, 0]
@@ -433,7 +438,3 @@ def _parts(config: ModelConfig, naive: NaiveForecasters, calibrator: Calibrator)
     yield from naive.parts
     yield from calibrator.parts
     yield Part("step", (), "int64")
-
-
-def _named(statistics: Statistics) -> dict[str, Tensor]:
-    return {field.name: getattr(statistics, field.name) for field in fields(statistics)}

@@ -3,6 +3,7 @@
 from itertools import pairwise
 from statistics import NormalDist
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,6 +18,8 @@ DEVIATIONS_PER_ERROR = 1.2533
 LARGEST_LOG_WIDTH = 8.0
 LARGEST_SHIFT = 30.0
 LEAST_LOG_WEIGHT = -60.0
+# The logarithm of how much more, or less, than usual the head trusts in errors.
+LARGEST_LOG_TRUST = 3.0
 SMALLEST_UNIT = 1e-9
 # Quantiles are at least as far apart as in a normal distribution whose mean absolute error is this share of the series'
 # scale, plus the resolution of float32. Smaller errors occur neither in training nor in data.
@@ -34,6 +37,7 @@ class QuantileHead(nn.Module):
     """
 
     widths: Tensor
+    places: Tensor
     dropout = 0.0
     """Share of hidden units that training leaves out."""
 
@@ -48,9 +52,10 @@ class QuantileHead(nn.Module):
         # Absent inputs have no weights.
         self.known = nn.Linear(known_size, size, bias=False) if known_size else None
         self.static = nn.Linear(static_size, size, bias=False) if static_size else None
-        self.steps = nn.Parameter(torch.randn(config.horizon, size) * 0.1)
+        knots = knots_of(config.horizon)
+        self.steps = nn.Parameter(torch.randn(len(knots), size) * 0.1)
         self.mix = nn.Linear(size, size)
-        self.emit = nn.Linear(size, naive.size + len(levels))
+        self.emit = nn.Linear(size, naive.size + 1 + len(levels))
         self.trust = nn.Parameter(torch.tensor(3.0))
         # Before training, the head weighs the naive forecasters only by their errors.
         nn.init.zeros_(self.emit.weight)
@@ -58,6 +63,7 @@ class QuantileHead(nn.Module):
         places = [NormalDist().inv_cdf(level) * DEVIATIONS_PER_ERROR for level in levels]
         widths = [high - low for low, high in pairwise(places)]
         self.register_buffer("widths", torch.tensor(widths), persistent=False)
+        self.register_buffer("places", _places(knots), persistent=False)
 
     def forward(
         self,
@@ -111,9 +117,17 @@ class QuantileHead(nn.Module):
             series = series + self.static(static).unsqueeze(1)
         return series
 
+    def of_steps(self, steps: Tensor) -> Tensor:
+        """Return what each step ahead, from 1, contributes to the hidden layer, float32 [..., size]; steps: int64."""
+        place = self.places[steps - 1]
+        below = place.floor().long().clamp(max=max(0, len(self.steps) - 2))
+        above = (below + 1).clamp(max=len(self.steps) - 1)
+        share = (place - below).unsqueeze(-1)
+        return torch.lerp(self.steps[below], self.steps[above], share)
+
     def _emit(self, series: Tensor, ahead: Tensor, steps: Tensor, known: Tensor) -> Tensor:
-        """Run the learned layers; return [F + Q, N, S, D], the layout that suits all later operations."""
-        by_step = self.steps[steps - 1]
+        """Run the learned layers; return [F + 1 + Q, N, S, D], the layout that suits all later operations."""
+        by_step = self.of_steps(steps)
         if self.known is not None:
             of_known = self.known(known)
             of_known += by_step
@@ -131,27 +145,40 @@ class QuantileHead(nn.Module):
         """Combine the naive forecasts into quantiles, float64 [Q, N, S, D].
 
         Args:
-            emitted: The output of the learned layers, [F + Q, N, S, D].
+            emitted: The output of the learned layers, [F + 1 + Q, N, S, D].
             offsets: The distance of each forecaster's forecast from the series' centre, float64 [F, N, S, D].
             known: Whether the forecaster has a forecast, bool [F, N, S, D].
             errors: The logarithms of the forecasters' errors, [F, N, 1, D].
             units: The units of the series, [N, 1, D].
         """
         count = offsets.shape[0]
-        logits = (emitted[:count] - self.trust * errors).masked_fill(~known, -1e9)
+        trust = self.trust * torch.exp(emitted[count].clamp(-LARGEST_LOG_TRUST, LARGEST_LOG_TRUST))
+        logits = (emitted[:count] - trust * errors).masked_fill(~known, -1e9)
         # Faster than `softmax` for so few weights; the limit avoids slow exponentials below the smallest float32.
         weights = torch.exp((logits - logits.detach().amax(0)).clamp(min=LEAST_LOG_WEIGHT)).double()
         gates = weights / weights.sum(0)
         # `errors` is a geometric mean over the memories, because the longest recovers slowly from an extreme value.
         unit = ((gates * torch.exp(errors.double())).sum(0) + SMALLEST_UNIT) * units.scale
-        shift = emitted[count].clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
+        shift = emitted[count + 1].clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
         centre = (gates * offsets).sum(0) + shift * unit + units.centre
-        logs = emitted[count + 1 :].clamp(-LARGEST_LOG_WIDTH, LARGEST_LOG_WIDTH)
+        logs = emitted[count + 2 :].clamp(-LARGEST_LOG_WIDTH, LARGEST_LOG_WIDTH)
         narrowest = NARROWEST_SHARE * units.scale + FLOAT32_RESOLUTION * units.centre.abs()
         widths = torch.maximum(torch.exp(logs) * unit, narrowest) * self.widths.view(-1, 1, 1, 1)
         below, above = widths[: self.anchor], widths[self.anchor :]
         down = -below.flip(0).cumsum(0).flip(0)
         return centre + torch.cat([down, torch.zeros_like(centre).unsqueeze(0), above.cumsum(0)])
+
+
+def knots_of(horizon: int) -> list[int]:
+    """Return the steps ahead of which the head learns what each contributes; those between are interpolated."""
+    powers = (2**power * half // 2 for power in range(horizon.bit_length()) for half in (2, 3))
+    return sorted({1, horizon, *(step for step in powers if step < horizon)})
+
+
+def _places(knots: list[int]) -> Tensor:
+    """Return the position of each step ahead among the knots, on a logarithmic scale, float32 [horizon]."""
+    steps = np.log(np.arange(1, knots[-1] + 1))
+    return torch.from_numpy(np.interp(steps, np.log(knots), np.arange(len(knots)))).float()
 
 
 def within_reach(quantiles: Tensor, statistics: Statistics) -> Tensor:

@@ -32,6 +32,7 @@ class Trace:
     _layers: RecurrentLayers
     _path: "Path"
     _blocks: Blocks | None
+    _ended: Statistics
 
     def context(self, rows: Tensor, steps: Tensor) -> Context:
         """Return what forecasts need of sessions after some of their new observations.
@@ -47,7 +48,7 @@ class Trace:
             ObservationError: A step lies beyond its session's observations.
         """
         if torch.equal(steps, self.lengths) and torch.equal(rows, torch.arange(len(rows), device=rows.device)):
-            return Context.of(self.state, self._path.categories)  # the usual case, without any indexing
+            return Context.of(self.state, self._ended, self._path.categories)  # the usual case, without any indexing
         if bool(((steps < 0) | (steps > self.lengths[rows])).any()):
             raise ObservationError("steps: beyond the observations of this trace")
         log_factors = None if self._blocks is None else self._blocks.at(rows, steps)

@@ -18,6 +18,8 @@ TINY = 1e-36
 ERROR_SHARE = 1e-7
 # The prior on a forecaster's error halves with every so many judgements.
 JUDGED_HALF_LIFE = 4.0
+# Smaller errors make no difference to the learned parts, which have seen few series so regular.
+LEAST_LOG_ERROR = -6.0
 LARGEST_RATIO = 1e15
 FARTHEST_ZERO = 20.0
 # Higher counts make no difference to the learned parts.
@@ -30,11 +32,6 @@ class Units:
 
     centre: Tensor
     scale: Tensor
-
-    def normalise(self, values: Tensor) -> Tensor:
-        """Return the arcsinh of the z-score, which limits outliers, float32; values: [..., D, X]."""
-        ratio = (values - self.centre.unsqueeze(-1)) / self.scale.unsqueeze(-1)
-        return compress(ratio)
 
 
 def compress(ratio: Tensor) -> Tensor:
@@ -79,14 +76,13 @@ def log_errors(ratios: Tensor) -> Tensor:
     return torch.log(ratios + ERROR_SHARE).float()
 
 
-def step_features(naive: NaiveForecasters, after: Statistics, history: Tensor, times: Tensor | None) -> Tensor:
+def step_features(naive: NaiveForecasters, after: Statistics, history: Tensor) -> Tensor:
     """Return the features of each observation for the recurrent layers.
 
     Args:
         naive: The naive forecasters.
         after: The statistics before the first observation and after each one, [B, T + 1, ...].
         history: The window and the observations, float64 [B, W + T, D].
-        times: The times of the observations, int64 [B, T]; None if the model does not see the calendar.
 
     Returns:
         The features, float32 [B, T, D * step_size(naive)].
@@ -97,25 +93,13 @@ def step_features(naive: NaiveForecasters, after: Statistics, history: Tensor, t
     units = units_of(naive, after)
     seen = ~values.isnan()
     steps = torch.where(seen & ~before.isnan(), values - before, 0.0) / units.scale.unsqueeze(-1)
-    ahead, ahead_known = naive.periods_before_next(history, times)
-    errors = log_errors(_recent_ratios(naive, after, units))
-    features = torch.cat(
-        [
-            torch.where(seen, units.normalise(values.nan_to_num()), 0.0),
-            seen.float(),
-            compress(steps),
-            log_count(after.count).unsqueeze(-1),
-            torch.where(ahead_known, units.normalise(ahead), 0.0),
-            errors,
-        ],
-        dim=-1,
-    )
-    return features.flatten(2)
+    errors = log_errors(_recent_ratios(naive, after, units)).clamp(min=LEAST_LOG_ERROR)
+    return torch.cat([seen.float(), compress(steps), errors], dim=-1).flatten(2)
 
 
 def step_size(naive: NaiveForecasters) -> int:
     """Return the number of features of a step for each target."""
-    return 4 + naive.lags + naive.judges
+    return 2 + naive.judges
 
 
 def standing_features(naive: NaiveForecasters, statistics: Statistics, units: Units, ratios: Tensor) -> Tensor:
@@ -126,21 +110,16 @@ def standing_features(naive: NaiveForecasters, statistics: Statistics, units: Un
     """
     # The distance from 0 matters only within some deviations.
     zero = (-units.centre / units.scale).clamp(-FARTHEST_ZERO, FARTHEST_ZERO)
-    return torch.cat(
-        [
-            log_errors(ratios).flatten(-2),
-            (statistics.error_counts > 0).float(),
-            units.normalise(statistics.last.nan_to_num().unsqueeze(-1)),
-            compress(zero).unsqueeze(-1),
-            log_count(statistics.count).unsqueeze(-1),
-        ],
-        dim=-1,
-    )
+    errors = log_errors(ratios).flatten(-2).clamp(min=LEAST_LOG_ERROR)
+    features = [errors, compress(zero).unsqueeze(-1), log_count(statistics.count).unsqueeze(-1)]
+    if naive.finds:
+        features.append(log_count(statistics.periods))
+    return torch.cat(features, dim=-1)
 
 
 def standing_size(naive: NaiveForecasters) -> int:
     """Return the number of `standing_features` for each target."""
-    return naive.size * (naive.memories + 1) + 3
+    return naive.size * naive.memories + 2 + (naive.slots if naive.finds else 0)
 
 
 def log_count(count: Tensor) -> Tensor:

@@ -24,6 +24,8 @@ from ..state import Part, State
 
 # The most forecasts that wait for their outcomes, for each checked step ahead.
 WAITING = 8
+# Steps between checked forecasts have none of these factors, which the periods that sessions find usually have.
+_USUAL_FACTORS = (2, 3, 5, 7)
 # Every forecast one step ahead is checked. Further ahead, at most one in so many is, since neighbours differ little.
 LEAST_STRIDE = 4
 # Steps of a session between two moves of its quantiles.
@@ -54,7 +56,7 @@ class Widening:
     Attributes:
         log_factors: Logarithms of the factors of each quantile's distance from the median, float64 [B, D, checks, Q].
         misses: Sums of misses since the last move, of the same shape.
-        waiting: The forecasts that wait for their outcomes, as issued, float64 [B, D, checks - 1, WAITING, Q].
+        waiting: The forecasts that wait for their outcomes, as issued, float64 [B, D, slots, Q].
         step: How many observations each session has taken, int64 [B].
     """
 
@@ -144,6 +146,8 @@ class Calibrator(nn.Module):
     first: Tensor
     checked: Tensor
     strides: Tensor
+    slots: Tensor
+    slot_starts: Tensor
     places: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
@@ -153,13 +157,18 @@ class Calibrator(nn.Module):
         self.targets, self.later = len(config.targets), max(0, len(checked_steps) - 1)
         self.middle = min(range(len(config.quantile_levels)), key=lambda at: abs(config.quantile_levels[at] - 0.5))
         checked = torch.tensor(checked_steps, dtype=torch.int64)
-        strides = torch.tensor([_stride(ahead, config.lags) for ahead in checked_steps], dtype=torch.int64)
+        lags = config.lags or (_USUAL_FACTORS if config.periods else ())
+        strides = torch.tensor([_stride(ahead, lags) for ahead in checked_steps], dtype=torch.int64)
+        # As many forecasts wait as are made before their outcomes come; each further check has slots for its own.
+        slots = torch.div(checked - 1, strides, rounding_mode="floor")[1:] + 1
         of_checks = _of_checks(config.adaptation_rate, checked, strides)
         for name, buffer in {**_of_levels(config.quantile_levels, self.middle), **of_checks}.items():
             self.register_buffer(name, buffer, persistent=False)
         self.common = self.common * self.sides.abs()  # the median does not move
         self.register_buffer("checked", checked, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
+        self.register_buffer("slots", slots, persistent=False)
+        self.register_buffer("slot_starts", slots.cumsum(0) - slots, persistent=False)
         self.register_buffer("places", _places(config), persistent=False)
 
     @property
@@ -169,7 +178,7 @@ class Calibrator(nn.Module):
         if self.adapts:
             yield Part(LOG_FACTORS, (self.targets, self.later + 1, levels), "float64")
             yield Part("misses", (self.targets, self.later + 1, levels), "float64")
-            yield Part("waiting", (self.targets, self.later, WAITING, levels), "float64")
+            yield Part("waiting", (self.targets, int(self.slots.sum()), levels), "float64")
 
     def widen(self, quantiles: Tensor, log_factors: Tensor | None, steps: Tensor) -> Tensor:
         """Apply log_factors to forecasts.
@@ -220,7 +229,7 @@ class Calibrator(nn.Module):
         blocks, misses = track(before, due, values, own)
         if beyond is not None:
             issued = blocks.log_factors[beyond.rows, blocks.index[beyond.rows, beyond.at], :, beyond.checks]
-            waiting[beyond.rows, :, beyond.checks - 1, beyond.slots] = self._widened(beyond.quantiles, issued)
+            waiting[beyond.rows, :, beyond.slots] = self._widened(beyond.quantiles, issued)
         rows = torch.arange(len(values), device=values.device)
         after = Widening(blocks.at(rows, lengths), misses, waiting, before.step + lengths)
         return Adapted(self._widened(standing, blocks.one_ahead()).sort(-1).values, blocks, after)
@@ -240,9 +249,9 @@ class Calibrator(nn.Module):
         rows, at, later = came.nonzero().unbind(1)
         waiting = before.waiting.clone()
         if len(rows):
-            slots = issued[rows, at, later] // strides[later] % WAITING
-            due[rows, at, :, later + 1] = waiting[rows, :, later, slots]
-            waiting[rows, :, later, slots] = 0.0
+            slots = self._slots(issued[rows, at, later], later)
+            due[rows, at, :, later + 1] = waiting[rows, :, slots]
+            waiting[rows, :, slots] = 0.0
         return waiting
 
     def _make(self, due: Tensor, own: Tensor, stands: Tensor, issue: Issue) -> _Made | None:
@@ -256,8 +265,12 @@ class Calibrator(nn.Module):
         lands = (at + ahead).clamp(max=own.shape[1] - 1)
         here = (at + ahead == lands) & own[rows, lands]
         due[rows[here], lands[here], :, later[here] + 1] = quantiles[here]
-        slots = stands[rows, at] // strides[later] % WAITING
+        slots = self._slots(stands[rows, at], later)
         return _Made(*(each[~here] for each in (quantiles, rows, at + 1, later + 1, slots)))
+
+    def _slots(self, issued: Tensor, later: Tensor) -> Tensor:
+        """Return where forecasts wait, given the step at which they were issued and their check, all int64 [M]."""
+        return self.slot_starts[later] + issued // self.strides[1:][later] % self.slots[later]
 
     def _track(self, before: Widening, due: Tensor, values: Tensor, own: Tensor) -> tuple[Blocks, Tensor]:
         """Move quantiles block by block; also return the sums of misses since the last move, [B, D, checks, Q]."""

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from ..config import ModelConfig
 from ..frequency import Frequency
+from ..inputs.features import step_size
 from ..intervals.calibration import Calibrator
 from ..layers.cells import RecurrentLayers
 from ..layers.decayed_sums import decayed_weights, mean_ages
@@ -24,6 +26,8 @@ GATES = (4, 3, 1)
 """How many times the hidden size a layer's product has, by cell."""
 DAY, WEEKEND, WEEK, YEAR = range(4)
 CYCLES = {"day": DAY, "weekend": WEEKEND, "week": WEEK, "year": YEAR}
+AHEAD, STRIDE, SLOTS, START = range(4)
+"""Columns of a checked step: itself, the steps between two checked forecasts, and where and how many of these wait."""
 MOST_COUNTS = 2048
 """Weights of decayed sums are looked up for smaller counts, and computed for larger ones."""
 
@@ -34,7 +38,8 @@ class Sizes(NamedTuple):
     targets: int
     covariates: int
     window: int
-    lags: int
+    slots: int
+    finds: bool
     multiples: int
     means: int
     carries: int
@@ -52,6 +57,7 @@ class Sizes(NamedTuple):
     known: int
     static: int
     checks: int
+    waiting: int
     adapts: bool
     step_ns: int
     tells_days: bool
@@ -63,6 +69,7 @@ class Sizes(NamedTuple):
     at_lowest: int
     at_highest: int
     at_means: int
+    at_periods: int
     at_carries: int
     at_error_counts: int
     at_errors: int
@@ -80,12 +87,10 @@ class Tables(NamedTuple):
         carry_kept, error_kept: The decay per step, [R], [E].
         mean_weights, carry_weights, error_weights: Sums of the weights of 0 to MOST_COUNTS - 1 steps, [M, counts] etc.
         mean_ages: Mean ages of so many steps, [M, counts].
-        offsets: Positions of past periods relative to the next step, int64 [horizon, K, P].
-        reachable: Whether they lie in the window, bool [horizon, K, P].
-        alike: Whether they lie on days of the same kind, by weekday, bool [7, horizon, K, P]; empty if none do.
+        lags: The periods of all sessions, int64 [K]; empty if each session finds its own.
         levels, sides, tails, sharpness, starts: Of each quantile, see `Calibrator`, [Q].
         own, least, largest: Of each checked step, [checks]; `common`: of each and each quantile, [checks, Q].
-        checked, strides: Checked steps, the first one 1, and the steps between two checked forecasts, int64 [checks].
+        checked: The checked steps ahead, see AHEAD, STRIDE, SLOTS and START, int64 [checks, 4].
         places: Position of each step ahead among the checked ones, [horizon].
         widths: Distances between the quantiles of a normal distribution, [Q - 1].
         cycles: Calendar cycles, int64.
@@ -102,9 +107,7 @@ class Tables(NamedTuple):
     carry_weights: Doubles
     error_weights: Doubles
     mean_ages: Doubles
-    offsets: Whole
-    reachable: NDArray[np.bool_]
-    alike: NDArray[np.bool_]
+    lags: Whole
     levels: Doubles
     sides: Doubles
     tails: Doubles
@@ -115,7 +118,6 @@ class Tables(NamedTuple):
     least: Doubles
     largest: Doubles
     checked: Whole
-    strides: Whole
     places: Doubles
     widths: Doubles
     cycles: Whole
@@ -149,7 +151,7 @@ class Weights(NamedTuple):
             embeddings follow `standing`.
         series_bias: Of all of these, [D x G].
         steps: Of each step ahead, [horizon, G].
-        mix, emit, mix_bias, emit_bias: Further layers of the head, [G, G], [G, F + Q], ...
+        mix, emit, mix_bias, emit_bias: Further layers of the head, [G, G], [G, F + 1 + Q], ...
         trust: How much the head trusts in errors, [1].
         embeddings: Of all categories, one after the other.
     """
@@ -177,7 +179,8 @@ def sizes_of(forecaster: Any) -> Sizes:
         targets=len(config.targets),
         covariates=len(config.covariates),
         window=config.window,
-        lags=naive.lags,
+        slots=naive.slots,
+        finds=naive.finds,
         multiples=config.multiples,
         means=naive.means,
         carries=naive.carries,
@@ -190,11 +193,12 @@ def sizes_of(forecaster: Any) -> Sizes:
         layers=config.layers,
         cell=CELLS[config.cell],
         inputs=forecaster.cell.fused.input_size,
-        step_inputs=4 + naive.lags + naive.judges,
+        step_inputs=step_size(naive),
         head=config.head_size,
         known=forecaster.known.size,
         static=forecaster.known.static_size,
         checks=calibrator.later + 1 if calibrator.is_on else 0,
+        waiting=int(calibrator.slots.sum()),
         adapts=calibrator.adapts,
         step_ns=step_ns or 0,
         tells_days=naive.days.is_on,
@@ -231,9 +235,7 @@ def tables_of(forecaster: Any) -> Tables:
         carry_weights=_by_count(naive.carry_decay, counts),
         error_weights=_by_count(naive.error_decay, counts),
         mean_ages=array_of(mean_ages(counts.clamp(min=2), naive.mean_decay.unsqueeze(1))),
-        offsets=array_of(naive.offsets),
-        reachable=array_of(naive.reachable),
-        alike=array_of(naive.days.table) if naive.days.is_on else np.zeros((0, 0, 0, 0), np.bool_),
+        lags=array_of(naive.lags),
         **_of_intervals(calibrator),
         widths=array_of(forecaster.head.widths).astype(np.float64),
         cycles=np.array([CYCLES[name] for name in config.calendar], np.int64),
@@ -249,8 +251,10 @@ def _by_count(decay: Tensor, counts: Tensor) -> Doubles:
 
 
 def _of_intervals(calibrator: Calibrator) -> dict[str, Any]:
-    names = ("levels", "sides", "tails", "sharpness", "starts", "common", "checked", "strides", "places")
+    names = ("levels", "sides", "tails", "sharpness", "starts", "common", "places")
     found = {name: array_of(getattr(calibrator, name)) for name in names}
+    later = (functional.pad(each, (int(calibrator.is_on), 0)) for each in (calibrator.slots, calibrator.slot_starts))
+    found["checked"] = array_of(torch.stack([calibrator.checked, calibrator.strides, *later], dim=1))
     return found | {name: array_of(getattr(calibrator, name)).reshape(-1) for name in ("own", "least", "largest")}
 
 
@@ -267,7 +271,7 @@ def weights_of(forecaster: Any) -> Weights:
         ahead=array_of(head.ahead.weight.t()),
         known=nothing if head.known is None else array_of(head.known.weight.t()),
         series_bias=array_of(series_bias),
-        steps=array_of(head.steps),
+        steps=array_of(head.of_steps(torch.arange(1, forecaster.config.horizon + 1, device=head.steps.device))),
         mix=array_of(head.mix.weight.t()),
         emit=array_of(head.emit.weight.t()),
         mix_bias=array_of(head.mix.bias),
@@ -302,7 +306,7 @@ def sizes_of_cell(cell: RecurrentLayers, layout: StateLayout) -> Sizes:
     """Return the sizes of a model that has recurrent layers, and nothing else that sizes tell of."""
     nothing: dict[str, Any] = {name: 0 for name in Sizes._fields if not name.startswith("at_")}
     own = {"hidden": cell.hidden_size, "layers": cell.layers, "cell": CELLS[cell.kind], "inputs": cell.fused.input_size}
-    return Sizes(**{**nothing, **_starts(layout), "adapts": False, "tells_days": False, **own})
+    return Sizes(**{**nothing, **_starts(layout), "finds": False, "adapts": False, "tells_days": False, **own})
 
 
 def array_of(tensor: Tensor) -> Any:

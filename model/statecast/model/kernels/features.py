@@ -5,15 +5,16 @@ import math
 import numpy as np
 
 from ..frequency import YEAR_NS
-from ..inputs.features import FARTHEST_ZERO, LARGEST_COUNT, LARGEST_RATIO
+from ..inputs.features import FARTHEST_ZERO, LARGEST_COUNT, LARGEST_RATIO, LEAST_LOG_ERROR
 from ..inputs.known_inputs import DAY_HARMONICS, SATURDAY, YEAR_HARMONICS
 from ..zones import DAY_NS
 from .arguments import DAY, WEEK, WEEKEND
 from .compiling import part
 from .functions import asinh32, log32
-from .statistics import error_ratio, look_up, units_of, weekday_of
+from .statistics import error_ratio, units_of, weekday_of
 
 _F = np.float32
+_LEAST_LOG_ERROR = _F(LEAST_LOG_ERROR)
 
 
 @part
@@ -29,66 +30,53 @@ def log_count(count):
 
 
 @part
-def write_step(before, after, sizes, tables, values, weekday_next, seasonal, seen, into):
+def write_step(before, after, sizes, weights, decays, values, into):
     """Write the features of an observation.
 
     Args:
         before, after: The session's row before and after it, float64.
+        weights, decays: Those of errors, see `Tables`.
         values: The observation, [D].
-        weekday_next: The day of the step after it, or -1.
-        seasonal, seen: Scratch, float64 [1, 2 K] and bool [1, 2 K].
         into: Gets the features, float32 [D * step_inputs].
     """
-    reach = sizes.multiples if weekday_next >= 0 else 1
-    weights, decays = tables.error_weights, tables.error_decay
     for target in range(sizes.targets):
         value, last = values[target], before[sizes.at_last + target]
-        centre, scale = units_of(after, sizes, weights, decays, target)
-        row = into[target * sizes.step_inputs : (target + 1) * sizes.step_inputs]
+        _, scale = units_of(after, sizes, weights, decays, target)
+        at, first = target * sizes.step_inputs, target * sizes.forecasters
         is_seen = not np.isnan(value)
-        row[0] = compressed((value - centre) / scale) if is_seen else _F(0.0)
-        row[1] = _F(is_seen)
-        row[2] = compressed((value - last) / scale) if is_seen and not np.isnan(last) else _F(0.0)
-        row[3] = log_count(after[sizes.at_count + target])
-        if sizes.lags:
-            look_up(
-                after, sizes, tables.offsets, tables.reachable, tables.alike, 0, weekday_next, reach, target, seasonal,
-                seen, 0, 0,
-            )  # fmt: skip
-            for lag in range(sizes.lags):
-                row[4 + lag] = compressed((seasonal[0, lag] - centre) / scale) if seen[0, lag] else _F(0.0)
-        first = target * sizes.forecasters
+        into[at] = _F(is_seen)
+        into[at + 1] = compressed((value - last) / scale) if is_seen and not np.isnan(last) else _F(0.0)
         for judge in range(sizes.judges):
-            row[4 + sizes.lags + judge] = log32(error_ratio(after, sizes, weights, decays, first + judge, 0, scale))
+            error = log32(error_ratio(after, sizes, weights, decays, first + judge, 0, scale))
+            into[at + 2 + judge] = max(error, _LEAST_LOG_ERROR)
 
 
 @part
-def write_standing(row, sizes, weights, decays, target, centre, scale, into, errors):
+def write_standing(row, whole, sizes, weights, decays, target, centre, scale, into, errors):
     """Write the features of a session's current state for the head.
 
     Args:
-        row: The session, float64.
+        row, whole: The session, as float64 and int64.
         weights, decays: Those of errors, see `Tables`.
         centre, scale: Its units.
-        into: Gets the features, float32 [F (E + 1) + 3].
+        into: Gets the features, float32 [F E + 2], and those of the periods that it found, [K].
         errors: Gets the mean logarithm of each forecaster's error, float32 [F].
     """
     memories, forecasters = sizes.memories, sizes.forecasters
-    counts = sizes.at_error_counts + target * forecasters
     for forecaster in range(forecasters):
         total = _F(0.0)
         for memory in range(memories):
             place = target * forecasters + forecaster
             error = log32(error_ratio(row, sizes, weights, decays, place, memory, scale))
-            into[forecaster * memories + memory] = error
+            into[forecaster * memories + memory] = max(error, _LEAST_LOG_ERROR)
             total += error
         errors[forecaster] = total / _F(memories)
-        into[forecasters * memories + forecaster] = _F(row[counts + forecaster] > 0)
-    rest = into[forecasters * (memories + 1) :]
-    last = row[sizes.at_last + target]
-    rest[0] = compressed(((0.0 if np.isnan(last) else last) - centre) / scale)
-    rest[1] = compressed(min(max(-centre / scale, -FARTHEST_ZERO), FARTHEST_ZERO))
-    rest[2] = log_count(row[sizes.at_count + target])
+    rest = forecasters * memories
+    into[rest] = compressed(min(max(-centre / scale, -FARTHEST_ZERO), FARTHEST_ZERO))
+    into[rest + 1] = log_count(row[sizes.at_count + target])
+    if sizes.finds:
+        for slot in range(sizes.slots):
+            into[rest + 2 + slot] = log_count(float(whole[sizes.at_periods + target * sizes.slots + slot]))
 
 
 @part

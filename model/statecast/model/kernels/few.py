@@ -2,19 +2,22 @@
 
 import numpy as np
 
+from .arguments import AHEAD, STRIDE
 from .cells import run_layers
 from .compiling import kernel
 from .features import write_known, write_static, write_step
 from .functions import add_product
 from .head import bend, describe, join, propose, spread, tell_known
 from .intervals import judge, share_below, wait, widen
-from .statistics import observe, weekday_of
+from .statistics import change_periods, observe, weekday_of
 
 _F = np.float32
 
 
 @kernel
-def take_in(rows, whole, after, after_whole, sizes, tables, weights, values, covariates, times, categories, inputs):
+def take_in(
+    rows, whole, after, after_whole, sizes, tables, weights, values, covariates, times, categories, found, inputs
+):  # fmt: skip
     """Write windows, statistics and steps of N sessions after an observation, and the inputs of the recurrent layers.
 
     Args:
@@ -22,18 +25,24 @@ def take_in(rows, whole, after, after_whole, sizes, tables, weights, values, cov
         values, covariates: The observations, NaN where missing, float64 [N, D] and [N, C].
         times: Their times, int64 [N]; any numbers without a calendar.
         categories: The sessions' categories, int64 [N, S].
+        found: The periods after the observation, int64 [N, D, K]; empty unless sessions find their own.
         inputs: Gets the inputs, float32 [N, I].
     """
-    levels = np.empty(3 * sizes.means - 1 + sizes.lags * sizes.carries)
-    seasonal, seen = np.empty((1, 2 * sizes.lags)), np.empty((1, 2 * sizes.lags), np.bool_)
+    levels, periods = (
+        np.empty(3 * sizes.means - 1 + sizes.slots * sizes.carries),
+        np.empty((sizes.targets, sizes.slots), np.int64),
+    )
     said, known = np.empty((1, sizes.forecasters)), np.empty((1, sizes.forecasters), np.bool_)
-    one, weekday, weekday_next = np.ones(1, np.int64), np.full(1, -1), -1
+    one, weekday = np.ones(1, np.int64), np.full(1, -1)
     features = sizes.targets * sizes.step_inputs
     for n in range(rows.shape[0]):
         if sizes.tells_days:
-            weekday[0], weekday_next = weekday_of(times[n]), weekday_of(times[n] + sizes.step_ns)
-        observe(rows[n], after[n], sizes, tables, values[n], one, weekday, levels, said, known)
-        write_step(rows[n], after[n], sizes, tables, values[n], weekday_next, seasonal, seen, inputs[n])
+            weekday[0] = weekday_of(times[n])
+        observe(rows[n], whole[n], after[n], sizes, tables, values[n], one, weekday, periods, levels, said, known)
+        if sizes.finds:
+            for target in range(sizes.targets):
+                change_periods(after[n], after_whole[n], sizes, target, periods[target], found[n, target])
+        write_step(rows[n], after[n], sizes, tables.error_weights, tables.error_decay, values[n], inputs[n])
         if sizes.known:
             write_known(sizes, tables, times[n], covariates[n], inputs[n, features:])
         if sizes.static:
@@ -95,18 +104,20 @@ def _forecast(rows, floats, sizes, tables, weights, steps, times, covariates, ca
 @kernel
 def step_few(
     rows, floats, whole, after, after_floats, after_whole, sizes, tables, layers, weights, values, covariates, times,
-    landing, categories, inputs, pit,
+    landing, categories, found, inputs, pit,
 ):  # fmt: skip
     """Take N sessions one observation further.
 
     Args:
         rows, floats, whole: The sessions' rows before, as float64, float32 and int64.
         after, after_floats, after_whole: Get the rows after.
-        values, covariates, times, categories, inputs: See `take_in`.
+        values, covariates, times, categories, found, inputs: See `take_in`.
         landing: The times of the checked steps after the observation but the first, int64 [N, checks - 1].
         pit: Gets the values' positions in the forecasts before them, float64 [N, D].
     """
-    take_in(rows, whole, after, after_whole, sizes, tables, weights, values, covariates, times, categories, inputs)
+    take_in(
+        rows, whole, after, after_whole, sizes, tables, weights, values, covariates, times, categories, found, inputs
+    )  # fmt: skip
     run_layers(floats, after_floats, sizes, layers, inputs)
     pit[:] = np.nan
     if not sizes.checks:
@@ -131,12 +142,12 @@ def _issue(after, whole, sizes, tables, weights, landing, categories):
     for n in range(after.shape[0]):
         taken = whole[n, sizes.at_step]
         for check in range(1, sizes.checks):
-            if taken % tables.strides[check]:
+            if taken % tables.checked[check, STRIDE]:
                 continue
             row[0], own[0], ahead[0, 0], then[0, 0] = (
                 after[n],
                 categories[n],
-                tables.checked[check],
+                tables.checked[check, AHEAD],
                 landing[n, check - 1],
             )
             _forecast(row, row.view(np.float32), sizes, tables, weights, ahead, then, unknown, own, made)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ..inputs.periods import find_periods, is_due
 from . import few
 from .arguments import Doubles, Floats, Whole, layers_of, sizes_of, tables_of, weights_of
 from .compiling import Entry
@@ -43,15 +44,33 @@ class Fused:
         """
         after, pit = np.empty_like(rows), np.empty((len(rows), self.sizes.targets))
         inputs = np.empty((len(rows), self.sizes.inputs), np.float32)
+        found = self._periods(rows, values)
         if len(rows) > FEW:
-            self._many.step(rows, after, values, covariates, times, landing, categories, inputs, pit)
+            self._many.step(rows, after, values, covariates, times, landing, categories, found, inputs, pit)
         else:
             step_few(
                 rows, rows.view(np.float32), rows.view(np.int64), after, after.view(np.float32), after.view(np.int64),
                 self.sizes, self._tables, self._layers, self._weights, values, covariates, times, landing, categories,
-                inputs, pit,
+                found, inputs, pit,
             )  # fmt: skip
         return after, pit, inputs
+
+    def _periods(self, rows: Doubles, values: Doubles) -> Whole:
+        """Return the periods of sessions after an observation, int64 [N, D, K]; empty unless they find their own."""
+        sizes, sessions = self.sizes, len(rows)
+        if not sizes.finds:
+            return np.empty((sessions, 0, 0), np.int64)
+        whole, start = rows.view(np.int64), sizes.at_window + sizes.targets
+        found = whole[:, sizes.at_periods : sizes.at_periods + sizes.targets * sizes.slots]
+        found = found.reshape(sessions, sizes.targets, sizes.slots).copy()
+        due = is_due(whole[:, sizes.at_step] + 1).nonzero()[0]
+        if len(due):
+            window = rows[due, start : start + (sizes.window - 1) * sizes.targets]
+            window = np.concatenate([window, values[due]], axis=1).reshape(len(due), sizes.window, sizes.targets)
+            windows = np.ascontiguousarray(window.swapaxes(1, 2)).reshape(-1, sizes.window)
+            chosen = find_periods(windows, found[due].reshape(-1, sizes.slots))
+            found[due] = chosen.reshape(len(due), sizes.targets, sizes.slots)
+        return found
 
     def forecast(self, rows: Doubles, steps: Whole, times: Whole, covariates: Doubles, categories: Whole) -> Floats:
         """Forecast chosen steps of N sessions.

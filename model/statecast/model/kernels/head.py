@@ -10,6 +10,7 @@ import numpy as np
 from ..forecaster.head import (
     FLOAT32_RESOLUTION,
     LARGEST_FLOAT32,
+    LARGEST_LOG_TRUST,
     LARGEST_LOG_WIDTH,
     LARGEST_SHIFT,
     LEAST_LOG_WEIGHT,
@@ -19,11 +20,11 @@ from ..forecaster.head import (
 from .compiling import kernel, part
 from .features import compressed, write_known, write_standing, write_static
 from .functions import exp32
-from .statistics import forecast_naively, levels_of, units_of, weekday_of
+from .statistics import forecast_naively, levels_of, read_periods, units_of, weekday_of
 
 _F = np.float32
 _LEAST_WEIGHT, _LARGEST_SHIFT, _LARGEST_WIDTH = _F(LEAST_LOG_WEIGHT), _F(LARGEST_SHIFT), _F(LARGEST_LOG_WIDTH)
-_NO_WEIGHT, _LOWEST = _F(-1e9), _F(-3e38)
+_LARGEST_TRUST, _NO_WEIGHT, _LOWEST = _F(LARGEST_LOG_TRUST), _F(-1e9), _F(-3e38)
 
 
 @kernel
@@ -38,7 +39,7 @@ def describe(rows, floats, sizes, tables, weights, categories, output, standing,
         units: Gets centre and scale, float64 [N D, 2].
         errors: Gets the mean logarithm of each forecaster's error, float32 [N D, F]; `powers` its exponential, float64.
     """
-    weights_of_errors, decays = tables.error_weights, tables.error_decay
+    weights_of_errors, decays, whole = tables.error_weights, tables.error_decay, rows.view(np.int64)
     top, features = sizes.at_hidden + (sizes.layers - 1) * sizes.hidden, standing.shape[1] - sizes.static
     for n in range(rows.shape[0]):
         output[n] = floats[n, top : top + sizes.hidden]
@@ -46,7 +47,9 @@ def describe(rows, floats, sizes, tables, weights, categories, output, standing,
             at = n * sizes.targets + target
             centre, scale = units_of(rows[n], sizes, weights_of_errors, decays, target)
             units[at, 0], units[at, 1] = centre, scale
-            write_standing(rows[n], sizes, weights_of_errors, decays, target, centre, scale, standing[at], errors[at])
+            write_standing(
+                rows[n], whole[n], sizes, weights_of_errors, decays, target, centre, scale, standing[at], errors[at]
+            )
             for forecaster in range(sizes.forecasters):
                 powers[at, forecaster] = math.exp(errors[at, forecaster])
             if sizes.static:
@@ -67,18 +70,17 @@ def propose(rows, sizes, tables, steps, times, units, offsets, known, ahead):
         ahead: Gets the distances in units of the scale, through arcsinh, float32 [R, F].
     """
     targets, ahead_steps = sizes.targets, steps.shape[1]
-    levels, weekdays = np.empty(3 * sizes.means - 1 + sizes.lags * sizes.carries), np.full(ahead_steps, -1)
+    levels, weekdays = np.empty(3 * sizes.means - 1 + sizes.slots * sizes.carries), np.full(ahead_steps, -1)
     values, flags = np.empty((ahead_steps, sizes.forecasters)), np.empty((ahead_steps, sizes.forecasters), np.bool_)
-    periods, reachable, alike = tables.offsets, tables.reachable, tables.alike
+    periods, whole = np.empty(sizes.slots, np.int64), rows.view(np.int64)
     for n in range(rows.shape[0]):
         if sizes.tells_days:
             for step in range(ahead_steps):
                 weekdays[step] = weekday_of(times[n, step])
         for target in range(targets):
             levels_of(rows[n], sizes, tables, target, levels)
-            forecast_naively(
-                rows[n], sizes, periods, reachable, alike, steps[n], weekdays, target, levels, values, flags
-            )
+            read_periods(whole[n], sizes, tables.lags, target, periods)
+            forecast_naively(rows[n], periods, sizes, steps[n], weekdays, target, levels, values, flags)
             centre, scale = units[n * targets + target, 0], units[n * targets + target, 1]
             for step in range(ahead_steps):
                 at = (n * ahead_steps + step) * targets + target
@@ -159,17 +161,19 @@ def spread(rows, sizes, tables, weights, emitted, offsets, known, units, errors,
 
     Args:
         rows: The sessions' rows, float64.
-        emitted: The output of the learned layers without its bias, float32 [R, F + Q]; is changed.
+        emitted: The output of the learned layers without its bias, float32 [R, F + 1 + Q]; is changed.
         offsets, known, units, errors, powers: From `propose` and `describe`.
         quantiles: Gets the quantiles, float64 [N, S, D, Q].
     """
-    targets, forecasters, first = sizes.targets, sizes.forecasters, sizes.forecasters + 1
-    trust, bias, widths = weights.trust[0], weights.emit_bias, tables.widths
+    targets, forecasters, first = sizes.targets, sizes.forecasters, sizes.forecasters + 2
+    usual_trust, bias, widths = weights.trust[0], weights.emit_bias, tables.widths
     by_row, ahead, median = quantiles.reshape(-1, sizes.levels), quantiles.shape[1], sizes.median
     for n in range(rows.shape[0]):
         for step in range(ahead):
             for target in range(targets):
                 at, series, highest = (n * ahead + step) * targets + target, n * targets + target, _LOWEST
+                sharpness = min(max(emitted[at, forecasters] + bias[forecasters], -_LARGEST_TRUST), _LARGEST_TRUST)
+                trust = usual_trust * exp32(sharpness)
                 for f in range(forecasters):
                     logit = emitted[at, f] + bias[f] - trust * errors[series, f]
                     emitted[at, f] = logit if known[at, f] else _NO_WEIGHT
@@ -186,7 +190,7 @@ def spread(rows, sizes, tables, weights, emitted, offsets, known, units, errors,
                     centre += emitted[at, f] * offsets[at, f]
                 base, scale = units[series, 0], units[series, 1]
                 unit = (unit / total + SMALLEST_UNIT) * scale
-                shift = min(max(emitted[at, forecasters] + bias[forecasters], -_LARGEST_SHIFT), _LARGEST_SHIFT)
+                shift = min(max(emitted[at, first - 1] + bias[first - 1], -_LARGEST_SHIFT), _LARGEST_SHIFT)
                 centre = centre / total + shift * unit + base
                 narrowest = NARROWEST_SHARE * scale + FLOAT32_RESOLUTION * abs(base)
                 by_row[at, median] = centre

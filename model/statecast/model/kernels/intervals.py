@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from ..forecaster.head import FLOAT32_RESOLUTION
-from ..intervals.calibration import BLOCK, FARTHEST, ROUNDING, WAITING
+from ..intervals.calibration import BLOCK, FARTHEST, ROUNDING
 from ..intervals.pit import MOST_WIDTHS, NARROWEST, ROUNDING_SHARE
+from .arguments import AHEAD, SLOTS, START, STRIDE
 from .compiling import kernel, part
 from .functions import exp32
 from .head import keep_within
@@ -83,17 +84,17 @@ def judge(before, after, whole, sizes, tables, value, target, forecasts, at):
     taken = whole[sizes.at_step]
     own = target * checks * levels
     factors, misses = sizes.at_factors + own, sizes.at_misses + own
-    waiting = sizes.at_waiting + target * (checks - 1) * WAITING * levels
-    size = (checks - 1) * WAITING * levels
+    size = sizes.waiting * levels
+    waiting = sizes.at_waiting + target * size
     after[waiting : waiting + size] = before[waiting : waiting + size]
     ends = (taken + 1) % BLOCK == 0
     sides, tails, sharpness, starts = tables.sides, tables.tails, tables.sharpness, tables.starts
     for check in range(checks):
         place, due, is_due = check * levels, standing, check == 0
         if check:
-            issued, stride = taken + 1 - tables.checked[check], tables.strides[check]
-            if issued > 0 and issued % stride == 0:
-                slot = waiting + ((check - 1) * WAITING + issued // stride % WAITING) * levels
+            issued = taken + 1 - tables.checked[check, AHEAD]
+            if issued > 0 and issued % tables.checked[check, STRIDE] == 0:
+                slot = waiting + slot_of(tables.checked, check, issued) * levels
                 due, is_due = before[slot : slot + levels], True
                 after[slot : slot + levels] = 0.0
         else:
@@ -123,6 +124,12 @@ def judge(before, after, whole, sizes, tables, value, target, forecasts, at):
 
 
 @part
+def slot_of(checked, check, issued):
+    """Return where a forecast waits for its outcome, given how many observations its session had taken."""
+    return checked[check, START] + issued // checked[check, STRIDE] % checked[check, SLOTS]
+
+
+@part
 def _miss(middle, quantile, side, tail, sharpness, start, value, factor):
     """Return by how much an outcome counts as beyond a quantile, less how often it should; 0 if it is not judged."""
     distance = (quantile - middle) * side
@@ -144,8 +151,7 @@ def wait(after, sizes, tables, taken, check, target, quantiles):
     """
     levels, median = sizes.levels, sizes.median
     factors = sizes.at_factors + (target * sizes.checks + check) * levels
-    slot = taken // tables.strides[check] % WAITING
-    into = sizes.at_waiting + ((target * (sizes.checks - 1) + check - 1) * WAITING + slot) * levels
+    into = sizes.at_waiting + (target * sizes.waiting + slot_of(tables.checked, check, taken)) * levels
     tell_apart(quantiles, median)
     middle = quantiles[median]
     for level in range(levels):

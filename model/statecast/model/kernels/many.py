@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from . import cells, few, head, intervals
-from .arguments import GRU, Doubles, Floats, Layers, Sizes, Tables, Weights, Whole
+from .arguments import AHEAD, GRU, STRIDE, Doubles, Floats, Layers, Sizes, Tables, Weights, Whole
 from .compiling import Entry
 
 ROWS_AT_ONCE = 1024
@@ -76,12 +76,15 @@ class Many:
 
     def step(
         self, rows: Doubles, after: Doubles, values: Doubles, covariates: Doubles, times: Whole, landing: Whole,
-        categories: Whole, inputs: Floats, pit: Doubles,
+        categories: Whole, found: Whole, inputs: Floats, pit: Doubles,
     ) -> None:  # fmt: skip
         """Do the work of `few.step_few`."""
         sizes, tables, sessions = self._sizes, self._tables, len(rows)
         whole, taken = rows.view(np.int64), after.view(np.int64)
-        take_in(rows, whole, after, taken, sizes, tables, self._weights, values, covariates, times, categories, inputs)
+        take_in(
+            rows, whole, after, taken, sizes, tables, self._weights, values, covariates, times, categories, found,
+            inputs,
+        )  # fmt: skip
         self._cells.run(rows.view(np.float32), after.view(np.float32), inputs)
         pit.fill(np.nan)
         if not sizes.checks:
@@ -102,10 +105,13 @@ class Many:
     def _issue(self, after: Doubles, taken: Whole, landing: Whole, categories: Whole) -> None:
         """Make the forecasts that will be checked, and keep them in the sessions' rows."""
         tables = self._tables
-        due, later = np.nonzero(taken[:, None] % tables.strides[1:] == 0)
+        due, later = np.nonzero(taken[:, None] % tables.checked[1:, STRIDE] == 0)
         if not len(due):
             return
-        steps, unknown = tables.checked[later + 1][:, None], np.full((len(due), 1, self._sizes.covariates), np.nan)
+        steps, unknown = (
+            tables.checked[later + 1, AHEAD][:, None],
+            np.full((len(due), 1, self._sizes.covariates), np.nan),
+        )
         quantiles = self.quantiles(after[due], steps, landing[due, later][:, None], unknown, categories[due])
         wait_all(after, self._sizes, tables, taken.copy(), due, later + 1, quantiles)
 

@@ -12,7 +12,7 @@ from ..inputs.features import (
     PRIOR_SHARE,
     TINY,
 )
-from ..inputs.known_inputs import WEEKDAY_OF_1970
+from ..inputs.known_inputs import SATURDAY, WEEKDAY_OF_1970
 from ..zones import DAY_NS
 from .arguments import MOST_COUNTS
 from .compiling import part
@@ -44,72 +44,109 @@ def age_of(count, ages, decays, which):
 
 
 @part
-def look_up(row, sizes, offsets, reachable, alike, ahead, weekday, reach, target, values, known, step, first):
-    """Summarise the past periods of a step ahead.
-
-    Args:
-        row: A session, float64.
-        offsets, reachable, alike: See `Tables`.
-        ahead: The step ahead, from 0.
-        weekday: The day of the step; -1 if days are not told apart.
-        reach: How many periods to look at.
-        values, known: Get the newest period observed, from `first` in row `step`, then the means, and whether there is
-            one, float64 and bool [S, F].
-    """
-    begin, lags = sizes.at_window + sizes.window * sizes.targets + target, sizes.lags
-    for lag in range(lags):
-        preferred = False
-        if weekday >= 0:
-            for period in range(reach):
-                if reachable[ahead, lag, period] and alike[weekday, ahead, lag, period]:
-                    if not np.isnan(row[begin + offsets[ahead, lag, period] * sizes.targets]):
-                        preferred = True
-        total, newest, count = 0.0, 0.0, 0
-        for period in range(reach):
-            if not reachable[ahead, lag, period] or (preferred and not alike[weekday, ahead, lag, period]):
-                continue
-            value = row[begin + offsets[ahead, lag, period] * sizes.targets]
-            if not np.isnan(value):
-                if count == 0:
-                    newest = value
-                total += value
-                count += 1
-        values[step, first + lag], values[step, first + lags + lag] = newest, total / max(count, 1)
-        known[step, first + lag] = known[step, first + lags + lag] = count > 0
+def read_periods(whole, sizes, lags, target, periods):
+    """Write the periods of a target, 0 for none, int64 [K]; whole: a session's row, int64, and `lags`: see `Tables`."""
+    for slot in range(sizes.slots):
+        periods[slot] = whole[sizes.at_periods + target * sizes.slots + slot] if sizes.finds else lags[slot]
 
 
 @part
-def forecast_naively(row, sizes, offsets, reachable, alike, steps, weekdays, target, levels, values, known):
+def is_alike(weekday, back, step_ns):
+    """Return whether the day so many steps before a day is of the same kind, working day or weekend."""
+    return ((weekday - back * step_ns // DAY_NS) % 7 >= SATURDAY) == (weekday >= SATURDAY)
+
+
+@part
+def look_up(row, periods, sizes, ahead, weekday, target, values, known, step, first):
+    """Summarise the past periods of a step ahead.
+
+    Args:
+        row: A session, float64; `periods`: its periods, int64 [K].
+        ahead: The step ahead, from 0.
+        weekday: The day of the step; -1 if days are not told apart.
+        values, known: Get the newest period observed, from `first` in row `step`, then the means, and whether there is
+            one, float64 and bool [S, F].
+    """
+    # The place of the step itself, from which places are counted back.
+    here, targets, slots = sizes.at_window + (sizes.window + ahead) * sizes.targets + target, sizes.targets, sizes.slots
+    farthest = sizes.window + ahead
+    for slot in range(slots):
+        lag = periods[slot]
+        total, newest, count, preferred = 0.0, 0.0, 0, False
+        if lag > 0:
+            last, tells_days = ahead // lag * lag, weekday >= 0 and lag * sizes.step_ns % DAY_NS == 0
+            if tells_days:
+                for times in range(1, sizes.multiples + 1):
+                    back = last + lag * times
+                    if back <= farthest and is_alike(weekday, back, sizes.step_ns):
+                        if not np.isnan(row[here - back * targets]):
+                            preferred = True
+            for times in range(1, sizes.multiples + 1):
+                back = last + lag * times
+                if back > farthest or (preferred and not is_alike(weekday, back, sizes.step_ns)):
+                    continue
+                value = row[here - back * targets]
+                if not np.isnan(value):
+                    if count == 0:
+                        newest = value
+                    total += value
+                    count += 1
+        values[step, first + slot], values[step, first + slots + slot] = newest, total / max(count, 1)
+        known[step, first + slot] = known[step, first + slots + slot] = count > 0
+
+
+@part
+def cross(row, periods, sizes, ahead, target, values, known, step, first):
+    """Add the deviation of the last shorter period to the mean of the longer one, after `look_up`; see `Seasonal`."""
+    here, targets, slots = sizes.at_window + (sizes.window + ahead) * sizes.targets + target, sizes.targets, sizes.slots
+    into = first + (2 + sizes.carries) * slots
+    for slot in range(slots - 1):
+        short, long, mean = periods[slot], periods[slot + 1], first + slots + slot + 1
+        values[step, into + slot], known[step, into + slot] = 0.0, False
+        if short > 0 and known[step, mean]:
+            back = ahead // short * short + short
+            value, total, count = row[here - back * targets], 0.0, 0
+            for times in range(1, sizes.multiples + 1):
+                before = back + long * times
+                if before <= sizes.window + ahead:
+                    other = row[here - before * targets]
+                    if not np.isnan(other):
+                        total += other
+                        count += 1
+            if count > 0 and not np.isnan(value):
+                values[step, into + slot] = values[step, mean] + (value - total / count)
+                known[step, into + slot] = True
+
+
+@part
+def forecast_naively(row, periods, sizes, steps, weekdays, target, levels, values, known):
     """Compute the forecasts of all naive forecasters for some steps ahead.
 
     Args:
-        row: A session, float64.
-        offsets, reachable, alike: See `Tables`.
+        row: A session, float64; `periods`: its periods, int64 [K].
         steps: The steps ahead, from 1, int64 [S]; `weekdays`: their days, -1 if these are not told apart, int64 [S].
         levels: What does not depend on the step, from `levels_of`.
         values, known: Get the forecasts, 0 without one, and whether there is one, float64 and bool [S, F].
     """
-    lags, means, count = sizes.lags, sizes.means, row[sizes.at_count + target]
+    slots, means, count = sizes.slots, sizes.means, row[sizes.at_count + target]
     first = 2 * means
-    counts = sizes.at_error_counts + target * sizes.forecasters + first + lags
+    counts = sizes.at_error_counts + target * sizes.forecasters + first + slots
     for step in range(steps.shape[0]):
         for level in range(1 + means):
             values[step, level], known[step, level] = levels[level], count > 0
         for trend in range(means - 1):
             start, slope = levels[1 + means + 2 * trend], levels[2 + means + 2 * trend]
             values[step, 1 + means + trend], known[step, 1 + means + trend] = start + slope * steps[step], count > 1
-        if lags:
-            look_up(
-                row, sizes, offsets, reachable, alike, steps[step] - 1, weekdays[step], sizes.multiples, target, values,
-                known, step, first,
-            )  # fmt: skip
-        for lag in range(lags):
-            seen, mean = known[step, first + lag], values[step, first + lags + lag]
-            is_carried = seen and row[counts + lag] > 0
+        if slots:
+            look_up(row, periods, sizes, steps[step] - 1, weekdays[step], target, values, known, step, first)
+            cross(row, periods, sizes, steps[step] - 1, target, values, known, step, first)
+        for slot in range(slots):
+            seen, mean = known[step, first + slot], values[step, first + slots + slot]
+            is_carried = seen and row[counts + slot] > 0
             for carry in range(sizes.carries):
-                at = first + (2 + carry) * lags + lag
+                at = first + (2 + carry) * slots + slot
                 known[step, at] = is_carried
-                values[step, at] = mean + levels[3 * means - 1 + lag * sizes.carries + carry]
+                values[step, at] = mean + levels[3 * means - 1 + slot * sizes.carries + carry]
 
 
 @part
@@ -132,16 +169,16 @@ def levels_of(row, sizes, tables, target, levels):
         young, old = age_of(steps, ages, decays, trend), age_of(steps, ages, decays, trend + 1)
         slope = (row[at + trend] - row[at + trend + 1]) / (old - young)
         levels[1 + means + 2 * trend], levels[2 + means + 2 * trend] = row[at + trend] + slope * young, slope
-    counts = sizes.at_error_counts + target * sizes.forecasters + 2 * means + sizes.lags
+    counts = sizes.at_error_counts + target * sizes.forecasters + 2 * means + sizes.slots
     residuals, weights, decays = (
-        sizes.at_carries + target * sizes.lags * carries,
+        sizes.at_carries + target * sizes.slots * carries,
         tables.carry_weights,
         tables.carry_decay,
     )
-    for lag in range(sizes.lags):
+    for slot in range(sizes.slots):
         for carry in range(carries):
-            at = lag * carries + carry
-            levels[3 * means - 1 + at] = row[residuals + at] / weight_of(row[counts + lag], weights, decays, carry)
+            at = slot * carries + carry
+            levels[3 * means - 1 + at] = row[residuals + at] / weight_of(row[counts + slot], weights, decays, carry)
 
 
 @part
@@ -174,31 +211,79 @@ def error_ratio(row, sizes, weights, decays, place, memory, scale):
 
 
 @part
-def observe(before, after, sizes, tables, values, one, weekday, levels, said, known):
-    """Write a session's window and statistics after an observation.
+def observe(before, whole, after, sizes, tables, values, one, weekday, periods, levels, said, known):
+    """Write a session's window and statistics after an observation, but for its periods.
 
     Args:
-        before, after: The session's row before and after, float64.
+        before, whole: The session's row before, as float64 and int64; after: that after, float64.
         values: The observation, NaN where missing, [D].
         one, weekday: One step ahead, and its day or -1, int64 [1].
+        periods: Gets the periods before, int64 [D, K].
         levels, said, known: Scratch, see `forecast_naively`.
     """
     targets, kept = sizes.targets, (sizes.window - 1) * sizes.targets
     start = sizes.at_window
     after[start : start + kept] = before[start + targets : start + targets + kept]
     for target in range(targets):
-        value = values[target]
+        value, own = values[target], periods[target]
         after[start + kept + target] = value
+        read_periods(whole, sizes, tables.lags, target, own)
         levels_of(before, sizes, tables, target, levels)
-        forecast_naively(
-            before, sizes, tables.offsets, tables.reachable, tables.alike, one, weekday, target, levels, said, known
-        )
+        forecast_naively(before, own, sizes, one, weekday, target, levels, said, known)
         _take(before, after, sizes, tables.mean_weights, tables.mean_decay, value, target)
-        if sizes.lags:
-            first = 2 * sizes.means + sizes.lags
-            means, seen = said[0, first : first + sizes.lags], known[0, first : first + sizes.lags]
+        if sizes.slots:
+            first = 2 * sizes.means + sizes.slots
+            means, seen = said[0, first : first + sizes.slots], known[0, first : first + sizes.slots]
             _carry(before, after, sizes, tables.carry_kept, value, target, means, seen)
         _judge(before, after, sizes, tables.error_kept, value, target, said[0], known[0])
+
+
+@part
+def change_periods(after, whole, sizes, target, old, new):
+    """Give a target other periods: what its old slots know of the same periods moves, all else of periods begins at 0.
+
+    Args:
+        after, whole: The session's row, as float64 and int64; is changed.
+        old, new: The periods, int64 [K].
+    """
+    slots, carries, memories, first = sizes.slots, sizes.carries, sizes.memories, 2 * sizes.means
+    is_same = True
+    for slot in range(slots):
+        is_same = is_same and old[slot] == new[slot]
+        whole[sizes.at_periods + target * slots + slot] = new[slot]
+    if is_same:
+        return
+    count, groups = sizes.forecasters - first, 2 + carries
+    counts = sizes.at_error_counts + target * sizes.forecasters + first
+    errors, residuals = (
+        sizes.at_errors + (target * sizes.forecasters + first) * memories,
+        (sizes.at_carries + target * slots * carries),
+    )
+    # Counts, errors and residuals as they were.
+    kept = np.empty(count * (1 + memories) + slots * carries)
+    for at in range(count):
+        kept[at] = after[counts + at]
+    for at in range(count * memories):
+        kept[count + at] = after[errors + at]
+    for at in range(slots * carries):
+        kept[count * (1 + memories) + at] = after[residuals + at]
+    for place in range(count):
+        group, slot = place // slots, place % slots
+        source = -1
+        for other in range(slots):
+            is_it = new[slot] > 0 and old[other] == new[slot]
+            if group == groups:
+                is_it = is_it and other + 1 < slots and new[slot + 1] > 0 and old[other + 1] == new[slot + 1]
+            if is_it:
+                source = group * slots + other
+        after[counts + place] = kept[source] if source >= 0 else 0.0
+        for memory in range(memories):
+            error = kept[count + source * memories + memory] if source >= 0 else 0.0
+            after[errors + place * memories + memory] = error
+        if group == 0:
+            for carry in range(carries):
+                residual = kept[count * (1 + memories) + source * carries + carry] if source >= 0 else 0.0
+                after[residuals + slot * carries + carry] = residual
 
 
 @part
@@ -236,9 +321,9 @@ def _judge(before, after, sizes, kept, value, target, said, known):
 @part
 def _carry(before, after, sizes, kept, value, target, means, seen):
     """Update the smoothed residuals of the seasonal means."""
-    at = sizes.at_carries + target * sizes.lags * sizes.carries
-    for lag in range(sizes.lags):
-        judged = seen[lag] and not np.isnan(value)
+    at = sizes.at_carries + target * sizes.slots * sizes.carries
+    for slot in range(sizes.slots):
+        judged = seen[slot] and not np.isnan(value)
         for carry in range(sizes.carries):
-            total = before[at + lag * sizes.carries + carry]
-            after[at + lag * sizes.carries + carry] = total * kept[carry] + value - means[lag] if judged else total
+            total = before[at + slot * sizes.carries + carry]
+            after[at + slot * sizes.carries + carry] = total * kept[carry] + value - means[slot] if judged else total

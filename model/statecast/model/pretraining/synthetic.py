@@ -12,7 +12,8 @@ Rng = np.random.Generator
 
 USUAL_PERIODS = (4, 5, 7, 10, 12, 15, 20, 24, 30, 48, 52, 60, 96, 144, 168, 288, 336, 365)
 # Steps per day, for series with a daily and a weekly pattern.
-STEPS_A_DAY = (24, 24, 48, 48, 96, 144, 288)
+STEPS_A_DAY = (4, 6, 8, 12, 24, 24, 24, 48, 48, 96, 144, 288)
+LONGEST_USUAL = 400
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,21 @@ def _working_week(rng: Rng, steps: int) -> Made:
     )
     shape = np.resize(np.roll(week, rng.integers(7 * day)), steps)
     shape = shape * np.exp(_smooth_walk(rng, steps, rng.uniform(0, 0.3)))
+    if rng.random() < 0.5:
+        shape = shape + _days_alike(rng, steps, day)
     if rng.random() < 0.3:
         shape = _with_holidays(rng, shape, day)
     values = _combined(rng, shape, _trend(rng, steps), _noise(rng, steps))
-    return Made(values, 7 * day if 7 * day <= 336 else day)
+    return Made(values, 7 * day if 7 * day <= LONGEST_USUAL else day)
+
+
+def _days_alike(rng: Rng, steps: int, day: int) -> Series:
+    """Make a deviation from the usual days that lasts some days: of the level, and of each day's shape."""
+    level = _standard(_filtered(rng.normal(size=steps), float(np.exp(-1 / (day * rng.uniform(0.3, 3))))))
+    days = _filtered(rng.normal(size=steps // day + 2), float(np.exp(-1 / rng.uniform(0.3, 3))))
+    through = np.interp(np.arange(steps), np.arange(len(days)) * day, days)
+    shape = np.resize(_template(rng, day), steps) * through
+    return rng.uniform(0, 0.5) * level + rng.uniform(0, 0.3) * shape
 
 
 def _walk(rng: Rng, steps: int) -> Made:
@@ -157,9 +169,9 @@ def _flat(rng: Rng, steps: int) -> Made:
 
 
 def _period(rng: Rng) -> int:
-    if rng.random() < 0.8:
+    if rng.random() < 0.5:
         return int(rng.choice(USUAL_PERIODS))
-    return int(10.0 ** rng.uniform(0.5, 2.5))
+    return int(10.0 ** rng.uniform(0.5, np.log10(LONGEST_USUAL)))
 
 
 def _season(rng: Rng, steps: int, period: int) -> Series:

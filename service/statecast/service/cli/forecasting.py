@@ -28,7 +28,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 @config_option(what="options")
 @models_option
 @data_options
-@click.option("--horizon", type=click.IntRange(min=1), help="Steps ahead; by default the model's horizon.")
+@click.option(
+    "--horizon", type=click.IntRange(min=1), help="Steps ahead; by default the model's horizon, but 64 for base."
+)
 @click.option("--output", type=NewFile(TABLES), required=True, help="File to write: .csv or .parquet.")
 @click.option("--plot", type=NewFile(PICTURES), help="Picture to write of the first 12 series: .png, .pdf or .svg.")
 @threads_option
@@ -45,7 +47,7 @@ def forecast(
     """
     import torch
 
-    from statecast.model import ModelError
+    from statecast.model import ModelError, usual_horizon
     from statecast.model.evaluation.ahead import forecast_ahead
     from statecast.model.evaluation.run import find_model
 
@@ -55,7 +57,7 @@ def forecast(
     try:
         forecaster = find_model(model, models)
         panel = read_data(data, columns_of(forecaster.config, options))
-        horizon = options["horizon"] or forecaster.config.horizon
+        horizon = options["horizon"] or usual_horizon(forecaster.config)
         ahead = forecast_ahead(forecaster, panel, horizon, lambda done, of: progress("series forecast", done, of))
         write_table(
             _table(ahead, "unique_id" if options["wide"] else options["id"] or "unique_id", options["time"]), output

@@ -178,7 +178,9 @@ def _show(table: Any) -> None:
 @config_option(what="options")
 @models_option
 @data_options
-@click.option("--horizon", type=click.IntRange(min=1), help="Steps ahead; by default the model's horizon.")
+@click.option(
+    "--horizon", type=click.IntRange(min=1), help="Steps ahead; by default the model's horizon, but 64 for base."
+)
 @click.option("--windows", type=click.IntRange(min=1), default=10, show_default=True, help="Forecasts per series.")
 @click.option("--step", type=click.IntRange(min=1), help="Steps from one cut-off to the next; by default the horizon.")
 @click.option(

@@ -69,7 +69,7 @@ def is_steady(session: Session, request: Request, now: float, clock_ns: int) -> 
     return (
         (request.start_time is None or request.start_time == at)
         and at <= clock_ns + session.max_ahead_ns
-        and abs(at) + session.step_ns * model.config.horizon < LATEST_NS
+        and abs(at) + session.step_ns * model.usual_horizon < LATEST_NS
     )
 
 

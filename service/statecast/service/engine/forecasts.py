@@ -16,7 +16,8 @@ from statecast.service.engine.request import ForecastOutput, Outline, Request
 from statecast.service.engine.standing import Standing
 from statecast.service.models.registry import Model
 
-FORECASTS_AT_ONCE = 512
+FORECASTS_AT_ONCE, STEPS_AT_ONCE = 512, 32_768
+SHORT_HORIZON = 64
 ContextOf = Callable[[Tensor, Tensor], Any]
 """Returns what the model needs of sessions after some of their new steps: both int64 [N]."""
 
@@ -46,8 +47,7 @@ def forecasts(
     model: Model, context_of: ContextOf, start: int, wanted: Sequence[Wanted]
 ) -> Iterator[tuple[Wanted, ForecastOutput]]:
     """Yield the forecasts; `context_of` counts the steps from `start`."""
-    for at in range(0, len(wanted), FORECASTS_AT_ONCE):
-        part = wanted[at : at + FORECASTS_AT_ONCE]
+    for part in _parts(wanted):
         rows = model.tensor([each.index for each in part])
         steps = model.tensor([each.step - start for each in part])
         horizon = max(each.request.horizon for each in part)
@@ -64,6 +64,18 @@ def forecasts(
             if request.quantile_levels:
                 forecast = _at_levels(forecast, model.config.quantile_levels, request.quantile_levels)
             yield each, ForecastOutput(outline, _start(each), forecast)
+
+
+def _parts(wanted: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
+    """Yield forecasts to compute at once, all as far as the farthest of them; so a long one delays no short ones."""
+    by_length: dict[int, list[Wanted]] = {}
+    for each in wanted:
+        length = 1 << (max(each.horizon, SHORT_HORIZON) - 1).bit_length()
+        by_length.setdefault(length, []).append(each)
+    for length, alike in by_length.items():
+        at_once = max(1, min(FORECASTS_AT_ONCE, STEPS_AT_ONCE // length))
+        for at in range(0, len(alike), at_once):
+            yield alike[at : at + at_once]
 
 
 def _times(model: Model, wanted: Sequence[Wanted], horizon: int) -> Tensor | None:

@@ -219,7 +219,7 @@ class Planner:
             raise InvalidRequest("observations.times", "given together with start_time; leave out one of the two")
         if clock:
             ahead_ms = clock.usual_max_ahead_ms if standing.max_ahead_ms is None else standing.max_ahead_ms
-            bounds = Bounds(self._max_steps, standing.model.config.horizon, self.now(), ahead_ms)
+            bounds = Bounds(self._max_steps, standing.model.usual_horizon, self.now(), ahead_ms)
             placed = place(rows, Given(request.start_time, request.times), standing.last_time, clock, bounds)
             check_gap(standing.model, request, len(placed.rows), clock.frequency.alias)
         elif request.start_time is not None:

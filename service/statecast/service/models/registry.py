@@ -20,6 +20,7 @@ from statecast.model import (
     StreamingModel,
     bundled_models,
     load_model,
+    usual_horizon,
     version_order,
 )
 from statecast.service.binding import Binding
@@ -67,6 +68,11 @@ class Model:
     def frequency(self) -> Frequency | None:
         """The time between two steps; None if only position counts."""
         return Frequency.parse(self.config.frequency) if self.config.frequency else None
+
+    @cached_property
+    def usual_horizon(self) -> int:
+        """Number of steps to forecast unless the caller says another."""
+        return usual_horizon(self.config)
 
     @cached_property
     def targets(self) -> int:

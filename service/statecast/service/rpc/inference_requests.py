@@ -152,10 +152,10 @@ def _sequence(given: Mapping[str, Any], model: Model) -> str:
 
 
 def _horizon(given: Mapping[str, Any], message: ModelInferRequest, registry: Registry) -> int:
-    """Return how far to forecast: as asked, or as far as any version that the sequence may run on."""
+    """Return how far to forecast: as asked, or as usual for any version that the sequence may run on."""
     if "horizon" not in given:
         versions = registry.versions(message.model_name)
-        return max(model.config.horizon for model in versions.values())
+        return max(model.usual_horizon for model in versions.values())
     horizon: int = given["horizon"]
     if horizon < 1:
         raise InvalidRequest("parameters['horizon']", f"{horizon} steps; must be 1 or more")

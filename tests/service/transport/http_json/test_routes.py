@@ -52,7 +52,7 @@ def test_a_path_leads_to_its_method(verb: str, path: str, name: str, variables: 
         ("GET", "/v1/sessions/a:open", ("POST",)),
         ("PUT", "/v1/models", ("GET",)),
         ("GET", "/v1", ()),
-        ("GET", "/v1/models/base/1", ()),
+        ("GET", "/v1/models/base/2", ()),
         ("GET", "/statecast.v1.ModelService/ListModels", ()),
         ("GET", "//v1/models", ()),
     ],
