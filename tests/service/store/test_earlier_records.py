@@ -1,6 +1,7 @@
-"""Records that servers of earlier releases have written are read, go on, are written as before, and can be upgraded.
+"""Records that servers of earlier releases have written are read, are written as before, and can be upgraded.
 
-Such servers made `records/format_4_*.json`, with sessions on `support.models.write_rich_models`.
+Such servers made `records/format_4_*.json`, with sessions on `support.models.write_rich_models`, and the outlines of
+these models, whose states had another layout.
 """
 
 import base64
@@ -42,6 +43,8 @@ def place(any_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> 
         for name, session in sessions.items():
             data = base64.b64decode(session["record"])
             any_redis.client.set(f"{release}:default:{name}", data, px=LIFETIME_MS)
+        for digest, outline in json.loads((RECORDS / "outlines.json").read_text()).items():
+            any_redis.client.set(f"{release}::outline:{digest}", json.dumps(outline).encode() + bytes(16))
     return folder, any_redis
 
 
@@ -63,20 +66,35 @@ def test_it_is_read_and_written_byte_for_byte(release_name: str, name: str) -> N
     assert written_again(name, data) == data
 
 
-def test_its_sessions_go_on_and_move(release: tuple[str, Any]) -> None:
+def test_its_sessions_move(release: tuple[str, Any]) -> None:
     name_of_release, client = release
     for name, told in RELEASES[name_of_release].items():
-        session, horizon = client.session(name, resume_only=True), 3 if name == "word" else 6
-        future = [[9.0, 0.0]] * 6 if name == "shop" else None
-        forecast = session.forecast(horizon, future_covariates=future)
-        assert (forecast.version.step, f"{forecast.version.tag:016x}") == (told["step"], told["tag"])
-        np.testing.assert_allclose(forecast.values.ravel(), told["forecast"], rtol=1e-3)
-        before = session.info()
-        if name == "word":
+        session, at = client.session(name), (told["step"], told["tag"])
+        if name == "word":  # its layout is still the same
+            forecast = session.forecast(3)
+            assert (forecast.version.step, f"{forecast.version.tag:016x}") == at
+            np.testing.assert_allclose(forecast.values.ravel(), told["forecast"], rtol=1e-3)
             with pytest.raises(PreconditionFailed) as caught:
                 session.upgrade(model_version="2")
             assert caught.value.reason == "HISTORY_NEEDED"
             continue
+        with pytest.raises(PreconditionFailed) as caught:
+            session.forecast(6)
+        assert caught.value.reason == "MODEL_CHANGED"
         moved = session.upgrade(model_version="2")
-        assert (moved.version, moved.reencoded_steps, moved.model_version) == (before.version, told["step"], "2")
-        assert replace(session.info(), model_version="1") == before
+        assert (moved.version.step, f"{moved.version.tag:016x}") == at
+        assert (moved.reencoded_steps, moved.model_version) == (told["step"], "2")
+        assert session.forecast(6).version == moved.version
+
+
+def test_the_sessions_of_a_bundled_model_move(any_redis: RedisProcess) -> None:
+    record = json.loads((RECORDS / "base_1.json").read_text())
+    any_redis.client.set("bundled:default:meter", base64.b64decode(record["record"]), px=LIFETIME_MS)
+    server = ServerThread(Settings(redis_url=any_redis.url, namespace="bundled"))
+    with Client(server.target) as client:
+        moved = client.session("meter").upgrade(model_version="2")
+        assert (moved.version.step, f"{moved.version.tag:016x}") == (record["step"], record["tag"])
+        assert moved.reencoded_steps == record["step"]
+        forecast = client.session("meter").forecast(24)
+    server.stop()
+    np.testing.assert_allclose(forecast.median[:24], record["next"], atol=0.5)

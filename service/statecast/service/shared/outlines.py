@@ -1,7 +1,10 @@
 """Finds the outline of the model that has written a record, whether or not the model is still here."""
 
+import json
 import time
 from contextlib import suppress
+from functools import lru_cache
+from importlib import resources
 
 from statecast.service.errors import ServiceError
 from statecast.service.models.registry import Registry
@@ -10,6 +13,16 @@ from statecast.service.shared.outline import Outline
 
 AGAIN_SECONDS = 5.0
 """Time for which an outline that Redis does not have is not looked for again."""
+
+
+@lru_cache
+def _earlier_models() -> dict[bytes, Outline]:
+    """Return the outlines of models that earlier releases came with, by digest."""
+    text = resources.files(__package__).joinpath("earlier_models.json").read_text()
+    return {
+        bytes.fromhex(digest): Outline.from_json(json.dumps(fields).encode())
+        for digest, fields in json.loads(text).items()
+    }
 
 
 class Outlines:
@@ -28,6 +41,8 @@ class Outlines:
         model = self._registry.find(name, version)
         if model is not None and model.digest_bytes == digest:
             outline = Outline.of(model)
+        elif digest in (earlier := _earlier_models()):
+            outline = earlier[digest]
         elif self._absent.get(digest, 0.0) < time.monotonic():
             with suppress(ServiceError):  # Redis does not answer now
                 outline = self._documents.outline(digest)
