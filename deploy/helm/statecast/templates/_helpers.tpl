@@ -85,9 +85,17 @@ seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 {{- end -}}
 
+{{/* Not empty if callers, and readers of the metrics, must say who they are. */}}
+{{- define "statecast.needsCredentials" -}}
+{{- or .Values.apiKeys.secret .Values.settings.jwt_keys .Values.settings.tls_subjects | default "" -}}
+{{- end -}}
+
 {{/* Values that are right alone but not together. */}}
 {{- define "statecast.check" -}}
 {{- $redis := .Values.redis -}}
+{{- if and (not $redis.urlSecret.name) (not (regexMatch "^rediss?([+][a-z]+)?://[^ /]+" $redis.url)) -}}
+{{- fail (printf "redis.url: %q is not the URL of a Redis; write redis://host:6379/0, or rediss://host:6379/0 for TLS" $redis.url) -}}
+{{- end -}}
 {{- if regexMatch "^[a-z+]+://[^/@]*:[^/@]+@" $redis.url -}}
 {{- fail "redis.url: holds a password, which everyone who may read the Deployment would see; leave it out and name a Secret in redis.passwordSecret.name" -}}
 {{- end -}}
@@ -109,8 +117,8 @@ seccompProfile: {type: RuntimeDefault}
 {{- if and .Values.tls.secret .Values.serviceMonitor.enabled (not .Values.tls.serverName) -}}
 {{- fail "tls.serverName: is empty, but Prometheus (serviceMonitor.enabled) checks the certificate in tls.secret; set it to a name in that certificate" -}}
 {{- end -}}
-{{- if and .Values.apiKeys.secret .Values.serviceMonitor.enabled (not .Values.serviceMonitor.apiKeySecret.name) -}}
-{{- fail "serviceMonitor.apiKeySecret.name: is empty, but calls need an API key (apiKeys.secret), and so do metrics; name a Secret with a key of the role admin" -}}
+{{- if and (include "statecast.needsCredentials" .) .Values.serviceMonitor.enabled (not .Values.serviceMonitor.apiKeySecret.name) -}}
+{{- fail "serviceMonitor.apiKeySecret.name: is empty, but readers of the metrics need a credential, as callers do; name a Secret with an API key of the role admin" -}}
 {{- end -}}
 {{- $scaling := .Values.autoscaling -}}
 {{- if and $scaling.enabled (gt (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}

