@@ -23,6 +23,58 @@ NAME = f"{RELEASE}-statecast"
 Document = dict[str, Any]
 
 
+TLS_OF_REDIS = {"caSecret": {"name": "redis-ca", "key": "ca.crt"}, "clientSecret": "redis-client"}
+PEER = {"namespaceSelector": {"matchLabels": {"team": "demand"}}}
+
+EVERYTHING: Document = {
+    "image": {"repository": "registry.example/statecast", "digest": "sha256:" + "0" * 64},
+    "imagePullSecrets": [{"name": "registry"}],
+    "redis": {
+        "url": "rediss://statecast@redis:6379/0?ssl_check_hostname=true",
+        "passwordSecret": {"name": "redis", "key": "password"},
+        "tls": TLS_OF_REDIS,
+    },
+    "models": {"persistentVolumeClaim": "models"},
+    "tls": {"secret": "certificate", "requireClientCertificate": True, "serverName": "forecast.example"},
+    "apiKeys": {"secret": "api-keys"},
+    "tenantLimits": {"configMap": "limits"},
+    "settings": {"session_ttl_seconds": 2_592_000, "redis_timeout_seconds": 1.5, "page": True, "kernels": "on"},
+    "shutdown": {"preStopSeconds": 7, "drainSeconds": 3.2, "graceSeconds": 20.5},
+    "resources": {"requests": {"cpu": "2"}, "limits": {"memory": "1.5Gi", "nvidia.com/gpu": 1}},
+    "service": {"type": "LoadBalancer", "port": 443, "annotations": {"example/internal": "true"}},
+    "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 9},
+    "serviceMonitor": {"enabled": True, "labels": {"release": "p"}, "apiKeySecret": {"name": "metrics"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "p"}, "runbookBase": "https://docs.example/"},
+    "networkPolicy": {
+        "enabled": True,
+        "callers": [PEER],
+        "redisPeers": [{"ipBlock": {"cidr": "10.0.0.0/24"}}],
+        "redisPorts": [6379, 6380],
+        "extraEgress": [{"to": [PEER], "ports": [{"port": 4317}]}],
+    },
+    "serviceAccount": {"annotations": {"example/role": "none"}},
+    "podAnnotations": {"example/note": "1"},
+    "podLabels": {"team": "demand"},
+    "nodeSelector": {"disk": "ssd"},
+    "tolerations": [{"key": "gpu", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+    "priorityClassName": "high",
+    "extraEnv": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4317"}],
+    "extraVolumes": [{"name": "more", "emptyDir": {}}],
+    "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+}
+OTHER_SOURCES: Document = {
+    "replicaCount": 1,
+    "redis": {"urlSecret": {"name": "redis"}, "tls": TLS_OF_REDIS},
+    "models": {"init": {"image": "registry.example/models:7", "command": ["cp"], "args": ["-r", "/from/.", "/models"]}},
+    "prometheusRule": {"enabled": True},
+    "podDisruptionBudget": {"maxUnavailable": "50%"},
+}
+VALUES: dict[str, Document] = {"defaults": {}, "everything": EVERYTHING, "other sources": OTHER_SOURCES}
+"""Values that are rendered: together they use every option."""
+
+
 def _layer() -> metadata.Distribution | None:
     try:
         return metadata.distribution(LAYER)
