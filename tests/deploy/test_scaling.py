@@ -60,12 +60,19 @@ def entry() -> bytes:
     return encode_entry(KEY, appended, bytes(NONCE_BYTES + 8))
 
 
+def size_class(length: int) -> int:
+    """Return what Redis' allocator, jemalloc, takes for so many bytes: it has four sizes between two powers of two."""
+    step = 2 ** max((length - 1).bit_length() - 3, 4)
+    return -(-length // step) * step
+
+
 def redis_bytes(model: Forecaster) -> int:
     """Return the most memory that a record takes: Redis doubles a value's memory whenever an entry does not fit."""
-    length = room = len(snapshot(model))
+    length = len(snapshot(model))
+    room = size_class(length)
     for _ in range(Settings().snapshot_every - 1):
         length += len(entry())
-        room = room if length <= room else 2 * length
+        room = room if length <= room else size_class(2 * length)
     return room + KEY_BYTES
 
 
@@ -121,12 +128,12 @@ def test_the_tables_are_what_the_code_and_the_measurements_give(models: dict[str
     assert not missing, "docs/scaling.md should have these rows:\n" + "\n".join(missing)
 
 
-def test_redis_takes_as_much_memory_as_the_page_says(models: dict[str, Forecaster], own_redis: RedisProcess) -> None:
+def test_redis_takes_as_much_memory_as_the_page_says(models: dict[str, Forecaster], every_redis: RedisProcess) -> None:
     for model in models.values():
-        own_redis.client.set(KEY, snapshot(model), px=1000_000)
+        every_redis.client.set(KEY, snapshot(model), px=1000_000)
         for _ in range(Settings().snapshot_every - 1):
-            own_redis.client.append(KEY, entry())
-        measured: int = own_redis.client.memory_usage(KEY)  # type: ignore[assignment]
+            every_redis.client.append(KEY, entry())
+        measured: int = every_redis.client.memory_usage(KEY)  # type: ignore[assignment]
         assert 0.7 * redis_bytes(model) < measured <= redis_bytes(model)
 
 
@@ -135,3 +142,11 @@ def test_what_was_not_measured_says_so() -> None:
         assert f"| {cores} | not measured |" in PAGE
     assert f"{MOST_BUSY:.0%}".replace("%", " %") in PAGE
     assert size(NODE_BYTES) in PAGE
+
+
+def test_the_page_names_the_figures_that_it_rests_on() -> None:
+    frames, calls = server_us().values()
+    assert f"observations/s x {redis_us():g} us" in PAGE
+    assert f"observations/s x {frames:g} us in frames, or {calls:g} us in single calls" in PAGE
+    assert f"at most {1e6 / redis_us():,.0f} observations/s" in PAGE
+    assert f"- **Observations/s** is sessions / {SECONDS_BETWEEN} s." in PAGE
