@@ -24,6 +24,7 @@ from deploy.charts import (
     needs_helm,
     of_kind,
     pod,
+    render,
     server,
 )
 from deploy.files import ROOT, RULES, compose
@@ -35,7 +36,7 @@ from statecast.service.settings import Settings
 from statecast.service.store.connection import connect
 
 pytestmark = needs_helm
-KUBERNETES = ("1.27", "1.37")
+OLDEST, NEWEST = "1.27", "1.37"
 """The oldest that the chart allows, and the newest with schemas."""
 WRONG: dict[str, Document] = {
     "/replicaCount': got string, want integer": {"replicaCount": "two"},
@@ -84,10 +85,11 @@ def test_kubernetes_accepts_the_documents(rendered: dict[str, list[Document]]) -
     documents = [each for each in rendered["everything"] if each["kind"] not in of_operator]
     assert len(documents) == 8
     for document in documents:
-        for version in KUBERNETES:
-            kubernetes_validate.validate(document, version, strict=True)
+        kubernetes_validate.validate(document, NEWEST, strict=True)
+    for kind in ("Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget"):  # the others have not changed
+        kubernetes_validate.validate(of_kind(documents, kind), OLDEST, strict=True)
     for name in ("defaults", "other sources"):
-        kubernetes_validate.validate(of_kind(rendered[name], "Deployment"), KUBERNETES[-1], strict=True)
+        kubernetes_validate.validate(of_kind(rendered[name], "Deployment"), NEWEST, strict=True)
 
 
 def test_the_schema_is_that_of_the_server() -> None:
@@ -109,7 +111,7 @@ def test_the_versions_are_those_of_the_package() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert chart["appVersion"] == version
-    assert KUBERNETES[0] in chart["kubeVersion"]
+    assert OLDEST in chart["kubeVersion"]
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -303,3 +305,30 @@ def test_a_package_holds_the_alerts(tmp_path: Path) -> None:
         packed = archive.extractfile("statecast/files/prometheus-rules.yml")
         assert packed is not None
         assert packed.read() == RULES.read_bytes()
+
+
+PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
+
+
+def test_the_values_of_the_page_work_together() -> None:
+    blocks = re.findall(r"^ *```yaml\n(.*?)^ *```", PAGE, re.MULTILINE | re.DOTALL)
+    values = {key: value for block in blocks for key, value in yaml.safe_load(block).items()}
+    assert len(blocks) == 2
+    assert len(render(values)) == 9
+
+
+def test_the_values_that_the_page_names_are_there() -> None:
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    for name in re.findall(r"`((?:\w+\.)*\w+)`", "\n".join(re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE))):
+        found = defaults
+        for part in name.split("."):
+            found = found[part]
+
+
+def test_the_page_tells_when_an_old_pod_leaves(rendered: dict[str, list[Document]]) -> None:
+    end, times = 0.0, yaml.safe_load((CHART / "values.yaml").read_text())["shutdown"]
+    for name in ("preStopSeconds", "drainSeconds", "graceSeconds"):
+        end += times[name]
+        assert re.search(rf"^\| (?:0 )?to {end:g} \| `shutdown.{name}`", PAGE, re.MULTILINE), name
+    assert f"| to {end + ENGINE_SECONDS:g} | Engine and Redis stop. |" in PAGE
+    assert f"| {pod(rendered['defaults'])['terminationGracePeriodSeconds']} | `terminationGracePeriodSeconds`" in PAGE

@@ -62,7 +62,7 @@ def entry() -> bytes:
 
 def size_class(length: int) -> int:
     """Return what Redis' allocator, jemalloc, takes for so many bytes: it has four sizes between two powers of two."""
-    step = 2 ** max((length - 1).bit_length() - 3, 4)
+    step = 1 << max((length - 1).bit_length() - 3, 4)
     return -(-length // step) * step
 
 
