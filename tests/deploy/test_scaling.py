@@ -38,7 +38,7 @@ KEY_BYTES = 200
 @pytest.fixture(scope="module")
 def models() -> dict[str, Forecaster]:
     """Return the models that the page is about."""
-    base = load_model(bundled_models() / "base" / "1")
+    base = load_model(next((bundled_models() / "base").iterdir()))
     assert isinstance(base, Forecaster)
     return {"`base`": base, "LSTM of 2 x 128": Forecaster(plain_config())}
 

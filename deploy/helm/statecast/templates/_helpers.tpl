@@ -69,22 +69,6 @@ seccompProfile: {type: RuntimeDefault}
 {{- addf $times.preStopSeconds $times.drainSeconds $times.graceSeconds 15 5 | ceil | int64 -}}
 {{- end -}}
 
-{{/* The URL of Redis with the files of its TLS. */}}
-{{- define "statecast.redisUrl" -}}
-{{- $redis := .Values.redis -}}
-{{- $files := list -}}
-{{- if $redis.tls.caSecret.name -}}
-{{- $files = append $files "ssl_ca_certs=/etc/statecast-redis/ca.pem" -}}
-{{- end -}}
-{{- if $redis.tls.clientSecret -}}
-{{- $files = concat $files (list "ssl_certfile=/etc/statecast-redis/cert.pem" "ssl_keyfile=/etc/statecast-redis/key.pem") -}}
-{{- end -}}
-{{- $redis.url -}}
-{{- if $files -}}
-{{- contains "?" $redis.url | ternary "&" "?" -}}{{- join "&" $files -}}
-{{- end -}}
-{{- end -}}
-
 {{/* Not empty if callers, and readers of the metrics, must say who they are. */}}
 {{- define "statecast.needsCredentials" -}}
 {{- or .Values.apiKeys.secret .Values.settings.jwt_keys .Values.settings.tls_subjects | default "" -}}
