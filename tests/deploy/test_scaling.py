@@ -11,8 +11,8 @@ from support.redis_process import RedisProcess
 from statecast.client._messages import REQUEST_ID_BYTES
 from statecast.model import Forecaster, bundled_models, load_model
 from statecast.service.settings import Settings
+from statecast.service.store.options import DIGEST_BYTES
 from statecast.service.store.record import (
-    DIGEST_BYTES,
     NONCE_BYTES,
     REMEMBERED_REQUESTS,
     REMEMBERED_VERSIONS,
