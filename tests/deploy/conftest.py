@@ -2,5 +2,16 @@
 
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 sys.path.append(str(Path(__file__).parents[2]))
+
+
+@pytest.fixture(scope="session")
+def rendered() -> dict[str, list[dict[str, Any]]]:
+    """What Helm makes of all values of the chart."""
+    from deploy.charts import VALUES, render
+
+    return {name: render(values) for name, values in VALUES.items()}
