@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,10 @@ torch.set_num_threads(1)
 os.environ["NUMBA_BOUNDSCHECK"] = "1"
 # Servers that tests start compile the modules once, not each of them again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-CACHE = Path(__file__).parents[1] / ".pytest_cache"
+KERNELS = "kernel_folder"
+"""The fixture."""
+KERNEL_FOLDER = Path(__file__).parents[1] / ".pytest_cache" / "statecast" / "kernels"
+_builds: "list[subprocess.Popen[bytes]]" = []
 # How long a test takes depends on what else the machine does.
 settings.register_profile("statecast", deadline=None)
 settings.load_profile("statecast")
@@ -46,10 +50,25 @@ STARTERS = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that start processes or servers, so that `make test-fast` can leave them out."""
     here = Path(__file__).parent
+    # Those that need compiled kernels come last, since to compile them takes a while.
+    items.sort(key=lambda item: KERNELS in getattr(item, "fixturenames", ()))
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if STARTING & fixtures or item.path.relative_to(here).as_posix().startswith(STARTERS):
             item.add_marker(pytest.mark.servers)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin to compile the kernels, in one process, if a test needs them."""
+    is_one = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
+    if is_one and any(KERNELS in getattr(item, "fixturenames", ()) for item in session.items):
+        _builds.append(build_kernels())
+
+
+def build_kernels() -> "subprocess.Popen[bytes]":
+    """Start to compile the kernels, unless they are there; the process ends early with this one."""
+    KERNEL_FOLDER.parent.mkdir(parents=True, exist_ok=True)
+    return KernelCache(KERNEL_FOLDER).start_build(is_waited_for=True)
 
 
 def pytest_configure() -> None:
@@ -115,13 +134,11 @@ def server(any_redis: RedisProcess, models_folder: Path) -> Iterator[ServerThrea
 @pytest.fixture(scope="session")
 def kernel_folder() -> Path:
     """Return a folder of compiled kernels, which all processes of this run and later ones share."""
-    folder = CACHE / "statecast" / "kernels"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    built = KernelCache(folder).start_build(is_waited_for=True)
+    built = build_kernels()
     assert built.stderr is not None
     told = built.stderr.read()
     assert built.wait() == 0, told
-    return folder
+    return KERNEL_FOLDER
 
 
 @pytest.fixture

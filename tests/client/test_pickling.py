@@ -27,6 +27,7 @@ from statecast.client import (
     SessionRegressed,
     SomeFailed,
     StatecastError,
+    Upgraded,
     Version,
 )
 
@@ -40,6 +41,7 @@ FORECAST = Forecast(
 )  # fmt: skip
 RESULTS = [
     VERSION, GATES, RECEIPT, FORECAST, Observations([1.0], start_time=MIDNIGHT),
+    Upgraded(VERSION, "base", "2", 640, exact=False, replayed=False),
     SessionInfo("a", "base", "1", VERSION, timedelta(days=1), MIDNIGHT, {"region": "north"}),
     ModelInfo("base", "1", "ab", "h", ("y",), 24, (0.5,), "lstm", 2, 8, 24, 100, categories={"region": ("north",)}),
 ]  # fmt: skip

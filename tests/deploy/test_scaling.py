@@ -134,6 +134,7 @@ def test_redis_takes_as_much_memory_as_the_page_says(models: dict[str, Forecaste
         for _ in range(Settings().snapshot_every - 1):
             every_redis.client.append(KEY, entry())
         measured: int = every_redis.client.memory_usage(KEY)  # type: ignore[assignment]
+        every_redis.client.delete(KEY)
         assert 0.7 * redis_bytes(model) < measured <= redis_bytes(model)
 
 

@@ -248,7 +248,7 @@ def test_settings_come_from_file_environment_and_options(
     monkeypatch.setenv("STATECAST_LOG_LEVEL", "info")
     server = ServerProcess("--config", str(config), "--namespace", "option")
     step(server.target, "a", 1.0)
-    assert redis.Redis(unix_socket_path=str(folder / "redis.sock")).keys() == [b"option:default:a"]
+    assert redis.Redis(unix_socket_path=str(folder / "redis.sock")).keys("*:a") == [b"option:default:a"]
     server.stop()
 
 

@@ -27,11 +27,13 @@ class Part:
         name: The part's name.
         shape: Its shape for one session, without the batch.
         dtype: "float32", "float64" or "int64".
+        most: If the numbers say where to read, the largest valid one; what was packed elsewhere is limited to 0..most.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    most: int | None = None
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -258,9 +260,16 @@ class StateLayout:
         table = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8).view(len(rows), -1)
         if self._is_tight:
             # A copy, since products of memory that is aligned otherwise round otherwise.
-            return State(None, self, table.view(torch.float64).clone().to(device))
+            return self._limited(State(None, self, table.view(torch.float64).clone().to(device)))
         into = self.new_rows(len(rows), "cpu")
         columns = torch.split(table, [part.nbytes for part in self.parts], dim=1)
         for start, column in zip(self._starts, columns, strict=False):
             into.view(torch.uint8).narrow(1, start, column.shape[1]).copy_(column)
-        return State(None, self, into.to(device))
+        return self._limited(State(None, self, into.to(device)))
+
+    def _limited(self, state: State) -> State:
+        """Limit the parts that say where to read: whoever may import sessions may make them up."""
+        for part in self.parts:
+            if part.most is not None:
+                state[part.name].clamp_(0, part.most)
+        return state

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from support.panels import panel_of, waves
 
-from statecast.model import ModelConfig
+from statecast.model import Forecaster, ModelConfig
 from statecast.model.data import Panel
 from statecast.model.errors import DataError
 from statecast.model.evaluation.run import Request, evaluate_model
@@ -164,11 +164,17 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, interrupt: Callable[[int]
 
 
 def test_whichever_version_it_becomes_the_training_is_the_same() -> None:
-    assert training._fingerprint(PANEL, CONFIG, QUICK) == training._fingerprint(
-        PANEL, replace(CONFIG, version="2"), QUICK
-    )
+    model = Forecaster(CONFIG)
+    own = training._fingerprint(PANEL, CONFIG, QUICK, model)
+    assert training._fingerprint(PANEL, replace(CONFIG, version="2"), QUICK, model) == own
     moved = panel_of(*waves(500, noise=0.8, seed=1))
-    assert training._fingerprint(PANEL, CONFIG, QUICK) != training._fingerprint(moved, CONFIG, QUICK)
+    assert training._fingerprint(moved, CONFIG, QUICK, model) != own
+
+
+def test_a_checkpoint_of_a_release_with_other_weights_is_not_resumed() -> None:
+    model, other = Forecaster(CONFIG), Forecaster(replace(CONFIG, head_size=CONFIG.head_size + 1))
+    own = training._fingerprint(PANEL, CONFIG, QUICK, model)
+    assert training._fingerprint(PANEL, CONFIG, QUICK, other) != own
 
 
 def test_it_stops_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from statecast.service.rpc.methods import Method
 from statecast.service.transport.http_json.call import HTTP_STATUS, MOST_BYTES
 from statecast.service.transport.http_json.reading import MOST_PARTS
 from statecast.service.transport.http_json.routes import NoRoute, Routes
-from statecast.v1 import forecast_service_pb2, model_service_pb2
+from statecast.v1 import admin_service_pb2, forecast_service_pb2, model_service_pb2
 
 PAGE = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
 CONSOLE = "\n".join(re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
@@ -46,14 +46,14 @@ def test_the_table_names_every_path() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| `(\w+ /v1/.*?)` \|$", PAGE, re.MULTILINE))
     services = [
         service
-        for module in (forecast_service_pb2, model_service_pb2)
+        for module in (admin_service_pb2, forecast_service_pb2, model_service_pb2)
         for service in module.DESCRIPTOR.services_by_name.values()
     ]
     methods = {
         method.name: f"/{service.full_name}/{method.name}"
         for service in services
         for method in service.methods
-        if not method.server_streaming
+        if not (method.server_streaming or method.client_streaming)
     }
     assert set(rows) == set(methods)
     for name, path in rows.items():

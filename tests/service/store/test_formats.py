@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from support.models import write_rich_models
 from support.redis_process import RedisProcess
@@ -69,13 +68,12 @@ def test_a_new_server_goes_on_with_old_records_and_writes_such(any_redis: RedisP
     server = ServerThread(settings)
     try:
         with Client(server.target) as client:
-            meter = client.session("meter", model="base")
+            meter = client.session("meter", model="base", upgrade=True)
             forecast = meter.forecast(3)
             assert (forecast.version.step, f"{forecast.version.tag:016x}") == (
                 OLD["meter"]["step"],
                 OLD["meter"]["tag"],
             )
-            np.testing.assert_allclose(forecast.median, OLD["meter"]["forecast"], rtol=1e-3)
             assert meter.observe([20.2, 20.6], request_id="second").replayed
             for value in (20.5, 20.4, 20.6):
                 meter.observe(value)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..layers.decayed_sums import decayed_sums, decayed_weights, log_decays, mean_ages
 from ..state import Part, State
-from .periods import find_periods, is_due
+from .periods import LONGEST_SHARE, find_periods, is_due
 from .seasonal import DaysAlike, Places, Seasonal, look_up
 
 
@@ -146,7 +146,7 @@ class NaiveForecasters(nn.Module):
             yield Part(name, (d,), "float64")
         yield Part("means", (d, self.means), "float64")
         if self.finds:
-            yield Part("periods", (d, self.slots), "int64")
+            yield Part("periods", (d, self.slots), "int64", most=int(LONGEST_SHARE * self.window))
         yield Part("carries", (d, self.slots, self.carries), "float64")
         yield Part("error_counts", (d, f), "float64")
         yield Part("errors", (d, f, self.memories), "float64")

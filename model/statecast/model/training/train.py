@@ -81,12 +81,12 @@ def train(
     Raises:
         Interrupted: Ctrl-C was pressed.
     """
-    folder = work / _fingerprint(panel, config, recipe)
-    folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     torch.manual_seed(recipe.seed)
     # Intervals adapt only when the model serves, not during training.
     forecaster = Forecaster(replace(config, checked_steps=(), adaptation_rate=0.0))
+    folder = work / _fingerprint(panel, config, recipe, forecaster)
+    folder.mkdir(parents=True, exist_ok=True)
     forecaster.head.dropout = recipe.dropout
     _scale_covariates(forecaster, panel)
     module = _Validated(forecaster, recipe, _judge(validation) if validation else None)
@@ -233,9 +233,11 @@ def _newest_checkpoint(work: Path) -> Path | None:
     return max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def _fingerprint(panel: Panel, config: ModelConfig, recipe: Recipe) -> str:
-    """Return a hexadecimal hash that identifies a training."""
+def _fingerprint(panel: Panel, config: ModelConfig, recipe: Recipe, forecaster: Forecaster) -> str:
+    """Return a hexadecimal hash that identifies a training; another release's models may have other weights."""
     content = sha256()
+    for name, weights in forecaster.state_dict().items():
+        content.update(f"{name} {list(weights.shape)}\n".encode())
     for series in panel.series:
         content.update(f"{series.unique_id}\n{series.start_ns}\n{series.categories}".encode())
         content.update(np.ascontiguousarray(series.values).tobytes())

@@ -173,6 +173,11 @@ def why_unusable(url: str, error: redis.RedisError) -> str:
         )
     if "CERTIFICATE_REQUIRED" in said or "certificate required" in said:
         return f"Redis at {place} wants a client certificate; name its files with --redis-cert and --redis-key"
+    if "EOF occurred in violation of protocol" in said:
+        return (
+            f"Redis at {place} ended the TLS connection ({said}); if it wants a client certificate, name its files "
+            "with --redis-cert and --redis-key"
+        )
     if "closed by server" in said or "reset by peer" in said:
         return f"Redis at {place} closed the connection; if it uses TLS, write {secure} instead of {plain}"
     hint = f"; if it does not use TLS, write {plain} instead of {secure}" if url.startswith("rediss") else ""
