@@ -378,7 +378,12 @@ def test_a_version_that_is_loaded_is_in_the_audit_log(make_place: MakePlace, cap
     place = make_place()
     place.write("2", 2)
     place.await_versions("2", "1")
-    (record,) = [record for record in caplog.records if record.name == AUDIT]
+
+    def audited() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if record.name == AUDIT]
+
+    await_true(lambda: bool(audited()))  # it is served a moment earlier
+    (record,) = audited()
     fields = record.__dict__["fields"]
     assert (fields["model"], fields["version"]) == ("tiny", "2")
     assert len(fields["digest"]) > 8
