@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -57,7 +58,7 @@ class Monitor:
 
     def look_now(self) -> None:
         """Probe immediately, because Redis refused something; called in the event loop."""
-        self._checked_at = 0.0
+        self._checked_at = -math.inf
         self._wanted.set()
 
     async def run(self) -> None:
