@@ -30,7 +30,7 @@ def forecasts(draw: st.DrawFn) -> ForecastOutput:
     start = draw(st.none() | st.integers(-(2**62), 2**62))
     size = horizon * levels * targets
     values = draw(st.lists(st.floats(width=32, allow_nan=False), min_size=size, max_size=size))
-    return ForecastOutput(outline, start, np.array(values, np.float32).reshape(horizon, levels, targets))
+    return ForecastOutput(outline, start, np.array(values, "<f4").tobytes())
 
 
 @given(
@@ -82,7 +82,7 @@ def _message(forecast: ForecastOutput) -> forecast_pb2.Forecast:
         classes=forecast.outline.classes,
         targets=forecast.outline.targets,
         time_zone=forecast.outline.time_zone,
-        values=forecast.values.ravel(),
+        values=np.frombuffer(forecast.data, "<f4"),
     )
     if forecast.start_time is not None:
         message.start_time.FromNanoseconds(forecast.start_time)

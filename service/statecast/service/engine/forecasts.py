@@ -18,6 +18,7 @@ from statecast.service.models.registry import Model
 
 FORECASTS_AT_ONCE, STEPS_AT_ONCE = 512, 32_768
 SHORT_HORIZON = 64
+FLOAT = np.dtype("<f4")
 ContextOf = Callable[[Tensor, Tensor], Any]
 """Returns what the model needs of sessions after some of their new steps: both int64 [N]."""
 
@@ -54,16 +55,12 @@ def forecasts(
         future = Future(_times(model, part, horizon), _covariates(model, part, horizon))
         values = model.forecaster.forecast(context_of(rows, steps), horizon, future).cpu().numpy()
         known, outline = None, None
-        for each, forecast in zip(part, values, strict=True):
+        for each, data in zip(part, _data(model, part, values), strict=True):
             request, standing = each.request, each.standing
             kind = request.horizon, request.quantile_levels, standing.zone, standing.own_frequency
             if outline is None or kind != known:  # neighbours mostly ask for the same
                 known, outline = kind, _outline(model, request, standing)
-            if request.horizon < horizon:
-                forecast = forecast[: request.horizon]
-            if request.quantile_levels:
-                forecast = _at_levels(forecast, model.config.quantile_levels, request.quantile_levels)
-            yield each, ForecastOutput(outline, _start(each), forecast)
+            yield each, ForecastOutput(outline, _start(each), data)
 
 
 def _parts(wanted: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
@@ -97,6 +94,25 @@ def _covariates(model: Model, wanted: Sequence[Wanted], horizon: int) -> Tensor 
         if each.request.future_covariates.size:
             covariates[: each.request.horizon] = each.request.future_covariates.reshape(-1, count)
     return torch.from_numpy(known).to(model.forecaster.device)
+
+
+def _data(model: Model, wanted: Sequence[Wanted], values: NDArray[np.float32]) -> list[bytes]:
+    """Return the bytes of each forecast, given all of them to the same horizon, [forecasts, horizon, levels, targets].
+
+    Most ask for all of it: one copy, which is then cut.
+    """
+    horizon, levels = values.shape[1], model.config.quantile_levels
+    if all(each.request.horizon == horizon and not each.request.quantile_levels for each in wanted):
+        data = values.astype(FLOAT, copy=False).tobytes()
+        size = len(data) // len(wanted)
+        return [data[at : at + size] for at in range(0, len(data), size)]
+    parts = []
+    for each, own in zip(wanted, values, strict=True):
+        own = own[: each.request.horizon]
+        if each.request.quantile_levels:
+            own = _at_levels(own, levels, each.request.quantile_levels)
+        parts.append(own.astype(FLOAT, copy=False).tobytes())
+    return parts
 
 
 def _start(wanted: Wanted) -> int | None:

@@ -228,14 +228,22 @@ class Outline:
 
 @dataclass(slots=True)
 class ForecastOutput:
-    """Quantiles of the next steps [horizon, levels, targets], or probabilities [horizon, classes, targets].
+    """A forecast; its start time is an instant, in nanoseconds since the epoch.
 
-    The start time is an instant, in nanoseconds since the epoch.
+    `data` holds quantiles of the next steps [horizon, levels, targets], or probabilities [horizon, classes, targets],
+    as little-endian float32.
     """
 
     outline: Outline
     start_time: int | None
-    values: NDArray[np.float32]
+    data: bytes
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """The quantiles or probabilities, float32 [horizon, levels or classes, targets]."""
+        outline = self.outline
+        shape = outline.horizon, len(outline.classes) or len(outline.quantile_levels), len(outline.targets)
+        return np.frombuffer(self.data, "<f4").reshape(shape)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from statecast.model import Gates
-from statecast.service.engine.request import ForecastOutput, Outcome, Outline, Request
+from statecast.service.engine.request import Outcome, Outline, Request
 from statecast.service.rpc.fields import from_milliseconds, from_nanoseconds
 from statecast.service.version import Version
 from statecast.v1 import forecast_pb2
@@ -57,8 +57,8 @@ def response(request: Request, outcome: Outcome) -> bytes:
     if outcome.replayed:
         parts.append(_REPLAYED)
     if outcome.forecast is not None:
-        forecast = _forecast(outcome.forecast)
-        parts += _FORECAST, _varint(len(forecast)), forecast
+        forecast = outcome.forecast
+        parts += _forecast_up_to_values(forecast.outline, forecast.start_time, len(forecast.data)), forecast.data
     if outcome.pit is not None:
         pit = outcome.pit.astype(_FLOAT, copy=False).tobytes()
         parts += _PIT, _varint(len(pit)), pit
@@ -95,18 +95,15 @@ def _version(version: Version) -> bytes:
     return _VERSION + _SMALL[len(step) + 9] + step + _VERSION_TAG + tag.to_bytes(8, "little")
 
 
-def _forecast(forecast: ForecastOutput) -> bytes:
-    values = forecast.values.astype(_FLOAT, copy=False).tobytes()
-    time = b"" if forecast.start_time is None else _start_time(forecast.start_time)
-    return b"".join((_outline(forecast.outline), time, _VALUES, _varint(len(values)), values))
-
-
 @lru_cache(maxsize=1024)
-def _start_time(start_time: int) -> bytes:
-    """Encode the field with the start time, which many forecasts share."""
-    start = from_nanoseconds(start_time)
-    time = b"" if start is None else start.SerializeToString()
-    return _START_TIME + _varint(len(time)) + time
+def _forecast_up_to_values(outline: Outline, start_time: int | None, size: int) -> bytes:
+    """Encode the field with a forecast, without the values, which come last; many forecasts share it."""
+    before = _outline(outline)
+    if (start := from_nanoseconds(start_time)) is not None:
+        time = start.SerializeToString()
+        before += _START_TIME + _varint(len(time)) + time
+    before += _VALUES + _varint(size)
+    return _FORECAST + _varint(len(before) + size) + before
 
 
 @lru_cache(maxsize=1024)

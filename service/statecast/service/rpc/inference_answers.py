@@ -65,7 +65,7 @@ def response(wanted: Wanted, outcome: Outcome) -> pb.ModelInferResponse:
     forecast = outcome.forecast
     for name, tensor in wanted.outputs:
         if tensor == FORECAST:
-            datatype, elements = "FP32", forecast.values.astype("<f4", copy=False)[np.newaxis]
+            datatype, elements = "FP32", forecast.values[np.newaxis]
         elif tensor == QUANTILE_LEVELS:
             datatype, elements = "FP32", np.array(forecast.outline.quantile_levels, "<f4")
         else:
