@@ -1,8 +1,8 @@
 # Each command makes its own virtual environment first. `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
-# One process more than there are cores, since many tests wait for servers.
-PYTEST := $(BIN)/pytest --numprocesses $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() + 1))") --dist worksteal
+# Two processes more than there are cores, since many tests wait for servers.
+PYTEST := $(BIN)/pytest --numprocesses $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() + 2))") --dist worksteal
 
 .PHONY: help demo serve format check test test-fast test-lowest coverage docs generate sbom lock torture mutants bench clean
 .DELETE_ON_ERROR:
