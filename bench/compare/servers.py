@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import grpc
 import psutil
 import redis
 
+from statecast.model.kernels.cache import are_possible
 from statecast.service.cli.health import ask
 from statecast.service.store.embedded import EmbeddedRedis
 from statecast.testing import LocalServer, ServerFailed
@@ -20,7 +22,7 @@ from statecast.testing import LocalServer, ServerFailed
 from .secured import Key
 from .usage import Watched
 
-START_SECONDS = 120.0
+START_SECONDS, KERNEL_SECONDS = 120.0, 600.0
 STOP_SECONDS = 15.0
 
 
@@ -59,13 +61,14 @@ def serve(
     Raises:
         ServerFailed: If it does not start; the message is the server's.
     """
-    options = ("--models", str(models), "--default-model", default_model, "--transport", transport, "--kernels", "on")
+    options = ("--models", str(models), "--default-model", default_model, "--transport", transport, "--kernels", "auto")
     server = LocalServer(*options, *access, environment={"OMP_NUM_THREADS": "1", **(environment or {})})
     started = time.perf_counter()
     try:
         server.start()
         _await_serving(server.target, key)
         seconds = time.perf_counter() - started
+        _await_kernels(server)
         yield Serving(server.target, watch(server.process_id, server.redis), server.redis.url, seconds, key)
     finally:
         server.stop()
@@ -127,6 +130,17 @@ def _kill(started: "subprocess.Popen[bytes]") -> None:
             child.kill()
         started.kill()
     started.wait()
+
+
+def _await_kernels(server: LocalServer) -> None:
+    """Wait until the models run by kernels, which a machine compiles once; without numba there are none."""
+    if not are_possible():
+        return
+    deadline = time.monotonic() + KERNEL_SECONDS
+    while b"\nstatecast_kernels_ready 1.0" not in urlopen(server.metrics_url, timeout=10.0).read():
+        if time.monotonic() > deadline:
+            raise ServerFailed(server.log)
+        time.sleep(0.1)
 
 
 def _await_serving(target: str, key: Key | None) -> None:
