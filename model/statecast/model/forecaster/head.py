@@ -18,6 +18,9 @@ DEVIATIONS_PER_ERROR = 1.2533
 LARGEST_LOG_WIDTH = 8.0
 LARGEST_SHIFT = 30.0
 LEAST_LOG_WEIGHT = -60.0
+# What is smaller counts as 0 once the head is trained, so that a series can be left to one forecaster alone: a weight, in
+# relation to the largest one, and a shift, in units of the expected error. Larger ones are as much smaller.
+NEGLIGIBLE = 0.02
 # The logarithm of how much more, or less, than usual the head trusts in errors.
 LARGEST_LOG_TRUST = 3.0
 SMALLEST_UNIT = 1e-9
@@ -156,10 +159,13 @@ class QuantileHead(nn.Module):
         logits = (emitted[:count] - trust * errors).masked_fill(~known, -1e9)
         # Faster than `softmax` for so few weights; the limit avoids slow exponentials below the smallest float32.
         weights = torch.exp((logits - logits.detach().amax(0)).clamp(min=LEAST_LOG_WEIGHT)).double()
+        shift = emitted[count + 1].clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
+        if not self.training:  # where nothing may be without a gradient
+            weights = (weights - NEGLIGIBLE).clamp(min=0.0)
+            shift = functional.softshrink(shift, NEGLIGIBLE)
         gates = weights / weights.sum(0)
         # `errors` is a geometric mean over the memories, because the longest recovers slowly from an extreme value.
         unit = ((gates * torch.exp(errors.double())).sum(0) + SMALLEST_UNIT) * units.scale
-        shift = emitted[count + 1].clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
         centre = (gates * offsets).sum(0) + shift * unit + units.centre
         logs = emitted[count + 2 :].clamp(-LARGEST_LOG_WIDTH, LARGEST_LOG_WIDTH)
         narrowest = NARROWEST_SHARE * units.scale + FLOAT32_RESOLUTION * units.centre.abs()

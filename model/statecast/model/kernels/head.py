@@ -15,6 +15,7 @@ from ..forecaster.head import (
     LARGEST_SHIFT,
     LEAST_LOG_WEIGHT,
     NARROWEST_SHARE,
+    NEGLIGIBLE,
     SMALLEST_UNIT,
 )
 from .compiling import kernel, part
@@ -25,6 +26,7 @@ from .statistics import forecast_naively, levels_of, read_periods, units_of, wee
 _F = np.float32
 _LEAST_WEIGHT, _LARGEST_SHIFT, _LARGEST_WIDTH = _F(LEAST_LOG_WEIGHT), _F(LARGEST_SHIFT), _F(LARGEST_LOG_WIDTH)
 _LARGEST_TRUST, _NO_WEIGHT, _LOWEST = _F(LARGEST_LOG_TRUST), _F(-1e9), _F(-3e38)
+_NEGLIGIBLE, _NOTHING = _F(NEGLIGIBLE), _F(0.0)
 
 
 @kernel
@@ -180,7 +182,8 @@ def spread(rows, sizes, tables, weights, emitted, offsets, known, units, errors,
                 for f in range(forecasters):
                     highest = max(highest, emitted[at, f])
                 for f in range(forecasters):
-                    emitted[at, f] = exp32(max(emitted[at, f] - highest, _LEAST_WEIGHT))
+                    weight = exp32(max(emitted[at, f] - highest, _LEAST_WEIGHT))
+                    emitted[at, f] = max(weight - _NEGLIGIBLE, _NOTHING)
                 for f in range(first, emitted.shape[1]):
                     emitted[at, f] = exp32(min(max(emitted[at, f] + bias[f], -_LARGEST_WIDTH), _LARGEST_WIDTH))
                 total, unit, centre = 0.0, 0.0, 0.0
@@ -191,6 +194,7 @@ def spread(rows, sizes, tables, weights, emitted, offsets, known, units, errors,
                 base, scale = units[series, 0], units[series, 1]
                 unit = (unit / total + SMALLEST_UNIT) * scale
                 shift = min(max(emitted[at, first - 1] + bias[first - 1], -_LARGEST_SHIFT), _LARGEST_SHIFT)
+                shift -= min(max(shift, -_NEGLIGIBLE), _NEGLIGIBLE)
                 centre = centre / total + shift * unit + base
                 narrowest = NARROWEST_SHARE * scale + FLOAT32_RESOLUTION * abs(base)
                 by_row[at, median] = centre
