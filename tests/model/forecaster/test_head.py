@@ -40,7 +40,7 @@ def test_in_training_every_forecaster_has_a_gradient() -> None:
     model, values = untrained().train(), steps(400)
     state = model.advance(model.initial_state(1), values).state
     forecast = model.quantiles(Standing(state), torch.arange(1, HORIZON + 1))
-    forecast.sum().backward()
+    forecast.sum().backward()  # type: ignore[no-untyped-call]
     of_bias = model.head.emit.bias.grad
     assert of_bias is not None
     assert (of_bias[: model.naive.size + 2] != 0).all()  # the weights, the trust and the shift

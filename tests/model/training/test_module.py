@@ -19,7 +19,8 @@ RECIPE = Recipe(chunk=30, origins=4, ahead=6, updates=400)
 def module(recipe: Recipe = RECIPE, **changes: Any) -> TrainingModule:
     torch.manual_seed(0)
     values = {"name": "m", "version": "1", "targets": ("y",), "horizon": 12, "hidden_size": 8, "head_size": 8}
-    return TrainingModule(Forecaster(ModelConfig(**{**values, **changes})), recipe).train()
+    config = ModelConfig(**{**values, **changes})
+    return TrainingModule(Forecaster(config), recipe, config.horizon).train()
 
 
 def chunks(made: TrainingModule, count: int, rows: int = 200) -> list[Chunk]:

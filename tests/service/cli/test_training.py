@@ -17,7 +17,7 @@ from support import WAIT_SECONDS, await_true
 from support.servers import ServerThread
 
 from statecast.client import Client
-from statecast.model import load_model
+from statecast.model import Forecaster, load_model
 from statecast.model.training import run as running
 from statecast.model.training import train as training
 from statecast.service.cli import training as commands
@@ -206,6 +206,10 @@ def test_what_cannot_be_done_is_said_in_a_line(tmp_path: Path, data: Path, model
         (("train", data, "--model", "../m"), "name: expected letters"),
         (("train", tmp_path / "none.csv", "--model", "m"), "does not exist"),
         (("train", data), "Missing option '--model'"),
+        ((*train, "--from", "nope"), "model: there is no 'nope'"),
+        ((*train, "--from", "base", "--layers", 1), "--layers does not go with --from: the weights of base"),
+        ((*train, "--from", "base", "--no-calendar"), "--calendar does not go with --from"),
+        ((*train, "--from", "base", "--covariate", "price"), "from: base takes no covariates, but the data have"),
         (("evaluate", "nope", data, "--models", models), "model: there is no 'nope'"),
         ((*evaluate, "--horizon", 7), "horizon: 7 is beyond the 6 steps"),
         ((*evaluate, "--windows", 500), "no series has the 3001 rows that 500 windows need"),
@@ -267,6 +271,16 @@ def test_options_come_from_file_environment_and_command_line(
     assert (got["cell"], got["validation_rows"], got["seed"]) == ("gru", 70, 0)
     call("train", data, "--config", config)
     assert (asked[1]["lags"], asked[1]["horizon"]) == ((24, 168), 7)
+
+
+def test_with_from_the_rate_is_lower_unless_it_is_named(data: Path, asked: list[dict[str, object]]) -> None:
+    for others in ((), ("--learning-rate", "0.01")):
+        call("train", data, "--model", "m", "--from", "base", *others)
+    assert [each["learning_rate"] for each in asked] == [3e-4, 0.01]
+    starts = [each["start"] for each in asked]
+    assert all(isinstance(each, Forecaster) and each.config.name == "base" for each in starts)
+    call("train", data, "--model", "m")
+    assert (asked[2]["learning_rate"], asked[2]["start"]) == (2e-3, None)
 
 
 def test_every_option_is_a_variable_and_a_key() -> None:

@@ -18,8 +18,8 @@ DEVIATIONS_PER_ERROR = 1.2533
 LARGEST_LOG_WIDTH = 8.0
 LARGEST_SHIFT = 30.0
 LEAST_LOG_WEIGHT = -60.0
-# What is smaller counts as 0 once the head is trained, so that a series can be left to one forecaster alone: a weight, in
-# relation to the largest one, and a shift, in units of the expected error. Larger ones are as much smaller.
+# What is smaller counts as 0 once the head is trained, so that a series can be left to one forecaster alone: a weight,
+# in relation to the largest one, and a shift, in units of the expected error. Larger ones are as much smaller.
 NEGLIGIBLE = 0.02
 # The logarithm of how much more, or less, than usual the head trusts in errors.
 LARGEST_LOG_TRUST = 3.0

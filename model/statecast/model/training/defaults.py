@@ -57,13 +57,7 @@ def configure(panel: Panel, name: str, version: str, wishes: Wishes) -> ModelCon
     """
     lags = season_lags(panel) if wishes.lags is None else tuple(sorted(set(wishes.lags)))
     season = lags[0] if lags else 1
-    horizon = wishes.horizon or _usual_horizon(panel, season)
-    longest = max(series.rows for series in panel.series)
-    if longest < 2 * horizon:
-        raise DataError(
-            f"horizon: {horizon} steps need series of at least {2 * horizon}; the longest has {longest}; choose a "
-            "shorter --horizon"
-        )
+    horizon = horizon_for(panel, season, wishes.horizon)
     return ModelConfig(
         name=name,
         version=version,
@@ -87,6 +81,22 @@ def configure(panel: Panel, name: str, version: str, wishes: Wishes) -> ModelCon
         checked_steps=checked_steps(horizon),
         adaptation_rate=ADAPTATION_RATE if wishes.adapt else 0.0,
     )
+
+
+def horizon_for(panel: Panel, season: int, wished: int | None) -> int:
+    """Return how many steps ahead to forecast series of this season.
+
+    Raises:
+        DataError: The series are too short for that.
+    """
+    horizon = wished or _usual_horizon(panel, season)
+    longest = max(series.rows for series in panel.series)
+    if longest < 2 * horizon:
+        raise DataError(
+            f"horizon: {horizon} steps need series of at least {2 * horizon}; the longest has {longest}; choose a "
+            "shorter --horizon"
+        )
+    return horizon
 
 
 def window_of(lags: Sequence[int]) -> int:

@@ -66,9 +66,10 @@ class Carry:
 class TrainingModule(lightning.LightningModule):
     """Training by truncated back-propagation through time; sessions continue from update to update."""
 
-    def __init__(self, forecaster: Forecaster, recipe: Recipe) -> None:
+    def __init__(self, forecaster: Forecaster, recipe: Recipe, horizon: int) -> None:
+        """Train the forecaster on forecasts of up to so many steps."""
         super().__init__()
-        self.forecaster, self.recipe = forecaster, recipe
+        self.forecaster, self.recipe, self.horizon = forecaster, recipe, horizon
         self._carry = Carry()
         self._rng = np.random.default_rng(recipe.seed)
 
@@ -118,7 +119,7 @@ class TrainingModule(lightning.LightningModule):
 
     def _origins(self, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
         """Return lanes and the number of their rows before a forecast, int64 [N]; and the steps ahead, int64 [S]."""
-        horizon, device = self.forecaster.config.horizon, chunk.rows.device
+        horizon, device = self.horizon, chunk.rows.device
         rows = torch.arange(len(chunk.lengths), device=device).repeat_interleave(self.recipe.origins)
         share = torch.from_numpy(self._rng.random(len(rows))).to(device)
         origins = 1 + (share * (chunk.lengths[rows] - 1).clamp(min=0)).long()

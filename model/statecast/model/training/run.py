@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..data.panel import Panel
+from ..data.seasons import season_lags
 from ..evaluation.report import Report
 from ..evaluation.rolling import roll
 from ..evaluation.run import compared, evaluate_at, find_model
@@ -18,6 +19,7 @@ from ..forecaster.forecaster import Forecaster
 from .card import BUNDLED_NAME, CARD_FILE, card_of, metrics_of, verdict
 from .checkpoints import cache_folder
 from .defaults import Wishes, configure
+from .fine_tuning import configure_like, trained_horizon
 from .held_back import HeldBack, hold_back
 from .module import Recipe
 from .train import Trained, train
@@ -50,6 +52,7 @@ def make_model(
     wishes: Wishes,
     recipe: Recipe,
     *,
+    start: Forecaster | None = None,
     validation_rows: int | None = None,
     refit: bool = False,
     work_dir: Path | None = None,
@@ -63,6 +66,7 @@ def make_model(
         models: The folder of models.
         wishes: The user's choices.
         recipe: The settings of the training.
+        start: A model whose weights training begins with; None for random ones.
         validation_rows: How many of the last rows of each series to hold back. None holds back an eighth of the longest
             series, but at most 20 horizons.
         refit: Whether to train again on all rows, for as many updates as were best before.
@@ -74,17 +78,22 @@ def make_model(
         DataError: The data are too short, or the model cannot be scored on them.
         Interrupted: Ctrl-C was pressed; calling again resumes the training.
     """
-    config = configure(panel, name, next_version(models, name), wishes)
-    season = config.lags[0] if config.lags else 1
-    held = hold_back(panel, config.horizon, validation_rows, season)
+    version = next_version(models, name)
+    if start is None:
+        config = configure(panel, name, version, wishes)
+        horizon, lags = config.horizon, config.lags
+    else:
+        config = configure_like(start.config, panel, name, version, wishes)
+        horizon, lags = trained_horizon(start.config, panel, wishes), config.lags or season_lags(panel)
+    held = hold_back(panel, horizon, validation_rows, lags[0] if lags else 1)
     _say_held_back(held, panel, say)
     work = work_dir or cache_folder()
-    trained = first = train(held.learned, config, recipe, work, validation=held)
+    trained = first = train(held.learned, config, recipe, work, validation=held, horizon=horizon, start=start)
     report = _validate(trained.forecaster, held)
     say(f"best after {trained.best_update} of {trained.updates} updates: SQL {report.rows[0].scores.sql:.4f}")
     if refit:
         say(f"training once more on all rows, {trained.best_update} updates")
-        trained = _refit(trained, held, config, recipe, work)
+        trained = _refit(trained, held, config, recipe, work, start)
     folder = models / name / config.version
     _publish(folder, config, held.whole if refit else held.learned, recipe, trained, report, refit)
     _clear({first.folder, trained.folder})
@@ -98,9 +107,12 @@ def _say_held_back(held: HeldBack, panel: Panel, say: Say) -> None:
     say(held.summary())
 
 
-def _refit(trained: Trained, held: HeldBack, config: ModelConfig, recipe: Recipe, work: Path) -> Trained:
+def _refit(
+    trained: Trained, held: HeldBack, config: ModelConfig, recipe: Recipe, work: Path, start: Forecaster | None
+) -> Trained:
     """Train again on all rows, for as many updates as were best before."""
-    refitted = train(held.whole, config, replace(recipe, updates=trained.best_update), work)
+    recipe = replace(recipe, updates=trained.best_update)
+    refitted = train(held.whole, config, recipe, work, horizon=held.protocol.horizon, start=start)
     return replace(refitted, took_seconds=trained.took_seconds + refitted.took_seconds)
 
 

@@ -67,7 +67,14 @@ class Interrupted(Exception):
 
 
 def train(
-    panel: Panel, config: ModelConfig, recipe: Recipe, work: Path, *, validation: HeldBack | None = None
+    panel: Panel,
+    config: ModelConfig,
+    recipe: Recipe,
+    work: Path,
+    *,
+    validation: HeldBack | None = None,
+    horizon: int | None = None,
+    start: Forecaster | None = None,
 ) -> Trained:
     """Train a model.
 
@@ -77,19 +84,18 @@ def train(
         recipe: The settings of the training.
         work: The folder for checkpoints. Each training has a subfolder there, from which the same training resumes.
         validation: The windows on which the best weights are chosen; None takes the last weights.
+        horizon: The longest forecasts in training, in steps; None for the model's horizon.
+        start: A forecaster with the weights to begin with, which fit the configuration; None for random ones.
 
     Raises:
         Interrupted: Ctrl-C was pressed.
     """
     begun = time.monotonic()
     torch.manual_seed(recipe.seed)
-    # Intervals adapt only when the model serves, not during training.
-    forecaster = Forecaster(replace(config, checked_steps=(), adaptation_rate=0.0))
-    folder = work / _fingerprint(panel, config, recipe, forecaster)
+    forecaster, horizon = _untrained(panel, config, recipe, start), horizon or config.horizon
+    folder = work / _fingerprint(panel, config, recipe, forecaster, f"{horizon} {start.digest if start else ''}")
     folder.mkdir(parents=True, exist_ok=True)
-    forecaster.head.dropout = recipe.dropout
-    _scale_covariates(forecaster, panel)
-    module = _Validated(forecaster, recipe, _judge(validation) if validation else None)
+    module = _Validated(forecaster, recipe, horizon, _judge(validation) if validation else None)
     best = ModelCheckpoint(
         folder,
         filename="best-{step}",
@@ -98,18 +104,31 @@ def train(
         enable_version_counter=False,
     )
     trainer = _trainer(recipe, folder, best, validates=validation is not None)
-    lanes = DataLoader(_Endless(Lanes(panel, config, recipe.chunk, recipe.seed)), batch_size=None)
+    lanes = Lanes(panel, replace(forecaster.config, horizon=horizon), recipe.chunk, recipe.seed)
+    chunks = DataLoader(_Endless(lanes), batch_size=None)
     windows = DataLoader(_Once()) if validation else None
     try:
         with _own_sigint(), warnings.catch_warnings():
             # Lightning's warnings about batches, slow reading and a non-empty folder do not apply here.
             warnings.filterwarnings("ignore", module=r"lightning\.")
-            trainer.fit(module, lanes, windows, ckpt_path=_newest_checkpoint(folder), weights_only=True)
+            trainer.fit(module, chunks, windows, ckpt_path=_newest_checkpoint(folder), weights_only=True)
     except SystemExit as stop:  # Lightning exits this way on Ctrl-C, after writing its checkpoint
         raise Interrupted(f"stopped after {trainer.global_step} updates") from stop
     saved = load_checkpoint(Path(best.best_model_path or folder / f"{LAST}.ckpt"))
     final = _forecaster(config, saved["state_dict"])
     return Trained(final, int(saved["global_step"]), trainer.global_step, time.monotonic() - begun, folder)
+
+
+def _untrained(panel: Panel, config: ModelConfig, recipe: Recipe, start: Forecaster | None) -> Forecaster:
+    """Return the forecaster as training begins."""
+    # Intervals adapt only when the model serves, not during training.
+    forecaster = Forecaster(replace(config, checked_steps=(), adaptation_rate=0.0))
+    if start is None:
+        _scale_covariates(forecaster, panel)
+    else:
+        forecaster.load_state_dict(start.state_dict())
+    forecaster.head.dropout = recipe.dropout
+    return forecaster
 
 
 def _forecaster(config: ModelConfig, weights: Mapping[str, Tensor]) -> Forecaster:
@@ -140,8 +159,8 @@ def _judge(held: HeldBack) -> Judge:
 class _Validated(TrainingModule):
     """A training module that also forecasts the windows held back, all in one validation step."""
 
-    def __init__(self, forecaster: Forecaster, recipe: Recipe, judge: Judge | None) -> None:
-        super().__init__(forecaster, recipe)
+    def __init__(self, forecaster: Forecaster, recipe: Recipe, horizon: int, judge: Judge | None) -> None:
+        super().__init__(forecaster, recipe, horizon)
         # A function, because the moving average copies the module but must not copy the panel.
         self._judge = judge
 
@@ -233,9 +252,9 @@ def _newest_checkpoint(work: Path) -> Path | None:
     return max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def _fingerprint(panel: Panel, config: ModelConfig, recipe: Recipe, forecaster: Forecaster) -> str:
+def _fingerprint(panel: Panel, config: ModelConfig, recipe: Recipe, forecaster: Forecaster, others: str = "") -> str:
     """Return a hexadecimal hash that identifies a training; another release's models may have other weights."""
-    content = sha256()
+    content = sha256(f"{others}\n".encode())
     for name, weights in forecaster.state_dict().items():
         content.update(f"{name} {list(weights.shape)}\n".encode())
     for series in panel.series:

@@ -27,6 +27,7 @@ MISSING_ETS = "--auto-ets needs statsforecast, from the extra 'bench' (docs/inst
 # Width of the tables if the output is not a terminal.
 TABLE_COLUMNS = 120
 SECONDS_A_LINE = 60.0
+FIXED_BY_START = ("lag", "cell", "layers", "hidden_size", "calendar")
 LONGEST_ROWS = 8
 """Longer numbers of rows are dates without dashes, such as 20240501."""
 
@@ -83,6 +84,12 @@ def _guarded(work: Callable[[], None]) -> None:
 @click.option("--model", required=True, help="Name of the model; training makes its next version.")
 @models_option
 @data_options
+@click.option(
+    "--from",
+    metavar="MODEL",
+    help="Begin with the weights of this model, such as base, which few rows suffice to better. Name, name:version or "
+    "folder.",
+)
 @click.option("--horizon", type=click.IntRange(min=1), help="Longest forecast in steps; by default about a season.")
 @click.option(
     "--lag",
@@ -115,9 +122,7 @@ def _guarded(work: Callable[[], None]) -> None:
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=1e-6, max=1.0),
-    default=2e-3,
-    show_default=True,
-    help="Peak learning rate.",
+    help="Peak learning rate; by default 0.002, with --from 0.0003.",
 )
 @click.option(
     "--work-dir",
@@ -142,18 +147,24 @@ def train(data: Path, model: str, models: Path, threads: int | None, **options: 
         import torch
 
         from statecast.model.evaluation import summary_table
+        from statecast.model.evaluation.run import find_model
         from statecast.model.training.defaults import Wishes
+        from statecast.model.training.fine_tuning import LEARNING_RATE, start_from
         from statecast.model.training.module import Recipe
         from statecast.model.training.run import make_model
 
         if threads:
             torch.set_num_threads(threads)
+        start = start_from(find_model(options["from"], models)) if options["from"] else None
+        if start is not None:
+            _check_left_out(options["from"])
+            options["learning_rate"] = options["learning_rate"] or LEARNING_RATE
         panel = read_data(data, options)
         wished = {**options, "lags": options["lag"] or None}
         wishes = Wishes(**{key.name: wished[key.name] for key in fields(Wishes) if key.name in wished})
-        recipe = Recipe(**{key.name: options[key.name] for key in fields(Recipe) if key.name in options})
+        recipe = Recipe(**{key.name: options[key.name] for key in fields(Recipe) if options.get(key.name) is not None})
         made = make_model(
-            panel, model, models, wishes, recipe,
+            panel, model, models, wishes, recipe, start=start,
             validation_rows=options["validation_rows"], refit=options["refit"],
             work_dir=options["work_dir"], say=click.echo,
         )  # fmt: skip
@@ -163,6 +174,16 @@ def train(data: Path, model: str, models: Path, threads: int | None, **options: 
         click.echo(f"{made.config.name} version {made.config.version} is in {made.folder}")
 
     _guarded(work)
+
+
+def _check_left_out(start: str) -> None:
+    """Refuse options that say what the model to begin with has already."""
+    context = click.get_current_context()
+    for name in FIXED_BY_START:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} does not go with --from: the weights of {start} fit its own; leave one out"
+            )
 
 
 def _show(table: Any) -> None:
