@@ -1,7 +1,10 @@
-"""Targets: the names by which a client reaches its server."""
+"""Targets: the names by which a client reaches its server, and the addresses behind them."""
 
 import re
+import socket
+from collections.abc import Iterable
 from ipaddress import ip_address
+from typing import Any, NamedTuple
 
 from . import _messages
 from .errors import invalid
@@ -14,6 +17,24 @@ _SOCKET_FILE = re.compile(r"unix(-abstract)?:.")
 _ADDRESSES = re.compile(r"ipv[46]:(//)?/*(?P<hosts>.+)")
 _HOST = re.compile(r"(dns:(///)?)?(?P<host>[^/]+)")
 _ADDRESS = re.compile(r"(?P<address>[0-9.]+)(:[0-9]+)?|\[(?P<six>[0-9a-fA-F:.]+)\](:[0-9]+)?|(?P<bare>[0-9a-fA-F:.]+)")
+_LISTED = re.compile(r"(?P<scheme>ipv[46]):/*(?P<hosts>[^/]+)")
+_NAME = re.compile(r"(dns:(///)?)?(?P<authority>(?P<host>[^/:,\[\]%?#@\s]+)(:(?P<port>[0-9]+))?)")
+_PORT_OF_GRPC = 443
+"""The port that gRPC takes for a target such as "dns:///forecasts"."""
+
+
+class Name(NamedTuple):
+    """A name that may stand for several addresses.
+
+    Attributes:
+        authority: The name as the target has it, with its port if there is one: TLS and proxies know the server by it.
+        host: The name without a port.
+        port: Port of the servers.
+    """
+
+    authority: str
+    host: str
+    port: int
 
 
 def check_target(target: str) -> str:
@@ -62,3 +83,47 @@ def _is_loopback_address(text: str) -> bool:
         return ip_address(match["address"] or match["six"] or match["bare"]).is_loopback
     except ValueError:
         return False
+
+
+def listed_addresses(target: str) -> list[str]:
+    """Return the addresses of a target that lists some, such as "ipv4:10.0.0.7:1,10.0.0.8:1", each as a target."""
+    listed = _LISTED.fullmatch(target)
+    return (
+        []
+        if listed is None
+        else list(dict.fromkeys(f"{listed['scheme']}:{host}" for host in listed["hosts"].split(",")))
+    )
+
+
+def name_in(target: str) -> Name | None:
+    """Return the name that this machine has to look up; None if the target is another one, such as an address."""
+    if _NAMED.match(target) and not target.startswith("dns:"):
+        return None
+    found = _NAME.fullmatch(target)
+    if found is None or _ADDRESS.fullmatch(found["host"]):
+        return None
+    return Name(found["authority"], found["host"], int(found["port"] or _PORT_OF_GRPC))
+
+
+def look_up(name: Name) -> list[list[str]]:
+    """Return the addresses of a name as targets, by family; see `families`.
+
+    Raises:
+        OSError: The name is not known, or nobody answered.
+    """
+    return families(socket.getaddrinfo(name.host, name.port, type=socket.SOCK_STREAM))
+
+
+def families(found: Iterable[tuple[Any, ...]]) -> list[list[str]]:
+    """Return what `socket.getaddrinfo` has found as targets, apart for IPv4 and IPv6, in its order of the two.
+
+    A machine may have an address of each. So families are alternatives, and the shorter of two is left out.
+    """
+    by_family: dict[str, set[str]] = {}
+    for family, _, _, _, (host, port, *_) in found:
+        if family == socket.AF_INET:
+            by_family.setdefault("ipv4", set()).add(f"ipv4:{host}:{port}")
+        elif family == socket.AF_INET6:
+            by_family.setdefault("ipv6", set()).add(f"ipv6:[{host.replace('%', '%25')}]:{port}")
+    most = max(map(len, by_family.values()), default=0)
+    return [sorted(addresses) for addresses in by_family.values() if len(addresses) == most]
