@@ -298,15 +298,9 @@ class RealSite:
     """Three servers on one Redis, which tests kill."""
 
     def __init__(self, redis: RedisProcess, models: Path) -> None:
-        self._arguments = ["--redis-url", redis.url, "--models", str(models), "--transport", "grpc"]
-        self.servers = [ServerProcess(*self._arguments) for _ in range(3)]
-        self.ports = [server.port for server in self.servers]
-        self.addresses = [f"ipv4:127.0.0.1:{port}" for port in self.ports]
-        self.target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in self.ports)
-
-    def restart(self, at: int) -> None:
-        self.servers[at] = ServerProcess(*self._arguments, port=self.ports[at])
-        assert self.servers[at].port == self.ports[at]
+        options = ["--redis-url", redis.url, "--models", str(models), "--transport", "grpc"]
+        self.servers = [ServerProcess(*options) for _ in range(3)]
+        self.target = "ipv4:" + ",".join(server.target for server in self.servers)
 
     def misses(self) -> int:
         """Return how often a server has read a session from Redis."""
@@ -318,7 +312,7 @@ class RealSite:
 
 
 def _misses(server: ServerProcess) -> int:
-    text = urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics").read().decode()
+    text = urlopen(server.metrics_url).read().decode()
     return int(float(re.findall(r"^statecast_cache_misses_total (\S+)$", text, re.MULTILINE)[0]))
 
 
@@ -391,7 +385,7 @@ def test_a_replica_that_dies_under_load_costs_nothing_and_gets_its_sessions_back
         load.advance()
         real.servers[0].kill()
         load.advance()
-        real.restart(0)
+        real.servers[0].start()
         await_true(lambda: _misses(real.servers[0]) > 30 or load.has_failed)  # its sessions are back
         load.advance()
         before = real.misses()
