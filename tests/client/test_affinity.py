@@ -1,6 +1,7 @@
 """Which replica a session belongs to, and which addresses a target stands for: nothing here connects."""
 
 import hashlib
+import re
 import socket
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from statecast.client._affinity import Ring, rank, session_header, session_of
 from statecast.client._connection import Connection
 from statecast.client._replicas import Part, merge
 from statecast.client._request import Frame, Request
-from statecast.client._target import Name, families, listed_addresses, name_in
-from statecast.client.errors import Unavailable
+from statecast.client._target import Name, check_target, families, listed_addresses, name_in
+from statecast.client.errors import InvalidArgument, Unavailable
 from statecast.v1 import forecast_service_pb2 as pb
 
 ADDRESSES = st.sets(st.integers(1, 254).map("ipv4:10.0.0.{}:50051".format), min_size=2, max_size=12)
@@ -46,9 +47,9 @@ def test_each_of_many_addresses_gets_its_share() -> None:
     assert all(900 < firsts.count(address) < 1100 for address in addresses)
 
 
-def test_a_ring_has_its_replicas_in_the_order_of_the_session() -> None:
+def test_a_ring_has_the_first_two_replicas_of_a_session() -> None:
     ring = Ring({"a": 1, "b": 2, "c": 3})
-    assert list(ring.ranked("s")) == [ring.by_address[each] for each in rank("s", "abc")]
+    assert list(ring.ranked("s")) == [ring.by_address[each] for each in rank("s", "abc")[:2]]
 
 
 @given(SESSIONS)
@@ -101,6 +102,28 @@ def test_a_target_may_list_addresses(target: str, addresses: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        ("ipv4:10.0.0.7,10.0.0.8:1", "10.0.0.7"),
+        ("ipv4:10.0.0.7:1, 10.0.0.8:1", " 10.0.0.8:1"),
+        ("ipv4:10.0.0.7:1,forecasts:1", "forecasts:1"),
+        ("ipv4:10.0.0.777:1", "10.0.0.777:1"),
+        ("ipv6:10.0.0.7:1,[::1]:1", "10.0.0.7:1"),
+        ("ipv6:::1", "::1"),
+    ],
+)
+def test_a_list_with_something_else_is_refused_by_its_name(target: str, host: str) -> None:
+    with pytest.raises(InvalidArgument, match=re.escape(f"target: {target!r}: {host!r} is no ipv")) as caught:
+        check_target(target)
+    assert caught.value.field == "target"
+
+
+@pytest.mark.parametrize("target", ["ipv4:127.0.0.1:1,", "ipv6:[::1]:1,[fe80::1%25eth0]:1", "ipv6:%5B::1%5D:1"])
+def test_what_grpc_takes_is_taken(target: str) -> None:
+    assert check_target(target) == target
+
+
+@pytest.mark.parametrize(
     ("target", "name"),
     [
         ("forecasts:50051", Name("forecasts:50051", "forecasts", 50051)),
@@ -146,11 +169,10 @@ def test_the_channel_to_an_address_keeps_the_name_and_takes_no_proxy() -> None:
     connection = Connection("dns:///forecasts:1", None, ())
     made = connection.at("ipv4:10.0.0.7:1", Name("forecasts:1", "forecasts", 1))
     assert made.target == "ipv4:10.0.0.7:1"
-    never = {"grpc.client_idle_timeout_ms": 2**31 - 1}
-    assert dict(made.options) == never | {"grpc.enable_http_proxy": 0, "grpc.default_authority": "forecasts:1"}
+    assert dict(made.options) == {"grpc.enable_http_proxy": 0, "grpc.default_authority": "forecasts:1"}
     named = Connection("dns:///f:1", None, (("grpc.ssl_target_name_override", "other"),))
     assert "grpc.default_authority" not in dict(named.at("ipv4:10.0.0.7:1", Name("f:1", "f", 1)).options)
-    assert dict(connection.at("ipv4:10.0.0.7:1", None).options) == never
+    assert dict(connection.at("ipv4:10.0.0.7:1", None).options) == {}
 
 
 def test_a_name_that_is_reached_through_a_proxy_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,11 @@
 """A client of several replicas keeps each session at one of them, and loses nothing when one dies."""
 
 import asyncio
-import gc
+import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from support.certificates import Authority
 from support.redis_process import RedisProcess
 from support.servers import ServerProcess
 
-from statecast.client import AsyncClient, Client
+from statecast.client import AsyncClient, Client, StatecastError
 from statecast.client import _replicas as replicas_module
 from statecast.client._affinity import rank, session_header
 
@@ -250,30 +251,36 @@ def replicas(client: Any) -> Any:
 
 
 def test_of_two_families_the_one_that_can_be_reached_is_used(
-    make_client: MakeClient, site: Site, resolve: Callable[..., None]
+    make_client: MakeClient, site: Site, resolve: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolve("::1", "100::1", "100::2", *HOSTS)
+    monkeypatch.setattr(replicas_module, "ASIDE_SECONDS", 5.0)  # as it is
+    resolve("::1", "::2", "::3", *HOSTS)
     client = make_client(f"localhost:{site.port}")
     site.settle(client)
 
 
-def test_channels_end_with_their_client(site: Site) -> None:
-    def polling() -> int:
-        return sum(
-            "_poll" in str(getattr(each, "_target", "")) or "_run" in each.name for each in threading.enumerate()
-        )
+def test_a_process_may_fork_while_its_client_has_several_replicas(site: Site) -> None:
+    """As without this, if no call is in flight: gRPC must have nothing under way then."""
+    with Client(site.target) as client:
+        site.settle(client)
+        for _ in range(5):
+            child = os.fork()
+            if not child:
+                os._exit(_is_refused(client))
+            assert os.waitpid(child, 0)[1] == 0
+            assert client.session("pump").observe(1.0)
+        begun = time.monotonic()
+    assert time.monotonic() < begun + 1
 
-    before = polling()
-    client = Client(site.target)
-    site.settle(client)
-    assert polling() > before
-    client.close()
-    await_true(lambda: polling() == before)
-    client = Client(site.target)
-    site.settle(client)
-    del client  # not closed
-    gc.collect()
-    await_true(lambda: polling() == before)
+
+def _is_refused(client: Client) -> int:
+    """Return 0 if the client refuses to be used in this process."""
+    try:
+        client.session("pump")
+    except StatecastError:
+        client.close()
+        return 0
+    return 1
 
 
 def test_an_asyncio_client_finds_its_replicas_again_on_another_loop(site: Site) -> None:

@@ -212,9 +212,10 @@ def test_envoy_ends_tls_and_calls_travel_on_encrypted(
     server = ServerProcess(*options, "--transport", "grpc", "--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
     port = free_port()
     try:
-        with running(envoy_with(config, tmp_path, [server], port), tmp_path / "log"):
-            with Client(f"localhost:{port}", ca=authority.ca, timeout_seconds=30) as client:
-                assert client.session("pump", "tiny").observe(1.0).version.step == 1
+        command = envoy_with(config, tmp_path, [server], port)
+        client = Client(f"localhost:{port}", ca=authority.ca, timeout_seconds=30)
+        with running(command, tmp_path / "log"), client:
+            assert client.session("pump", "tiny").observe(1.0).version.step == 1
     finally:
         server.kill()
 

@@ -48,12 +48,11 @@ def rank(session_id: str, addresses: Iterable[str]) -> list[str]:
 
 
 class Ring(Generic[R]):
-    """Replicas by their addresses, in the order of each session."""
+    """Replicas by their addresses, and the first two of each session."""
 
     def __init__(self, by_address: Mapping[str, R]) -> None:
         self.by_address = by_address
         self.ranked = lru_cache(SESSIONS_KEPT)(self._ranked)
 
     def _ranked(self, session_id: str) -> tuple[R, ...]:
-        """Return all replicas, the session's own first."""
-        return tuple([self.by_address[address] for address in rank(session_id, self.by_address)])
+        return tuple([self.by_address[address] for address in rank(session_id, self.by_address)[:2]])

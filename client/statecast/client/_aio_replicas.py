@@ -5,7 +5,6 @@ import time
 from contextlib import suppress
 from typing import Any
 
-import grpc
 import grpc.aio
 
 from ._aio_stream import AsyncStream
@@ -25,16 +24,6 @@ class AsyncReplica(Replica):
 
     def _open_stream(self, metadata: Metadata) -> Any:
         return self.method(FORECAST_STREAM)(metadata=metadata)
-
-    @property
-    def is_connected(self) -> bool:
-        """True while the channel has a connection."""
-        state: grpc.ChannelConnectivity = self.channel.get_state(try_to_connect=True)
-        return state is grpc.ChannelConnectivity.READY
-
-    def connect(self) -> None:
-        """Let the channel connect, and again whenever it has lost its connection."""
-        self.channel.get_state(try_to_connect=True)
 
     async def close(self) -> None:
         """End the stream and close the channel."""

@@ -24,8 +24,6 @@ _NO_PROXY: tuple[tuple[str, Any], ...] = (
 )
 # The variables that gRPC reads, in this order.
 _PROXY, _EXEMPT = ("grpc_proxy", "https_proxy", "http_proxy"), ("no_grpc_proxy", "no_proxy")
-_NEVER_IDLE = ("grpc.client_idle_timeout_ms", 2**31 - 1)
-"""A channel that nobody calls keeps its connection. Otherwise it would not be ready when a session needs it."""
 _SERVER_NAME = "grpc.ssl_target_name_override"
 
 
@@ -58,7 +56,7 @@ class Connection:
 
     def at(self, address: str, name: Name | None) -> "Connection":
         """Return the connection to one address of this target, or of the name in it."""
-        options = (*self.options, _NEVER_IDLE)
+        options = self.options
         if name is not None:
             options += (("grpc.enable_http_proxy", 0),)
             if _SERVER_NAME not in dict(options):  # the server's certificate has the name, not the address

@@ -13,16 +13,17 @@ from google.protobuf.message import DecodeError
 from ._bearer import Metadata, SyncBearer
 from ._calls import FORECAST_STREAM
 from ._outbox import Outbox, Settle
+from ._replicas import Replica
 from ._request import Key, Request
 from ._response import read_results
-from ._sync_replicas import SyncReplica, SyncReplicas
+from ._sync_replicas import SyncReplicas
 from .errors import StatecastError, Unavailable, unreadable
 
 
 class FrameStream:
     """A stream that is opened when there is something to send, and opened again after it has broken. Thread-safe."""
 
-    def __init__(self, replica: SyncReplica, bearer: SyncBearer, headers: Metadata) -> None:
+    def __init__(self, replica: Replica, bearer: SyncBearer, headers: Metadata) -> None:
         """Open streams to the replica, with the bearer's credential and these headers."""
         self._method, self._bearer, self._headers = replica.method(FORECAST_STREAM), bearer, headers
         self._outbox: Outbox[Settle] = Outbox(replica.note_failure)
@@ -104,7 +105,7 @@ class FrameStreams:
 
     def __init__(self, replicas: SyncReplicas, bearer: SyncBearer, headers: Metadata) -> None:
         self._replicas, self._bearer, self._headers = replicas, bearer, headers
-        self._streams: dict[SyncReplica, FrameStream] = {}
+        self._streams: dict[Replica, FrameStream] = {}
 
     def put(self, request: Request, timeout_seconds: float, settle: Settle) -> "Sent":
         """Queue a request for `flush`; another thread passes its result to `settle`."""

@@ -16,8 +16,8 @@ from ._response import Result
 from ._target import listed_addresses, name_in
 from .errors import StatecastError, Unavailable
 
-ASIDE_SECONDS = 1.0
-"""Time for which a replica that could not answer gets no calls, if another one can take them."""
+ASIDE_SECONDS = 5.0
+"""Time for which other replicas are preferred to one that did not answer; longer than to try its neighbour, too."""
 REFRESH_SECONDS = 30.0
 """Time after which a client in use looks its name up again."""
 SOONEST_SECONDS = 2.0
@@ -26,18 +26,18 @@ RETIRED_SECONDS = 10.0
 """Time for the calls in flight to a replica whose address is gone."""
 
 
-class Replica(ABC):
+class Replica:
     """A channel: to one replica, or to all that the target names.
 
     Attributes:
         channel: The channel.
+        aside_until: Time until which other replicas are preferred, on the clock of time.monotonic.
         is_retired: True once its address is gone.
     """
 
     def __init__(self, channel: Any) -> None:
         self.channel = channel
-        self.is_retired = False
-        self._aside_until = -math.inf
+        self.aside_until, self.is_retired = -math.inf, False
         self._methods: dict[Method, Any] = {}
 
     def method(self, method: Method) -> Any:
@@ -48,24 +48,10 @@ class Replica(ABC):
             made = self._methods[method] = kind(method.path, request_serializer=encode)
         return made
 
-    @property
-    def is_ready(self) -> bool:
-        """True if it can take calls."""
-        return self.is_connected and time.monotonic() >= self._aside_until
-
     def note_failure(self, error: StatecastError) -> None:
-        """Give it no calls for a moment if it could not answer."""
+        """Prefer other replicas for a moment if this one could not be reached, or could not answer."""
         if isinstance(error, Unavailable):
-            self._aside_until = time.monotonic() + ASIDE_SECONDS
-
-    @property
-    @abstractmethod
-    def is_connected(self) -> bool:
-        """True while the channel has a connection."""
-
-    @abstractmethod
-    def connect(self) -> None:
-        """Let the channel connect, and again whenever it has lost its connection."""
+            self.aside_until = time.monotonic() + ASIDE_SECONDS
 
 
 R = TypeVar("R", bound=Replica)
@@ -83,8 +69,8 @@ class Replicas(ABC, Generic[R]):
     """The replicas behind a target, and which one a session belongs to.
 
     A target that lists several addresses, or is a name that has several, gets a channel to each. All other calls take
-    the channel to the target itself, where gRPC chooses the replica: calls without a session, and those before the name
-    has been looked up or while no replica is connected.
+    the channel to the target itself, where gRPC chooses the replica: calls without a session, those before the name
+    has been looked up, and those of a session whose two first replicas do not answer.
 
     Attributes:
         any: The channel to the target itself.
@@ -96,19 +82,22 @@ class Replicas(ABC, Generic[R]):
         self._name = None if name is None or connection.uses_proxy(name.host) else name
         self.any = self._new(connection)
         self._ring: Ring[R] = Ring({})
-        self._family, self._looked_at = 0, -math.inf
+        self._family, self._is_family_down, self._looked_at = 0, False, -math.inf
         self._due = 0.0 if self._name or len(self._listed) > 1 else math.inf
 
     def of(self, session_id: str) -> R:
-        """Return the replica for a session's next call: its own, or the next one that can take calls."""
-        if time.monotonic() >= self._due:
+        """Return the replica for a session's next call: its own, or its second one while that does not answer."""
+        now = time.monotonic()
+        if now >= self._due:
             self._refresh()
         ring = self._ring
-        if session_id and ring.by_address:
-            for replica in ring.ranked(session_id):
-                if replica.is_ready:
-                    return replica
-                self._hurry()
+        if not session_id or not ring.by_address:
+            return self.any
+        for replica in ring.ranked(session_id):
+            if now >= replica.aside_until:
+                return replica
+            self._hurry()
+        self._is_family_down = True
         return self.any
 
     def parts(self, message: Encodable) -> list[Part[R]]:
@@ -136,23 +125,20 @@ class Replicas(ABC, Generic[R]):
         before = self._ring.by_address
         if families is None:
             return []
-        if before and not any(replica.is_connected for replica in before.values()):
+        if self._is_family_down:
             self._family += 1  # IPv6 may lead nowhere where IPv4 does, or the other way round
+            self._is_family_down = False
         addresses = families[self._family % len(families)] if families else ()
         if len(addresses) < 2:
             addresses = ()
         if set(addresses) == before.keys():
             return []
-        self._ring = Ring({address: before.get(address) or self._begin(address) for address in addresses})
+        connections = {address: self._connection.at(address, self._name) for address in addresses}
+        self._ring = Ring({address: before.get(address) or self._new(each) for address, each in connections.items()})
         gone = [replica for address, replica in before.items() if address not in addresses]
         for replica in gone:
             replica.is_retired = True
         return gone
-
-    def _begin(self, address: str) -> R:
-        replica = self._new(self._connection.at(address, self._name))
-        replica.connect()
-        return replica
 
     @abstractmethod
     def _new(self, connection: Connection) -> R:

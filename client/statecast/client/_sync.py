@@ -20,10 +20,10 @@ from ._calls import Method, Operation, Patience, Pause, Send
 from ._connection import resolve_connection, resolve_credential
 from ._core import SessionCore
 from ._frame_stream import FrameStreams
-from ._replicas import Part, merge
+from ._replicas import Part, Replica, merge
 from ._response import Result
 from ._sync_calls import Calls, Session
-from ._sync_replicas import SyncReplica, SyncReplicas
+from ._sync_replicas import SyncReplicas
 from ._sync_stream import Driver
 from ._tls import FilePath, Tls
 from .errors import Cancelled, StatecastError, unreadable
@@ -189,7 +189,7 @@ class Client(Calls):
 
     def _send_parts(
         self,
-        parts: Sequence[Part[SyncReplica]],
+        parts: Sequence[Part[Replica]],
         method: Method,
         patience: Patience,
         metadata: Metadata,
@@ -213,7 +213,7 @@ class Client(Calls):
                 call.cancel()
         return merge(parts, outcomes)
 
-    def _answer(self, replica: SyncReplica, method: Method, metadata: Metadata, call: Callable[[], bytes]) -> Any:
+    def _answer(self, replica: Replica, method: Method, metadata: Metadata, call: Callable[[], bytes]) -> Any:
         try:
             return method.read(call())
         except grpc.RpcError as error:

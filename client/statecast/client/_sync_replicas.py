@@ -2,32 +2,13 @@
 
 import threading
 import time
-from weakref import ref
-
-import grpc
 
 from ._connection import Connection
 from ._replicas import RETIRED_SECONDS, Replica, Replicas
 from ._target import Name, look_up
 
 
-class SyncReplica(Replica):
-    """A channel, which tells the states of its connection."""
-
-    is_connected = False
-
-    def connect(self) -> None:
-        """Let the channel connect, and again whenever it has lost its connection."""
-        kept = ref(self)  # gRPC's thread must not keep a channel that nobody uses any more
-
-        def note(state: grpc.ChannelConnectivity) -> None:
-            if (replica := kept()) is not None:
-                replica.is_connected = state is grpc.ChannelConnectivity.READY
-
-        self.channel.subscribe(note, try_to_connect=True)
-
-
-class SyncReplicas(Replicas[SyncReplica]):
+class SyncReplicas(Replicas[Replica]):
     """The replicas behind a target. Threads may share them."""
 
     def __init__(self, connection: Connection) -> None:
@@ -43,8 +24,8 @@ class SyncReplicas(Replicas[SyncReplica]):
         for replica in (self.any, *self._ring.by_address.values()):
             replica.channel.close()
 
-    def _new(self, connection: Connection) -> SyncReplica:
-        return SyncReplica(connection.open())
+    def _new(self, connection: Connection) -> Replica:
+        return Replica(connection.open())
 
     def _refresh(self) -> None:
         with self._lock:
@@ -62,7 +43,7 @@ class SyncReplicas(Replicas[SyncReplica]):
             found = look_up(name)
         except (OSError, UnicodeError):
             found = None
-        gone: list[SyncReplica] = []
+        gone: list[Replica] = []
         with self._lock:
             if not self._closed.is_set():
                 gone = self._settle(found)

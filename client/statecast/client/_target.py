@@ -17,6 +17,7 @@ _SOCKET_FILE = re.compile(r"unix(-abstract)?:.")
 _ADDRESSES = re.compile(r"ipv[46]:(//)?/*(?P<hosts>.+)")
 _HOST = re.compile(r"(dns:(///)?)?(?P<host>[^/]+)")
 _ADDRESS = re.compile(r"(?P<address>[0-9.]+)(:[0-9]+)?|\[(?P<six>[0-9a-fA-F:.]+)\](:[0-9]+)?|(?P<bare>[0-9a-fA-F:.]+)")
+_WITH_PORT = re.compile(r"((?P<address>[0-9.]+)|\[(?P<six>[0-9a-fA-F:.]+)(%25[^\]]+)?\]):[0-9]+")
 _LISTED = re.compile(r"(?P<scheme>ipv[46]):/*(?P<hosts>[^/]+)")
 _NAME = re.compile(r"(dns:(///)?)?(?P<authority>(?P<host>[^/:,\[\]%?#@\s]+)(:(?P<port>[0-9]+))?)")
 _PORT_OF_GRPC = 443
@@ -38,11 +39,13 @@ class Name(NamedTuple):
 
 
 def check_target(target: str) -> str:
-    """Return the target; refuse a web address, and a target without a host or a valid port."""
+    """Return the target; refuse a web address, and a target or list without a host or a valid port."""
     scheme, separator, _ = _messages.text("target", target).partition("://")
     if separator and scheme.lower() in ("http", "https", "grpc", "grpcs", "tcp"):
         raise invalid("target", f"{target!r} is not host:port; leave out {scheme}://")
     if _NAMED.match(target):
+        for address in listed_addresses(target):
+            _check_address(target, address)
         return target
     if re.fullmatch(r":?[0-9]*", target):
         raise invalid("target", f"{target!r} names no host; write 'localhost:{target.strip(':') or USUAL_PORT}', say")
@@ -54,6 +57,19 @@ def check_target(target: str) -> str:
     if not port.isdecimal() or not 0 < int(port) <= 65_535:
         raise invalid("target", f"{target!r}: there is no port {port!r}; write '{host}:{USUAL_PORT}', say")
     return target
+
+
+def _check_address(target: str, address: str) -> None:
+    """Refuse an address of a list that has no port, or is of another family."""
+    scheme, host = address.split(":", 1)
+    match = _WITH_PORT.fullmatch(host.replace("%5B", "[").replace("%5D", "]"))
+    try:
+        if match and ip_address(match["address"] or match["six"]).version == int(scheme[-1]):
+            return
+    except ValueError:
+        pass
+    like = "10.0.0.7:50051" if scheme == "ipv4" else "[2001:db8::7]:50051"
+    raise invalid("target", f"{target!r}: {host!r} is no {scheme} address with a port; write {like!r}, say")
 
 
 def is_loopback(target: str) -> bool:
@@ -87,12 +103,10 @@ def _is_loopback_address(text: str) -> bool:
 
 def listed_addresses(target: str) -> list[str]:
     """Return the addresses of a target that lists some, such as "ipv4:10.0.0.7:1,10.0.0.8:1", each as a target."""
-    listed = _LISTED.fullmatch(target)
-    return (
-        []
-        if listed is None
-        else list(dict.fromkeys(f"{listed['scheme']}:{host}" for host in listed["hosts"].split(",")))
-    )
+    if (listed := _LISTED.fullmatch(target)) is None:
+        return []
+    hosts = dict.fromkeys(filter(None, listed["hosts"].split(",")))
+    return [f"{listed['scheme']}:{host}" for host in hosts]
 
 
 def name_in(target: str) -> Name | None:
