@@ -37,7 +37,8 @@ STARTING = {"server", "any_redis", "own_redis", "every_redis", "redis_cluster"}
 """Fixtures that start a process or a server."""
 STARTERS = (
     "bench", "client/test_connection", "client/test_credentials", "client/test_loops_and_processes",
-    "client/test_recovery", "client/test_retries", "client/test_streams", "client/test_token_functions",
+    "client/test_recovery", "client/test_retries", "client/test_several_replicas", "client/test_streams",
+    "client/test_token_functions",
     "client/test_typing", "examples", "fuzz", "mutants", "proto", "service/access/test_every_rpc",
     "service/access/test_tls", "service/cli", "service/demo", "service/envoy", "service/transport",
     "service/store/test_cluster", "service/store/test_embedded", "service/store/test_requirements",

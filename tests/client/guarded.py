@@ -24,11 +24,16 @@ CODES = {
 class Guarded(grpc.GenericRpcHandler):
     """It takes each credential that `refusal` takes; `headers` holds those that came, by method, in order.
 
+    `affinity` holds what proxies would hash, in the same way, and `frames` the number of requests in each frame. While
+    `is_unavailable`, it answers no call.
     A request adds its values to its session, once for each request id.
     """
 
     def __init__(self, credentials: grpc.ServerCredentials | None = None, address: str = "127.0.0.1:0") -> None:
         self.headers: list[tuple[str, str | None]] = []
+        self.affinity: list[tuple[str, str | None]] = []
+        self.frames: list[int] = []
+        self.is_unavailable = False
         self.steps: Counter[str] = Counter()
         self.refusal: Callable[[str | None], Reason | None] = lambda _: None
         self._taken: set[str] = set()
@@ -50,6 +55,7 @@ class Guarded(grpc.GenericRpcHandler):
             "ListModels": (model_service_pb2.ListModelsRequest, lambda _: model_service_pb2.ListModelsResponse()),
             "Forecast": (pb.ForecastRequest, self._answer),
             "ForecastMany": (pb.ForecastManyRequest, self._answer_all),
+            "ForkSession": (pb.ForkSessionRequest, lambda _: pb.ForkSessionResponse()),
         }
         method = handler_call_details.method.rpartition("/")[2]
         if method == "ForecastStream":
@@ -67,11 +73,13 @@ class Guarded(grpc.GenericRpcHandler):
         header = self._check("ForecastStream", context)
         for frame in frames:
             for request in frame.requests:
+                self._check_available(context)
                 if reason := self.refusal(header):
                     self._refuse(reason, context)
                 yield pb.ForecastStreamResponse(results=[pb.ForecastResult(response=self._answer(request))])
 
     def _answer_all(self, frame: Any) -> Message:
+        self.frames.append(len(frame.requests))
         return pb.ForecastManyResponse(
             results=[pb.ForecastResult(response=self._answer(request)) for request in frame.requests]
         )
@@ -94,12 +102,19 @@ class Guarded(grpc.GenericRpcHandler):
         return response
 
     def _check(self, method: str, context: Any) -> str | None:
-        header = dict(context.invocation_metadata()).get("authorization")
+        metadata = dict(context.invocation_metadata())
+        header = metadata.get("authorization")
         with self._lock:
             self.headers.append((method, header))
+            self.affinity.append((method, metadata.get("x-statecast-session")))
+        self._check_available(context)
         if reason := self.refusal(header):
             self._refuse(reason, context)
         return header
+
+    def _check_available(self, context: Any) -> None:
+        if self.is_unavailable:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "draining")
 
     def _refuse(self, reason: Reason, context: Any) -> NoReturn:
         """Every refusal has a RetryInfo, which the client heeds only for a quota."""

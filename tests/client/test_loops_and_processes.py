@@ -102,7 +102,7 @@ def never_opened() -> Call:
     ],
 )
 async def test_a_stream_that_dies_wakes_all_who_wait(open_call: Callable[[], Call], says: str) -> None:
-    stream = AsyncStream(lambda _: open_call(), AsyncBearer(None, None))
+    stream = AsyncStream(lambda _: open_call(), AsyncBearer(None, None), lambda _: None)
     started = time.monotonic()
     asked = [stream.ask(Request(name, "r"), WAIT_SECONDS) for name in "abc"]
     results = await asyncio.gather(*asked, return_exceptions=True)

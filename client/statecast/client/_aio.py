@@ -11,15 +11,18 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from . import _calls, _operations, _tracing
-from ._aio_stream import AsyncStream, in_order
+from . import _operations, _tracing
+from ._affinity import session_header, session_of
+from ._aio_replicas import AsyncReplica, AsyncReplicas
+from ._aio_stream import in_order
 from ._ask import Ask, Values
 from ._async_calls import AsyncCalls, AsyncSession
 from ._bearer import AsyncBearer, AsyncToken, Metadata
-from ._calls import Method, Operation, Patience, Pause, Send
+from ._calls import Operation, Patience, Pause, Send
 from ._connection import resolve_connection, resolve_credential
 from ._core import SessionCore
-from ._request import Request, encode
+from ._replicas import merge
+from ._request import Request
 from ._tls import FilePath, Tls
 from ._turns import SessionLock, Turn
 from .errors import Cancelled, StatecastError, unreadable
@@ -81,9 +84,7 @@ class AsyncClient(AsyncCalls):
         self._connection = resolve_connection(
             target, tls=tls, ca=ca, cert=cert, key=key, server_name=server_name, credential=credential
         )
-        self._channel: grpc.aio.Channel | None = None
-        self._methods: dict[Method, Any] = {}
-        self._stream: AsyncStream | None = None
+        self._replicas: AsyncReplicas | None = None
 
     def stream(
         self,
@@ -124,10 +125,8 @@ class AsyncClient(AsyncCalls):
         self._closed = True
         if asyncio.get_running_loop() is not self._loop or self._process_id != os.getpid():
             return  # the connection belongs to another loop or process
-        if self._stream is not None:
-            await self._stream.close()
-        if self._channel is not None:
-            await self._channel.close()
+        if self._replicas is not None:
+            await self._replicas.close()
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -159,29 +158,14 @@ class AsyncClient(AsyncCalls):
             return
         if self._loop is not None and self._loop.is_running():
             raise StatecastError("this AsyncClient is in use on another event loop; make one for each loop")
-        self._loop, self._channel, self._stream, self._methods = loop, None, None, {}
+        self._loop, self._replicas = loop, None
         self._locks = WeakValueDictionary()
         self._bearer.enter_loop()
 
-    def _connect(self) -> grpc.aio.Channel:
-        if self._channel is None:  # not made by the constructor, which may run before the loop does
-            self._channel = self._connection.open_async()
-        return self._channel
-
-    def _method(self, method: Method) -> Any:
-        if method not in self._methods:
-            channel = self._connect()
-            kind = channel.stream_stream if method is _calls.FORECAST_STREAM else channel.unary_unary
-            self._methods[method] = kind(method.path, request_serializer=encode)
-        return self._methods[method]
-
-    def _forecasts(self) -> AsyncStream:
-        """Return the stream on which forecasts that are requested at the same time travel together."""
-        if self._stream is None:
-            self._stream = AsyncStream(
-                lambda metadata: self._method(_calls.FORECAST_STREAM)(metadata=metadata), self._bearer
-            )
-        return self._stream
+    def _connect(self) -> AsyncReplicas:
+        if self._replicas is None:  # not made by the constructor, which may run before the loop does
+            self._replicas = AsyncReplicas(self._connection, self._bearer)
+        return self._replicas
 
     def _act(self, action: Send | Pause) -> Awaitable[Any]:
         """Carry out an action, and trace a call if the application traces."""
@@ -199,21 +183,45 @@ class AsyncClient(AsyncCalls):
     def _untraced(self, action: Send, headers: Metadata = ()) -> Awaitable[Any]:
         """Call a method. Forecasts requested at the same time travel together on one stream."""
         if isinstance(request := action.message, Request):
-            return self._forecasts().ask(request, action.timeout_seconds)
+            return self._connect().of(request.session_id).stream.ask(request, action.timeout_seconds)
         return self._send(action, headers)
 
     async def _send(self, action: Send, headers: Metadata = ()) -> Any:
+        """Call a method; a frame is split if its sessions belong to several replicas."""
         patience = Patience(action.timeout_seconds)  # to ask for a token takes time, too
         metadata = await self._bearer.metadata(action.timeout_seconds)
+        replicas, message = self._connect(), action.message
+        if not (parts := replicas.parts(message)):
+            return await self._send_to(replicas.of(session_of(message)), action, patience, metadata, headers)
+        outcomes = await asyncio.gather(
+            *(
+                self._send_to(replica, action._replace(message=part), patience, metadata, headers)
+                for replica, part, _ in parts
+            ),
+            return_exceptions=True,
+        )
+        return merge(parts, outcomes)
+
+    async def _send_to(
+        self, replica: AsyncReplica, action: Send, patience: Patience, metadata: Metadata, headers: Metadata
+    ) -> Any:
+        headers += session_header(session_of(action.message))
         try:
-            answer = await self._method(action.method)(
+            answer = await replica.method(action.method)(
                 action.message, timeout=patience.remaining_seconds, metadata=metadata + headers
             )
             return action.method.read(answer)
         except grpc.RpcError as error:
-            raise self._bearer.failure(error, metadata) from error
+            failure = self._bearer.failure(error, metadata)
+            replica.note_failure(failure)
+            raise failure from error
         except DecodeError as error:
             raise unreadable(error) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if not replica.is_retired or (task is not None and task.cancelling()):
+                raise
+            raise Cancelled("the replica's address is gone") from error  # closing the channel cancels its calls
 
     async def _run_alone(
         self, operation: Operation[T], sessions: Iterable["AsyncSession"], timeout_seconds: float

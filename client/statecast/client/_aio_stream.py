@@ -52,9 +52,14 @@ class AsyncStream:
     It belongs to the running event loop.
     """
 
-    def __init__(self, open_call: Callable[[Metadata], Any], bearer: AsyncBearer) -> None:
+    def __init__(
+        self,
+        open_call: Callable[[Metadata], Any],
+        bearer: AsyncBearer,
+        note_failure: Callable[[StatecastError], None],
+    ) -> None:
         self._open_call, self._bearer, self._loop = open_call, bearer, asyncio.get_running_loop()
-        self._outbox: Outbox[_Waiting] = Outbox()
+        self._outbox: Outbox[_Waiting] = Outbox(note_failure)
         self._has_requests = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None

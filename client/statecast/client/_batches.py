@@ -226,7 +226,8 @@ def _send_frame(frame: Sequence[_Line], timeout_seconds: float) -> Operation[boo
         requests.append(part.SerializeToString())
     before = _parts_of(frame)
     try:
-        results = yield Send(FORECAST_MANY, Frame(requests), timeout_seconds)
+        sessions = [line.parts[0][1].session_id for line in frame]
+        results = yield Send(FORECAST_MANY, Frame(requests, sessions), timeout_seconds)
     except (grpc.RpcError, StatecastError) as error:
         for line in frame:
             line.take(from_rpc_error(error))

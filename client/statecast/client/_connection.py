@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -10,7 +10,7 @@ import grpc.aio
 
 from . import _calls, _messages
 from ._bearer import AsyncToken, check_secret
-from ._target import check_target, is_loopback
+from ._target import Name, check_target, is_loopback
 from ._tls import FilePath, Tls, channel_credentials, kind_that_may_not_encrypt
 from .errors import invalid
 
@@ -22,6 +22,9 @@ _NO_PROXY: tuple[tuple[str, Any], ...] = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.address_http_proxy_enabled_addresses", "255.255.255.255"),
 )
+# The variables that gRPC reads, in this order.
+_PROXY, _EXEMPT = ("grpc_proxy", "https_proxy", "http_proxy"), ("no_grpc_proxy", "no_proxy")
+_SERVER_NAME = "grpc.ssl_target_name_override"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,22 @@ class Connection:
         if self.tls is None:
             return grpc.aio.insecure_channel(self.target, list(self.options))
         return grpc.aio.secure_channel(self.target, self.tls, list(self.options))
+
+    def at(self, address: str, name: Name | None) -> "Connection":
+        """Return the connection to one address of this target, or of the name in it."""
+        options = self.options
+        if name is not None:
+            options += (("grpc.enable_http_proxy", 0),)
+            if _SERVER_NAME not in dict(options):  # the server's certificate has the name, not the address
+                options += (("grpc.default_authority", name.authority),)
+        return replace(self, target=address, options=options)
+
+    def uses_proxy(self, host: str) -> bool:
+        """Return True if gRPC connects to the host through the proxy that a variable of the environment names."""
+        if "grpc.enable_http_proxy" in dict(self.options) or not any(map(os.environ.get, _PROXY)):
+            return False
+        exempt = next(filter(None, map(os.environ.get, _EXEMPT)), "")
+        return not any(host.endswith(each.strip()) for each in exempt.split(",") if each.strip())
 
 
 def resolve_credential(api_key: str | None, token: AsyncToken | None, *, may_wait: bool) -> tuple[str | None, str]:
@@ -107,7 +126,7 @@ def resolve_connection(
             raise invalid("server_name", "is empty; give the name in the server's certificate, or leave it out")
         if encryption is None:
             raise invalid("server_name", "needs TLS; set tls or ca as well")
-        options += (("grpc.ssl_target_name_override", server_name),)
+        options += ((_SERVER_NAME, server_name),)
     weak = None if encryption is None else kind_that_may_not_encrypt(encryption)
     if credential and (encryption is None or weak):
         _check_that_it_stays_here(credential, target, weak)

@@ -5,25 +5,28 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from ._bearer import Metadata, SyncBearer
+from ._calls import FORECAST_STREAM
 from ._outbox import Outbox, Settle
+from ._replicas import Replica
 from ._request import Key, Request
 from ._response import read_results
+from ._sync_replicas import SyncReplicas
 from .errors import StatecastError, Unavailable, unreadable
 
 
 class FrameStream:
     """A stream that is opened when there is something to send, and opened again after it has broken. Thread-safe."""
 
-    def __init__(self, method: Any, bearer: SyncBearer, headers: Metadata) -> None:
-        """Open streams by `method`, with the bearer's credential and these headers."""
-        self._method, self._bearer, self._headers = method, bearer, headers
-        self._outbox: Outbox[Settle] = Outbox()
+    def __init__(self, replica: Replica, bearer: SyncBearer, headers: Metadata) -> None:
+        """Open streams to the replica, with the bearer's credential and these headers."""
+        self._method, self._bearer, self._headers = replica.method(FORECAST_STREAM), bearer, headers
+        self._outbox: Outbox[Settle] = Outbox(replica.note_failure)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._call: Any = None
@@ -95,6 +98,44 @@ class FrameStream:
                 call.is_over, self._call = True, None
                 self._outbox.fail(make_error)
                 self._changed.notify_all()
+
+
+class FrameStreams:
+    """A stream to each replica that has a request. Not thread-safe."""
+
+    def __init__(self, replicas: SyncReplicas, bearer: SyncBearer, headers: Metadata) -> None:
+        self._replicas, self._bearer, self._headers = replicas, bearer, headers
+        self._streams: dict[Replica, FrameStream] = {}
+
+    def put(self, request: Request, timeout_seconds: float, settle: Settle) -> "Sent":
+        """Queue a request for `flush`; another thread passes its result to `settle`."""
+        replica = self._replicas.of(request.session_id)
+        stream = self._streams.get(replica)
+        if stream is None:
+            self._streams = {other: each for other, each in self._streams.items() if not other.is_retired}
+            stream = self._streams[replica] = FrameStream(replica, self._bearer, self._headers)
+        return Sent(stream, stream.put(request, timeout_seconds, settle))
+
+    def flush(self) -> None:
+        """Send what was put."""
+        for stream in self._streams.values():
+            stream.flush()
+
+    def close(self) -> None:
+        """End the streams."""
+        for stream in self._streams.values():
+            stream.close()
+
+
+class Sent(NamedTuple):
+    """A request that was put, and its stream."""
+
+    stream: FrameStream
+    key: Key
+
+    def forget(self) -> None:
+        """Drop the request; its result, if one comes, is ignored."""
+        self.stream.forget(self.key)
 
 
 @dataclass

@@ -18,7 +18,9 @@ S = TypeVar("S", bound=Settle)
 class Outbox(Generic[S]):
     """Requests that wait for a frame, and those that wait for their result. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, note_failure: Callable[[StatecastError], None] = lambda _: None) -> None:
+        """Create an empty one; `note_failure` hears of each result that is an error."""
+        self._note_failure = note_failure
         self._unsent: deque[tuple[Key, int, bytes]] = deque()
         self._waiting: dict[Key, S] = {}
 
@@ -53,6 +55,8 @@ class Outbox(Generic[S]):
         """Pass each result to the function that waits for it."""
         for key, result in results:
             if settle := self._waiting.pop(key, None):
+                if isinstance(result, StatecastError):
+                    self._note_failure(result)
                 settle(result)
 
     def fail(self, make_error: Callable[[], StatecastError]) -> None:

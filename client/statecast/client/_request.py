@@ -147,13 +147,23 @@ class Request:
 
 
 class Frame(NamedTuple):
-    """A ForecastManyRequest or ForecastStreamRequest of encoded requests."""
+    """A ForecastManyRequest or ForecastStreamRequest of encoded requests.
+
+    Attributes:
+        requests: The requests.
+        session_ids: The session of each; empty on a stream.
+    """
 
     requests: Sequence[bytes]
+    session_ids: Sequence[str] = ()
 
     def SerializeToString(self) -> bytes:  # noqa: N802 (as an Encodable)
         """Return the encoded message."""
         return b"".join([_REQUESTS + varint(len(request)) + request for request in self.requests])
+
+    def part(self, positions: Sequence[int]) -> "Frame":
+        """Return a frame of the requests at these positions."""
+        return Frame([self.requests[at] for at in positions], [self.session_ids[at] for at in positions])
 
 
 def one_value(value: float) -> Block:

@@ -3,7 +3,8 @@
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -12,14 +13,17 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from . import _calls, _operations, _tracing
+from ._affinity import session_header, session_of
 from ._ask import Ask, Values
 from ._bearer import Metadata, SyncBearer, Token
 from ._calls import Method, Operation, Patience, Pause, Send
 from ._connection import resolve_connection, resolve_credential
 from ._core import SessionCore
-from ._frame_stream import FrameStream
-from ._request import encode
+from ._frame_stream import FrameStreams
+from ._replicas import Part, Replica, merge
+from ._response import Result
 from ._sync_calls import Calls, Session
+from ._sync_replicas import SyncReplicas
 from ._sync_stream import Driver
 from ._tls import FilePath, Tls
 from .errors import Cancelled, StatecastError, unreadable
@@ -84,11 +88,7 @@ class Client(Calls):
         self._connection = resolve_connection(
             target, tls=tls, ca=ca, cert=cert, key=key, server_name=server_name, credential=credential
         )
-        self._channel = self._connection.open()
-        self._methods: dict[Method, Any] = {
-            method: self._channel.unary_unary(method.path, request_serializer=encode) for method in _calls.METHODS
-        }
-        self._stream_method: Any = self._channel.stream_stream(_calls.FORECAST_STREAM.path, request_serializer=encode)
+        self._replicas = SyncReplicas(self._connection)
 
     def stream(
         self,
@@ -123,15 +123,15 @@ class Client(Calls):
             raise StatecastError("the client is closed")
         _operations.check_process(self._process_id)
         span = _tracing.begin(_calls.FORECAST_STREAM)
-        frames = FrameStream(self._stream_method, self._bearer, span.headers if span else ())
-        driver: Driver[Session] = Driver(frames)
+        streams = FrameStreams(self._replicas, self._bearer, span.headers if span else ())
+        driver: Driver[Session] = Driver(streams)
         return driver.run(work()) if span is None else span.around(driver.run(work()))
 
     def close(self) -> None:
         """Close the connection. The sessions stay on the server."""
         self._closed = True
         if self._process_id == os.getpid():  # the connection belongs to the process that made it
-            self._channel.close()
+            self._replicas.close()
 
     def __enter__(self) -> "Client":
         return self
@@ -173,14 +173,53 @@ class Client(Calls):
             return self._send_with(span.headers, action)
 
     def _send_with(self, headers: Metadata, action: Send) -> Any:
+        """Call a method; a frame is split if its sessions belong to several replicas."""
         patience = Patience(action.timeout_seconds)  # to ask for a token takes time, too
-        metadata = self._bearer.metadata()
+        metadata, message = self._bearer.metadata(), action.message
+        if parts := self._replicas.parts(message):
+            return self._send_parts(parts, action.method, patience, metadata, headers)
+        replica = self._replicas.of(session_of(message))
+        call = partial(
+            replica.method(action.method),
+            message,
+            timeout=patience.remaining_seconds,
+            metadata=metadata + headers + session_header(session_of(message)),
+        )
+        return self._answer(replica, action.method, metadata, call)
+
+    def _send_parts(
+        self,
+        parts: Sequence[Part[Replica]],
+        method: Method,
+        patience: Patience,
+        metadata: Metadata,
+        headers: Metadata,
+    ) -> list[Result]:
+        """Send the parts of a frame at the same time."""
+        calls: list[Any] = []
+        outcomes: list[Any] = []
         try:
-            method = self._methods[action.method]
-            answer = method(action.message, timeout=patience.remaining_seconds, metadata=metadata + headers)
-            return action.method.read(answer)
+            for replica, frame, _ in parts:
+                sent = metadata + headers + session_header(session_of(frame))
+                call = replica.method(method).future(frame, timeout=patience.remaining_seconds, metadata=sent)
+                calls.append(call)
+            for part, call in zip(parts, calls, strict=True):
+                try:
+                    outcomes.append(self._answer(part.replica, method, metadata, call.result))
+                except StatecastError as error:
+                    outcomes.append(error)
+        finally:
+            for call in calls:
+                call.cancel()
+        return merge(parts, outcomes)
+
+    def _answer(self, replica: Replica, method: Method, metadata: Metadata, call: Callable[[], bytes]) -> Any:
+        try:
+            return method.read(call())
         except grpc.RpcError as error:
-            raise self._bearer.failure(error, metadata) from error
+            failure = self._bearer.failure(error, metadata)
+            replica.note_failure(failure)
+            raise failure from error
         except DecodeError as error:
             raise unreadable(error) from error
 

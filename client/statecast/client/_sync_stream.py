@@ -1,4 +1,4 @@
-"""Runs many operations at once over one ForecastStream, without asyncio."""
+"""Runs many operations at once over one ForecastStream to each replica, without asyncio."""
 
 import math
 import queue
@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from ._calls import Operation, Pause, Send
-from ._frame_stream import FrameStream
-from ._request import Key, Request
+from ._frame_stream import FrameStreams, Sent
+from ._request import Request
 from ._response import Response
 from .errors import DeadlineExceeded, StatecastError
 
@@ -30,17 +30,17 @@ class _Task(Generic[S]):
         step: Number of the current step; answers to earlier steps are ignored.
         due: Time to wake it without an answer, on the clock of time.monotonic.
         timeout_seconds: Time that its answer had until then; None for a pause.
-        key: Key of the request that waits for its answer; None without one.
+        sent: The request that waits for its answer; None without one.
         is_done: True once the result is known.
         result: The result, or the error.
     """
 
-    __slots__ = ("due", "is_done", "key", "line", "operation", "result", "session", "step", "timeout_seconds")
+    __slots__ = ("due", "is_done", "line", "operation", "result", "sent", "session", "step", "timeout_seconds")
 
     def __init__(self, session: S, line: str, operation: Operation[Any]) -> None:
         self.session, self.line, self.operation, self.step, self.due = session, line, operation, 0, math.inf
         self.timeout_seconds: float | None = None
-        self.key: Key | None = None
+        self.sent: Sent | None = None
         self.is_done, self.result = False, None
 
 
@@ -51,8 +51,8 @@ class Driver(Generic[S]):
     requests that follow from them: what costs most is that a thread wakes another.
     """
 
-    def __init__(self, stream: FrameStream) -> None:
-        self._stream = stream
+    def __init__(self, streams: FrameStreams) -> None:
+        self._streams = streams
         self._fed: deque[_Task[S]] = deque()
         self._arrived: deque[tuple[_Task[S], int, Response | StatecastError]] = deque()
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -78,7 +78,7 @@ class Driver(Generic[S]):
                     self._resume(*self._arrived.popleft())
                 while self._fed:
                     self._begin(self._fed.popleft())
-                self._stream.flush()
+                self._streams.flush()
                 while self._tasks and self._tasks[0].is_done:
                     task = self._tasks.popleft()
                     self._given += 1
@@ -90,7 +90,7 @@ class Driver(Generic[S]):
         finally:
             self._is_closed = True
             self._has_room.set()
-            self._stream.close()
+            self._streams.close()
 
     def _feed(self, work: Iterable[tuple[S, str, Operation[Any]]]) -> None:
         try:
@@ -153,11 +153,11 @@ class Driver(Generic[S]):
 
     def _carry_out(self, task: _Task[S], step: int, action: Send | Pause) -> None:
         if isinstance(action, Pause):
-            seconds, task.timeout_seconds, task.key = action.seconds, None, None
+            seconds, task.timeout_seconds, task.sent = action.seconds, None, None
         else:
             seconds = task.timeout_seconds = action.timeout_seconds
             request = cast("Request", action.message)
-            task.key = self._stream.put(request, seconds, partial(self._arrive, task, step))
+            task.sent = self._streams.put(request, seconds, partial(self._arrive, task, step))
         task.due = due = time.monotonic() + seconds
         if due < self._due:
             self._due = due
@@ -183,7 +183,7 @@ class Driver(Generic[S]):
                 late = None
                 if task.timeout_seconds is not None:
                     late = DeadlineExceeded(f"no answer within {task.timeout_seconds:g} s")
-                if task.key is not None:
-                    self._stream.forget(task.key)
+                if task.sent is not None:
+                    task.sent.forget()
                 self._resume(task, task.step, late)
         self._due = min((task.due for task in self._tasks), default=math.inf)

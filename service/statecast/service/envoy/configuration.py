@@ -34,7 +34,9 @@ RESET_STREAMS = 10_000
 JITTER = {"value": 20.0}
 """Percent by which a connection's age may be longer, so that not all of them reconnect at once."""
 LISTENER = "grpc"
-WEB_REQUEST_HEADERS = ("content-type", "x-grpc-web", "x-user-agent", "grpc-timeout", "authorization")
+WEB_REQUEST_HEADERS = (
+    "content-type", "x-grpc-web", "x-user-agent", "grpc-timeout", "authorization", "x-statecast-session",
+)  # fmt: skip
 WEB_RESPONSE_HEADERS = ("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-after")
 WEB_SECONDS = 600
 """How long a browser may remember that a page of another origin may call."""
