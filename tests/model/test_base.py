@@ -60,7 +60,7 @@ def test_it_is_small_and_takes_any_univariate_series(base: Forecaster) -> None:
 
 @pytest.mark.parametrize(
     ("path", "column", "share"),
-    [("ett/ETTh1.csv", "OT", 0.96), ("nab/realKnownCause__nyc_taxi.csv", "value", 0.2)],
+    [("ett/ETTh1.csv", "OT", 0.95), ("nab/realKnownCause__nyc_taxi.csv", "value", 0.2)],
 )
 @pytest.mark.slow
 def test_sanity_gate_on_real_series(base: Forecaster, path: str, column: str, share: float) -> None:
@@ -76,7 +76,7 @@ def test_it_does_on_synthetic_series_what_its_metrics_say(base: Forecaster) -> N
     said = json.loads((bundled_models() / "base" / "2" / "metrics.json").read_text())["validation"]
     seen = validate(base, series=60)
     for each in (seen, said):
-        assert each["median_error_vs_last_value"] < 0.95 * each["seasonal_naive_error_vs_last_value"]
+        assert each["median_error_vs_last_value"] < 0.9 * each["seasonal_naive_error_vs_last_value"]
     assert abs(seen["coverage_80"] - 0.8) < 0.06
 
 
@@ -86,7 +86,7 @@ def test_one_wild_value_is_got_over(base: Forecaster, wild: float, widest: float
     values[:, 300] = wild
     state = base.advance(base.initial_state(20), torch.from_numpy(values).unsqueeze(2)).state
     forecast = base.forecast(base.context(state), 24)[..., 0].numpy()
-    assert np.abs(forecast[:, :, 6] - 100).max() < 3.5
+    assert np.abs(forecast[:, :, 6] - 100).max() < 3.0
     width = (forecast[:, :, 10] - forecast[:, :, 2]).mean()
     assert 0.5 < width / 2.56 < widest
 

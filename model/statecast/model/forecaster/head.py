@@ -160,12 +160,12 @@ class QuantileHead(nn.Module):
         # Faster than `softmax` for so few weights; the limit avoids slow exponentials below the smallest float32.
         weights = torch.exp((logits - logits.detach().amax(0)).clamp(min=LEAST_LOG_WEIGHT)).double()
         shift = emitted[count + 1].clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
-        if not self.training:  # where nothing may be without a gradient
-            weights = (weights - NEGLIGIBLE).clamp(min=0.0)
-            shift = functional.softshrink(shift, NEGLIGIBLE)
         gates = weights / weights.sum(0)
         # `errors` is a geometric mean over the memories, because the longest recovers slowly from an extreme value.
         unit = ((gates * torch.exp(errors.double())).sum(0) + SMALLEST_UNIT) * units.scale
+        if not self.training:  # where nothing may be without a gradient
+            kept = (weights - NEGLIGIBLE).clamp(min=0.0)
+            gates, shift = kept / kept.sum(0), functional.softshrink(shift, NEGLIGIBLE)
         centre = (gates * offsets).sum(0) + shift * unit + units.centre
         logs = emitted[count + 2 :].clamp(-LARGEST_LOG_WIDTH, LARGEST_LOG_WIDTH)
         narrowest = NARROWEST_SHARE * units.scale + FLOAT32_RESOLUTION * units.centre.abs()

@@ -38,7 +38,7 @@ SOFTNESS = 0.05
 OWN_SHARE, COMMON_SHARE = 0.3, 1.2
 # Logarithms of the smallest and the largest factor. Further than one step ahead, the largest factor is lower, because
 # recovery from too large a factor takes long there.
-LEAST_LOG_FACTOR, LARGEST_LOG_FACTOR, LARGEST_LATER = -3.0, 1.5, 1.1
+LEAST_LOG_FACTOR, LARGEST_LOG_FACTOR, LARGEST_LATER = -3.0, 3.0, 2.5
 # A quantile within this share of the median is not judged, since its distance from the median is rounding or 0.
 ROUNDING = 1e-12
 # Larger distances from the median, in widths of the zone, make no difference.

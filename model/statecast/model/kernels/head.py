@@ -182,20 +182,22 @@ def spread(rows, sizes, tables, weights, emitted, offsets, known, units, errors,
                 for f in range(forecasters):
                     highest = max(highest, emitted[at, f])
                 for f in range(forecasters):
-                    weight = exp32(max(emitted[at, f] - highest, _LEAST_WEIGHT))
-                    emitted[at, f] = max(weight - _NEGLIGIBLE, _NOTHING)
+                    emitted[at, f] = exp32(max(emitted[at, f] - highest, _LEAST_WEIGHT))
                 for f in range(first, emitted.shape[1]):
                     emitted[at, f] = exp32(min(max(emitted[at, f] + bias[f], -_LARGEST_WIDTH), _LARGEST_WIDTH))
-                total, unit, centre = 0.0, 0.0, 0.0
+                total, unit, kept, centre = 0.0, 0.0, 0.0, 0.0
                 for f in range(forecasters):
-                    total += emitted[at, f]
-                    unit += emitted[at, f] * powers[series, f]
-                    centre += emitted[at, f] * offsets[at, f]
+                    weight = emitted[at, f]
+                    total += weight
+                    unit += weight * powers[series, f]
+                    weight = max(weight - _NEGLIGIBLE, _NOTHING)
+                    kept += weight
+                    centre += weight * offsets[at, f]
                 base, scale = units[series, 0], units[series, 1]
                 unit = (unit / total + SMALLEST_UNIT) * scale
                 shift = min(max(emitted[at, first - 1] + bias[first - 1], -_LARGEST_SHIFT), _LARGEST_SHIFT)
                 shift -= min(max(shift, -_NEGLIGIBLE), _NEGLIGIBLE)
-                centre = centre / total + shift * unit + base
+                centre = centre / kept + shift * unit + base
                 narrowest = NARROWEST_SHARE * scale + FLOAT32_RESOLUTION * abs(base)
                 by_row[at, median] = centre
                 for level in range(median, sizes.levels - 1):

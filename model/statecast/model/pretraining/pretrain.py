@@ -73,7 +73,7 @@ class Settings:
     near: int = 9
     near_steps: int = 72
     far: int = 3
-    batches: int = 700
+    batches: int = 5000
     learning_rate: float = 3e-3
     threads: int = 1
 
