@@ -176,6 +176,18 @@ def test_a_bug_is_a_500_and_is_logged(registry: CollectorRegistry, caplog: pytes
         assert ask(endpoint, "/livez")[0] == 200
 
 
+def test_an_event_loop_that_does_not_answer_is_a_503_without_a_traceback(
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wait_in_vain(_: str | None) -> bool:
+        raise TimeoutError
+
+    with serving(registry, may_read=wait_in_vain) as endpoint:
+        assert ask(endpoint)[::2] == (503, b"The server is starting or overloaded; try again.\n")
+    assert "/metrics could not be answered: the server is starting or overloaded" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 def test_many_scrapers_at_once(endpoint: MetricsEndpoint) -> None:
     found: list[int] = []
     threads = [threading.Thread(target=lambda: found.append(ask(endpoint)[0])) for _ in range(32)]

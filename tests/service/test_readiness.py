@@ -12,9 +12,12 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from support import await_true
 from support.redis_process import RedisProcess
+from support.scraping import ask
 from support.servers import ServerProcess, ServerThread
 from support.wire import OPEN, failure, observations, reason
 
+from statecast.service.metrics_endpoint import MetricsEndpoint
+from statecast.service.models.kernels import Kernels
 from statecast.service.settings import Settings
 from statecast.service.store import monitor
 from statecast.v1 import forecast_service_pb2 as pb
@@ -131,6 +134,26 @@ def test_settings_that_lose_data_are_told_while_it_runs(
     assert told() == 1
     own_redis.client.config_set(*mend)
     await_true(lambda: any("persists sessions again" in record.getMessage() for record in caplog.records))
+
+
+def test_metrics_can_be_read_while_kernels_are_loaded(
+    own_redis: RedisProcess, models_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoints: list[MetricsEndpoint] = []
+    told: list[tuple[int, bytes]] = []
+
+    class Noted(MetricsEndpoint):
+        def start(self) -> None:
+            super().start()
+            endpoints.append(self)
+
+    def load(_: Kernels) -> None:
+        told.append((ask(endpoints[0])[0], ask(endpoints[0], "/readyz")[2]))
+
+    monkeypatch.setattr("statecast.service.server.MetricsEndpoint", Noted)
+    monkeypatch.setattr(Kernels, "start", load)
+    ServerThread(Settings(redis_url=own_redis.url, models=models_folder)).stop()
+    assert told == [(200, b"not ready\n")]
 
 
 @pytest.mark.parametrize("transport", ["grpc", "envoy"])

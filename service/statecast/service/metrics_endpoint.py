@@ -266,6 +266,11 @@ class _Request(BaseHTTPRequestHandler):
             self._skip_body()
         try:
             answer = self.server.answer(Asked(self.path, self.headers, self._peer()))
+        except TimeoutError:  # the event loop does not say who may read
+            log.warning("%s could not be answered: the server is starting or overloaded", self.path)
+            self.close_connection = True
+            text = b"The server is starting or overloaded; try again.\n"
+            answer = Answer(HTTPStatus.SERVICE_UNAVAILABLE, text)
         except Exception:
             log.exception("%s could not be answered", self.path)
             self.close_connection = True

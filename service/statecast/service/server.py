@@ -189,7 +189,7 @@ async def serving(
         )  # fmt: skip
         endpoint.start()
         stack.callback(endpoint.stop)
-        _start_kernels(settings, registry, metrics, stack)
+        await _start_kernels(settings, registry, metrics, stack)
         _watch_models(settings, registry, metrics, stack)
         kept = stack.enter_context(open_stores(settings))
         management = _share_models(kept, registry, metrics, stack)
@@ -234,10 +234,10 @@ async def serving(
         yield running
 
 
-def _start_kernels(settings: Settings, registry: Registry, metrics: Metrics, stack: AsyncExitStack) -> None:
+async def _start_kernels(settings: Settings, registry: Registry, metrics: Metrics, stack: AsyncExitStack) -> None:
     kernels = Kernels(registry, metrics, settings.kernels, settings.kernel_cache, settings.models)
     stack.callback(kernels.stop)
-    kernels.start()
+    await asyncio.to_thread(kernels.start)  # it takes seconds, in which the metrics can be read
 
 
 def _share_models(kept: Kept, registry: Registry, metrics: Metrics, stack: AsyncExitStack) -> ModelManagement:
