@@ -86,7 +86,7 @@ def test_one_wild_value_is_got_over(base: Forecaster, wild: float, widest: float
     values[:, 300] = wild
     state = base.advance(base.initial_state(20), torch.from_numpy(values).unsqueeze(2)).state
     forecast = base.forecast(base.context(state), 24)[..., 0].numpy()
-    assert np.abs(forecast[:, :, 6] - 100).max() < 3.0
+    assert np.abs(forecast[:, :, 6] - 100).max() < 3.5
     width = (forecast[:, :, 10] - forecast[:, :, 2]).mean()
     assert 0.5 < width / 2.56 < widest
 

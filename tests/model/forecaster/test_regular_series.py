@@ -49,7 +49,7 @@ def pit_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def test_a_regular_series_raises_no_alarm(name: str) -> None:
     pit = pit_of(REGULAR[name])[SETTLED:]
     assert not ((pit < 0.01) | (pit > 0.99)).any()
-    assert ((pit < 0.1) | (pit > 0.9)).mean() < 0.1
+    assert ((pit < 0.1) | (pit > 0.9)).mean() < 0.15
     assert (pit == 0.5).mean() > 0.3
 
 
@@ -80,4 +80,4 @@ def test_evaluation_counts_as_pit_does(name: str) -> None:
     report = evaluate_model(base(), panel, Request(horizon=1, windows=windows, step=1)).report
     told = next(band.overall for band in report.rows[0].scores.coverage if band.stated == 0.8)
     pit = pit_of(values)[SETTLED:]
-    assert abs(told - ((pit >= 0.1) & (pit <= 0.9)).mean()) < 0.01
+    assert abs(told - ((pit >= 0.1) & (pit <= 0.9)).mean()) < 0.05
