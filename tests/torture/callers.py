@@ -1,6 +1,7 @@
 """Threads that call the service continuously, with the synchronous and the asynchronous client."""
 
 import asyncio
+import math
 import threading
 import time
 import traceback
@@ -15,6 +16,7 @@ from support.hash_model import HORIZON
 from support.history import Kind, Outcome
 
 from statecast.client import AsyncClient, AsyncSession, Client, Forecast, Receipt, Session, StatecastError
+from statecast.client._replicas import Replicas
 from torture.requests import Ask, Desk, acked, is_again, is_fork, model_of, refused, settling
 
 TASKS = 4
@@ -55,11 +57,19 @@ class Load:
         return self.threads + self.asynchronous + self.streams
 
 
-class Caller(ABC):
-    """A thread that sends the desk's requests until it is stopped, and settles those it has begun."""
+def hop(replicas: Replicas[Any]) -> None:
+    """Let gRPC choose a server for each call of a client that has made none yet."""
+    replicas._due = math.inf  # it never learns the servers' addresses
 
-    def __init__(self, name: str, target: str, desk: Desk, load: Load) -> None:
-        self.name, self.target, self.desk, self.load = name, target, desk, load
+
+class Caller(ABC):
+    """A thread that sends the desk's requests until it is stopped, and settles those it has begun.
+
+    If it hops, any server gets each call, as from callers that do not keep sessions at one.
+    """
+
+    def __init__(self, name: str, target: str, desk: Desk, load: Load, *, hops: bool) -> None:
+        self.name, self.target, self.desk, self.load, self.hops = name, target, desk, load, hops
         self.failure: str = ""
         self.stopping = threading.Event()
         self._thread = threading.Thread(target=self._guarded, name=name)
@@ -73,6 +83,11 @@ class Caller(ABC):
             self.work()
         except BaseException:  # reported after the join, so that a crashed thread does not count as success
             self.failure = traceback.format_exc()
+
+    def choose_servers(self, replicas: Replicas[Any]) -> None:
+        """Let gRPC choose a server for each call if this caller hops."""
+        if self.hops:
+            hop(replicas)
 
     def last_looks(self, sessions: Iterable[str]) -> list[Ask]:
         """Return a final read of each session if this is its only caller."""
@@ -89,6 +104,7 @@ class ThreadCaller(Caller):
     def work(self) -> None:
         sessions: dict[str, Session] = {}
         with Client(self.target, timeout_seconds=self.load.timeout_seconds) as client:
+            self.choose_servers(client._replicas)
             while not self.stopping.is_set():
                 ask = self.desk.next(self.name)
                 if ask:
@@ -107,6 +123,8 @@ class AsyncCaller(Caller):
     async def _work(self) -> None:
         sessions: dict[str, AsyncSession] = {}
         async with AsyncClient(self.target, timeout_seconds=self.load.timeout_seconds) as client:
+            client._enter_loop()
+            self.choose_servers(client._connect())
             async with asyncio.TaskGroup() as group:
                 for _ in range(TASKS):
                     group.create_task(self._ask(client, sessions))
@@ -129,6 +147,7 @@ class StreamCaller(Caller):
         sessions: dict[str, Session] = {}
         timeout = self.load.timeout_seconds
         with Client(self.target, timeout_seconds=timeout) as client, Client(self.target) as beside:
+            self.choose_servers(client._replicas)
 
             def pairs() -> Iterator[tuple[Session, tuple[int, ...]]]:
                 while not self.stopping.is_set():

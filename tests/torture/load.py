@@ -89,8 +89,8 @@ def _callers(target: str, desk: Desk, load: Load) -> list[Caller]:
     kinds: list[type[Caller]] = [ThreadCaller] * load.threads + [AsyncCaller] * load.asynchronous
     kinds += [StreamCaller] * load.streams
     desks = desk.shares(len(kinds)) if load.owned else [desk] * len(kinds)
-    pairs = zip(kinds, desks, strict=True)
-    return [kind(f"caller-{number}", target, each, load) for number, (kind, each) in enumerate(pairs)]
+    pairs = enumerate(zip(kinds, desks, strict=True))
+    return [kind(f"caller-{number}", target, each, load, hops=number % 2 == 0) for number, (kind, each) in pairs]
 
 
 def _finish(callers: Sequence[Caller]) -> list[str]:

@@ -22,6 +22,7 @@ from support.servers import ServerProcess
 from statecast.client import Client, Session, StatecastError
 from statecast.model import save_model
 from statecast.service.version import START, Version, chain
+from torture.callers import hop
 from torture.load import Report
 
 SERVERS, STREAMS, UPGRADERS = 2, 4, 8
@@ -64,6 +65,7 @@ def value_of(name: str, step: int) -> float:
 def stream(fleet: Fleet, names: Sequence[str]) -> None:
     """Append one value to each session, over and over, and check each answer."""
     with Client(fleet.address, timeout_seconds=TIMEOUT_SECONDS) as client:
+        hop(client._replicas)
         sessions = [client.session(name, "tiny", model_version="1") for name in names]
         while not fleet.is_over.is_set():
             _step(fleet, client, sessions)
