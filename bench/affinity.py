@@ -1,4 +1,4 @@
-"""What it costs that sessions hop between replicas, against staying at one: python -m bench.affinity.
+"""Compare sessions that hop between replicas with sessions that stay at one: python -m bench.affinity.
 
 One client, several servers and one Redis on this machine. The client's requests go to replicas drawn at random, and in
 turn with that, to the replica of each session. All else is the same.

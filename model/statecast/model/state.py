@@ -268,7 +268,7 @@ class StateLayout:
         return self._limited(State(None, self, into.to(device)))
 
     def _limited(self, state: State) -> State:
-        """Limit the parts that say where to read: whoever may import sessions may make them up."""
+        """Limit the parts that say where to read, since an imported session may hold any numbers."""
         for part in self.parts:
             if part.most is not None:
                 state[part.name].clamp_(0, part.most)

@@ -1,5 +1,6 @@
 """A training may begin with the weights of another model."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -52,6 +53,8 @@ def test_training_begins_with_the_weights(tmp_path: Path, start: Forecaster, *, 
 def test_the_model_is_as_the_other_but_for_its_name_and_frequency(tmp_path: Path, start: Forecaster) -> None:
     made = make(start, tmp_path, panel_of(*waves(300), frequency="h"))
     assert made.config == replace(CONFIG, name="new", version="1", frequency="h")
+    assert json.loads((made.folder / "metrics.json").read_text())["training"]["began_with"] == "old 7"
+    assert "4 updates from the weights of old 7 in " in (made.folder / "README.md").read_text()
     assert load_model(made.folder).layout.parts == start.layout.parts  # so its sessions can be upgraded exactly
 
 

@@ -207,6 +207,7 @@ def test_what_cannot_be_done_is_said_in_a_line(tmp_path: Path, data: Path, model
         (("train", tmp_path / "none.csv", "--model", "m"), "does not exist"),
         (("train", data), "Missing option '--model'"),
         ((*train, "--from", "nope"), "model: there is no 'nope'"),
+        ((*train, "--from", ""), "model: there is no ''"),
         ((*train, "--from", "base", "--layers", 1), "--layers does not go with --from: the weights of base"),
         ((*train, "--from", "base", "--no-calendar"), "--calendar does not go with --from"),
         ((*train, "--from", "base", "--covariate", "price"), "from: base takes no covariates, but the data have"),

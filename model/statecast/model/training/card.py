@@ -23,7 +23,7 @@ A streaming {cell} forecaster of {targets} for Statecast. It forecasts up to {ho
 {findings}
 ## Training
 {layers} x {hidden_size} {cell}; lags {lags}; calendar: {calendar}; covariates: {covariates}; categories: {categories}.
-{updates} updates in {minutes:.1f} minutes; the weights after update {best_update} are kept.
+{updates} updates{began} in {minutes:.1f} minutes; the weights after update {best_update} are kept.
 Intervals {adapt}.
 
 ## Validation
@@ -45,6 +45,7 @@ def metrics_of(panel: Panel, recipe: Recipe, trained: Trained, report: Report | 
         "updates_made": trained.updates,
         "took_seconds": round(trained.took_seconds),
         "refitted_on_all_rows": refitted,
+        "began_with": trained.began_with,
     }
     return {"training": training, "validation": report.to_dict() if report else None}
 
@@ -72,6 +73,7 @@ def card_of(
         covariates=_listed(config.covariates),
         categories=_listed([category.name for category in config.categories]),
         updates=trained.updates,
+        began=f" from the weights of {trained.began_with}" if trained.began_with else "",
         minutes=trained.took_seconds / 60,
         best_update=trained.best_update,
         adapt="adapt online, session by session" if config.adaptation_rate else "stay as the model emits them",

@@ -53,6 +53,7 @@ class Trained:
         updates: The number of updates made.
         took_seconds: The duration, including validations; without earlier runs if training was resumed.
         folder: The folder of checkpoints, which are no longer needed.
+        began_with: Name and version of the model whose weights it began with; empty for random ones.
     """
 
     forecaster: Forecaster
@@ -60,6 +61,7 @@ class Trained:
     updates: int
     took_seconds: float
     folder: Path
+    began_with: str = ""
 
 
 class Interrupted(Exception):
@@ -116,7 +118,8 @@ def train(
         raise Interrupted(f"stopped after {trainer.global_step} updates") from stop
     saved = load_checkpoint(Path(best.best_model_path or folder / f"{LAST}.ckpt"))
     final = _forecaster(config, saved["state_dict"])
-    return Trained(final, int(saved["global_step"]), trainer.global_step, time.monotonic() - begun, folder)
+    took, began_with = time.monotonic() - begun, f"{start.config.name} {start.config.version}" if start else ""
+    return Trained(final, int(saved["global_step"]), trainer.global_step, took, folder, began_with)
 
 
 def _untrained(panel: Panel, config: ModelConfig, recipe: Recipe, start: Forecaster | None) -> Forecaster:

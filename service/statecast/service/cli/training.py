@@ -155,7 +155,7 @@ def train(data: Path, model: str, models: Path, threads: int | None, **options: 
 
         if threads:
             torch.set_num_threads(threads)
-        start = start_from(find_model(options["from"], models)) if options["from"] else None
+        start = None if options["from"] is None else start_from(find_model(options["from"], models))
         if start is not None:
             _check_left_out(options["from"])
             options["learning_rate"] = options["learning_rate"] or LEARNING_RATE
