@@ -87,8 +87,7 @@ def _guarded(work: Callable[[], None]) -> None:
 @click.option(
     "--from",
     metavar="MODEL",
-    help="Begin with the weights of this model, such as base, which few rows suffice to better. Name, name:version or "
-    "folder.",
+    help="Begin with the weights of this model, such as base: for few rows. Name, name:version or folder.",
 )
 @click.option("--horizon", type=click.IntRange(min=1), help="Longest forecast in steps; by default about a season.")
 @click.option(
