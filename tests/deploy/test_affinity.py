@@ -33,7 +33,7 @@ from statecast.v1 import forecast_service_pb2 as pb
 from statecast.v1.forecast_service_pb2_grpc import ForecastServiceStub
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
-NAMES = [f"pump {number}" for number in range(6)]
+NAMES = [f"pump {number}" for number in range(16)]  # so many that each server gets some of them
 
 
 def haproxy(folder: Path, servers: list[ServerProcess], port: int) -> list[str]:
@@ -111,6 +111,14 @@ def _count(server: ServerProcess, name: str) -> int:
     return 0
 
 
+def _both_answer(site: Site) -> bool:
+    """Make a call without the header, and return True once each server has had one: the balancer sees both."""
+    with grpc.insecure_channel(site.target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        stub: Any = ForecastServiceStub(channel)
+        stub.Forecast(pb.ForecastRequest(session_id="begin", open=OPEN, observations=observations(1.0)), timeout=10)
+    return all(site.appended())
+
+
 @pytest.fixture(scope="module", params=[pytest.param(haproxy, marks=needs("haproxy")), envoy], ids=["haproxy", "envoy"])
 def site(
     request: pytest.FixtureRequest,
@@ -126,6 +134,7 @@ def site(
         with running(command, folder / "log"):
             with Client(site.target, timeout_seconds=30) as client:
                 client.models()
+            await_true(lambda: _both_answer(site))
             yield site
     finally:
         for server in site.servers:
