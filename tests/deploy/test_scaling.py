@@ -18,6 +18,7 @@ from statecast.service.store.record import (
     REMEMBERED_VERSIONS,
     Entry,
     Snapshot,
+    checksum_of,
     encode_entry,
     encode_snapshot,
 )
@@ -57,7 +58,7 @@ def snapshot(model: Forecaster) -> bytes:
 def entry() -> bytes:
     """Return the entry of a request with one observation."""
     appended = Entry(1, bytes(8), 0, REQUEST_ID, bytes(DIGEST_BYTES), Version(1, 1))
-    return encode_entry(KEY, appended, bytes(NONCE_BYTES + 8))
+    return encode_entry(checksum_of(KEY), appended, bytes(NONCE_BYTES + 8))
 
 
 def size_class(length: int) -> int:

@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -142,13 +142,13 @@ def timed(histogram: Histogram) -> Iterator[None]:
         histogram.observe(time.perf_counter() - start)
 
 
-def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
-    """Observe values, none of them NaN, at once: the totals are those of `observe` for each."""
+def observe_all(histogram: Histogram, values: Mapping[float, int]) -> None:
+    """Observe values, none of them NaN, each so many times at once: the totals are those of `observe` for each."""
     bounds, buckets = histogram._upper_bounds, histogram._buckets
     counts: dict[int, int] = {}
-    for value in values:
+    for value, count in values.items():
         place = bisect_left(bounds, value)
-        counts[place] = counts.get(place, 0) + 1
+        counts[place] = counts.get(place, 0) + count
     for place, count in counts.items():
         buckets[place].inc(count)
-    histogram._sum.inc(sum(values))
+    histogram._sum.inc(sum([value * count for value, count in values.items()]))

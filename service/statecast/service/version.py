@@ -30,18 +30,19 @@ def version_of(step: int, tag: int) -> Version:
 START = Version(0, 0)
 NAN = float("nan")
 FEW_VALUES = 64
-_VALUE = struct.Struct("<d")
+_pack_value = struct.Struct("<d").pack
 
 
 def chain_value(version: Version, value: float, time: int | None) -> Version:
     """Return the version after one row of one value, as `chain` does."""
-    tag = blake2b(version.tag.to_bytes(8, "little") + _link(value, time), digest_size=8).digest()
-    return version_of(version.step + 1, int.from_bytes(tag, "little"))
+    step, tag = version
+    linked = blake2b(tag.to_bytes(8, "little") + _link(value, time), digest_size=8).digest()
+    return _new(Version, (step + 1, int.from_bytes(linked, "little")))
 
 
 def _link(value: float, time: int | None) -> bytes:
     """Return the bytes of a value, with one bit pattern for every NaN, and one for both zeros; and of its time."""
-    link = _VALUE.pack(value + 0.0 if value == value else NAN)
+    link = _pack_value(value + 0.0 if value == value else NAN)
     return link if time is None else link + time.to_bytes(8, "little", signed=True)
 
 

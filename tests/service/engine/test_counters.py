@@ -24,7 +24,8 @@ LEVELS = {"80": (0.1, 0.9), "90": (0.05, 0.95)}
 
 def pit(outcome: Outcome) -> NDArray[np.float32]:
     assert outcome.pit is not None
-    return outcome.pit
+    assert outcome.model is not None
+    return np.frombuffer(outcome.pit, "<f4").reshape(-1, outcome.model.targets)
 
 
 def counted(engines: Iterable[Engine]) -> Counter[tuple[str, str]]:

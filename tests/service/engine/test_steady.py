@@ -148,7 +148,7 @@ def numbers(result: Result) -> list[NDArray[np.floating[Any]]]:
     if not isinstance(result, Outcome):
         return []
     forecast = [] if result.forecast is None else [result.forecast.values]
-    return forecast if result.pit is None else [*forecast, result.pit]
+    return forecast if result.pit is None else [*forecast, np.frombuffer(result.pit, "<f4")]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -60,12 +60,12 @@ def test_each_row_is_told_its_own_pit(make_engine: MakeEngine, shop: Registry) -
     ask = Request("a", Opening(), values.ravel(), times=times)
     together = one(engine, ask)
     assert together.pit is not None
-    assert together.pit.shape == values.shape
-    for row, time, pit in zip(values, times.tolist(), together.pit, strict=True):
+    pits = np.frombuffer(together.pit, "<f4").reshape(values.shape)
+    for row, time, pit in zip(values, times.tolist(), pits, strict=True):
         single = one(engine, Request("b", Opening(), row, start_time=time))
         assert single.pit is not None
-        np.testing.assert_allclose(single.pit[0], pit, rtol=1e-4, atol=1e-4)
-    assert np.isfinite(together.pit[5:]).all()
+        np.testing.assert_allclose(np.frombuffer(single.pit, "<f4"), pit, rtol=1e-4, atol=1e-4)
+    assert np.isfinite(pits[5:]).all()
 
 
 def test_covariates_stay_with_their_rows(make_engine: MakeEngine, shop: Registry) -> None:

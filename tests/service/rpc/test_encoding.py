@@ -53,7 +53,7 @@ def test_a_response_is_read_as_it_was_meant(
     forecast: ForecastOutput | None,
     missing: int,
 ) -> None:
-    places = None if pit is None else np.array(pit)[:, None]
+    places = None if pit is None else np.array(pit, "<f4").tobytes()
     own = Outcome(version, None, opened, replayed, forecast, places, missing=missing)
     written = encoding.response(Request(session_id, request_id=request_id.encode()), own)
     expected = pb.ForecastResponse(

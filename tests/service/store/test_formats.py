@@ -15,7 +15,7 @@ from support.servers import ServerThread
 
 from statecast.client import Client, NotFound
 from statecast.service.settings import Settings
-from statecast.service.store.record import STAMP_BYTES, Record, decode, encode_entry, encode_snapshot
+from statecast.service.store.record import STAMP_BYTES, Record, checksum_of, decode, encode_entry, encode_snapshot
 
 OLD: dict[str, Any] = json.loads((Path(__file__).parent / "records" / "format_3.json").read_text())
 FORMAT_BYTE = 4
@@ -32,9 +32,9 @@ def written_again(name: str, data: bytes) -> bytes:
     stamps = [data[len(first) - STAMP_BYTES : len(first)]]
     written = encode_snapshot(name, record.snapshot, stamps[0])
     for entry in record.entries:
-        size = len(encode_entry(name, entry, bytes(STAMP_BYTES)))
+        size = len(encode_entry(checksum_of(name), entry, bytes(STAMP_BYTES)))
         stamp = data[len(written) + size - STAMP_BYTES : len(written) + size]
-        written += encode_entry(name, entry, stamp)
+        written += encode_entry(checksum_of(name), entry, stamp)
     return written
 
 

@@ -17,6 +17,7 @@ from statecast.service.store.record import (
     DamagedRecord,
     Entry,
     Snapshot,
+    checksum_of,
     decode,
     encode_entry,
     encode_snapshot,
@@ -41,7 +42,7 @@ def record_data(key: str, *, entries: int = 3, ttl_ms: int = DAY_MS) -> bytes:
         rows, time = struct.pack("<2d", step, math.nan), 10**18 + step if step % 3 else None
         request_id, digest = (b"%d" % step, b"abcdefgh") if step % 2 else (b"", b"")
         entry = Entry(1, rows, time, request_id, digest, Version(step, step))
-        data += encode_entry(key, entry, new_stamp(entry.version))
+        data += encode_entry(checksum_of(key), entry, new_stamp(entry.version))
     return data
 
 

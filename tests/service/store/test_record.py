@@ -16,6 +16,7 @@ from statecast.service.store.record import (
     DamagedRecord,
     Entry,
     Snapshot,
+    checksum_of,
     decode,
     decode_beginning,
     encode_entry,
@@ -65,7 +66,7 @@ def records(draw: st.DrawFn) -> tuple[str, Snapshot, list[Entry], bytes]:
         request_id, digest = draw(st.just((b"", b"")) | st.tuples(ids, digests))
         version = Version(step, draw(st.integers(0, 2**64 - 1)))
         entry = Entry(steps, rows, draw(times), request_id, digest, version)
-        data += encode_entry(name, entry, new_stamp(entry.version))
+        data += encode_entry(checksum_of(name), entry, new_stamp(entry.version))
         entries.append(entry)
     return name, snapshot, entries, data
 
@@ -100,7 +101,7 @@ def test_every_flipped_bit_of_an_entry_is_noticed() -> None:
     snapshot = Snapshot(Version(3, 7), None, 1000, model="m", model_version="1", width=1, state=b"state")
     begin = encode_snapshot("s", snapshot, new_stamp(snapshot.version))
     rows = np.array([1.5, np.nan]).tobytes()
-    entry = encode_entry("s", Entry(2, rows, 5, b"id", bytes(8), Version(5, 9)), new_stamp(Version(5, 9)))
+    entry = encode_entry(checksum_of("s"), Entry(2, rows, 5, b"id", bytes(8), Version(5, 9)), new_stamp(Version(5, 9)))
     for bit in range(8 * len(entry)):
         damaged = bytearray(entry)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -125,7 +126,7 @@ def test_a_cut_inside_a_part_is_noticed(case: tuple[str, Snapshot, list[Entry], 
     name, snapshot, entries, data = case
     ends = {len(encode_snapshot(name, snapshot, os.urandom(16)))}
     for entry in entries:
-        ends.add(max(ends) + len(encode_entry(name, entry, os.urandom(16))))
+        ends.add(max(ends) + len(encode_entry(checksum_of(name), entry, os.urandom(16))))
     length = draw.draw(st.integers(0, len(data) - 1).filter(lambda at: at not in ends))
     with pytest.raises(DamagedRecord):
         decode(name, data[:length])

@@ -28,6 +28,8 @@ DAY, WEEKEND, WEEK, YEAR = range(4)
 CYCLES = {"day": DAY, "weekend": WEEKEND, "week": WEEK, "year": YEAR}
 AHEAD, STRIDE, SLOTS, START = range(4)
 """Columns of a checked step: itself, the steps between two checked forecasts, and where and how many of these wait."""
+PADDED_TO = 16
+"""Columns of the head's output come in multiples of this: BLAS is up to three times slower with other numbers."""
 MOST_COUNTS = 2048
 """Weights of decayed sums are looked up for smaller counts, and computed for larger ones."""
 
@@ -151,7 +153,7 @@ class Weights(NamedTuple):
             embeddings follow `standing`.
         series_bias: Of all of these, [D x G].
         steps: Of each step ahead, [horizon, G].
-        mix, emit, mix_bias, emit_bias: Further layers of the head, [G, G], [G, F + 1 + Q], ...
+        mix, emit, mix_bias, emit_bias: Further layers of the head, [G, G], [G, F + 1 + Q and padding], ...
         trust: How much the head trusts in errors, [1].
         embeddings: Of all categories, one after the other.
     """
@@ -273,7 +275,7 @@ def weights_of(forecaster: Any) -> Weights:
         series_bias=array_of(series_bias),
         steps=array_of(head.of_steps(torch.arange(1, forecaster.config.horizon + 1, device=head.steps.device))),
         mix=array_of(head.mix.weight.t()),
-        emit=array_of(head.emit.weight.t()),
+        emit=array_of(functional.pad(head.emit.weight.t(), (0, -head.emit.out_features % PADDED_TO))),
         mix_bias=array_of(head.mix.bias),
         emit_bias=array_of(head.emit.bias),
         trust=array_of(head.trust.reshape(1)),

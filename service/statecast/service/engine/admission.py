@@ -211,11 +211,11 @@ class Admission:
     def leave(self, requests: Sequence[Request]) -> None:
         """Remove requests."""
         loads: dict[tuple[str, str], Load] = {}
+        last, load = None, NOTHING
         for request in requests:
-            place = request.tenant, request.ticket.caller
-            load = loads.get(place)
-            if load is None:
-                load = loads[place] = Load()
+            if request.ticket is not last:  # requests of one ticket are of one tenant
+                last = request.ticket
+                load = loads.setdefault((request.tenant, last.caller), Load())
             load.requests += 1
             load.nbytes += request.nbytes
             load.cost += request.cost

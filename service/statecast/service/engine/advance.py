@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ EXPLAINED_STEPS_AT_ONCE = 64
 """Per session, if a step is to be explained: its gates are recomputed from the beginning of the trace."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Computed:
     """What was computed at once, for sessions of one model.
 
@@ -45,6 +45,13 @@ class Computed:
     pit: NDArray[np.float64]
     forecasts: dict[tuple[int, int], ForecastOutput] = field(default_factory=dict)
     gates: dict[tuple[int, int], Gates] = field(default_factory=dict)
+
+    @cached_property
+    def only_pits(self) -> list[bytes]:
+        """The positions of each session's values, all of them, as they are answered: little-endian float32."""
+        data = self.pit.astype("<f4").tobytes()
+        size = len(data) // len(self.rows)
+        return [data[at : at + size] for at in range(0, len(data), size)]
 
     def pack(self, indices: Sequence[int]) -> list[bytes]:
         """Return the packed states of sessions."""
@@ -69,15 +76,23 @@ def advance(table: Table, cache: SessionCache) -> None:
 def _groups(table: Table) -> Iterable[tuple[Model, list[int]]]:
     """Return the rows that need their states and run together: of one model, and with similarly many steps."""
     groups: dict[tuple[str, int], tuple[Model, list[int]]] = {}
-    plans, steps = table.plans, table.steps
+    plans, sessions, steps = table.plans, table.sessions, table.steps
+    last: tuple[Model, int] | None = None
+    group: list[int] = []
     for row in table.rows:
-        if plans[row] is None or needs_state(table, row):
-            model, count = standing_of(table, row).model, steps[row]
+        session = sessions[row]
+        if plans[row] is None and session is not None:
+            model = session.standing.model
+        elif needs_state(table, row):
+            model = standing_of(table, row).model
+        else:
+            continue
+        count = steps[row]
+        if last != (model, count):  # neighbours mostly run together
+            last = model, count
             place = model.digest, count if count < 2 else bucket(count)
-            group = groups.get(place)
-            if group is None:
-                group = groups[place] = model, []
-            group[1].append(row)
+            _, group = groups.setdefault(place, (model, []))
+        group.append(row)
     return groups.values()
 
 

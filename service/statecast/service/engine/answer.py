@@ -1,6 +1,6 @@
 """Answers the requests of a batch from its table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,7 @@ from statecast.service.errors import PreconditionFailed
 from statecast.service.store.redis_store import Verdict
 from statecast.v1.reasons import Reason
 
-Pits = Mapping[int, NDArray[np.float32]]
-"""What was computed at once, by its id: the position of each new value in the forecast before it, as it is answered."""
+FLOAT = np.dtype("<f4")
 OTHER_DATA = (
     "the session's key in Redis holds other data; the server's operator must delete that key, and give each use of "
     "one Redis its own --namespace"
@@ -24,43 +23,41 @@ OTHER_DATA = (
 def answer(table: Table) -> Results:
     """Return the results of all sessions but those in conflict."""
     results: Results = {}
-    pits = {id(computed): computed.pit.astype(np.float32) for computed in table.computed}
+    done, failed = Verdict.DONE, table.failed
     columns = zip(table.keys, table.plans, table.sessions, table.verdicts, strict=True)
     for row, (key, plan, session, verdict) in enumerate(columns):
         # A failed commit comes first: without it, the decisions may rest on a stale session.
-        if row in table.failed:
-            results[key] = table.failed[row]
+        if failed and row in failed:
+            results[key] = failed[row]
         elif verdict is Verdict.NOT_A_RECORD:
             results[key] = [PreconditionFailed(OTHER_DATA, Reason.RECORD_DAMAGED)] * len(table.requests[row])
-        elif verdict is Verdict.DONE and plan is not None:
-            results[key] = list(_planned(table, row, plan, pits))
-        elif verdict is Verdict.DONE and session is not None:
-            results[key] = [_steady(table, row, session, pits)]
+        elif verdict is done and plan is not None:
+            results[key] = list(_planned(table, row, plan))
+        elif verdict is done and session is not None:
+            results[key] = [_steady(table, row, session)]
     return results
 
 
-def _steady(table: Table, row: int, session: Session, pits: Pits) -> Outcome:
+def _steady(table: Table, row: int, session: Session) -> Outcome:
     entries, place, standing = table.entries[row], table.states[row], session.standing
-    outcome = Outcome(
-        entries[-1].version if entries else standing.version,
-        ttl_ms=standing.ttl_ms,
-        steps=table.steps[row],
-        model=standing.model,
-    )
+    forecast = pit = None
     if place is not None:
         computed, index = place
-        outcome.forecast = computed.forecasts.get((index, 0))
+        forecast = computed.forecasts.get((index, 0))
         if entries:
-            outcome.pit = pits[id(computed)][index]
-    return outcome
+            pit = computed.only_pits[index]
+    return Outcome(
+        entries[-1].version if entries else standing.version, None, False, False, forecast, pit, None, 0, None,
+        standing.ttl_ms, table.steps[row], standing.model,
+    )  # fmt: skip
 
 
-def _planned(table: Table, row: int, plan: Plan, pits: Pits) -> Iterator[Result]:
+def _planned(table: Table, row: int, plan: Plan) -> Iterator[Result]:
     for position, (decision, request) in enumerate(zip(plan.decisions, table.requests[row], strict=True)):
-        yield decision if isinstance(decision, Exception) else _outcome(table, row, position, request, decision, pits)
+        yield decision if isinstance(decision, Exception) else _outcome(table, row, position, request, decision)
 
 
-def _outcome(table: Table, row: int, position: int, request: Request, decision: Answer, pits: Pits) -> Outcome:
+def _outcome(table: Table, row: int, position: int, request: Request, decision: Answer) -> Outcome:
     standing, place = decision.standing, table.states[row]
     outcome = Outcome(
         standing.version,
@@ -78,7 +75,8 @@ def _outcome(table: Table, row: int, position: int, request: Request, decision: 
         computed, index = place
         outcome.forecast = computed.forecasts.get((index, position))
         outcome.gates = computed.gates.get((index, position))
-        outcome.pit = pits[id(computed)][index, _own_steps(decision)] if decision.taken else None
+        if decision.taken:
+            outcome.pit = computed.pit[index, _own_steps(decision)].astype(FLOAT).tobytes()
         outcome.seed = Seed(standing, computed.pack([index])[0]) if request.copy else None
     return outcome
 

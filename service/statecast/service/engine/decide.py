@@ -6,7 +6,7 @@ planner's rules say. Both ways give the same answers and the same bytes in Redis
 
 import time
 
-from statecast.service.engine.plan import Planner, digest_of
+from statecast.service.engine.plan import Planner, digest_of_values
 from statecast.service.engine.request import Opening, Request
 from statecast.service.engine.standing import Session, Standing
 from statecast.service.engine.table import Table
@@ -20,12 +20,12 @@ LATEST_NS = 2**62
 def decide(table: Table, planner: Planner) -> None:
     """Fill the columns `plans`, `entries` and `steps`."""
     now, clock_ns = time.monotonic(), planner.now()
+    all_sessions, all_requests, entries, steps = table.sessions, table.requests, table.entries, table.steps
     for row in table.rows:
-        session, requests = table.sessions[row], table.requests[row]
+        session, requests = all_sessions[row], all_requests[row]
         if session is not None and len(requests) == 1 and is_steady(session, requests[0], now, clock_ns):
             if requests[0].values.size:
-                table.entries[row] = (_entry(session, requests[0]),)
-                table.steps[row] = 1
+                entries[row], steps[row] = (_entry(session, requests[0]),), 1
         else:
             # A copy, since answers refer to it, and the session moves on.
             standing = session.standing.copy() if session else None
@@ -33,7 +33,7 @@ def decide(table: Table, planner: Planner) -> None:
             if plan.opened:  # in place of the one that exists, if any
                 table.sessions[row] = None
                 table.cold.pop(row, None)
-            table.entries[row], table.steps[row] = plan.entries, plan.steps
+            entries[row], steps[row] = plan.entries, plan.steps
 
 
 def is_steady(session: Session, request: Request, now: float, clock_ns: int) -> bool:
@@ -45,31 +45,35 @@ def is_steady(session: Session, request: Request, now: float, clock_ns: int) -> 
         now: The time by time.monotonic.
         clock_ns: The server's clock, in nanoseconds since 1970.
     """
-    standing, model = session.standing, session.standing.model
+    standing, size, start_time = session.standing, request.values.size, request.start_time
+    deadline, seen, opening, targets = request.deadline, request.last_seen, request.opening, request.target_count
     if (
         not request.is_plain
-        or (request.deadline is not None and request.deadline <= now)
-        or (request.last_seen is not None and request.last_seen != standing.version)
+        or (deadline is not None and deadline <= now)
+        or (seen is not None and seen != standing.version)
         or request.request_id in standing.recent
         or standing.ended
-        or request.horizon > model.config.horizon
-        or (request.opening is not None and not _names(request.opening, standing))
-        or request.target_count not in (0, model.targets)
+        or request.horizon > session.horizon
+        or (opening is not None and not _names(opening, standing))
+        or (targets and targets != standing.model.targets)
     ):
         return False
-    if not request.values.size:
-        return request.start_time is None and not model.config.needs_future
-    if not model.takes_plain_steps or request.values.size != model.width:
-        return False
-    if not session.step_ns:
-        return session.step_ns == 0 and request.start_time is None
+    if not (size == 1 and session.takes_one):
+        model = standing.model
+        if not size:
+            return start_time is None and not model.config.needs_future
+        if not model.takes_plain_steps or size != model.width:
+            return False
+    step_ns = session.step_ns
+    if not step_ns:
+        return step_ns == 0 and start_time is None
     if standing.last_time is None:
         return False
-    at = standing.last_time + session.step_ns
+    at = standing.last_time + step_ns
     return (
-        (request.start_time is None or request.start_time == at)
+        (start_time is None or start_time == at)
         and at <= clock_ns + session.max_ahead_ns
-        and abs(at) + session.step_ns * model.usual_horizon < LATEST_NS
+        and abs(at) + step_ns * standing.model.usual_horizon < LATEST_NS
     )
 
 
@@ -86,13 +90,13 @@ def _names(opening: Opening, standing: Standing) -> bool:
 
 def _entry(session: Session, request: Request) -> Entry:
     """Return what a steady request appends."""
-    standing = session.standing
-    values, at = request.values, None
+    standing, values, request_id, at = session.standing, request.values, request.request_id, None
     if session.step_ns and standing.last_time is not None:
         at = standing.last_time + session.step_ns
-    if values.size == 1:
+    count, data = values.size, values.tobytes()
+    if count == 1:
         version = chain_value(standing.version, values.item(), at)
     else:
         version = chain(standing.version, values.reshape(1, -1), None if at is None else [at])
-    digest = digest_of(request) if request.request_id else b""
-    return Entry(1, values.tobytes(), at, request.request_id, digest, version)
+    digest = digest_of_values(request.start_time, count, data) if request_id else b""
+    return Entry(1, data, at, request_id, digest, version)

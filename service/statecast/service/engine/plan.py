@@ -1,11 +1,11 @@
 """Decides each request of a session, in order and without touching a tensor: refuse, replay or append."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -285,7 +285,7 @@ def _copy_or_move(plan: Plan, request: Request) -> Answer | None:
 
 def _fork(plan: Plan, request: Request, fork: Fork) -> Answer:
     """Start the session as a copy, or find that this request already did."""
-    digest = hashlib.blake2b(b"fork of " + fork.source_id.encode(), digest_size=DIGEST_BYTES).digest()
+    digest = blake2b(b"fork of " + fork.source_id.encode(), digest_size=DIGEST_BYTES).digest()
     if plan.standing:
         if request.request_id and _is_replay(plan.standing, request, digest):
             return Answer(plan.standing, 0, replayed=True)
@@ -314,7 +314,7 @@ def _upgrade(plan: Plan, request: Request, upgrade: Upgrade) -> Answer:
         raise _has_ended(standing, request)
     _check_seen(standing, request)
     names = f"{upgrade.model}\n{upgrade.model_version}\n{upgrade.alias}\n{upgrade.since}\n"
-    digest = hashlib.blake2b(b"upgrade\n" + names.encode() + digest_of(request), digest_size=DIGEST_BYTES).digest()
+    digest = blake2b(b"upgrade\n" + names.encode() + digest_of(request), digest_size=DIGEST_BYTES).digest()
     known = standing.upgrades.get(request.request_id)
     if _is_repeated(standing.recent.get(request.request_id) or (known and known.digest), digest):
         return Answer(standing, plan.steps, replayed=True)
@@ -367,12 +367,16 @@ def digest_of(request: Request) -> bytes:
     """Return the digest of what a request appends, by which a repetition is told from another request."""
     values, times, start_time = request.values, request.times, request.start_time
     start, content = _start(start_time, values.size), values.tobytes()
-    if not request.is_plain:
-        if times.size:  # their length comes first, too
-            start = f"{start_time} {values.size} {times.size}\n".encode() + times.tobytes()
-        start = (_RESTARTS if request.restarts else b"") + (_ENDS if request.ends else b"") + start
-        content += request.covariates.tobytes()
-    return hashlib.blake2b(start + content, digest_size=DIGEST_BYTES).digest()
+    if times.size:  # their length comes first, too
+        start = f"{start_time} {values.size} {times.size}\n".encode() + times.tobytes()
+    start = (_RESTARTS if request.restarts else b"") + (_ENDS if request.ends else b"") + start
+    content += request.covariates.tobytes()
+    return blake2b(start + content, digest_size=DIGEST_BYTES).digest()
+
+
+def digest_of_values(start_time: int | None, count: int, values: bytes) -> bytes:
+    """Return the digest of a request that appends values and has nothing else to tell apart, as `digest_of` does."""
+    return blake2b(_start(start_time, count) + values, digest_size=DIGEST_BYTES).digest()
 
 
 @lru_cache(maxsize=1024)

@@ -253,6 +253,12 @@ class Scheduler:
     def _take_from(self, key: str, room: int, batch: Batch, left: list[Request]) -> list[Request]:
         """Take as many of the session's next requests as fit, at least one; some go alone."""
         line = self._lines[key]
+        if len(line) == 1:
+            request = line[0]
+            if request.deadline is None and not request.ticket.has_gone():  # as most
+                del self._lines[key]
+                left.append(request)
+                return [request]
         taken: list[Request] = []
         while line and not (taken and (room <= 0 or taken[-1].goes_alone or line[0].goes_alone)):
             request = line.popleft()

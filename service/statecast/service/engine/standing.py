@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from statecast.model import UTC, Frequency, Zone
 from statecast.service.engine.clock import Clock
 from statecast.service.models.registry import Model
-from statecast.service.store.record import REMEMBERED_VERSIONS, Entry, SessionHead, Snapshot
+from statecast.service.store.record import REMEMBERED_VERSIONS, Entry, SessionHead, Snapshot, checksum_of
 from statecast.service.version import START, Version
 
 
@@ -113,12 +113,15 @@ class Session:
         steps_since_snapshot: Number of steps after the record's snapshot.
         row: Row of its state; -1 until it has one.
         replayed: Number of steps that were replayed when it was read from Redis; 0 once it has a new snapshot.
-        step_ns, max_ahead_ns: Those of the standing, which never change.
+        name: Checksum of the key, with which that of each entry begins.
+        step_ns, max_ahead_ns, horizon: Those of the standing and its model, which never change.
+        takes_one: True if a time step of its model is one number, whatever it is.
         epoch: The registry's when the session was last found to be on the right model.
     """
 
     __slots__ = (
-        "epoch", "key", "max_ahead_ns", "replayed", "row", "stamp", "standing", "step_ns", "steps_since_snapshot"
+        "epoch", "horizon", "key", "max_ahead_ns", "name", "replayed", "row", "stamp", "standing", "step_ns",
+        "steps_since_snapshot", "takes_one",
     )  # fmt: skip
 
     def __init__(self, key: str, standing: Standing, stamp: bytes, steps_since_snapshot: int) -> None:
@@ -126,4 +129,6 @@ class Session:
         self.steps_since_snapshot = steps_since_snapshot
         self.row, self.replayed = -1, 0
         self.epoch: object = None
-        self.step_ns, self.max_ahead_ns = standing.step_ns, standing.max_ahead_ns
+        self.name, model = checksum_of(key), standing.model
+        self.step_ns, self.max_ahead_ns, self.horizon = standing.step_ns, standing.max_ahead_ns, model.config.horizon
+        self.takes_one = model.takes_plain_steps and model.width == 1

@@ -76,9 +76,13 @@ class EngineThreads:
             log.exception("a batch of %d sessions failed", len(batch.sessions))
             results = {key: [error] * len(requests) for key, requests in batch.sessions.items()}
         delivery: Delivery = {}
+        last, to = None, list[Answered]()
         for key, requests in batch.sessions.items():
             for answered in zip(requests, results[key], strict=True):
-                delivery.setdefault(answered[0].ticket, []).append(answered)
+                ticket = answered[0].ticket
+                if ticket is not last:
+                    last, to = ticket, delivery.setdefault(ticket, [])
+                to.append(answered)
         if batch.late:
             self._refuse(delivery, batch.late, self._late(len(batch.late)))
         if batch.sessions and engine.store_is_lost:
@@ -87,11 +91,11 @@ class EngineThreads:
 
     def _note_waits(self, batch: Batch) -> None:
         """Note how long each request waited."""
-        waits = []
+        waits: dict[float, int] = {}
         for requests in batch.sessions.values():
             for request in requests:
                 request.queue_seconds = seconds = batch.taken_at - request.ticket.queued_at
-                waits.append(seconds)
+                waits[seconds] = waits.get(seconds, 0) + 1
         observe_all(self._metrics.queue_seconds, waits)
 
     def _refuse(self, delivery: Delivery, requests: Sequence[Request], error: ServiceError) -> None:

@@ -45,7 +45,7 @@ def _is_snapshot_due(table: Table, row: int, snapshot_every: int) -> bool:
     plan, session, steps = table.plans[row], table.sessions[row], table.steps[row]
     if plan is not None and plan.closed:
         return False
-    if table.is_moving(row):
+    if table.moves and table.is_moving(row):
         return True
     if session is None or (plan is not None and plan.ended):
         return plan is not None and (plan.opened or plan.ended)
@@ -93,12 +93,11 @@ def _replace(table: Table, row: int, state: bytes, nonce: bytes) -> Commit:
 
 def _append(table: Table, row: int, session: Session, nonce: bytes) -> Commit:
     """Build an append; its entries may share a nonce, since only a record's last stamp is compared."""
-    key, entries, ttl_ms = session.key, table.entries[row], session.standing.ttl_ms
-    payload = encode_entry(key, entries[0], stamp_of(nonce, entries[0].version))
-    for entry in entries[1:]:
-        payload += encode_entry(key, entry, stamp_of(nonce, entry.version))
+    name, ttl_ms, payload = session.name, session.standing.ttl_ms, b""
+    for entry in table.entries[row]:
+        payload += encode_entry(name, entry, nonce + entry.version.tag.to_bytes(8, "little"))
     tombstone = tombstone_ms(ttl_ms)
-    return Commit(key, Operation.APPEND, session.stamp, payload, ttl_ms + tombstone, tombstone)
+    return Commit(session.key, Operation.APPEND, session.stamp, payload, ttl_ms + tombstone, tombstone)
 
 
 def _check(session: Session) -> Commit:

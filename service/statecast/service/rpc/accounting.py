@@ -159,7 +159,7 @@ class Accounts:
         kinds = [kind_of(request) for request in requests]
         for kind in set(kinds):
             count = kinds.count(kind)
-            observe_all(self._seconds[kind], [seconds] * count)
+            observe_all(self._seconds[kind], {seconds: count})
             self._counts[kind, *OK].inc(count)
         if self._tenants is not None:
             self._tenants.settled(caller.principal.tenant, *OK, len(requests))
@@ -193,7 +193,7 @@ class Accounts:
     def _settle(self, kind: Kind, started: float, outcome: Ending, asked: object, caller: Caller) -> float:
         """Count and time a request; return the seconds that it took."""
         seconds = time.perf_counter() - started
-        observe_all(self._seconds[kind], [seconds])
+        observe_all(self._seconds[kind], {seconds: 1})
         counter = self._counts.get((kind, *outcome))
         if counter is None:
             counter = self._counts[kind, *outcome] = self._metrics.requests.labels(kind, *outcome)

@@ -6,8 +6,6 @@ A message is a sequence of fields: a tag, then a varint, eight bytes, or a lengt
 
 from functools import lru_cache
 
-import numpy as np
-
 from statecast.model import Gates
 from statecast.service.engine.request import Outcome, Outline, Request
 from statecast.service.rpc.fields import from_milliseconds, from_nanoseconds
@@ -15,7 +13,6 @@ from statecast.service.version import Version
 from statecast.v1 import forecast_pb2
 
 _VARINT, _FIXED64, _BYTES = 0, 1, 2
-_FLOAT = np.dtype("<f4")
 
 
 def _tag(number: int, kind: int) -> bytes:
@@ -47,21 +44,22 @@ _RESPONSE = _RESULTS = _tag(1, _BYTES)
 def response(request: Request, outcome: Outcome) -> bytes:
     """Encode a ForecastResponse."""
     session_id, request_id = request.session_id.encode(), request.request_id
-    parts = [_SESSION_ID, _varint(len(session_id)), session_id]
+    version, forecast, pit = outcome.version, outcome.forecast, outcome.pit
+    text = _SESSION_ID + _SMALL[len(session_id)] + session_id
     if request_id:
-        parts += _REQUEST_ID, _varint(len(request_id)), request_id
-    if outcome.version is not None:
-        parts.append(_version(outcome.version))
+        text += _REQUEST_ID + _SMALL[len(request_id)] + request_id
+    if version is not None:
+        text += _version(version)
     if outcome.opened:
-        parts.append(_OPENED)
+        text += _OPENED
     if outcome.replayed:
-        parts.append(_REPLAYED)
-    if outcome.forecast is not None:
-        forecast = outcome.forecast
-        parts += _forecast_up_to_values(forecast.outline, forecast.start_time, len(forecast.data)), forecast.data
-    if outcome.pit is not None:
-        pit = outcome.pit.astype(_FLOAT, copy=False).tobytes()
-        parts += _PIT, _varint(len(pit)), pit
+        text += _REPLAYED
+    parts = [text]
+    if forecast is not None:
+        data = forecast.data
+        parts += _forecast_up_to_values(forecast.outline, forecast.start_time, len(data)), data
+    if pit is not None:
+        parts.append(_PIT + _varint(len(pit)) + pit)
     if outcome.gates is not None:
         gates = _gates(outcome.gates)
         parts += _GATES, _varint(len(gates)), gates

@@ -6,6 +6,7 @@ from statecast.service.engine.request import NO_TIMES, NOTHING, Request, cost
 from statecast.service.errors import InvalidRequest
 from statecast.service.rpc.engine_client import Call
 from statecast.service.rpc.fields import (
+    MAX_REQUEST_ID_BYTES,
     to_nanoseconds,
     to_numbers,
     to_request_id,
@@ -15,10 +16,14 @@ from statecast.service.rpc.fields import (
     to_version,
 )
 from statecast.service.rpc.sessions import to_opening
+from statecast.service.version import version_of
 from statecast.v1.forecast_service_pb2 import ForecastRequest
+from statecast.v1.limits import MAX_MAGNITUDE
 
 MAX_QUANTILE_LEVELS = 128
 LONGEST_TIMEOUT_SECONDS = 86_400 * 365
+_ONE_VALUE_BYTES = 2 + 12
+"""Size of a message with one value, without the session's id itself."""
 
 
 def to_request(message: ForecastRequest, call: Call) -> Request:
@@ -28,6 +33,54 @@ def to_request(message: ForecastRequest, call: Call) -> Request:
         InvalidRequest: if a field is invalid.
         PermissionDenied: if the caller may not append observations.
     """
+    return _usual(message, call) or _any(message, call)
+
+
+def _usual(message: ForecastRequest, call: Call) -> Request | None:
+    """Return the request if it appends one value and has none but the usual fields, all valid; else None.
+
+    Each field that is set adds to the message's size. So if the usual ones make up all of it, no other is set, and
+    none of the others need be looked at.
+    """
+    session_id, request_id, values = message.session_id, message.request_id, message.observations.values
+    if len(values) != 1 or not call.may_write or not (session_id and session_id.isascii() and session_id.isprintable()):
+        return None
+    value, horizon, encoded_id = values[0], message.horizon, request_id.encode()
+    length, id_bytes = len(session_id), len(encoded_id)
+    if abs(value) > MAX_MAGNITUDE or length > MAX_REQUEST_ID_BYTES or id_bytes > MAX_REQUEST_ID_BYTES:
+        return None
+    rest = message.ByteSize() - _ONE_VALUE_BYTES - length
+    if id_bytes:
+        rest -= 2 + id_bytes
+    if horizon:
+        rest -= 2 if horizon < 0x80 else 1 + _varint_bytes(horizon)
+    seen, opening, deadline = None, None, call.deadline
+    if rest:
+        version = message.last_seen
+        step, tag = version.step, version.tag
+        if step or tag:
+            seen = version_of(step, tag)
+            rest -= 2 + (1 + _varint_bytes(step) if step else 0) + (9 if tag else 0)
+    if rest and message.HasField("open"):
+        opening = to_opening(message.open, "open")
+        rest -= 2 + message.open.ByteSize()
+    if rest and message.HasField("timeout"):
+        deadline = call.until(to_timeout(message))
+        rest -= 2 + message.timeout.ByteSize()
+    if rest:
+        return None
+    request = Request.of_one_value(session_id, value, horizon, encoded_id, deadline, call.principal.tenant)
+    request.last_seen, request.opening = seen, opening
+    return request
+
+
+def _varint_bytes(number: int) -> int:
+    """Return the size of a number other than 0 on the wire."""
+    return (number.bit_length() + 6) // 7
+
+
+def _any(message: ForecastRequest, call: Call) -> Request:
+    """Return the request, whatever its fields."""
     has, observations = message.HasField, message.observations
     values, covariates, times = observations.values, observations.covariates, observations.times
     may_write = call.may_write

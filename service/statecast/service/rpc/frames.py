@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from google.rpc import status_pb2
@@ -181,27 +181,30 @@ class Frame:
         """Answer some of the requests."""
         if self._has_gone():
             return
-        ended: list[tuple[float, Request, Result]] = []
+        succeeded: dict[float, list[Request]] = {}
+        failed: list[tuple[float, Request, Exception]] = []
         for request, result in answered:
+            started, _ = self._open.pop(request.position)
             try:
                 answer = _answer(request, result)
             except Exception as error:  # a bug; the caller still needs an answer
                 answer, result = _answer(request, error), error
-            started, _ = self._open.pop(request.position)
-            ended.append((started, request, result))
-            self._emit(request.position, answer, request.nbytes)
-        try:
-            self._settle(ended)
-        except Exception:  # they are answered
-            log.exception("%d requests could not be counted", len(ended))
-
-    def _settle(self, ended: Sequence[tuple[float, Request, Result]]) -> None:
-        succeeded: dict[float, list[Request]] = {}
-        for started, request, result in ended:
             if isinstance(result, Outcome):
                 succeeded.setdefault(started, []).append(request)
             else:
-                self._accounts.failed(kind_of(request), started, result, request, self._context)
+                failed.append((started, request, result))
+            self._emit(request.position, answer, request.nbytes)
+        try:
+            self._settle(succeeded, failed)
+        except Exception:  # they are answered
+            log.exception("%d requests could not be counted", len(answered))
+
+    def _settle(
+        self, succeeded: Mapping[float, Sequence[Request]], failed: Sequence[tuple[float, Request, Exception]]
+    ) -> None:
+        """Count requests that have ended, by when they began."""
+        for started, request, error in failed:
+            self._accounts.failed(kind_of(request), started, error, request, self._context)
         for started, requests in succeeded.items():
             self._accounts.all_succeeded(requests, started, self._context)
 

@@ -183,7 +183,7 @@ class _Measured:
                 context.trace.end(code.name, reason, context.principal.tenant)
 
     def _count(self, code: grpc.StatusCode, since: float) -> None:
-        observe_all(self._seconds, [time.perf_counter() - since])
+        observe_all(self._seconds, {time.perf_counter() - since: 1})
         if code not in self._handled:
             self._handled[code] = self._counter_of(code.name)
         self._handled[code].inc()

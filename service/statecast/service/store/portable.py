@@ -6,6 +6,7 @@ from statecast.service.store.record import (
     NONCE_BYTES,
     Record,
     Snapshot,
+    checksum_of,
     decode,
     encode_entry,
     encode_snapshot,
@@ -19,7 +20,8 @@ _NO_NONCE = bytes(NONCE_BYTES)
 def encode_record(key: str, record: Record, nonce: bytes) -> bytes:
     """Encode a record under `key`; its parts share a nonce, since only the last stamp is compared."""
     snapshot = encode_snapshot(key, record.snapshot, stamp_of(nonce, record.snapshot.version))
-    return snapshot + b"".join(encode_entry(key, entry, stamp_of(nonce, entry.version)) for entry in record.entries)
+    name = checksum_of(key)
+    return snapshot + b"".join(encode_entry(name, entry, stamp_of(nonce, entry.version)) for entry in record.entries)
 
 
 def to_portable(session_id: str, record: Record) -> bytes:

@@ -17,12 +17,12 @@ expired session's is its record, which Redis keeps for `tombstone_ms` longer tha
 
 import os
 import struct
-import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import NamedTuple, Self
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,8 @@ _SNAPSHOT = struct.Struct("<4sBBHHIIHHI32sQqQ")
 _OPTIONS_LENGTH = struct.Struct("<H")  # follows, in format 4
 # bytes of the entry, checksum, steps, bytes of the request id, flags
 _ENTRY = struct.Struct("<IIIBB")
-_SMALLEST_ENTRY = _ENTRY.size + STAMP_BYTES
+_pack_entry, _ENTRY_BYTES = _ENTRY.pack, _ENTRY.size
+_SMALLEST_ENTRY = _ENTRY_BYTES + STAMP_BYTES
 _TIME = struct.Struct("<q")
 _VERSION = struct.Struct("<QQ")
 _LENGTH = struct.Struct("<H")
@@ -199,7 +200,7 @@ def stamp_of(nonce: bytes, version: Version) -> bytes:
 
 def tombstone_ms(ttl_ms: int) -> int:
     """Return how long a session's tombstone lasts: as long as its time to live, at most a day."""
-    return min(ttl_ms, LONGEST_TRACE_MS)
+    return ttl_ms if ttl_ms < LONGEST_TRACE_MS else LONGEST_TRACE_MS
 
 
 def has_expired(snapshot: "Snapshot | Beginning", remaining_ms: int) -> bool:
@@ -227,17 +228,18 @@ def encode_snapshot(key: str, snapshot: Snapshot, stamp: bytes) -> bytes:
         )  # fmt: skip
 
     body = length + names + categories + snapshot.state + recent + lineage + options + stamp
-    return header(_checksum(_name(key), header(0), body)) + body
+    return header(_checksum(checksum_of(key), header(0), body)) + body
 
 
-def encode_entry(key: str, entry: Entry, stamp: bytes) -> bytes:
-    """Encode the bytes that one more request appends to a record."""
-    body, flags = entry.request_id + entry.digest + entry.data + stamp, 0
-    if entry.last_time is not None:
-        body, flags = _TIME.pack(entry.last_time) + body, _TIMED
-    size, id_bytes = _ENTRY.size + len(body), len(entry.request_id)
-    checksum = _checksum(_name(key), _ENTRY.pack(size, 0, entry.steps, id_bytes, flags), body)
-    return _ENTRY.pack(size, checksum, entry.steps, id_bytes, flags) + body
+def encode_entry(name: int, entry: Entry, stamp: bytes) -> bytes:
+    """Encode the bytes that one more request appends to a record; `name` is `checksum_of` the session's key."""
+    request_id, last_time, flags = entry.request_id, entry.last_time, 0
+    body = request_id + entry.digest + entry.data + stamp
+    if last_time is not None:
+        body, flags = _TIME.pack(last_time) + body, _TIMED
+    size, steps, id_bytes = _ENTRY_BYTES + len(body), entry.steps, len(request_id)
+    checksum = crc32(body, crc32(_pack_entry(size, 0, steps, id_bytes, flags), name))
+    return _pack_entry(size, checksum, steps, id_bytes, flags) + body
 
 
 class Beginning(NamedTuple):
@@ -271,7 +273,7 @@ def decode(key: str, data: bytes) -> Record:
         DamagedRecord: if the bytes are truncated, changed, of another session or of an unknown format.
     """
     try:
-        name, entries = _name(key), []
+        name, entries = checksum_of(key), []
         snapshot, at = _decode_snapshot(name, data)
         step = snapshot.version.step
         while at < len(data):
@@ -366,10 +368,10 @@ def _tag(data: bytes, end: int) -> int:
     return int.from_bytes(data[end - 8 : end], "little")
 
 
-def _name(key: str) -> int:
+def checksum_of(key: str) -> int:
     """Return the checksum of the session's key, with which that of each part begins."""
-    return zlib.crc32(key.encode())
+    return crc32(key.encode())
 
 
 def _checksum(name: int, header: bytes, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(header, name))
+    return crc32(body, crc32(header, name))

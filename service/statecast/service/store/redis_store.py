@@ -18,7 +18,7 @@ from redis.exceptions import (
 )
 
 from statecast.service.errors import Overloaded, ServiceError, StartupError, StoreRefuses, Unavailable
-from statecast.service.session_key import id_of, session_key, tenant_of
+from statecast.service.session_key import DEFAULT_TENANT, SEPARATOR, id_of, session_key, tenant_of
 from statecast.service.store.cluster import Cluster
 from statecast.service.store.cluster_scripts import ClusterScripts
 from statecast.service.store.scripts import Argument, NotCarriedOut, Script, ScriptConnection, Scripts
@@ -156,8 +156,9 @@ class Store:
         """
         if not commits:
             return {}
-        # Deletions last: a full Redis refuses only commands before a script's first successful write.
-        commits = sorted(commits, key=_is_deletion)
+        if Operation.CLOSE in [commit.operation for commit in commits]:
+            # Deletions last: a full Redis refuses only commands before a script's first successful write.
+            commits = sorted(commits, key=_is_deletion)
         arguments: list[Argument] = []
         for commit in commits:
             arguments += (
@@ -170,11 +171,10 @@ class Store:
             self._note(error)
             raise _of_a_commit(error) from error
         self._note(None)
-        done = Verdict.DONE  # by far the most frequent
-        verdicts = {
-            commit.key: done if reply == 1 else _verdict(reply) for commit, reply in zip(commits, replies, strict=True)
-        }
-        if not all(isinstance(reply, int) for reply in replies):
+        verdicts: dict[str, Verdict | ServiceError] = dict.fromkeys([commit.key for commit in commits], Verdict.DONE)
+        if replies.count(1) < len(commits):
+            for commit, reply in zip(commits, replies, strict=True):
+                verdicts[commit.key] = _verdict(reply)
             self._look_at(replies, verdicts)
         return verdicts
 
@@ -230,7 +230,11 @@ class Store:
         self._lost = error is not None
 
     def _keys(self, session_keys: Iterable[str]) -> list[str]:
-        return [f"{self._namespace}:{tenant_of(key)}:{id_of(key)}" for key in session_keys]
+        usual = f"{self._namespace}:{DEFAULT_TENANT}:"
+        return [
+            usual + key if SEPARATOR not in key else f"{self._namespace}:{tenant_of(key)}:{id_of(key)}"
+            for key in session_keys
+        ]
 
 
 def _whole(loaded: Sequence[Stored | ServiceError | None]) -> list[Stored | None]:
@@ -248,6 +252,8 @@ def _is_deletion(commit: Commit) -> bool:
 
 
 def _verdict(reply: int | bytes | redis.RedisError) -> Verdict | ServiceError:
+    if reply == 1:
+        return Verdict.DONE
     if reply == NOT_RENEWED:
         log.error("Redis refuses PEXPIRE: sessions will expire although they are in use")
         return Verdict.DONE
