@@ -50,6 +50,22 @@ def test_training_begins_with_the_weights(tmp_path: Path, start: Forecaster, *, 
     assert made.report.protocol.horizon == 6
 
 
+@pytest.mark.parametrize("refit", [False, True])
+def test_the_weights_are_kept_if_no_update_betters_them(tmp_path: Path, start: Forecaster, *, refit: bool) -> None:
+    said: list[str] = []
+    made = make_model(
+        panel_of(*waves(300)), "new", tmp_path, Wishes(horizon=6), replace(RECIPE, learning_rate=100.0), start=start,
+        refit=refit, work_dir=tmp_path / "work", say=said.append,
+    )  # fmt: skip
+    after = load_model(made.folder)
+    assert isinstance(after, Forecaster)
+    for name, weights in after.state_dict().items():
+        torch.testing.assert_close(weights, start.state_dict()[name], atol=0, rtol=0)
+    told = json.loads((made.folder / "metrics.json").read_text())["training"]
+    assert (told["best_update"], told["refitted_on_all_rows"]) == (0, False)
+    assert "no update did better than the weights of old, which are kept" in said
+
+
 def test_the_model_is_as_the_other_but_for_its_name_and_frequency(tmp_path: Path, start: Forecaster) -> None:
     made = make(start, tmp_path, panel_of(*waves(300), frequency="h"))
     assert made.config == replace(CONFIG, name="new", version="1", frequency="h")

@@ -91,6 +91,9 @@ def make_model(
     trained = first = train(held.learned, config, recipe, work, validation=held, horizon=horizon, start=start)
     report = _validate(trained.forecaster, held)
     say(f"best after {trained.best_update} of {trained.updates} updates: SQL {report.rows[0].scores.sql:.4f}")
+    if start is not None and not trained.best_update:
+        say(f"no update did better than the weights of {start.config.name}, which are kept")
+        refit = False
     if refit:
         say(f"training once more on all rows, {trained.best_update} updates")
         trained = _refit(trained, held, config, recipe, work, start)

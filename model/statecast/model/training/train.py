@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import signal
 import sys
 import time
@@ -87,7 +88,8 @@ def train(
         work: The folder for checkpoints. Each training has a subfolder there, from which the same training resumes.
         validation: The windows on which the best weights are chosen; None takes the last weights.
         horizon: The longest forecasts in training, in steps; None for the model's horizon.
-        start: A forecaster with the weights to begin with, which fit the configuration; None for random ones.
+        start: A forecaster with the weights to begin with, which fit the configuration; None for random ones. If they
+            do best on the windows, they are kept.
 
     Raises:
         Interrupted: Ctrl-C was pressed.
@@ -97,7 +99,12 @@ def train(
     forecaster, horizon = _untrained(panel, config, recipe, start), horizon or config.horizon
     folder = work / _fingerprint(panel, config, recipe, forecaster, f"{horizon} {start.digest if start else ''}")
     folder.mkdir(parents=True, exist_ok=True)
-    module = _Validated(forecaster, recipe, horizon, _judge(validation) if validation else None)
+    judge = _judge(validation) if validation else None
+    before = math.inf
+    if start and judge:
+        before = judge(forecaster.eval())
+        forecaster.train()
+    module = _Validated(forecaster, recipe, horizon, judge)
     best = ModelCheckpoint(
         folder,
         filename="best-{step}",
@@ -116,9 +123,11 @@ def train(
             trainer.fit(module, chunks, windows, ckpt_path=_newest_checkpoint(folder), weights_only=True)
     except SystemExit as stop:  # Lightning exits this way on Ctrl-C, after writing its checkpoint
         raise Interrupted(f"stopped after {trainer.global_step} updates") from stop
-    saved = load_checkpoint(Path(best.best_model_path or folder / f"{LAST}.ckpt"))
-    final = _forecaster(config, saved["state_dict"])
     took, began_with = time.monotonic() - begun, f"{start.config.name} {start.config.version}" if start else ""
+    if start and best.best_model_score is not None and before <= float(best.best_model_score):
+        return Trained(_forecaster(config, start.state_dict(), ""), 0, trainer.global_step, took, folder, began_with)
+    saved = load_checkpoint(Path(best.best_model_path or folder / f"{LAST}.ckpt"))
+    final = _forecaster(config, saved["state_dict"], "forecaster.")
     return Trained(final, int(saved["global_step"]), trainer.global_step, took, folder, began_with)
 
 
@@ -134,9 +143,8 @@ def _untrained(panel: Panel, config: ModelConfig, recipe: Recipe, start: Forecas
     return forecaster
 
 
-def _forecaster(config: ModelConfig, weights: Mapping[str, Tensor]) -> Forecaster:
-    """Return the forecaster with the weights of a Lightning checkpoint."""
-    prefix = "forecaster."
+def _forecaster(config: ModelConfig, weights: Mapping[str, Tensor], prefix: str) -> Forecaster:
+    """Return the forecaster with the weights whose names have the prefix, such as those of a Lightning checkpoint."""
     forecaster = Forecaster(config)
     forecaster.load_state_dict(
         {name.removeprefix(prefix): each for name, each in weights.items() if name.startswith(prefix)}
