@@ -36,7 +36,9 @@ class Call:
     @staticmethod
     def of(context: Context) -> "Call":
         """Return the caller and deadline of a gRPC call."""
-        return Call(context.peer(), None, context.principal, context.trace).within(context.time_remaining())
+        seconds = context.time_remaining()
+        deadline = None if seconds is None else time.monotonic() + seconds
+        return Call(context.peer(), deadline, context.principal, context.trace)
 
     def within(self, seconds: float | None) -> "Call":
         """Return the call with its deadline at most so many seconds away."""
