@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.wire import observations
 
@@ -111,6 +111,7 @@ def _read(read: Any, message: pb.ForecastRequest, call: Call) -> object:
     return [each.tobytes() if isinstance(each, np.ndarray) else each for each in values]
 
 
+@settings(max_examples=1000)
 @given(message=MESSAGES, call=CALLS)
 def test_usual_requests_are_read_like_any(message: pb.ForecastRequest, call: Call) -> None:
     times = iter([100.0] * 2)

@@ -184,7 +184,7 @@ def spread(rows, sizes, tables, weights, emitted, offsets, known, units, errors,
                     highest = max(highest, emitted[at, f])
                 for f in range(forecasters):
                     emitted[at, f] = max(emitted[at, f] - highest, _LEAST_WEIGHT)
-                by_row[at, median] = emitted[at, first - 1]  # out of the way of the next loop
+                by_row[at, median] = emitted[at, first - 1]  # the shift, out of the way of the exponentials
                 for f in range(first, last):
                     emitted[at, f] = min(max(emitted[at, f] + bias[f], -_LARGEST_WIDTH), _LARGEST_WIDTH)
         # All at once, padding included: far faster in one loop than in many short ones.
@@ -227,7 +227,7 @@ def spread(rows, sizes, tables, weights, emitted, offsets, known, units, errors,
 
 @part
 def reach_of(rows, n, sizes, target):
-    """Return the limits of session n's quantiles, the side of 0 on which all its values were; False without values."""
+    """Return the limits of session n's quantiles, by the side of 0 of its values, and whether it has any values."""
     lowest = 0.0 if rows[n, sizes.at_lowest + target] == 0 else -LARGEST_FLOAT32
     highest = 0.0 if rows[n, sizes.at_highest + target] == 0 else LARGEST_FLOAT32
     return lowest, highest, rows[n, sizes.at_count + target] > 0

@@ -211,7 +211,7 @@ class Admission:
     def leave(self, requests: Sequence[Request]) -> None:
         """Remove requests."""
         loads: dict[tuple[str, str], Load] = {}
-        last, load = None, NOTHING
+        last, load = None, Load()
         for request in requests:
             if request.ticket is not last:  # requests of one ticket are of one tenant
                 last = request.ticket

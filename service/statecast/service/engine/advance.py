@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from statecast.model import Gates, ObservationError, State, StreamingTrace
-from statecast.service.engine.forecasts import ContextOf, Wanted, forecasts
+from statecast.service.engine.forecasts import FLOAT, ContextOf, Wanted, forecasts
 from statecast.service.engine.inputs import STEPS_AT_ONCE, Inputs, bucket, categories_of, traces
 from statecast.service.engine.plan import Answer
 from statecast.service.engine.request import ForecastOutput
@@ -26,7 +26,7 @@ EXPLAINED_STEPS_AT_ONCE = 64
 """Per session, if a step is to be explained: its gates are recomputed from the beginning of the trace."""
 
 
-@dataclass
+@dataclass  # without slots, for the cached property
 class Computed:
     """What was computed at once, for sessions of one model.
 
@@ -48,8 +48,8 @@ class Computed:
 
     @cached_property
     def only_pits(self) -> list[bytes]:
-        """The positions of each session's values, all of them, as they are answered: little-endian float32."""
-        data = self.pit.astype("<f4").tobytes()
+        """`pit` of each session, as it is answered: little-endian float32. All took the same number of steps, not 0."""
+        data = self.pit.astype(FLOAT).tobytes()
         size = len(data) // len(self.rows)
         return [data[at : at + size] for at in range(0, len(data), size)]
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from statecast.service.engine.forecasts import FLOAT
 from statecast.service.engine.plan import Answer, Plan
 from statecast.service.engine.request import Outcome, Request, Result
 from statecast.service.engine.standing import Seed, Session
@@ -13,7 +14,6 @@ from statecast.service.errors import PreconditionFailed
 from statecast.service.store.redis_store import Verdict
 from statecast.v1.reasons import Reason
 
-FLOAT = np.dtype("<f4")
 OTHER_DATA = (
     "the session's key in Redis holds other data; the server's operator must delete that key, and give each use of "
     "one Redis its own --namespace"

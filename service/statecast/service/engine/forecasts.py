@@ -60,7 +60,7 @@ def forecasts(
             kind = request.horizon, request.quantile_levels, standing.zone, standing.own_frequency
             if outline is None or kind != known:  # neighbours mostly ask for the same
                 known, outline = kind, _outline(model, request, standing)
-            yield each, ForecastOutput(outline, None if each.last_time is None else _start(each), data)
+            yield each, ForecastOutput(outline, _start(each), data)
 
 
 def _parts(wanted: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:

@@ -34,6 +34,11 @@ def cost(numbers: int, horizon: int, *, explain: bool) -> int:
     return 1 + numbers + (FORECAST_COST if horizon else 0) + (EXPLANATION_COST if explain else 0)
 
 
+def _nbytes(numbers: int, values: int, levels: int, horizon: int) -> int:
+    """Estimate the memory of a request with so many numbers, of which `values` are answered, and of its answer."""
+    return OVERHEAD_BYTES + 8 * numbers + 4 * values + 4 * levels * min(horizon, LONGEST_HORIZON)
+
+
 class Entrance(Enum):
     """Ways to enter a session."""
 
@@ -195,30 +200,22 @@ class Request:
         )
         self.cost = cost(numbers, horizon, explain=explain) + (UPGRADE_COST if self.upgrade is not None else 0)
         levels = len(self.quantile_levels) or USUAL_LEVELS
-        # The answer to each value takes half of the value's memory.
-        answer = 4 * count + 4 * levels * min(horizon, LONGEST_HORIZON)
-        self.nbytes = OVERHEAD_BYTES + 8 * (numbers + future) + answer + (EXPLANATION_BYTES if explain else 0)
+        self.nbytes = _nbytes(numbers + future, count, levels, horizon) + (EXPLANATION_BYTES if explain else 0)
 
     @classmethod
-    def of_one_value(
-        cls, session_id: str, value: float, horizon: int, request_id: bytes, deadline: float | None, tenant: str
-    ) -> "Request":
+    def of_one_value(cls, session_id: str, value: float, horizon: int, request_id: bytes, tenant: str) -> "Request":
         """Return the request that appends one value, and asks for nothing unusual: as most do, in half the time.
 
-        The caller may set `last_seen` and `opening`.
+        The caller may set `deadline`, `last_seen` and `opening`.
         """
         request = _new(cls)
         request.session_id, request.key, request.tenant = session_id, session_key(tenant, session_id), tenant
         request.values, request.horizon, request.request_id = np.array((value,)), horizon, request_id
-        request.deadline, request.is_plain = deadline, True
-        if horizon:
-            request.cost = 2 + FORECAST_COST
-            request.nbytes = OVERHEAD_BYTES + 12 + 4 * USUAL_LEVELS * min(horizon, LONGEST_HORIZON)
-        else:
-            request.cost, request.nbytes = 2, OVERHEAD_BYTES + 12
+        request.is_plain, request.cost = True, cost(1, horizon, explain=False)
+        request.nbytes = _nbytes(1, 1, USUAL_LEVELS, horizon)
         # All else has its default. Setting an attribute costs far less than passing it.
         request.covariates, request.future_covariates, request.times = NOTHING, NOTHING, NO_TIMES
-        request.opening = request.start_time = request.if_version = request.last_seen = None
+        request.deadline = request.opening = request.start_time = request.if_version = request.last_seen = None
         request.fork = request.upgrade = request.queue_seconds = request.trace = None
         request.explain = request.close = request.copy = request.is_full = request.ends = request.up_to_horizon = False
         request.quantile_levels, request.target_count, request.position = (), 0, 0

@@ -113,14 +113,14 @@ class Session:
         steps_since_snapshot: Number of steps after the record's snapshot.
         row: Row of its state; -1 until it has one.
         replayed: Number of steps that were replayed when it was read from Redis; 0 once it has a new snapshot.
-        name: Checksum of the key, with which that of each entry begins.
+        key_checksum: With which the checksum of each entry begins.
         step_ns, max_ahead_ns, horizon: Those of the standing and its model, which never change.
         takes_one: True if a time step of its model is one number, whatever it is.
         epoch: The registry's when the session was last found to be on the right model.
     """
 
     __slots__ = (
-        "epoch", "horizon", "key", "max_ahead_ns", "name", "replayed", "row", "stamp", "standing", "step_ns",
+        "epoch", "horizon", "key", "key_checksum", "max_ahead_ns", "replayed", "row", "stamp", "standing", "step_ns",
         "steps_since_snapshot", "takes_one",
     )  # fmt: skip
 
@@ -129,6 +129,6 @@ class Session:
         self.steps_since_snapshot = steps_since_snapshot
         self.row, self.replayed = -1, 0
         self.epoch: object = None
-        self.name, model = checksum_of(key), standing.model
+        self.key_checksum, model = checksum_of(key), standing.model
         self.step_ns, self.max_ahead_ns, self.horizon = standing.step_ns, standing.max_ahead_ns, model.config.horizon
         self.takes_one = model.takes_plain_steps and model.width == 1

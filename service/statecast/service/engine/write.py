@@ -93,9 +93,9 @@ def _replace(table: Table, row: int, state: bytes, nonce: bytes) -> Commit:
 
 def _append(table: Table, row: int, session: Session, nonce: bytes) -> Commit:
     """Build an append; its entries may share a nonce, since only a record's last stamp is compared."""
-    name, ttl_ms, payload = session.name, session.standing.ttl_ms, b""
+    checksum, ttl_ms, payload = session.key_checksum, session.standing.ttl_ms, b""
     for entry in table.entries[row]:
-        payload += encode_entry(name, entry, nonce + entry.version.tag.to_bytes(8, "little"))
+        payload += encode_entry(checksum, entry, stamp_of(nonce, entry.version))
     tombstone = tombstone_ms(ttl_ms)
     return Commit(session.key, Operation.APPEND, session.stamp, payload, ttl_ms + tombstone, tombstone)
 

@@ -24,6 +24,8 @@ MAX_QUANTILE_LEVELS = 128
 LONGEST_TIMEOUT_SECONDS = 86_400 * 365
 _ONE_VALUE_BYTES = 2 + 12
 """Size of a message with one value, without the session's id itself."""
+_LONGEST_USUAL_ID = 0x7F
+"""The length of a longer session id takes two bytes."""
 
 
 def to_request(message: ForecastRequest, call: Call) -> Request:
@@ -37,41 +39,54 @@ def to_request(message: ForecastRequest, call: Call) -> Request:
 
 
 def _usual(message: ForecastRequest, call: Call) -> Request | None:
-    """Return the request if it appends one value and has none but the usual fields, all valid; else None.
+    """Return the request if it appends one value and has none but the usual fields; None if `_any` must look at it.
 
     Each field that is set adds to the message's size. So if the usual ones make up all of it, no other is set, and
     none of the others need be looked at.
+
+    Raises:
+        InvalidRequest: if the options or the timeout are invalid.
     """
     session_id, request_id, values = message.session_id, message.request_id, message.observations.values
     if len(values) != 1 or not call.may_write or not (session_id and session_id.isascii() and session_id.isprintable()):
         return None
     value, horizon, encoded_id = values[0], message.horizon, request_id.encode()
     length, id_bytes = len(session_id), len(encoded_id)
-    if abs(value) > MAX_MAGNITUDE or length > MAX_REQUEST_ID_BYTES or id_bytes > MAX_REQUEST_ID_BYTES:
+    if abs(value) > MAX_MAGNITUDE or length > _LONGEST_USUAL_ID or id_bytes > MAX_REQUEST_ID_BYTES:
         return None
     rest = message.ByteSize() - _ONE_VALUE_BYTES - length
     if id_bytes:
         rest -= 2 + id_bytes
     if horizon:
         rest -= 2 if horizon < 0x80 else 1 + _varint_bytes(horizon)
-    seen, opening, deadline = None, None, call.deadline
+    seen = None
     if rest:
         version = message.last_seen
         step, tag = version.step, version.tag
         if step or tag:
             seen = version_of(step, tag)
             rest -= 2 + (1 + _varint_bytes(step) if step else 0) + (9 if tag else 0)
-    if rest and message.HasField("open"):
-        opening = to_opening(message.open, "open")
-        rest -= 2 + message.open.ByteSize()
-    if rest and message.HasField("timeout"):
-        deadline = call.until(to_timeout(message))
-        rest -= 2 + message.timeout.ByteSize()
-    if rest:
+    if rest and rest != _bytes_of_options(message):
         return None
-    request = Request.of_one_value(session_id, value, horizon, encoded_id, deadline, call.principal.tenant)
-    request.last_seen, request.opening = seen, opening
+    request = Request.of_one_value(session_id, value, horizon, encoded_id, call.principal.tenant)
+    request.last_seen, request.deadline = seen, call.deadline
+    if rest:
+        _set_options(request, message, call)
     return request
+
+
+def _set_options(request: Request, message: ForecastRequest, call: Call) -> None:
+    """Set what the fields `open` and `timeout` say."""
+    if message.HasField("open"):
+        request.opening = to_opening(message.open, "open")
+    if message.HasField("timeout"):
+        request.deadline = call.until(to_timeout(message))
+
+
+def _bytes_of_options(message: ForecastRequest) -> int:
+    """Return the size of the fields `open` and `timeout`."""
+    size = 2 + message.open.ByteSize() if message.HasField("open") else 0
+    return size + (2 + message.timeout.ByteSize() if message.HasField("timeout") else 0)
 
 
 def _varint_bytes(number: int) -> int:

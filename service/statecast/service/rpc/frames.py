@@ -184,11 +184,11 @@ class Frame:
         succeeded: dict[float, list[Request]] = {}
         failed: list[tuple[float, Request, Exception]] = []
         for request, result in answered:
-            started, _ = self._open.pop(request.position)
             try:
                 answer = _answer(request, result)
             except Exception as error:  # a bug; the caller still needs an answer
                 answer, result = _answer(request, error), error
+            started, _ = self._open.pop(request.position)
             if isinstance(result, Outcome):
                 succeeded.setdefault(started, []).append(request)
             else:

@@ -20,8 +20,10 @@ _NO_NONCE = bytes(NONCE_BYTES)
 def encode_record(key: str, record: Record, nonce: bytes) -> bytes:
     """Encode a record under `key`; its parts share a nonce, since only the last stamp is compared."""
     snapshot = encode_snapshot(key, record.snapshot, stamp_of(nonce, record.snapshot.version))
-    name = checksum_of(key)
-    return snapshot + b"".join(encode_entry(name, entry, stamp_of(nonce, entry.version)) for entry in record.entries)
+    checksum = checksum_of(key)
+    return snapshot + b"".join(
+        encode_entry(checksum, entry, stamp_of(nonce, entry.version)) for entry in record.entries
+    )
 
 
 def to_portable(session_id: str, record: Record) -> bytes:

@@ -231,14 +231,14 @@ def encode_snapshot(key: str, snapshot: Snapshot, stamp: bytes) -> bytes:
     return header(_checksum(checksum_of(key), header(0), body)) + body
 
 
-def encode_entry(name: int, entry: Entry, stamp: bytes) -> bytes:
-    """Encode the bytes that one more request appends to a record; `name` is `checksum_of` the session's key."""
+def encode_entry(key_checksum: int, entry: Entry, stamp: bytes) -> bytes:
+    """Encode the bytes that one more request appends to a record; `key_checksum` is `checksum_of` its key."""
     request_id, last_time, flags = entry.request_id, entry.last_time, 0
     body = request_id + entry.digest + entry.data + stamp
     if last_time is not None:
         body, flags = _TIME.pack(last_time) + body, _TIMED
     size, steps, id_bytes = _ENTRY_BYTES + len(body), entry.steps, len(request_id)
-    checksum = crc32(body, crc32(_pack_entry(size, 0, steps, id_bytes, flags), name))
+    checksum = _checksum(key_checksum, _pack_entry(size, 0, steps, id_bytes, flags), body)
     return _pack_entry(size, checksum, steps, id_bytes, flags) + body
 
 

@@ -252,8 +252,6 @@ def _is_deletion(commit: Commit) -> bool:
 
 
 def _verdict(reply: int | bytes | redis.RedisError) -> Verdict | ServiceError:
-    if reply == 1:
-        return Verdict.DONE
     if reply == NOT_RENEWED:
         log.error("Redis refuses PEXPIRE: sessions will expire although they are in use")
         return Verdict.DONE
