@@ -167,62 +167,72 @@ def spread(rows, sizes, tables, weights, emitted, offsets, known, units, errors,
         offsets, known, units, errors, powers: From `propose` and `describe`.
         quantiles: Gets the quantiles, float64 [N, S, D, Q].
     """
-    targets, forecasters, first = sizes.targets, sizes.forecasters, sizes.forecasters + 2
-    usual_trust, bias, widths = weights.trust[0], weights.emit_bias, tables.widths
-    by_row, ahead, median = quantiles.reshape(-1, sizes.levels), quantiles.shape[1], sizes.median
-    flat, width, last = emitted.reshape(-1), emitted.shape[1], first + sizes.levels - 1
+    by_row, flat = quantiles.reshape(-1, sizes.levels), emitted.reshape(-1)
+    rows_each = quantiles.shape[1] * sizes.targets
+    numbers_each = rows_each * emitted.shape[1]
     for n in range(rows.shape[0]):
-        for step in range(ahead):
-            for target in range(targets):
-                at, series, highest = (n * ahead + step) * targets + target, n * targets + target, _LOWEST
-                sharpness = min(max(emitted[at, forecasters] + bias[forecasters], -_LARGEST_TRUST), _LARGEST_TRUST)
-                trust = usual_trust * exp32(sharpness)
-                for f in range(forecasters):
-                    logit = emitted[at, f] + bias[f] - trust * errors[series, f]
-                    emitted[at, f] = logit if known[at, f] else _NO_WEIGHT
-                for f in range(forecasters):
-                    highest = max(highest, emitted[at, f])
-                for f in range(forecasters):
-                    emitted[at, f] = max(emitted[at, f] - highest, _LEAST_WEIGHT)
-                by_row[at, median] = emitted[at, first - 1]  # the shift, out of the way of the exponentials
-                for f in range(first, last):
-                    emitted[at, f] = min(max(emitted[at, f] + bias[f], -_LARGEST_WIDTH), _LARGEST_WIDTH)
+        for at in range(n * rows_each, (n + 1) * rows_each):
+            raise_to_powers(at, n * sizes.targets + at % sizes.targets, sizes, weights, emitted, known, errors, by_row)
         # All at once, padding included: far faster in one loop than in many short ones.
-        for at in range(n * ahead * targets * width, (n + 1) * ahead * targets * width):
+        for at in range(n * numbers_each, (n + 1) * numbers_each):
             flat[at] = exp32(flat[at])
-        for target in range(targets):
-            series = n * targets + target
-            lowest, highest, is_known = reach_of(rows, n, sizes, target)
-            base, scale = units[series, 0], units[series, 1]
-            narrowest = NARROWEST_SHARE * scale + FLOAT32_RESOLUTION * abs(base)
-            for step in range(ahead):
-                at = (n * ahead + step) * targets + target
-                if not is_known:
-                    for level in range(sizes.levels):
-                        by_row[at, level] = np.nan
-                    continue
-                total, unit, kept, centre = 0.0, 0.0, 0.0, 0.0
-                for f in range(forecasters):
-                    weight = emitted[at, f]
-                    total += weight
-                    unit += weight * powers[series, f]
-                    weight = max(weight - _NEGLIGIBLE, _NOTHING)
-                    kept += weight
-                    centre += weight * offsets[at, f]
-                unit = (unit / total + SMALLEST_UNIT) * scale
-                shift = _F(by_row[at, median]) + bias[first - 1]
-                shift = min(max(shift, -_LARGEST_SHIFT), _LARGEST_SHIFT)
-                shift -= min(max(shift, -_NEGLIGIBLE), _NEGLIGIBLE)
-                centre = centre / kept + shift * unit + base
-                by_row[at, median] = min(max(centre, lowest), highest)
-                value = centre
-                for level in range(median, sizes.levels - 1):
-                    value += max(emitted[at, first + level] * unit, narrowest) * widths[level]
-                    by_row[at, level + 1] = min(max(value, lowest), highest)
-                value = centre
-                for level in range(median - 1, -1, -1):
-                    value -= max(emitted[at, first + level] * unit, narrowest) * widths[level]
-                    by_row[at, level] = min(max(value, lowest), highest)
+        for target in range(sizes.targets):
+            combine(rows, n, target, sizes, tables, weights, emitted, offsets, units, powers, by_row)
+
+
+@part
+def raise_to_powers(at, series, sizes, weights, emitted, known, errors, by_row):
+    """Replace row `at` of `emitted` by what is to be exponentiated; its shift, which is not, waits as the median."""
+    forecasters, first, bias, highest = sizes.forecasters, sizes.forecasters + 2, weights.emit_bias, _LOWEST
+    sharpness = min(max(emitted[at, forecasters] + bias[forecasters], -_LARGEST_TRUST), _LARGEST_TRUST)
+    trust = weights.trust[0] * exp32(sharpness)
+    for f in range(forecasters):
+        logit = emitted[at, f] + bias[f] - trust * errors[series, f]
+        emitted[at, f] = logit if known[at, f] else _NO_WEIGHT
+    for f in range(forecasters):
+        highest = max(highest, emitted[at, f])
+    for f in range(forecasters):
+        emitted[at, f] = max(emitted[at, f] - highest, _LEAST_WEIGHT)
+    by_row[at, sizes.median] = emitted[at, first - 1]
+    for f in range(first, first + sizes.levels - 1):
+        emitted[at, f] = min(max(emitted[at, f] + bias[f], -_LARGEST_WIDTH), _LARGEST_WIDTH)
+
+
+@part
+def combine(rows, n, target, sizes, tables, weights, emitted, offsets, units, powers, by_row):
+    """Write the quantiles of a target of session n, from the weights and widths in `emitted`."""
+    targets, median, first, widths = sizes.targets, sizes.median, sizes.forecasters + 2, tables.widths
+    series, ahead = n * targets + target, emitted.shape[0] // (rows.shape[0] * targets)
+    lowest, highest, is_known = reach_of(rows, n, sizes, target)
+    base, scale = units[series, 0], units[series, 1]
+    narrowest = NARROWEST_SHARE * scale + FLOAT32_RESOLUTION * abs(base)
+    for step in range(ahead):
+        at = (n * ahead + step) * targets + target
+        if not is_known:
+            for level in range(sizes.levels):
+                by_row[at, level] = np.nan
+            continue
+        total, unit, kept, centre = 0.0, 0.0, 0.0, 0.0
+        for f in range(sizes.forecasters):
+            weight = emitted[at, f]
+            total += weight
+            unit += weight * powers[series, f]
+            weight = max(weight - _NEGLIGIBLE, _NOTHING)
+            kept += weight
+            centre += weight * offsets[at, f]
+        unit = (unit / total + SMALLEST_UNIT) * scale
+        shift = min(max(_F(by_row[at, median]) + weights.emit_bias[first - 1], -_LARGEST_SHIFT), _LARGEST_SHIFT)
+        shift -= min(max(shift, -_NEGLIGIBLE), _NEGLIGIBLE)
+        centre = centre / kept + shift * unit + base
+        by_row[at, median] = min(max(centre, lowest), highest)
+        value = centre
+        for level in range(median, sizes.levels - 1):
+            value += max(emitted[at, first + level] * unit, narrowest) * widths[level]
+            by_row[at, level + 1] = min(max(value, lowest), highest)
+        value = centre
+        for level in range(median - 1, -1, -1):
+            value -= max(emitted[at, first + level] * unit, narrowest) * widths[level]
+            by_row[at, level] = min(max(value, lowest), highest)
 
 
 @part
