@@ -172,7 +172,7 @@ def spread(rows, sizes, tables, weights, emitted, offsets, known, units, errors,
     numbers_each = rows_each * emitted.shape[1]
     for n in range(rows.shape[0]):
         for at in range(n * rows_each, (n + 1) * rows_each):
-            raise_to_powers(at, n * sizes.targets + at % sizes.targets, sizes, weights, emitted, known, errors, by_row)
+            write_exponents(at, n * sizes.targets + at % sizes.targets, sizes, weights, emitted, known, errors, by_row)
         # All at once, padding included: far faster in one loop than in many short ones.
         for at in range(n * numbers_each, (n + 1) * numbers_each):
             flat[at] = exp32(flat[at])
@@ -181,7 +181,7 @@ def spread(rows, sizes, tables, weights, emitted, offsets, known, units, errors,
 
 
 @part
-def raise_to_powers(at, series, sizes, weights, emitted, known, errors, by_row):
+def write_exponents(at, series, sizes, weights, emitted, known, errors, by_row):
     """Replace row `at` of `emitted` by what is to be exponentiated; its shift, which is not, waits as the median."""
     forecasters, first, bias, highest = sizes.forecasters, sizes.forecasters + 2, weights.emit_bias, _LOWEST
     sharpness = min(max(emitted[at, forecasters] + bias[forecasters], -_LARGEST_TRUST), _LARGEST_TRUST)

@@ -172,7 +172,7 @@ class Store:
             raise _of_a_commit(error) from error
         self._note(None)
         verdicts: dict[str, Verdict | ServiceError] = dict.fromkeys([commit.key for commit in commits], Verdict.DONE)
-        if replies.count(1) < len(commits):
+        if replies != [1] * len(commits):
             for commit, reply in zip(commits, replies, strict=True):
                 verdicts[commit.key] = _verdict(reply)
             self._look_at(replies, verdicts)
